@@ -1,0 +1,25 @@
+# 1,797 handwritten digits, written by tools/dataset_converters/digits.py.
+image_size = 16
+data_root = 'data/digits'
+
+# Images reach the student as RGB; the mean and std of 8-bit [-1, 1].
+data_preprocessor = dict(
+    type='mmengine.ImgDataPreprocessor',
+    mean=[127.5, 127.5, 127.5],
+    std=[127.5, 127.5, 127.5],
+    bgr_to_rgb=True,
+)
+
+train_pipeline = [
+    dict(type='mmpretrain.LoadImageFromFile'),
+    dict(type='mmpretrain.RandomCrop', crop_size=image_size, padding=1),
+    dict(type='mmpretrain.PackInputs'),
+]
+
+unlabelled = dict(
+    type='mmpretrain.CustomDataset',
+    data_root=data_root,
+    data_prefix='train',
+    with_label=False,
+    pipeline=train_pipeline,
+)

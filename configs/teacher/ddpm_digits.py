@@ -1,0 +1,36 @@
+# A small DDPM of handwritten digits: the teacher of the demo.
+_base_ = ['../_base_/default_runtime.py', '../_base_/datasets/digits.py']
+
+model = dict(
+    type='repfusion_mm.DenoisingDiffusion',
+    data_preprocessor=_base_.data_preprocessor,
+    denoiser=dict(
+        type='UNet2DModel',
+        sample_size=_base_.image_size,
+        block_out_channels=(32, 64, 128),
+        layers_per_block=1,
+        down_block_types=('DownBlock2D', 'AttnDownBlock2D', 'DownBlock2D'),
+        up_block_types=('UpBlock2D', 'AttnUpBlock2D', 'UpBlock2D'),
+    ),
+    scheduler=dict(type='DDPMScheduler', num_train_timesteps=1000),
+)
+
+train_dataloader = dict(
+    batch_size=64,
+    num_workers=0,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=_base_.unlabelled,
+)
+train_cfg = dict(by_epoch=True, max_epochs=75)
+
+optim_wrapper = dict(optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.0))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=100),
+    dict(type='CosineAnnealingLR', begin=0, by_epoch=True,
+         convert_to_iter_based=True),
+]  # fmt: skip
+custom_hooks = [
+    dict(type='EMAHook', momentum=0.01),
+    dict(type='repfusion_mm.SampleImagesHook'),
+    dict(type='repfusion_mm.ExportDenoiserHook'),
+]

@@ -1,0 +1,99 @@
+"""Known wounds of the stack, each healed in the narrowest way.
+
+Everything here leaves a sound stack untouched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Callable, Iterator
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer
+
+
+def heal_stack() -> None:
+    """Apply every remedy that this environment needs."""
+    allow_mmengine_checkpoints()
+    if 'torchvision' not in sys.modules and not torchvision_ops_load():
+        with without_missing_fakes('torchvision'):
+            import torchvision  # noqa: F401
+
+
+def allow_mmengine_checkpoints() -> None:
+    """Let safe loading read the logs in mmengine's checkpoints.
+
+    torch >= 2.6 loads with ``weights_only=True`` and then refuses the
+    ``HistoryBuffer`` that mmengine stores beside the weights, so that nothing
+    resumes. The buffer holds numpy arrays and nothing that runs code.
+    """
+    add_safe_globals = getattr(torch.serialization, 'add_safe_globals', None)
+    if add_safe_globals is None:  # torch < 2.4 does not restrict loading
+        return
+    array = np.zeros(1)
+    reconstruct = array.__reduce__()[0]
+    scalar = array[0].__reduce__()[0]
+    dtypes = [type(np.dtype(kind)) for kind in ('f8', 'f4', 'i8', 'i4', '?')]
+    add_safe_globals(
+        [HistoryBuffer, np.ndarray, np.dtype, reconstruct, scalar, *dtypes]
+    )
+
+
+def torchvision_ops_load() -> bool:
+    """Say whether torchvision's compiled operators fit the installed torch.
+
+    They do not where torch comes from another build (CPU-only beside CUDA).
+    An environment without torchvision has nothing to heal and counts as
+    sound.
+    """
+    spec = importlib.util.find_spec('torchvision')
+    if spec is None or spec.origin is None:
+        return True
+    library = next(Path(spec.origin).parent.glob('_C.*'), None)
+    if library is None:
+        return False
+    try:
+        torch.ops.load_library(str(library))
+    except OSError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def without_missing_fakes(namespace: str) -> Iterator[None]:
+    """Skip fake kernels of ``namespace``'s operators that are not there.
+
+    ``torch.library.register_fake`` raises for an operator that was never
+    registered. torchvision calls it unconditionally at import, so one library
+    that does not load makes mmpretrain, mmpose and diffusers unimportable.
+    All other registrations pass through.
+    """
+    register_fake = getattr(torch.library, 'register_fake', None)
+    if register_fake is None:  # torch < 2.4: torchvision does not call it
+        yield
+        return
+
+    def register_where_present(op, *args, **kwargs) -> Callable:
+        missing = (
+            isinstance(op, str)
+            and op.startswith(f'{namespace}::')
+            and not _is_registered(op)
+        )
+        if missing:
+            return lambda function: function
+        return register_fake(op, *args, **kwargs)
+
+    torch.library.register_fake = register_where_present
+    try:
+        yield
+    finally:
+        torch.library.register_fake = register_fake
+
+
+def _is_registered(op: str) -> bool:
+    namespace, name = op.split('::')
+    return hasattr(getattr(torch.ops, namespace), name)

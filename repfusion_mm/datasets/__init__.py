@@ -1,0 +1,3 @@
+from .samplers import ProportionalSampler
+
+__all__ = ['ProportionalSampler']

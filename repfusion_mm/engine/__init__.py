@@ -1,0 +1,15 @@
+from .export_hooks import ExportDenoiserHook, ExportStudentHook
+from .initializers import StrictPretrained
+from .optim import JointOptimWrapper, PartwiseOptimWrapperConstructor
+from .policy_hook import TimestepPolicyHook
+from .sample_hook import SampleImagesHook
+
+__all__ = [
+    'ExportDenoiserHook',
+    'ExportStudentHook',
+    'JointOptimWrapper',
+    'PartwiseOptimWrapperConstructor',
+    'SampleImagesHook',
+    'StrictPretrained',
+    'TimestepPolicyHook',
+]

@@ -1,0 +1,99 @@
+"""Write what leaves the house: student backbones and denoisers."""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+from pathlib import Path
+from typing import Dict
+
+import torch
+from mmengine.hooks import Hook
+
+from ..registry import HOOKS
+from ..version import __version__
+from .periodic import bare_model
+
+
+class _ExportHook(Hook):
+    # Behind EMAHook (NORMAL), which puts the average into the checkpoint.
+    priority = 'LOW'
+
+    def __init__(self, filename: str) -> None:
+        self.filename = filename
+
+
+@HOOKS.register_module()
+class ExportStudentHook(_ExportHook):
+    """Write the student backbone beside every checkpoint.
+
+    The file holds plain backbone keys, so that the stock
+    ``init_cfg=dict(type='Pretrained', checkpoint=...)`` of any OpenMMLab
+    project loads it without this package. The weights are those of the
+    checkpoint: the average, where the run keeps one. ``meta`` says where they
+    come from.
+
+    Args:
+        filename: Name of the file in the work directory.
+    """
+
+    def __init__(self, filename: str = 'student.pth') -> None:
+        super().__init__(filename)
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Write the student of ``checkpoint``."""
+        model_cfg = runner.cfg.get('model', {})
+        content = dict(
+            state_dict=_part(checkpoint, 'student.'),
+            meta=dict(
+                repfusion_mm=__version__,
+                epoch=checkpoint['meta']['epoch'],
+                iter=checkpoint['meta']['iter'],
+                averaged='ema_state_dict' in checkpoint,
+                student=str(model_cfg.get('student')),
+                teacher=str(model_cfg.get('teacher')),
+                data_preprocessor=str(model_cfg.get('data_preprocessor')),
+                channel_order=bare_model(runner).channel_order,
+            ),
+        )
+        path = Path(runner.work_dir, self.filename)
+        unfinished = path.with_name(path.name + '.tmp')
+        torch.save(content, unfinished)
+        os.replace(unfinished, path)
+
+
+@HOOKS.register_module()
+class ExportDenoiserHook(_ExportHook):
+    """Write the denoiser as a diffusers folder beside every checkpoint.
+
+    ``DiffusersTeacher(pretrained=FOLDER)`` and diffusers'
+    ``from_pretrained(FOLDER)`` of the denoiser and of schedulers read it.
+
+    Args:
+        filename: Name of the folder in the work directory.
+    """
+
+    def __init__(self, filename: str = 'teacher') -> None:
+        super().__init__(filename)
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Write the denoiser of ``checkpoint``."""
+        model = bare_model(runner)
+        denoiser = copy.deepcopy(model.denoiser).cpu()
+        denoiser.load_state_dict(_part(checkpoint, 'denoiser.'))
+        path = Path(runner.work_dir, self.filename)
+        unfinished = path.with_name(path.name + '.tmp')
+        shutil.rmtree(unfinished, ignore_errors=True)
+        denoiser.save_pretrained(unfinished)
+        model.scheduler.save_pretrained(unfinished)
+        shutil.rmtree(path, ignore_errors=True)
+        os.replace(unfinished, path)
+
+
+def _part(checkpoint: dict, prefix: str) -> Dict[str, torch.Tensor]:
+    return {
+        key[len(prefix) :]: value
+        for key, value in checkpoint['state_dict'].items()
+        if key.startswith(prefix)
+    }

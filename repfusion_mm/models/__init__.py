@@ -1,0 +1,25 @@
+from .connectors import ConvConnector
+from .decoders import ClsDecoder
+from .denoising import DenoisingDiffusion
+from .losses import AttentionTransferLoss, HintLoss, RelationalLoss
+from .policies import (
+    FixedTimestepPolicy,
+    LearnedTimestepPolicy,
+    UniformTimestepPolicy,
+)
+from .repfusion import RepFusion
+from .teachers import DiffusersTeacher
+
+__all__ = [
+    'AttentionTransferLoss',
+    'ClsDecoder',
+    'ConvConnector',
+    'DenoisingDiffusion',
+    'DiffusersTeacher',
+    'FixedTimestepPolicy',
+    'HintLoss',
+    'LearnedTimestepPolicy',
+    'RelationalLoss',
+    'RepFusion',
+    'UniformTimestepPolicy',
+]

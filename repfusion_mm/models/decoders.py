@@ -1,0 +1,123 @@
+"""Decoders g: how well can the task be solved from teacher features?"""
+
+from __future__ import annotations
+
+from typing import Optional, Sequence, Tuple
+
+import numpy as np
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+
+from ..registry import MODELS
+from .losses import pool
+
+
+@MODELS.register_module()
+class ClsDecoder(BaseModule):
+    """Classify images from a globally pooled teacher map.
+
+    Args:
+        num_classes: Number of classes.
+        in_channels: Channels of the teacher's map; the distiller fills it in.
+        hidden_channels: Widths of the hidden layers.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        hidden_channels: Sequence[int] = (256, 256),
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        widths = (in_channels, *hidden_channels)
+        layers: list = []
+        for width, next_width in zip(widths, widths[1:]):
+            layers += [nn.Linear(width, next_width), nn.ReLU(inplace=True)]
+        self.mlp = nn.Sequential(*layers, nn.Linear(widths[-1], num_classes))
+
+    def forward(self, feat: torch.Tensor) -> torch.Tensor:
+        """Return N x num_classes logits for an N x C x H x W map."""
+        return self.mlp(pool(feat))
+
+    def loss(
+        self, feat: torch.Tensor, data_samples: Optional[Sequence]
+    ) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Return the cross-entropy of each image, and which have a label.
+
+        Args:
+            feat: N x C x H x W teacher map.
+            data_samples: N samples; those without ``gt_label`` count as
+                unlabelled, and None means that all are.
+
+        Returns:
+            N losses, zero without a label, and N booleans.
+
+        Raises:
+            ValueError: A label outside [0, num_classes - 1], or several
+                labels or a soft label for one image.
+        """
+        labels, labelled = self._labels(data_samples, feat)
+        losses = F.cross_entropy(
+            self(feat), labels, reduction='none', ignore_index=-1
+        )
+        return losses, labelled
+
+    def check_labels(self, labels: Sequence[int]) -> None:
+        """Raise a ValueError for labels outside [0, num_classes - 1]."""
+        wrong = sorted({int(i) for i in labels} - set(range(self.num_classes)))
+        if wrong:
+            raise ValueError(
+                f'expected labels in [0, {self.num_classes - 1}] for '
+                f'decoder.num_classes={self.num_classes}, got {wrong[:5]}; '
+                'set model.decoder.num_classes to the number of classes'
+            )
+
+    def check_dataset(self, dataset) -> int:
+        """Check all labels of a data set, and count them.
+
+        Args:
+            dataset: An mmengine data set, or one that wraps others.
+
+        Raises:
+            ValueError: As :meth:`check_labels`.
+        """
+        parts = getattr(dataset, 'datasets', [dataset])
+        if parts != [dataset]:
+            return sum(self.check_dataset(part) for part in parts)
+        if hasattr(dataset, 'dataset'):
+            return self.check_dataset(dataset.dataset)
+        if not hasattr(dataset, 'get_data_info'):
+            return len(dataset)  # not mmengine's: each batch is checked
+        infos = map(dataset.get_data_info, range(len(dataset)))
+        labels = [i['gt_label'] for i in infos if 'gt_label' in i]
+        self.check_labels(np.hstack(labels) if labels else [])
+        return len(labels)
+
+    def _labels(
+        self, data_samples: Optional[Sequence], feat: torch.Tensor
+    ) -> Tuple[torch.Tensor, torch.Tensor]:
+        unlabelled = torch.tensor([-1], device=feat.device)
+        labels = [unlabelled] * len(feat)
+        for i, sample in enumerate(data_samples or ()):
+            if 'gt_score' in sample:
+                raise ValueError(
+                    'expected hard labels, got gt_score; remove '
+                    'batch_augments and to_onehot from the data preprocessor'
+                )
+            if 'gt_label' in sample:
+                labels[i] = torch.as_tensor(sample.gt_label).flatten()
+                labels[i] = labels[i].to(feat.device)
+                if len(labels[i]) != 1:
+                    raise ValueError(
+                        'expected one class label for an image, got '
+                        f'{labels[i].tolist()}'
+                    )
+        labelled = [label is not unlabelled for label in labels]
+        labels = torch.cat(labels)
+        labelled = torch.tensor(labelled, device=feat.device)
+        if (labelled & ((labels < 0) | (labels >= self.num_classes))).any():
+            self.check_labels(labels[labelled].tolist())
+        return labels, labelled

@@ -1,0 +1,66 @@
+"""What every timestep policy is: a distribution pi(t|x)."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import torch
+from mmengine.model import BaseModule
+from torch.distributions import Categorical
+
+
+class TimestepPolicy(BaseModule):
+    """Give a categorical distribution over timesteps for each image.
+
+    ``policy(images)`` is a ``torch.distributions.Categorical`` over actions
+    k in [0, K - 1]; action k stands for the timestep
+    ``policy.timesteps[k]``.
+
+    Args:
+        num_timesteps: T, the length of the teacher's noise schedule.
+        low: Smallest timestep.
+        high: Largest timestep, T - 1 by default.
+        stride: Distance between neighbouring timesteps.
+
+    Raises:
+        ValueError: The grid is empty or leaves [0, T - 1].
+    """
+
+    #: Whether the policy is trained on rewards.
+    learnable = False
+
+    def __init__(
+        self,
+        num_timesteps: int,
+        low: int = 0,
+        high: Optional[int] = None,
+        stride: int = 1,
+    ) -> None:
+        super().__init__()
+        high = num_timesteps - 1 if high is None else high
+        if not 0 <= low <= high < num_timesteps or stride < 1:
+            raise ValueError(
+                'expected timesteps within the schedule, 0 <= low <= high <= '
+                f'{num_timesteps - 1} and stride >= 1, got low={low}, '
+                f'high={high}, stride={stride}'
+            )
+        self.num_timesteps = num_timesteps
+        grid = torch.arange(low, high + 1, stride)
+        self.register_buffer('timesteps', grid, persistent=False)
+
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
+        """Return N x K unnormalised log-probabilities; uniform by default.
+
+        Args:
+            images: N x 3 x H x W, RGB, float in [0, 1].
+        """
+        return images.new_zeros(len(images), len(self.timesteps))
+
+    def forward(self, images: torch.Tensor) -> Categorical:
+        """Return pi(t|x) for N x 3 x H x W RGB images in [0, 1].
+
+        It is computed in float32 whatever the surroundings.
+        """
+        with torch.autocast(images.device.type, enabled=False):
+            logits = self.logits(images.float())
+        return Categorical(logits=logits, validate_args=False)

@@ -1,0 +1,139 @@
+"""The learned policy pi(t|x) of RepFusion."""
+
+from __future__ import annotations
+
+import math
+from typing import Dict, Optional, Sequence
+
+import torch
+import torch.nn as nn
+from torch.distributions import Categorical
+
+from ...registry import MODELS
+from .base import TimestepPolicy
+from .reinforce import Baseline, mean_over_ranks
+
+LOGITS = ('smooth', 'free')
+
+
+@MODELS.register_module()
+class LearnedTimestepPolicy(TimestepPolicy):
+    """Choose the timestep per image, trained by REINFORCE.
+
+    The loss (RepFusion, arXiv 2308.10916, Sec. 3.3) is
+
+        -(r - b) log pi(t|x) - lambda_H H(pi(.|x)).
+
+    The output layer starts at zero, so that the first draws are uniform.
+
+    Args:
+        num_timesteps: T, the length of the teacher's noise schedule.
+        low: Smallest timestep.
+        high: Largest timestep, T - 1 by default.
+        stride: Distance between neighbouring timesteps.
+        logits: ``'smooth'``: logits are a linear map of the trunk onto
+            cosines of t, so that neighbouring timesteps share credit.
+            ``'free'``: one logit per timestep, as in the paper's code.
+        num_cosines: Number of cosines of ``'smooth'``.
+        channels: Widths of the trunk's stride-2 convolutions.
+        baseline: ``'none'``, ``'batch'`` or ``'ema'``, see
+            :class:`~repfusion_mm.models.policies.reinforce.Baseline`.
+        entropy_weight: lambda_H at the start of training;
+            ``TimestepPolicyHook`` decays it.
+
+    Raises:
+        ValueError: A value out of its choices, or a bad range of timesteps.
+    """
+
+    learnable = True
+
+    def __init__(
+        self,
+        num_timesteps: int,
+        low: int = 0,
+        high: Optional[int] = None,
+        stride: int = 1,
+        logits: str = 'smooth',
+        num_cosines: int = 16,
+        channels: Sequence[int] = (32, 64, 128),
+        baseline: str = 'batch',
+        entropy_weight: float = 0.1,
+    ) -> None:
+        super().__init__(num_timesteps, low, high, stride)
+        if logits not in LOGITS:
+            raise ValueError(
+                f'expected policy.logits to be one of {LOGITS}, got {logits!r}'
+            )
+        self.entropy_weight = entropy_weight
+        self.baseline = Baseline(baseline)
+        self.trunk = _make_trunk(channels)
+        num_actions = len(self.timesteps)
+        if logits == 'smooth':
+            basis = cosine_basis(num_cosines, num_actions)
+            self.register_buffer('basis', basis, persistent=False)
+        else:
+            self.basis = None
+        width = num_actions if self.basis is None else num_cosines
+        self.head = nn.Linear(channels[-1], width)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
+        """Return N x K unnormalised log-probabilities.
+
+        Args:
+            images: N x 3 x H x W, RGB, float in [0, 1].
+        """
+        out = self.head(self.trunk(images * 2 - 1))
+        return out if self.basis is None else out @ self.basis
+
+    def loss(
+        self,
+        pi: Categorical,
+        actions: torch.Tensor,
+        reward: torch.Tensor,
+        mask: torch.Tensor,
+    ) -> Dict[str, torch.Tensor]:
+        """Compute the REINFORCE loss and its statistics.
+
+        Args:
+            pi: pi(t|x) of N images.
+            actions: The N actions that were drawn from it.
+            reward: N rewards, without gradient.
+            mask: N booleans, true where the image has a reward. The others
+                give no gradient.
+        """
+        advantage = self.baseline.advantage(reward.float(), mask)
+        entropy = pi.entropy()
+        objective = advantage * pi.log_prob(actions)
+        objective = objective + self.entropy_weight * entropy
+        return dict(
+            loss_policy=-mean_over_ranks(objective, mask),
+            policy_entropy=entropy.detach().mean(),
+            advantage_mean=advantage.mean(),
+            advantage_std=advantage.std(unbiased=False),
+        )
+
+
+def cosine_basis(num_cosines: int, num_actions: int) -> torch.Tensor:
+    """Return cos(pi k (j + 1/2) / K), k = 1..num_cosines, j = 0..K - 1.
+
+    These are the rows of a discrete cosine transform (DCT-II) without its
+    constant, which a softmax does not see.
+
+    Returns:
+        num_cosines x K.
+    """
+    k = torch.arange(1, num_cosines + 1)[:, None]
+    j = torch.arange(num_actions)[None, :] + 0.5
+    return torch.cos(math.pi / num_actions * k * j)
+
+
+def _make_trunk(channels: Sequence[int]) -> nn.Sequential:
+    layers = []
+    for in_channels, out_channels in zip((3, *channels), channels):
+        layers += [
+            nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1),
+            nn.ReLU(inplace=True),
+        ]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())

@@ -1,0 +1,93 @@
+"""REINFORCE (Williams, 1992) on per-image rewards, with a baseline."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn as nn
+from mmengine.dist import all_reduce
+
+BASELINES = ('none', 'batch', 'ema')
+
+
+def mean_over_ranks(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Average ``values`` where ``mask``, each image weighing the same.
+
+    Under DDP, which averages gradients over ranks, every rank's sum is
+    divided by the count of all ranks: a rank with few labels does not weigh
+    as much as one with many. Without a single label it is zero, with a graph.
+
+    Args:
+        values: N values.
+        mask: N booleans.
+
+    Returns:
+        A scalar whose average over ranks is the mean over all images.
+    """
+    total = torch.stack([mask.sum(), torch.ones_like(mask.sum())]).to(values)
+    all_reduce(total)
+    count, world_size = total
+    weights = mask.to(values) * (world_size / count.clamp(min=1))
+    return (values * weights).sum()
+
+
+class Baseline(nn.Module):
+    """The b in the advantage r - b.
+
+    Args:
+        kind: ``'none'``: zero. ``'batch'``: for each image the mean reward
+            of the others in the batch, on all ranks (leave-one-out, Kool et
+            al., 2019); the advantage of a lone image is zero. ``'ema'``: a
+            running mean of past batches, which starts at the first batch's
+            mean.
+        momentum: Weight of the newest batch in ``'ema'``, in (0, 1].
+
+    Raises:
+        ValueError: ``kind`` is none of these.
+    """
+
+    def __init__(self, kind: str = 'batch', momentum: float = 0.1) -> None:
+        super().__init__()
+        if kind not in BASELINES:
+            raise ValueError(
+                f'expected policy.baseline to be one of {BASELINES}, '
+                f'got {kind!r}'
+            )
+        self.kind = kind
+        self.momentum = momentum
+        if kind == 'ema':
+            self.register_buffer('running_mean', torch.tensor(0.0))
+            self.register_buffer('started', torch.tensor(False))
+
+    @torch.no_grad()
+    def advantage(
+        self, reward: torch.Tensor, mask: torch.Tensor
+    ) -> torch.Tensor:
+        """Return r - b, zero where there is no reward.
+
+        Args:
+            reward: N rewards, any number where not ``mask``.
+            mask: N booleans, true where the image has a reward.
+        """
+        reward = torch.where(mask, reward, torch.zeros_like(reward))
+        if self.kind == 'none':
+            return reward
+        total = torch.stack([reward.sum(), mask.sum().to(reward)])
+        all_reduce(total)
+        reward_sum, count = total
+        if self.kind == 'batch':
+            others = (count - 1).clamp(min=1)
+            baseline = (reward_sum - reward) / others
+            # With one reward there are no others, and nothing to learn.
+            mask = mask & (count > 1)
+        else:
+            baseline = self._update(reward_sum / count.clamp(min=1), count > 0)
+        return (reward - baseline) * mask
+
+    def _update(
+        self, batch_mean: torch.Tensor, any_reward: torch.Tensor
+    ) -> torch.Tensor:
+        mean = torch.where(self.started, self.running_mean, batch_mean)
+        newest = torch.lerp(mean, batch_mean, self.momentum)
+        self.running_mean.copy_(torch.where(any_reward, newest, mean))
+        self.started.logical_or_(any_reward)
+        return mean

@@ -1,0 +1,30 @@
+"""Policies that learn nothing."""
+
+from __future__ import annotations
+
+from ...registry import MODELS
+from .base import TimestepPolicy
+
+
+@MODELS.register_module()
+class UniformTimestepPolicy(TimestepPolicy):
+    """Draw every timestep of a range with the same probability.
+
+    See :class:`TimestepPolicy` for the arguments.
+    """
+
+
+@MODELS.register_module()
+class FixedTimestepPolicy(TimestepPolicy):
+    """Use one timestep for all images.
+
+    Args:
+        num_timesteps: T, the length of the teacher's noise schedule.
+        timestep: The timestep, in [0, T - 1].
+
+    Raises:
+        ValueError: ``timestep`` is outside the schedule.
+    """
+
+    def __init__(self, num_timesteps: int, timestep: int = 0) -> None:
+        super().__init__(num_timesteps, low=timestep, high=timestep)

@@ -1,0 +1,242 @@
+"""RepFusion: a frozen diffusion model teaches a student backbone."""
+
+from __future__ import annotations
+
+from typing import Dict, List, Optional, Sequence, Tuple
+
+import torch
+import torch.nn as nn
+from mmengine.model import BaseModel
+
+from ..registry import MODELS
+from .image_range import resolve_channel_order, to_unit_range
+from .policies.reinforce import mean_over_ranks
+
+Feats = List[torch.Tensor]
+
+
+@MODELS.register_module()
+class RepFusion(BaseModel):
+    """Distil a diffusion model at timesteps that a policy picks.
+
+    "Diffusion Model as Representation Learner", ICCV 2023, arXiv 2308.10916,
+    Sec. 3. Student with connectors, policy and decoder have disjoint
+    gradients, so that one backward serves their three optimizers.
+
+    The teacher is no part of the model's state: it is in no checkpoint, no
+    optimizer, no averaged copy and no DDP bucket, and follows the model's
+    device.
+
+    Args:
+        student: Config of any backbone that returns N x C x H x W maps.
+        teacher: Config of the frozen teacher.
+        policy: Config of the timestep policy.
+        distill_loss: Config of L_kd.
+        decoder: Config of the decoder, which a learned policy needs.
+        connector: Config of the connector, for losses that need equal
+            channels; a 1 x 1 convolution by default.
+        student_indices: Which of the student's maps is compared with each of
+            the teacher's layers, in order.
+        channel_order: ``'rgb'`` or ``'bgr'``, the order in which the student
+            gets its channels. Needed where the data preprocessor does not
+            convert.
+        data_preprocessor: Config of the student's data preprocessor, by mean
+            and std of which images in [0, 1] are rebuilt for the teacher.
+        init_cfg: Initialisation config.
+
+    Raises:
+        ValueError: Parts that do not fit, found by one dry run.
+    """
+
+    def __init__(
+        self,
+        student: dict,
+        teacher: dict,
+        policy: dict,
+        distill_loss: dict,
+        decoder: Optional[dict] = None,
+        connector: Optional[dict] = None,
+        student_indices: Sequence[int] = (-1,),
+        channel_order: Optional[str] = None,
+        data_preprocessor: Optional[dict] = None,
+        init_cfg: Optional[dict] = None,
+    ) -> None:
+        super().__init__(data_preprocessor, init_cfg)
+        self.channel_order = resolve_channel_order(
+            channel_order, data_preprocessor
+        )
+        self.student_indices = tuple(student_indices)
+        self.student = MODELS.build(student)
+        # Not an attribute of nn.Module: see the class docstring.
+        self.__dict__['teacher'] = MODELS.build(teacher)
+        self.distill_loss = MODELS.build(distill_loss)
+        shapes = list(self.teacher.feature_shapes.values())
+        self.connectors = self._build_connectors(connector, shapes)
+        self.policy = self._build_policy(policy)
+        self.decoder = self._build_decoder(decoder, shapes[-1][0])
+
+    def forward(
+        self,
+        inputs: torch.Tensor,
+        data_samples: Optional[list] = None,
+        mode: str = 'tensor',
+    ):
+        """Return losses or the student's features.
+
+        Args:
+            inputs: N x 3 x H x W, from the data preprocessor.
+            data_samples: N samples, of which any may lack a label.
+            mode: ``'loss'`` or ``'tensor'``.
+
+        Raises:
+            ValueError: Another mode.
+        """
+        if mode == 'loss':
+            return self.loss(inputs, data_samples)
+        if mode == 'tensor':
+            return self.student(inputs)
+        raise ValueError(
+            f"expected mode 'loss' or 'tensor', got {mode!r}: a distiller "
+            'predicts nothing; finetune the exported student'
+        )
+
+    def loss(
+        self, inputs: torch.Tensor, data_samples: Optional[list]
+    ) -> Dict[str, torch.Tensor]:
+        """Compute all losses of one step and the statistics to log."""
+        images = self.images(inputs)
+        pi = self.policy(images)
+        actions = pi.sample()
+        timesteps = self.policy.timesteps[actions]
+        teacher_feats = list(self.teacher(images, timesteps).values())
+        losses = dict(
+            loss_distill=self._distill(inputs, teacher_feats),
+            timestep_mean=timesteps.float().mean(),
+            timestep_std=timesteps.float().std(unbiased=False),
+        )
+        if self.decoder is not None:
+            task_loss, labelled = self.decoder.loss(
+                teacher_feats[-1], data_samples
+            )
+            losses['loss_decoder'] = mean_over_ranks(task_loss, labelled)
+            reward = -task_loss.detach()
+            if labelled.any():
+                losses['reward'] = reward[labelled].mean()
+            if self.policy.learnable:
+                losses.update(self.policy.loss(pi, actions, reward, labelled))
+        return losses
+
+    def images(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Rebuild RGB images in [0, 1] from the student's inputs."""
+        return to_unit_range(
+            inputs, self.data_preprocessor, self.channel_order
+        )
+
+    def optim_parts(self) -> Dict[str, nn.ModuleDict]:
+        """Return the parts that are trained by optimizers of their own."""
+        parts = dict(
+            student=dict(student=self.student, connectors=self.connectors),
+            policy=dict(policy=self.policy),
+            decoder=dict(decoder=self.decoder) if self.decoder else {},
+        )
+        return {name: nn.ModuleDict(part) for name, part in parts.items()}
+
+    def _distill(
+        self, inputs: torch.Tensor, teacher_feats: Feats
+    ) -> torch.Tensor:
+        feats = self.student(inputs)
+        picked = [_as_tuple(feats)[i] for i in self.student_indices]
+        return sum(
+            self.distill_loss(connector(feat).float(), teacher_feat)
+            for connector, feat, teacher_feat in zip(
+                self.connectors, picked, teacher_feats
+            )
+        )
+
+    def _build_connectors(
+        self, connector: Optional[dict], teacher_shapes: List[tuple]
+    ) -> nn.ModuleList:
+        student_shapes = self._student_shapes()
+        if len(student_shapes) != len(teacher_shapes):
+            raise ValueError(
+                'expected one student map for each teacher layer, got '
+                f'student_indices={self.student_indices} for '
+                f'{len(teacher_shapes)} layers {self.teacher.layers}'
+            )
+        name = type(self.distill_loss).__name__
+        if not self.distill_loss.needs_connector and connector is not None:
+            raise ValueError(
+                f'expected no connector with {name}, which compares maps of '
+                f'any channels, got {connector}'
+            )
+        connectors = nn.ModuleList()
+        for ours, theirs in zip(student_shapes, teacher_shapes):
+            if self.distill_loss.needs_grid and min(
+                ours[1] * ours[2], theirs[1] * theirs[2]
+            ) == 1:
+                raise ValueError(
+                    f'expected maps of more than one pixel for {name}, got '
+                    f'{ours} from the student and {theirs} from the teacher '
+                    '(C, H, W); use layers before the pooling'
+                )
+            if self.distill_loss.needs_connector:
+                config = dict(connector or dict(type='repfusion_mm.ConvConnector'))
+                config.update(in_channels=ours[0], out_channels=theirs[0])
+                connectors.append(MODELS.build(config))
+            else:
+                connectors.append(nn.Identity())
+        return connectors
+
+    def _build_policy(self, policy: dict) -> nn.Module:
+        length = self.teacher.num_timesteps
+        policy = MODELS.build({'num_timesteps': length, **policy})
+        if policy.num_timesteps > length:
+            raise ValueError(
+                f"expected policy.num_timesteps within the teacher's schedule "
+                f'of {length} timesteps, got {policy.num_timesteps}'
+            )
+        return policy
+
+    def _build_decoder(
+        self, decoder: Optional[dict], in_channels: int
+    ) -> Optional[nn.Module]:
+        if decoder is not None:
+            return MODELS.build({'in_channels': in_channels, **decoder})
+        if self.policy.learnable:
+            raise ValueError(
+                f'expected a decoder, which rewards {type(self.policy)}, got '
+                'none; add model.decoder, or use FixedTimestepPolicy or '
+                'UniformTimestepPolicy for unlabelled images'
+            )
+        return None
+
+    @torch.no_grad()
+    def _student_shapes(self) -> List[Tuple[int, int, int]]:
+        """Find (C, H, W) of the student's maps by one dry run."""
+        size = self.teacher.image_size
+        training = self.student.training
+        feats = self.student.eval()(torch.zeros(1, 3, size, size))
+        self.student.train(training)
+        shapes = []
+        for index in self.student_indices:
+            try:
+                feat = _as_tuple(feats)[index]
+                _, channels, height, width = feat.shape
+            except (IndexError, AttributeError, ValueError):
+                got = [getattr(f, 'shape', type(f)) for f in _as_tuple(feats)]
+                raise ValueError(
+                    f'expected an N x C x H x W map at index {index} of what '
+                    f'the student {type(self.student).__name__} returns, got '
+                    f'{got}; set its out_indices (or out_type) to return '
+                    'feature maps'
+                ) from None
+            shapes.append((channels, height, width))
+        return shapes
+
+    def _apply(self, fn, *args, **kwargs) -> 'RepFusion':
+        self.teacher._apply(fn, *args, **kwargs)
+        return super()._apply(fn, *args, **kwargs)
+
+
+def _as_tuple(feats) -> tuple:
+    return tuple(feats) if isinstance(feats, (tuple, list)) else (feats,)

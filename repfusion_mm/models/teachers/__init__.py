@@ -1,0 +1,3 @@
+from .diffusers_teacher import DiffusersTeacher
+
+__all__ = ['DiffusersTeacher']

@@ -1,0 +1,226 @@
+"""A frozen diffusers denoiser whose layers are read at any timestep."""
+
+from __future__ import annotations
+
+import contextlib
+from functools import partial
+from typing import ContextManager, Dict, Optional, Sequence, Tuple
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from mmengine.logging import print_log
+
+from ...registry import MODELS
+from .features import count_calls, extract, find_layers, release_unused
+from .loading import load_teacher
+
+DTYPES = ('float32', 'bfloat16', 'float16')
+INPUT_MODES = ('clean', 'noised')
+
+
+@MODELS.register_module()
+class DiffusersTeacher(nn.Module):
+    """Give the features z_t = s(x, t) of a frozen diffusion model.
+
+    The denoiser runs its own forward and is stopped as soon as the last
+    wanted layer has spoken; what lies behind that layer is dropped from
+    memory. The teacher stays in eval mode and without gradients for good, and
+    a deep copy of it is the teacher itself, so that no averaged model holds
+    it twice.
+
+    Args:
+        layers: Module paths inside the denoiser, each giving one
+            N x C x H x W map, e.g. ``'mid_block.resnets.1.conv2'``.
+        pretrained: Folder or hub id of a diffusers denoiser, e.g.
+            ``'google/ddpm-cifar10-32'``.
+        config: Instead of ``pretrained``, ``type`` and arguments of a
+            denoiser with random weights, for tests and timing.
+        scheduler: ``type`` and arguments of a diffusers scheduler. By default
+            the one that lies with ``pretrained``.
+        input_size: Side in pixels to which images are resized (bilinear,
+            antialiased). By default images enter as they are.
+        input_mode: ``'clean'``: x enters as it is, and t only through the
+            time embedding (the paper's public code). ``'noised'``: x_t is
+            drawn from the scheduler, x_t = sqrt(a_t) x + sqrt(1 - a_t) eps
+            (DDPM, arXiv 2006.11239, eq. 4).
+        dtype: Autocast the teacher alone to ``'bfloat16'`` or ``'float16'``,
+            or hold it at ``'float32'`` under the student's autocast. By
+            default it follows its surroundings. Features are float32.
+        early_stop: Stop behind the last layer and drop the rest.
+
+    Raises:
+        ValueError: An unknown layer, a layer that is called several times or
+            gives no map, a denoiser that does not take RGB images, a value
+            out of its choices.
+        OSError: ``pretrained`` is neither on disk nor on the hub.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[str],
+        pretrained: Optional[str] = None,
+        config: Optional[dict] = None,
+        scheduler: Optional[dict] = None,
+        input_size: Optional[int] = None,
+        input_mode: str = 'clean',
+        dtype: Optional[str] = None,
+        early_stop: bool = True,
+    ) -> None:
+        super().__init__()
+        if isinstance(layers, str) or not layers:
+            raise ValueError(
+                f'expected teacher.layers to be a list of paths, got {layers!r}'
+            )
+        _check_choice('input_mode', input_mode, INPUT_MODES)
+        _check_choice('dtype', dtype, (None, *DTYPES))
+        self.layers = tuple(layers)
+        self.input_size = input_size
+        self.input_mode = input_mode
+        self.dtype = None if dtype is None else getattr(torch, dtype)
+        self.early_stop = early_stop
+        self.denoiser, self.scheduler = load_teacher(
+            pretrained, config, scheduler
+        )
+        self.requires_grad_(False)
+        self.eval()
+        self._check_denoiser()
+        self.feature_shapes = self._dry_run()
+
+    @property
+    def num_timesteps(self) -> int:
+        """T: timesteps run from 0 to T - 1."""
+        return self.scheduler.config.num_train_timesteps
+
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of the images that the denoiser is made for."""
+        return self.input_size or self.denoiser.config.sample_size
+
+    def forward(
+        self, images: torch.Tensor, timesteps: torch.Tensor
+    ) -> Dict[str, torch.Tensor]:
+        """Extract the features of ``layers``.
+
+        Args:
+            images: N x 3 x H x W, RGB, float in [0, 1].
+            timesteps: N integers in [0, T - 1].
+
+        Returns:
+            Per layer an N x C x h x w float32 map.
+        """
+        feats = self._extract(images, timesteps)
+        return {name: feat.float() for name, feat in feats.items()}
+
+    def train(self, mode: bool = True) -> 'DiffusersTeacher':
+        """Stay in eval mode whatever is asked: the teacher is frozen."""
+        return super().train(False)
+
+    def __deepcopy__(self, memo: dict) -> 'DiffusersTeacher':
+        return self
+
+    @torch.no_grad()
+    def _extract(
+        self, images: torch.Tensor, timesteps: torch.Tensor
+    ) -> Dict[str, torch.Tensor]:
+        sample = self._to_denoiser_input(images, timesteps)
+        with self._autocast(images.device.type):
+            return extract(
+                self.denoiser,
+                self.layers,
+                partial(self.denoiser, sample, timesteps),
+                self.early_stop,
+            )
+
+    def _to_denoiser_input(
+        self, images: torch.Tensor, timesteps: torch.Tensor
+    ) -> torch.Tensor:
+        if self.input_size and images.shape[-2:] != (self.input_size,) * 2:
+            images = F.interpolate(
+                images,
+                size=(self.input_size, self.input_size),
+                mode='bilinear',
+                antialias=True,
+            )
+        sample = images * 2 - 1
+        if self.input_mode == 'noised':
+            noise = torch.randn_like(sample)
+            sample = self.scheduler.add_noise(sample, noise, timesteps)
+        return sample
+
+    def _autocast(self, device_type: str) -> ContextManager:
+        if self.dtype is None:
+            return contextlib.nullcontext()
+        if self.dtype is torch.float32:
+            return torch.autocast(device_type, enabled=False)
+        return torch.autocast(device_type, dtype=self.dtype)
+
+    def _check_denoiser(self) -> None:
+        find_layers(self.denoiser, self.layers)
+        channels = self.denoiser.config.in_channels
+        if channels != 3:
+            raise ValueError(
+                'expected a teacher that takes RGB images (in_channels 3), '
+                f'got in_channels {channels}; a latent or grayscale denoiser '
+                'cannot teach here'
+            )
+        if not isinstance(self.image_size, int):
+            raise ValueError(
+                'expected a square image size, got sample_size '
+                f'{self.image_size!r} in the denoiser; set teacher.input_size'
+            )
+
+    def _dry_run(self) -> Dict[str, Tuple[int, int, int]]:
+        """Find the layers' shapes on a blank image, and drop what is unused.
+
+        Returns:
+            Per layer (C, H, W) for one image of ``image_size``.
+        """
+        blank = torch.zeros(1, 3, self.image_size, self.image_size)
+        timesteps = torch.zeros(1, dtype=torch.long)
+        truncated = partial(self._extract, blank, timesteps)
+        self._check_layers(blank, timesteps)
+        if self.early_stop:
+            used = count_calls(self.denoiser, truncated)
+            released = release_unused(self.denoiser, set(used))
+            print_log(
+                f'teacher: stops behind {self.layers[-1]!r}; released '
+                f'{released / 1e6:.1f} M parameters that are never reached',
+                logger='current',
+            )
+        return {name: tuple(f.shape[1:]) for name, f in truncated().items()}
+
+    def _check_layers(
+        self, blank: torch.Tensor, timesteps: torch.Tensor
+    ) -> None:
+        try:
+            with torch.no_grad():
+                calls = count_calls(
+                    self.denoiser, partial(self.denoiser, blank, timesteps)
+                )
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                'expected a denoiser that runs on (sample, timestep) alone, '
+                f'got {type(self.denoiser).__name__}: {error}'
+            ) from error
+        for name in self.layers:
+            if calls[name] != 1:
+                raise ValueError(
+                    f'expected the layer {name!r} to run once in a forward '
+                    f'pass, got {calls[name]} runs; name the block that '
+                    'holds it, or its last convolution'
+                )
+        for name, output in self._extract(blank, timesteps).items():
+            if not (torch.is_tensor(output) and output.dim() == 4):
+                got = getattr(output, 'shape', type(output).__name__)
+                raise ValueError(
+                    f'expected the layer {name!r} to give one N x C x H x W '
+                    f'map, got {got}; name a convolution inside it'
+                )
+
+
+def _check_choice(key: str, value: object, choices: Sequence) -> None:
+    if value not in choices:
+        raise ValueError(
+            f'expected teacher.{key} to be one of {choices}, got {value!r}'
+        )

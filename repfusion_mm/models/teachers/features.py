@@ -1,0 +1,110 @@
+"""Read the output of named layers, and stop where the last one has spoken."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from typing import Callable, Dict, List, Sequence, Set
+
+import torch
+import torch.nn as nn
+
+
+class _LastLayerReached(Exception):
+    """Ends a forward pass whose remainder nobody reads."""
+
+
+def find_layers(module: nn.Module, names: Sequence[str]) -> List[nn.Module]:
+    """Return the sub-modules called ``names``.
+
+    Raises:
+        ValueError: A name is unknown; near names are listed.
+    """
+    modules = dict(module.named_modules())
+    modules.pop('')
+    for name in names:
+        if name not in modules:
+            near = difflib.get_close_matches(name, modules, n=3, cutoff=0.4)
+            listed = ', '.join(repr(n) for n in near or list(modules)[:3])
+            raise ValueError(
+                f'teacher has no module {name!r}; did you mean {listed}?'
+            )
+    return [modules[name] for name in names]
+
+
+def extract(
+    module: nn.Module,
+    layers: Sequence[str],
+    run: Callable[[], object],
+    early_stop: bool = True,
+) -> Dict[str, torch.Tensor]:
+    """Collect the outputs of ``layers`` while ``run()`` runs ``module``.
+
+    Args:
+        module: The module that ``run`` calls.
+        layers: Paths of sub-modules, as in ``named_modules()``.
+        run: Calls ``module``.
+        early_stop: Abandon the pass as soon as every layer has spoken. The
+            outputs are the same to the bit.
+    """
+    outputs: Dict[str, torch.Tensor] = {}
+
+    def recorder(name: str) -> Callable:
+        def record(_module, _inputs, output):
+            outputs[name] = output
+            if early_stop and len(outputs) == len(layers):
+                raise _LastLayerReached
+
+        return record
+
+    hooks = [
+        layer.register_forward_hook(recorder(name))
+        for name, layer in zip(layers, find_layers(module, layers))
+    ]
+    try:
+        run()
+    except _LastLayerReached:
+        pass
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {name: outputs[name] for name in layers}
+
+
+def count_calls(module: nn.Module, run: Callable[[], object]) -> Counter:
+    """Count how often each sub-module, by path, is called during ``run()``."""
+    calls: Counter = Counter()
+
+    def counter(name: str) -> Callable:
+        def count(_module, _inputs):
+            calls[name] += 1
+
+        return count
+
+    hooks = [
+        child.register_forward_pre_hook(counter(name))
+        for name, child in module.named_modules()
+    ]
+    try:
+        run()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return calls
+
+
+def release_unused(module: nn.Module, used: Set[str], prefix: str = '') -> int:
+    """Drop the sub-modules that hold no path in ``used``.
+
+    Returns:
+        The number of parameters whose memory was released.
+    """
+    released = 0
+    for name, child in module.named_children():
+        path = f'{prefix}{name}'
+        if any(f'{u}.'.startswith(f'{path}.') for u in used):
+            released += release_unused(child, used, f'{path}.')
+        else:
+            released += sum(p.numel() for p in child.parameters())
+            setattr(module, name, nn.Identity())
+    return released

@@ -1,0 +1,28 @@
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+version: dict = {}
+exec((ROOT / 'repfusion_mm' / 'version.py').read_text(), version)
+
+setup(
+    name='repfusion_mm',
+    version=version['__version__'],
+    description='Diffusion models as teachers, for OpenMMLab',
+    long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    packages=find_packages(include=['repfusion_mm', 'repfusion_mm.*']),
+    python_requires='>=3.8',
+    # Only what the package imports, with lower bounds: an OpenMMLab
+    # environment has all of it but, perhaps, diffusers. The versions that
+    # the tests run with are pinned in requirements/.
+    install_requires=[
+        'diffusers>=0.21',
+        'matplotlib',
+        'mmengine>=0.8',
+        'numpy',
+        'torch>=1.13',
+    ],
+)
