@@ -39,6 +39,12 @@ class HintLoss(DistillLoss):
         pooled: Compare globally pooled features. Otherwise resize the
             student's map to the teacher's grid and compare it densely.
         criterion: ``'l2'`` (mean squared error) or ``'l1'``.
+        standardize: Bring each of the teacher's channels to mean zero and
+            variance one over the batch. Without it, loss and student take
+            the scale of the teacher's features, which may be tiny: those of
+            one's own teacher are as large as its training made them. With
+            it, an L2 loss of one says that the student knows no more than
+            the mean, and zero that it knows all.
         loss_weight: Factor of the loss.
 
     Raises:
@@ -51,6 +57,7 @@ class HintLoss(DistillLoss):
         self,
         pooled: bool = True,
         criterion: str = 'l2',
+        standardize: bool = False,
         loss_weight: float = 1.0,
     ) -> None:
         super().__init__(loss_weight)
@@ -61,6 +68,7 @@ class HintLoss(DistillLoss):
             )
         self.pooled = pooled
         self.criterion: Callable = CRITERIA[criterion]
+        self.standardize = standardize
 
     def forward(
         self, student_feat: torch.Tensor, teacher_feat: torch.Tensor
@@ -70,6 +78,8 @@ class HintLoss(DistillLoss):
             student_feat, teacher_feat = pool(student_feat), pool(teacher_feat)
         else:
             student_feat = resize_to(student_feat, teacher_feat.shape[-2:])
+        if self.standardize:
+            teacher_feat = standardize(teacher_feat)
         return self.loss_weight * self.criterion(student_feat, teacher_feat)
 
 
@@ -151,6 +161,17 @@ class RelationalLoss(DistillLoss):
 def pool(feat: torch.Tensor) -> torch.Tensor:
     """Average N x C x H x W over the grid, into N x C."""
     return feat.mean(dim=(2, 3))
+
+
+def standardize(feat: torch.Tensor) -> torch.Tensor:
+    """Bring each channel of N x C (x H x W) to mean zero, variance one.
+
+    A channel without spread (every channel, in a batch of one) becomes zero.
+    """
+    dims = [dim for dim in range(feat.dim()) if dim != 1]
+    centred = feat - feat.mean(dims, keepdim=True)
+    variance = centred.pow(2).mean(dims, keepdim=True)
+    return centred / variance.clamp(min=1e-12).sqrt()
 
 
 def relative_distances(feat: torch.Tensor) -> torch.Tensor:

@@ -215,7 +215,8 @@ class RepFusion(BaseModel):
         """Find (C, H, W) of the student's maps by one dry run."""
         size = self.teacher.image_size
         training = self.student.training
-        feats = self.student.eval()(torch.zeros(1, 3, size, size))
+        self.student.eval()  # whose return value mmpretrain forgets
+        feats = self.student(torch.zeros(1, 3, size, size))
         self.student.train(training)
         shapes = []
         for index in self.student_indices:

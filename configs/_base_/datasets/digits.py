@@ -15,6 +15,10 @@ train_pipeline = [
     dict(type='mmpretrain.RandomCrop', crop_size=image_size, padding=1),
     dict(type='mmpretrain.PackInputs'),
 ]
+test_pipeline = [
+    dict(type='mmpretrain.LoadImageFromFile'),
+    dict(type='mmpretrain.PackInputs'),
+]
 
 unlabelled = dict(
     type='mmpretrain.CustomDataset',

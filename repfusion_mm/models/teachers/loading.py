@@ -147,7 +147,7 @@ def _denoiser_class(config: dict) -> type:
 
 def _find_config(pretrained: str) -> Tuple[Optional[str], dict]:
     """Return the sub-folder that holds the denoiser, and its config."""
-    from diffusers import ModelMixin
+    from diffusers import UNet2DModel
 
     if not isinstance(pretrained, (str, Path)) or not str(pretrained):
         raise ValueError(
@@ -166,8 +166,8 @@ def _find_config(pretrained: str) -> Tuple[Optional[str], dict]:
     reasons = []
     for subfolder in (None, 'unet'):
         try:
-            config = ModelMixin.load_config(pretrained, subfolder=subfolder)
-        except Exception as error:  # noqa: BLE001 - the hub raises many kinds
+            config = UNet2DModel.load_config(pretrained, subfolder=subfolder)
+        except OSError as error:
             reasons.append(error)
             continue
         print_log(

@@ -1,0 +1,25 @@
+# CIFAR-10 as in mmpretrain's own configs. mmpretrain loads it as RGB.
+data_preprocessor = dict(
+    type='mmpretrain.ClsDataPreprocessor',
+    mean=[125.307, 122.961, 113.8575],
+    std=[51.5865, 50.847, 51.255],
+    to_rgb=False,
+)
+train_dataloader = dict(
+    batch_size=128,
+    num_workers=2,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(
+        type='mmpretrain.CIFAR10',
+        data_root='data/cifar10',
+        split='train',
+        pipeline=[
+            dict(type='mmpretrain.RandomCrop', crop_size=32, padding=4),
+            dict(
+                type='mmpretrain.RandomFlip', prob=0.5, direction='horizontal'
+            ),
+            dict(type='mmpretrain.PackInputs'),
+        ],
+    ),
+)

@@ -1,0 +1,76 @@
+# The demo: distil the small DDPM of digits, few of which are labelled.
+_base_ = ['../_base_/default_runtime.py', '../_base_/datasets/digits.py']
+
+teacher_folder = 'work_dirs/ddpm_digits/teacher'
+
+model = dict(
+    type='repfusion_mm.RepFusion',
+    data_preprocessor=_base_.data_preprocessor,
+    student=dict(
+        type='mmpretrain.ResNet_CIFAR',
+        depth=18,
+        stem_channels=16,
+        base_channels=16,
+    ),
+    teacher=dict(
+        type='repfusion_mm.DiffusersTeacher',
+        pretrained=teacher_folder,
+        layers=['mid_block.resnets.1.conv2'],
+    ),
+    policy=dict(type='repfusion_mm.LearnedTimestepPolicy'),
+    decoder=dict(type='repfusion_mm.ClsDecoder', num_classes=10),
+    # The scale of one's own teacher's features is anything.
+    distill_loss=dict(type='repfusion_mm.HintLoss', standardize=True),
+)
+
+# Half of each batch is drawn from the images whose labels may be seen.
+labelled = dict(
+    type='mmpretrain.CustomDataset',
+    data_root=_base_.data_root,
+    data_prefix='train',
+    ann_file='train_50.txt',
+    pipeline=_base_.train_pipeline,
+)
+train_dataloader = dict(
+    batch_size=64,
+    num_workers=0,
+    sampler=dict(
+        type='repfusion_mm.ProportionalSampler',
+        proportions=[1, 1],
+        num_samples=1280,
+    ),
+    dataset=dict(
+        type='ConcatDataset', datasets=[labelled, _base_.unlabelled]
+    ),
+)
+# All labels, for tools/analysis/probe_timesteps.py alone.
+probe_dataset = dict(
+    type='mmpretrain.CustomDataset',
+    data_root=_base_.data_root,
+    data_prefix='train',
+    ann_file='train.txt',
+    pipeline=_base_.test_pipeline,
+)
+train_cfg = dict(by_epoch=True, max_epochs=20)
+
+optim_wrapper = dict(
+    constructor='repfusion_mm.PartwiseOptimWrapperConstructor',
+    student=dict(
+        optimizer=dict(
+            type='SGD', lr=0.1, momentum=0.9, weight_decay=1e-4
+        )
+    ),
+    policy=dict(optimizer=dict(type='Adam', lr=1e-3)),
+    decoder=dict(optimizer=dict(type='Adam', lr=1e-3)),
+)
+param_scheduler = dict(
+    student=dict(
+        type='CosineAnnealingLR', by_epoch=True, convert_to_iter_based=True
+    ),
+    policy=[],
+    decoder=[],
+)
+custom_hooks = [
+    dict(type='repfusion_mm.TimestepPolicyHook'),
+    dict(type='repfusion_mm.ExportStudentHook'),
+]

@@ -1,0 +1,22 @@
+"""Evaluate a checkpoint with the test settings of a config."""
+
+from launch import load_config, make_parser
+from mmengine.runner import Runner
+
+
+def main() -> None:
+    parser = make_parser(__doc__)
+    parser.add_argument('checkpoint', help='path of the checkpoint')
+    args = parser.parse_args()
+    cfg = load_config(args)
+    if cfg.get('test_dataloader') is None:
+        raise SystemExit(
+            f'expected test_dataloader in {args.config}, got none; a '
+            'distillation predicts nothing: test a finetuned network'
+        )
+    cfg.load_from = args.checkpoint
+    Runner.from_cfg(cfg).test()
+
+
+if __name__ == '__main__':
+    main()
