@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# Make or complete the environment of this checkout.
+#
+#   requirements/install.sh core    distillation, mmpretrain (mmcv-lite)
+#   requirements/install.sh full    also mmsegmentation, mmdet, mmpose (mmcv)
+#
+# VENV (.venv) is where it goes; PYTHON (python3) makes it; the mmcv wheel is
+# kept in REPFUSION_MM_CACHE (~/.cache/repfusion_mm).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+kind=${1:-}
+venv=${VENV:-.venv}
+mmcv=2.1.0
+say() { echo "== $*" >&2; }
+fail() { say "$*"; exit 1; }
+run_pip() {
+    "$venv/bin/python" -m pip --disable-pip-version-check "$@" \
+        -c requirements/constraints.txt
+}
+
+# A stamp holds the contents that the environment was made from.
+stamp="$venv/.$kind.stamp"
+state() { cat requirements/*.txt requirements/install.sh setup.py | cksum; }
+
+make_venv() {
+    [ -x "$venv/bin/python" ] && return
+    local python=${PYTHON:-python3}
+    "$python" - <<'P' || fail "set PYTHON to a Python from 3.10 to 3.12"
+import sys
+if not (3, 10) <= sys.version_info[:2] <= (3, 12):
+    sys.exit(f'expected Python 3.10 to 3.12 (numpy 1.26), got {sys.version}')
+P
+    say "making $venv"
+    "$python" -m venv "$venv" || fail "python3-venv is missing"
+}
+
+install_core() {
+    say "installing the core stack"
+    run_pip install -q -r requirements/core.txt
+    # mmcv and mmcv-lite share their import name and must never meet.
+    "$venv/bin/python" -m pip show -q mmcv 2>/dev/null ||
+        run_pip install -q --no-build-isolation mmcv-lite==$mmcv
+    run_pip install -q --no-build-isolation --no-deps -e .
+}
+
+# Build mmcv once for each mmcv, torch and Python; print the wheel's path.
+# It is built for the CPU unless FORCE_CUDA=1: with a GPU but no compiler for
+# it, a build with CUDA fails.
+mmcv_wheel() {
+    local key folder
+    key=$("$venv/bin/python" -c "
+import sys, torch
+print('mmcv$mmcv-torch%s-cp%d%d' % (torch.__version__, *sys.version_info[:2]))")
+    folder=${REPFUSION_MM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/repfusion_mm}
+    folder=$folder/$key$([ "${FORCE_CUDA:-0}" = 1 ] && echo -cuda || true)
+    if ! compgen -G "$folder/*.whl" > /dev/null; then
+        command -v "${CXX:-c++}" > /dev/null ||
+            fail "mmcv is built from source: install a C++ compiler (g++)"
+        say "building mmcv $mmcv, once: about ten minutes on two cores"
+        mkdir -p "$folder"
+        if [ "${FORCE_CUDA:-0}" != 1 ]; then export CUDA_VISIBLE_DEVICES=; fi
+        # Not from pip's own cache, which does not know torch's version.
+        MMCV_WITH_OPS=1 run_pip wheel -q --no-cache-dir --no-deps \
+            --no-build-isolation -w "$folder/unfinished" mmcv==$mmcv >&2
+        mv "$folder"/unfinished/*.whl "$folder"
+    fi
+    echo "$folder"/*.whl
+}
+
+install_full() {
+    say "installing the full stack"
+    run_pip install -q -r requirements/build.txt
+    local wheel
+    wheel=$(mmcv_wheel)
+    "$venv/bin/python" -m pip uninstall -q -y mmcv-lite 2>/dev/null || true
+    run_pip install -q --no-deps "$wheel"
+    run_pip install -q -r requirements/full.txt -r requirements/test.txt
+    # Built against the numpy that is installed; and mmpose without chumpy,
+    # which it declares, never imports, and which no longer builds.
+    run_pip install -q --no-deps --no-build-isolation xtcocotools==1.14.3
+    run_pip install -q --no-deps mmpose==1.3.2
+}
+
+case $kind in
+    core | full) ;;
+    *) fail "expected core or full, got '$kind'" ;;
+esac
+if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(state)" ]; then exit 0; fi
+make_venv
+install_core
+if [ "$kind" = full ]; then install_full; fi
+state > "$stamp"

@@ -1,0 +1,147 @@
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.registry import MODELS
+
+BACKBONE = dict(
+    type='mmpretrain.ResNet', depth=18, stem_channels=8, base_channels=8
+)
+
+
+def build(checkpoint, _scope_='repfusion_mm', backbone=BACKBONE, **kwargs):
+    init_cfg = dict(
+        type='Pretrained', _scope_=_scope_, checkpoint=checkpoint, **kwargs
+    )
+    if _scope_ is None:
+        init_cfg.pop('_scope_')
+    net = MODELS.build(dict(backbone, init_cfg=init_cfg))
+    net.init_weights()
+    return net
+
+
+@pytest.fixture
+def weights():
+    torch.manual_seed(7)
+    net = MODELS.build(dict(BACKBONE))
+    for p in net.parameters():
+        torch.nn.init.normal_(p)
+    return net.state_dict()
+
+
+def assert_loaded(net, weights):
+    for key, value in net.state_dict().items():
+        assert torch.equal(value, weights[key]), key
+
+
+@pytest.mark.parametrize('scope', ['repfusion_mm', None])
+def test_exported_files_load_here_and_with_the_stock_initializer(
+    tmp_path, weights, scope
+):
+    path = str(tmp_path / 'student.pth')
+    torch.save(dict(state_dict=weights, meta=dict(epoch=1)), path)
+    assert_loaded(build(path, scope), weights)
+
+
+@pytest.mark.parametrize('prefix', ['', 'student.', 'backbone.'])
+def test_backbone_is_found_in_checkpoints_of_any_kind(
+    tmp_path, weights, prefix, caplog
+):
+    path = str(tmp_path / 'epoch_1.pth')
+    content = {prefix + key: value for key, value in weights.items()}
+    content['head.fc.weight'] = torch.zeros(2)
+    torch.save(dict(state_dict=content), path)
+    assert_loaded(build(path), weights)
+
+
+def test_all_other_initializers_run_before(tmp_path, weights):
+    """An initializer under another name ran first and was overwritten."""
+    path = str(tmp_path / 'student.pth')
+    torch.save(weights, path)
+    net = MODELS.build(
+        dict(
+            BACKBONE,
+            init_cfg=[
+                dict(
+                    type='Pretrained', _scope_='repfusion_mm', checkpoint=path
+                ),
+                dict(type='Constant', layer='Conv2d', val=5.0),
+            ],
+        )
+    )
+    net.init_weights()
+    assert torch.equal(net.conv1.weight, weights['conv1.weight'])
+
+
+def test_another_stem_is_an_error_that_names_it(tmp_path):
+    """Distilled with a 3x3 stem, finetuned with a 7x7 one: fault 10."""
+    cifar = dict(BACKBONE, type='mmpretrain.ResNet_CIFAR')
+    path = str(tmp_path / 'student.pth')
+    torch.save(MODELS.build(cifar).state_dict(), path)
+    with pytest.raises(ValueError) as error:
+        build(path)
+    assert 'conv1.weight: expected (8, 3, 7, 7), got (8, 3, 3, 3)' in str(
+        error.value
+    )
+    assert 'fill all 120 tensors of ResNet, got 119' in str(error.value)
+
+
+def test_missing_tensors_are_listed_unless_they_may_miss(tmp_path, weights):
+    kept = {k: v for k, v in weights.items() if not k.startswith('layer4.')}
+    path = str(tmp_path / 'student.pth')
+    torch.save(kept, path)
+    with pytest.raises(ValueError, match=r'layer4\.0\.conv1\.weight: not in'):
+        build(path)
+    net = build(path, allow_missing=['layer4.*'])
+    assert torch.equal(net.layer3[0].conv1.weight, kept['layer3.0.conv1.weight'])
+
+
+def test_names_of_a_wrong_prefix_are_refused(tmp_path, weights):
+    path = str(tmp_path / 'student.pth')
+    torch.save(weights, path)
+    with pytest.raises(ValueError, match='got 0'):
+        build(path, prefix='neck.')
+
+
+@pytest.mark.parametrize('checkpoint', ['', None])
+def test_empty_path_is_refused(checkpoint):
+    with pytest.raises(ValueError, match='expected the path of a checkpoint'):
+        build(checkpoint)
+
+
+def test_missing_file_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r'student\.pth'):
+        build(str(tmp_path / 'nowhere.pth'))
+
+
+def test_files_that_are_no_checkpoint_are_refused(tmp_path):
+    path = tmp_path / 'student.pth'
+    path.write_bytes(b'not a checkpoint')
+    with pytest.raises(ValueError, match='cannot be read safely'):
+        build(str(path))
+    torch.save(dict(epoch=3), path)
+    with pytest.raises(ValueError, match='without tensors'):
+        build(str(path))
+
+
+class Canary:
+    """Touches a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_checkpoints_run_no_code(tmp_path):
+    canary = tmp_path / 'canary'
+    path = tmp_path / 'student.pth'
+    torch.save(dict(state_dict=Canary(canary)), path)
+    with pytest.raises(ValueError, match='cannot be read safely'):
+        build(str(path))
+    path.write_bytes(pickle.dumps(Canary(canary)))
+    with pytest.raises(ValueError, match='cannot be read safely'):
+        build(str(path))
+    assert not canary.exists()

@@ -1,0 +1,209 @@
+import copy
+import json
+from pathlib import Path
+
+import diffusers
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from repfusion_mm.models import DiffusersTeacher
+from tests.toy import DENOISER, LAYER, SCHEDULER, save_teacher
+
+IMAGES = torch.linspace(0, 1, 4 * 3 * 16 * 16).reshape(4, 3, 16, 16)
+TIMESTEPS = torch.tensor([0, 10, 500, 999])
+
+
+def test_early_stop_gives_the_same_features_to_the_bit(teacher_folder):
+    layers = ['down_blocks.1.resnets.0.conv1', LAYER]
+    stopped = DiffusersTeacher(layers, teacher_folder)
+    whole = DiffusersTeacher(layers, teacher_folder, early_stop=False)
+    ours, theirs = (t(IMAGES, TIMESTEPS) for t in (stopped, whole))
+    assert list(ours) == layers
+    for layer in layers:
+        assert torch.equal(ours[layer], theirs[layer])
+
+
+def test_features_are_those_of_the_denoiser_on_minus_one_to_one(
+    teacher_folder,
+):
+    denoiser = diffusers.UNet2DModel.from_pretrained(teacher_folder).eval()
+    seen = []
+    denoiser.mid_block.resnets[1].conv2.register_forward_hook(
+        lambda _m, _i, output: seen.append(output)
+    )
+    with torch.no_grad():
+        denoiser(IMAGES * 2 - 1, TIMESTEPS)
+    feats = DiffusersTeacher([LAYER], teacher_folder)(IMAGES, TIMESTEPS)
+    assert torch.equal(feats[LAYER], seen[0])
+
+
+def test_unused_half_is_released(teacher_folder):
+    stopped = DiffusersTeacher([LAYER], teacher_folder)
+    whole = DiffusersTeacher([LAYER], teacher_folder, early_stop=False)
+    sizes = [
+        sum(p.numel() for p in teacher.parameters())
+        for teacher in (stopped, whole)
+    ]
+    assert sizes[0] < 0.6 * sizes[1]
+    names = [name for name, _ in stopped.named_parameters()]
+    assert not any('up_blocks' in name for name in names)
+
+
+def test_teacher_stays_frozen(teacher_folder):
+    teacher = DiffusersTeacher([LAYER], teacher_folder).train()
+    assert not any(m.training for m in teacher.modules())
+    assert not any(p.requires_grad for p in teacher.parameters())
+    images = IMAGES.clone().requires_grad_()
+    assert not teacher(images, TIMESTEPS)[LAYER].requires_grad
+    assert copy.deepcopy(teacher) is teacher
+
+
+def test_no_hook_outlives_a_call(teacher_folder):
+    teacher = DiffusersTeacher([LAYER], teacher_folder)
+    teacher(IMAGES, TIMESTEPS)
+    with pytest.raises(RuntimeError):
+        teacher(IMAGES[:, :2], TIMESTEPS)
+    for module in teacher.modules():
+        assert not module._forward_hooks
+        assert not module._forward_pre_hooks
+
+
+def test_noised_input_follows_the_scheduler(teacher_folder):
+    clean = DiffusersTeacher([LAYER], teacher_folder)
+    noised = DiffusersTeacher([LAYER], teacher_folder, input_mode='noised')
+    torch.manual_seed(1)
+    got = noised(IMAGES, TIMESTEPS)[LAYER]
+    torch.manual_seed(1)
+    alphas = clean.scheduler.alphas_cumprod[TIMESTEPS].view(4, 1, 1, 1)
+    x_t = alphas.sqrt() * (IMAGES * 2 - 1)
+    x_t = x_t + (1 - alphas).sqrt() * torch.randn(4, 3, 16, 16)
+    expected = clean((x_t + 1) / 2, TIMESTEPS)[LAYER]
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_images_are_resized_where_asked(teacher_folder):
+    teacher = DiffusersTeacher([LAYER], teacher_folder, input_size=16)
+    feats = teacher(torch.rand(2, 3, 40, 24), torch.tensor([1, 2]))
+    assert feats[LAYER].shape == (2, *teacher.feature_shapes[LAYER])
+
+
+@pytest.mark.parametrize('dtype', ['bfloat16', 'float32'])
+def test_autocast_is_the_teachers_alone(teacher_folder, dtype):
+    exact = DiffusersTeacher([LAYER], teacher_folder)(IMAGES, TIMESTEPS)
+    teacher = DiffusersTeacher([LAYER], teacher_folder, dtype=dtype)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        feat = teacher(IMAGES, TIMESTEPS)[LAYER]
+        assert torch.is_autocast_enabled('cpu')
+    assert feat.dtype == torch.float32
+    error = (feat - exact[LAYER]).norm() / exact[LAYER].norm()
+    assert error == 0 if dtype == 'float32' else 0 < error < 0.05
+
+
+def test_weights_in_the_subfolder_of_a_pipeline_are_found(tmp_path):
+    save_teacher(tmp_path / 'plain')
+    pipeline = diffusers.DDPMPipeline(
+        diffusers.UNet2DModel.from_pretrained(tmp_path / 'plain'),
+        diffusers.DDPMScheduler(num_train_timesteps=50),
+    )
+    pipeline.save_pretrained(tmp_path / 'pipeline')
+    plain = DiffusersTeacher([LAYER], str(tmp_path / 'plain'))
+    nested = DiffusersTeacher([LAYER], str(tmp_path / 'pipeline'))
+    steps = torch.tensor([0, 1, 2, 49])
+    assert nested.num_timesteps == 50
+    assert torch.equal(
+        nested(IMAGES, steps)[LAYER], plain(IMAGES, steps)[LAYER]
+    )
+
+
+def test_attention_weights_under_their_old_names_load(tmp_path):
+    """google/ddpm-cifar10-32 names them query, key, value and proj_attn."""
+    new = save_teacher(tmp_path / 'new')
+    old = Path(save_teacher(tmp_path / 'old'))
+    renames = {
+        'to_q.': 'query.',
+        'to_k.': 'key.',
+        'to_v.': 'value.',
+        'to_out.0.': 'proj_attn.',
+    }
+    file = old / 'diffusion_pytorch_model.safetensors'
+    weights = load_file(file)
+    for modern, dated in renames.items():
+        weights = {k.replace(modern, dated): v for k, v in weights.items()}
+    assert any('query' in key for key in weights)
+    save_file(weights, file, metadata=dict(format='pt'))
+    ours = DiffusersTeacher([LAYER], str(old))(IMAGES, TIMESTEPS)
+    theirs = DiffusersTeacher([LAYER], new)(IMAGES, TIMESTEPS)
+    assert torch.equal(ours[LAYER], theirs[LAYER])
+
+
+def test_incomplete_weights_are_refused(tmp_path):
+    folder = Path(save_teacher(tmp_path / 'torn'))
+    file = folder / 'diffusion_pytorch_model.safetensors'
+    weights = load_file(file)
+    weights.pop('conv_in.weight')
+    save_file(weights, file, metadata=dict(format='pt'))
+    with pytest.raises(ValueError, match=r'conv_in\.weight'):
+        DiffusersTeacher([LAYER], str(folder))
+
+
+def test_scheduler_is_asked_for_where_none_lies(tmp_path):
+    folder = Path(save_teacher(tmp_path / 'bare'))
+    (folder / 'scheduler_config.json').unlink()
+    with pytest.raises(FileNotFoundError, match='num_train_timesteps'):
+        DiffusersTeacher([LAYER], str(folder))
+    teacher = DiffusersTeacher(
+        [LAYER], str(folder), scheduler={**SCHEDULER, 'num_train_timesteps': 7}
+    )
+    assert teacher.num_timesteps == 7
+
+
+@pytest.mark.parametrize(
+    ('layer', 'message'),
+    [
+        ('mid_block.resnet.1.conv2', "did you mean 'mid_block.resnets.1.conv2'"),
+        ('mid_block.resnets.1.nonlinearity', 'got 3 runs'),
+        ('down_blocks.0', 'got tuple'),
+        ('time_embedding', r'got torch.Size\(\[1, 32\]\)'),
+    ],
+)
+def test_layers_without_one_map_are_refused(teacher_folder, layer, message):
+    with pytest.raises(ValueError, match=message):
+        DiffusersTeacher([layer], teacher_folder)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (dict(layers=LAYER), 'list of paths'),
+        (dict(input_mode='dirty'), 'input_mode to be one of'),
+        (dict(dtype='half'), 'dtype to be one of'),
+        (dict(config=None), 'exactly one of'),
+        (dict(config={**DENOISER, 'in_channels': 1}), 'got in_channels 1'),
+        (dict(config={**DENOISER, 'type': 'Linear'}), "got 'Linear'"),
+        (dict(config={**DENOISER, 'num_class_embeds': 3}), 'class_labels'),
+        (dict(config={**DENOISER, 'sample_size': None}), 'input_size'),
+        (dict(scheduler=dict(type='SGD')), "got 'SGD'"),
+    ],
+)
+def test_bad_arguments_are_refused(arguments, message):
+    arguments = {'layers': [LAYER], 'config': DENOISER, **arguments}
+    with pytest.raises(ValueError, match=message):
+        DiffusersTeacher(**arguments)
+
+
+def test_missing_folder_is_named(tmp_path):
+    missing = str(tmp_path / 'a' / 'teacher')
+    with pytest.raises(FileNotFoundError, match='no such folder'):
+        DiffusersTeacher([LAYER], missing)
+    tmp_path.joinpath('README').write_text(json.dumps({}))
+    with pytest.raises(FileNotFoundError, match=r'config\.json'):
+        DiffusersTeacher([LAYER], str(tmp_path))
+
+
+def test_unreachable_hub_names_the_id_and_the_way_out(monkeypatch):
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_OFFLINE', True)
+    with pytest.raises(ConnectionError) as error:
+        DiffusersTeacher([LAYER], 'repfusion-mm/not-on-this-disk')
+    assert 'hf download repfusion-mm/not-on-this-disk' in str(error.value)
+    assert 'model.teacher.pretrained=' in str(error.value)
