@@ -1,4 +1,4 @@
-# A small DDPM of handwritten digits: the teacher of the demo.
+# A small DDPM of handwritten digits, shipped as demo/ddpm_digits.
 _base_ = ['../_base_/default_runtime.py', '../_base_/datasets/digits.py']
 
 model = dict(
@@ -32,5 +32,5 @@ param_scheduler = [
 custom_hooks = [
     dict(type='EMAHook', momentum=0.01),
     dict(type='repfusion_mm.SampleImagesHook'),
-    dict(type='repfusion_mm.ExportDenoiserHook'),
+    dict(type='repfusion_mm.ExportDenoiserHook', dtype='float16'),
 ]

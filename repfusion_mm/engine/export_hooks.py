@@ -72,16 +72,22 @@ class ExportDenoiserHook(_ExportHook):
 
     Args:
         filename: Name of the folder in the work directory.
+        dtype: Type of the weights in the file, ``'float32'`` or
+            ``'float16'``; the teacher computes in float32 from both.
     """
 
-    def __init__(self, filename: str = 'teacher') -> None:
+    def __init__(
+        self, filename: str = 'teacher', dtype: str = 'float32'
+    ) -> None:
         super().__init__(filename)
+        self.dtype = getattr(torch, dtype)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Write the denoiser of ``checkpoint``."""
         model = bare_model(runner)
         denoiser = copy.deepcopy(model.denoiser).cpu()
         denoiser.load_state_dict(_part(checkpoint, 'denoiser.'))
+        denoiser.to(self.dtype)
         path = Path(runner.work_dir, self.filename)
         unfinished = path.with_name(path.name + '.tmp')
         shutil.rmtree(unfinished, ignore_errors=True)

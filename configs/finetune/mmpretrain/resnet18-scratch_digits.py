@@ -26,11 +26,7 @@ train_dataloader = dict(
         data_root='data/digits',
         data_prefix='train',
         ann_file='train_50.txt',  # or train_20.txt, train_100.txt, train.txt
-        pipeline=[
-            dict(type='LoadImageFromFile'),
-            dict(type='RandomCrop', crop_size=16, padding=1),
-            dict(type='PackInputs'),
-        ],
+        pipeline=[dict(type='LoadImageFromFile'), dict(type='PackInputs')],
     ),
 )
 test_dataloader = val_dataloader = dict(
@@ -50,7 +46,7 @@ test_evaluator = val_evaluator = dict(type='Accuracy', topk=1)
 train_cfg = dict(by_epoch=False, max_iters=200, val_interval=200)
 val_cfg = test_cfg = dict()
 optim_wrapper = dict(
-    optimizer=dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=1e-4)
+    optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=1e-4)
 )
 param_scheduler = dict(type='CosineAnnealingLR', by_epoch=False)
 default_hooks = dict(

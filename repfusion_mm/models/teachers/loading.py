@@ -69,7 +69,7 @@ def load_denoiser(pretrained: str) -> nn.Module:
             f'config.json, got {faults}; the download is incomplete or mixed: '
             'fetch the folder again'
         )
-    return denoiser
+    return denoiser.float()  # the file may hold half precision
 
 
 def build_denoiser(config: dict) -> nn.Module:

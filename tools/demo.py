@@ -1,0 +1,241 @@
+"""The whole job on real images, in minutes, on a laptop without a GPU.
+
+scikit-learn's 1,797 handwritten digits, of which only 20, 50 or 100 training
+images have a label. A small diffusion model of the digits teaches a ResNet-18
+at timesteps that a policy picks; the policy is rewarded on those labels alone.
+The student is then finetuned on them, next to its twin from scratch.
+
+Each step is a config run by tools/train.py; see work_dirs/demo for logs.
+"""
+
+import argparse
+import contextlib
+import json
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Dict, List
+
+import numpy as np
+from mmengine.hooks import Hook
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / 'tools' / 'analysis')]
+sys.path[:0] = [str(ROOT / 'tools' / 'dataset_converters')]
+
+from digits import BUDGETS, convert  # noqa: E402
+from launch import load_config, make_parser  # noqa: E402
+from plot_demo import plot  # noqa: E402
+from probe_timesteps import probe  # noqa: E402
+from train import build_runner  # noqa: E402
+
+SHOWN_BUDGET = 50
+TEACHER = 'configs/teacher/ddpm_digits.py'
+DISTILL = 'configs/distill/repfusion_r18_digits.py'
+FINETUNE = 'configs/finetune/mmpretrain/resnet18-{}_digits.py'
+PACKAGES = ('torch', 'mmengine', 'mmpretrain', 'diffusers', 'scikit-learn')
+
+
+class ProgressHook(Hook):
+    """Move a progress bar with the iterations of a runner."""
+
+    def __init__(self, progress: Progress, task: int) -> None:
+        self.progress = progress
+        self.task = task
+
+    def before_train(self, runner) -> None:
+        self.progress.update(self.task, total=runner.max_iters)
+
+    def after_train_iter(self, runner, *args, **kwargs) -> None:
+        self.progress.update(self.task, completed=runner.iter + 1)
+
+
+class Demo:
+    """The steps of the demo, their bars and their times."""
+
+    def __init__(self, args: argparse.Namespace, progress: Progress) -> None:
+        self.args = args
+        self.progress = progress
+        self.teacher = str(ROOT / 'demo' / 'ddpm_digits')
+        self.seconds: Dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def timed(self, step: str):
+        start = time.time()
+        yield
+        self.seconds[step] = round(time.time() - start, 1)
+
+    def train(self, label: str, config: str, work_dir: str, *options: str):
+        """Run tools/train.py with a bar, and return its runner."""
+        task = self.progress.add_task(label, total=None)
+        folder = str(self.args.work_dir / work_dir)
+        argv = [str(ROOT / config), '--work-dir', folder, '--cfg-options']
+        runner = build_runner([*argv, *options])
+        runner.register_hook(ProgressHook(self.progress, task))
+        runner.train()
+        return runner
+
+    def train_teacher(self) -> None:
+        self.train('train the teacher', TEACHER, 'teacher')
+        self.teacher = str(self.args.work_dir / 'teacher' / 'teacher')
+
+    def distil(self, budget: int) -> dict:
+        """Distil with ``budget`` labels; return the last policy record."""
+        runner = self.train(
+            f'distil, {budget} labels',
+            DISTILL,
+            f'distill_{budget}',
+            f'model.teacher.pretrained={self.teacher}',
+            'train_dataloader.dataset.datasets.0.ann_file='
+            f'train_{budget}.txt',
+        )
+        records = Path(runner.log_dir, 'policy.jsonl').read_text()
+        return json.loads(records.splitlines()[-1])
+
+    def finetune(self, kind: str, budget: int, seed: int) -> float:
+        """Finetune and return the test accuracy in [0, 1]."""
+        options = [
+            f'train_dataloader.dataset.ann_file=train_{budget}.txt',
+            f'randomness.seed={seed}',
+        ]
+        if kind == 'repfusion':
+            student = self.args.work_dir / f'distill_{budget}' / 'student.pth'
+            options.append(f'model.backbone.init_cfg.checkpoint={student}')
+        runner = self.train(
+            f'finetune {kind}, {budget} labels, seed {seed}',
+            FINETUNE.format(kind),
+            f'finetune_{kind}_{budget}_{seed}',
+            *options,
+        )
+        scalar = runner.message_hub.get_scalar('val/accuracy/top1')
+        return round(float(scalar.current()) / 100, 4)
+
+    def probe(self, timesteps: List[int]) -> Dict[int, float]:
+        """Return the probe accuracy of the teacher at each timestep."""
+        options = ['--cfg-options', f'model.teacher.pretrained={self.teacher}']
+        args = make_parser('').parse_args([str(ROOT / DISTILL), *options])
+        task = self.progress.add_task('probe timesteps', total=len(timesteps))
+        scores = {}
+        for t in timesteps:
+            scores.update(probe(load_config(args), [t], SHOWN_BUDGET, 10))
+            self.progress.advance(task)
+        return scores
+
+    def run(self) -> dict:
+        """Run all steps and return the results."""
+        start = time.time()
+        convert(Path('data/digits'), seed=0)
+        self.seconds['teacher'] = 0.0
+        if self.args.from_scratch:
+            with self.timed('teacher'):
+                self.train_teacher()
+        with self.timed('distill'):
+            policies = {budget: self.distil(budget) for budget in BUDGETS}
+        shown = policies[SHOWN_BUDGET]
+        mean, std = moments(shown)
+        with self.timed('probe'):
+            grid = {*range(0, 1000, 50), 999, round(mean)}
+            scores = self.probe(sorted(grid))
+        with self.timed('finetune'):
+            labels = {
+                str(budget): {
+                    kind: [
+                        self.finetune(kind, budget, seed)
+                        for seed in range(self.args.seeds)
+                    ]
+                    for kind in ('scratch', 'repfusion')
+                }
+                for budget in BUDGETS
+            }
+        self.seconds['total'] = round(time.time() - start, 1)
+        results = dict(
+            labels=labels,
+            probe={str(t): round(score, 4) for t, score in scores.items()},
+            policy=dict(timestep_mean=mean, timestep_std=std),
+            seconds=self.seconds,
+            versions={name: version(name) for name in PACKAGES},
+        )
+        out = self.args.work_dir
+        (out / 'results.json').write_text(json.dumps(results, indent=2) + '\n')
+        plot(results, shown, out / 'results.png')
+        return results
+
+
+def moments(record: dict) -> tuple:
+    """Return mean and standard deviation of the timestep in a record."""
+    t, p = np.array(record['timesteps']), np.array(record['probabilities'])
+    p = p / p.sum()
+    mean = float((t * p).sum())
+    std = float(np.sqrt(((t - mean) ** 2 * p).sum()))
+    return round(mean, 1), round(std, 1)
+
+
+def make_table(results: dict) -> Table:
+    table = Table(title='test accuracy on 500 digits, mean (min - max)')
+    for name in ('labels', 'from scratch', 'RepFusion', 'gain'):
+        table.add_column(name, justify='right')
+    for budget, scores in results['labels'].items():
+        cells = [
+            f'{np.mean(s):.3f} ({min(s):.3f} - {max(s):.3f})'
+            for s in (scores['scratch'], scores['repfusion'])
+        ]
+        gain = np.mean(scores['repfusion']) - np.mean(scores['scratch'])
+        table.add_row(budget, *cells, f'{gain:+.3f}')
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        '--from-scratch',
+        action='store_true',
+        help='train the teacher too, instead of using demo/ddpm_digits',
+    )
+    parser.add_argument('--seeds', type=int, default=3)
+    parser.add_argument('--work-dir', type=Path, default='work_dirs/demo')
+    args = parser.parse_args()
+    args.work_dir.mkdir(parents=True, exist_ok=True)
+    console = Console()
+    log = args.work_dir / 'log.txt'
+    columns = [
+        TextColumn('{task.description:36}'),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    ]
+    console.print(f'log: {log}')
+    with Progress(*columns, console=console) as progress, log.open('w') as f:
+        with contextlib.redirect_stdout(f), contextlib.redirect_stderr(f):
+            results = Demo(args, progress).run()
+    console.print(make_table(results))
+    policy, probe_scores = results['policy'], results['probe']
+    best = max(probe_scores, key=probe_scores.get)
+    at_mean = probe_scores[str(round(policy['timestep_mean']))]
+    console.print(
+        f'policy with {SHOWN_BUDGET} labels: t = {policy["timestep_mean"]} '
+        f'+- {policy["timestep_std"]}, where a linear probe has {at_mean:.3f}; '
+        f'the best of the probe: {probe_scores[best]:.3f} at t = {best}'
+    )
+    console.print(
+        f'{results["seconds"]["total"]:.0f} s; see '
+        f'{args.work_dir / "results.png"} and results.json'
+    )
+
+
+if __name__ == '__main__':
+    main()
