@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import pickle
 import sys
 from pathlib import Path
 from typing import Callable, Iterator
@@ -14,6 +15,9 @@ from typing import Callable, Iterator
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.utils import digit_version
+
+STATISTICS = ('min', 'max', 'mean', 'current')
 
 
 def heal_stack() -> None:
@@ -29,18 +33,41 @@ def allow_mmengine_checkpoints() -> None:
 
     torch >= 2.6 loads with ``weights_only=True`` and then refuses the
     ``HistoryBuffer`` that mmengine stores beside the weights, so that nothing
-    resumes. The buffer holds numpy arrays and nothing that runs code.
+    resumes. The buffer holds numpy arrays, and its own four statistics as
+    ``getattr(HistoryBuffer, name)``: that call alone is let through.
     """
-    add_safe_globals = getattr(torch.serialization, 'add_safe_globals', None)
-    if add_safe_globals is None:  # torch < 2.4 does not restrict loading
-        return
+    if digit_version(torch.__version__) < digit_version('2.6'):
+        return  # mmengine loads without restriction there
     array = np.zeros(1)
     reconstruct = array.__reduce__()[0]
     scalar = array[0].__reduce__()[0]
     dtypes = [type(np.dtype(kind)) for kind in ('f8', 'f4', 'i8', 'i4', '?')]
-    add_safe_globals(
-        [HistoryBuffer, np.ndarray, np.dtype, reconstruct, scalar, *dtypes]
+    torch.serialization.add_safe_globals(
+        [
+            HistoryBuffer,
+            np.ndarray,
+            np.dtype,
+            reconstruct,
+            scalar,
+            *dtypes,
+            (history_statistic, 'builtins.getattr'),
+        ]
     )
+
+
+def history_statistic(owner: type, name: str) -> Callable:
+    """Stand in for ``getattr`` in a checkpoint.
+
+    Raises:
+        UnpicklingError: It asks for anything but a statistic of mmengine's
+            ``HistoryBuffer``.
+    """
+    if owner is not HistoryBuffer or name not in STATISTICS:
+        raise pickle.UnpicklingError(
+            'expected a statistic of mmengine.logging.HistoryBuffer in the '
+            f'checkpoint, got {name!r} of {owner!r}; do not trust this file'
+        )
+    return getattr(owner, name)
 
 
 def torchvision_ops_load() -> bool:
@@ -58,7 +85,7 @@ def torchvision_ops_load() -> bool:
         return False
     try:
         torch.ops.load_library(str(library))
-    except OSError:
+    except (ImportError, OSError):
         return False
     return True
 

@@ -138,13 +138,13 @@ class PartwiseOptimWrapperConstructor:
         """Build the optimizers of ``model``."""
         model = model.module if is_model_wrapper(model) else model
         parts = model.optim_parts()
-        own = {
-            key: value
-            for key, value in self.config.items()
+        own = {name: self.config.get(name) for name in parts}
+        shared = {k: v for k, v in self.config.items() if k not in parts}
+        unknown = [
+            key
+            for key, value in shared.items()
             if isinstance(value, dict) and 'optimizer' in value
-        }
-        shared = {k: v for k, v in self.config.items() if k not in own}
-        unknown = sorted(set(own) - set(parts))
+        ]
         if unknown:
             raise ValueError(
                 f'expected optim_wrapper to have the parts {sorted(parts)}, '
@@ -158,7 +158,7 @@ class PartwiseOptimWrapperConstructor:
                     logger='current',
                 )
                 continue
-            if name not in own:
+            if own[name] is None:
                 raise ValueError(
                     f'expected an optimizer for the {name}, got none; add '
                     f'optim_wrapper.{name}=dict(optimizer=...)'

@@ -65,11 +65,13 @@ def test_several_and_soft_labels_are_refused():
 def test_data_sets_are_checked_through_their_wrappers():
     dataset = ConcatDataset(
         [
-            RepeatDataset(Listed([0, 9]), times=3),
+            Listed([0, 9]),
             Listed([None, None]),
             Listed([np.array([4])]),
         ]
     )
     assert decoder(10).check_dataset(dataset) == 3
+    repeated = RepeatDataset(Listed([0, 9]), times=3)
+    assert decoder(10).check_dataset(repeated) == 2
     with pytest.raises(ValueError, match=r'got \[9\]'):
         decoder(9).check_dataset(dataset)
