@@ -58,7 +58,7 @@ class ProgressHook(Hook):
         self.progress.update(self.task, total=runner.max_iters)
 
     def after_train_iter(self, runner, *args, **kwargs) -> None:
-        self.progress.update(self.task, completed=runner.iter + 1)
+        self.progress.advance(self.task)
 
 
 class Demo:
@@ -76,32 +76,43 @@ class Demo:
         yield
         self.seconds[step] = round(time.time() - start, 1)
 
-    def train(self, label: str, config: str, work_dir: str, *options: str):
-        """Run tools/train.py with a bar, and return its runner."""
-        task = self.progress.add_task(label, total=None)
+    def train(self, config: str, work_dir: str, *options: str, label=None):
+        """Run tools/train.py, with a bar if it has a label."""
         folder = str(self.args.work_dir / work_dir)
         argv = [str(ROOT / config), '--work-dir', folder, '--cfg-options']
         runner = build_runner([*argv, *options])
-        runner.register_hook(ProgressHook(self.progress, task))
+        if label:
+            task = self.progress.add_task(label, total=None)
+            runner.register_hook(ProgressHook(self.progress, task))
         runner.train()
         return runner
 
     def train_teacher(self) -> None:
-        self.train('train the teacher', TEACHER, 'teacher')
+        self.train(TEACHER, 'teacher', label='train the teacher')
         self.teacher = str(self.args.work_dir / 'teacher' / 'teacher')
 
     def distil(self, budget: int) -> dict:
         """Distil with ``budget`` labels; return the last policy record."""
         runner = self.train(
-            f'distil, {budget} labels',
             DISTILL,
             f'distill_{budget}',
             f'model.teacher.pretrained={self.teacher}',
-            'train_dataloader.dataset.datasets.0.ann_file='
-            f'train_{budget}.txt',
+            f'train_dataloader.dataset.datasets.0.ann_file=train_{budget}.txt',
+            label=f'distil, {budget} labels',
         )
         records = Path(runner.log_dir, 'policy.jsonl').read_text()
         return json.loads(records.splitlines()[-1])
+
+    def finetune_all(self, budget: int) -> Dict[str, List[float]]:
+        """Finetune both twins with all seeds."""
+        scores: Dict[str, List[float]] = dict(scratch=[], repfusion=[])
+        runs = [(k, s) for k in scores for s in range(self.args.seeds)]
+        label = f'finetune, {budget} labels'
+        task = self.progress.add_task(label, total=len(runs))
+        for kind, seed in runs:
+            scores[kind].append(self.finetune(kind, budget, seed))
+            self.progress.advance(task)
+        return scores
 
     def finetune(self, kind: str, budget: int, seed: int) -> float:
         """Finetune and return the test accuracy in [0, 1]."""
@@ -113,7 +124,6 @@ class Demo:
             student = self.args.work_dir / f'distill_{budget}' / 'student.pth'
             options.append(f'model.backbone.init_cfg.checkpoint={student}')
         runner = self.train(
-            f'finetune {kind}, {budget} labels, seed {seed}',
             FINETUNE.format(kind),
             f'finetune_{kind}_{budget}_{seed}',
             *options,
@@ -148,16 +158,7 @@ class Demo:
             grid = {*range(0, 1000, 50), 999, round(mean)}
             scores = self.probe(sorted(grid))
         with self.timed('finetune'):
-            labels = {
-                str(budget): {
-                    kind: [
-                        self.finetune(kind, budget, seed)
-                        for seed in range(self.args.seeds)
-                    ]
-                    for kind in ('scratch', 'repfusion')
-                }
-                for budget in BUDGETS
-            }
+            labels = {str(b): self.finetune_all(b) for b in BUDGETS}
         self.seconds['total'] = round(time.time() - start, 1)
         results = dict(
             labels=labels,
@@ -219,17 +220,20 @@ def main() -> None:
         TimeRemainingColumn(),
     ]
     console.print(f'log: {log}')
-    with Progress(*columns, console=console) as progress, log.open('w') as f:
-        with contextlib.redirect_stdout(f), contextlib.redirect_stderr(f):
-            results = Demo(args, progress).run()
+    with contextlib.ExitStack() as stack:
+        progress = stack.enter_context(Progress(*columns, console=console))
+        file = stack.enter_context(log.open('w'))
+        stack.enter_context(contextlib.redirect_stdout(file))
+        stack.enter_context(contextlib.redirect_stderr(file))
+        results = Demo(args, progress).run()
     console.print(make_table(results))
     policy, probe_scores = results['policy'], results['probe']
     best = max(probe_scores, key=probe_scores.get)
     at_mean = probe_scores[str(round(policy['timestep_mean']))]
     console.print(
         f'policy with {SHOWN_BUDGET} labels: t = {policy["timestep_mean"]} '
-        f'+- {policy["timestep_std"]}, where a linear probe has {at_mean:.3f}; '
-        f'the best of the probe: {probe_scores[best]:.3f} at t = {best}'
+        f'+- {policy["timestep_std"]}, linear probe there {at_mean:.3f}; '
+        f'its best: {probe_scores[best]:.3f} at t = {best}'
     )
     console.print(
         f'{results["seconds"]["total"]:.0f} s; see '

@@ -40,9 +40,7 @@ train_dataloader = dict(
         proportions=[1, 1],
         num_samples=1280,
     ),
-    dataset=dict(
-        type='ConcatDataset', datasets=[labelled, _base_.unlabelled]
-    ),
+    dataset=dict(type='ConcatDataset', datasets=[labelled, _base_.unlabelled]),
 )
 # All labels, for tools/analysis/probe_timesteps.py alone.
 probe_dataset = dict(

@@ -145,7 +145,8 @@ def read_state_dict(checkpoint: str) -> Dict[str, torch.Tensor]:
 
 def _best_prefix(source: Dict, target: Dict) -> str:
     return max(
-        PREFIXES, key=lambda prefix: sum(prefix + key in source for key in target)
+        PREFIXES,
+        key=lambda prefix: sum(prefix + key in source for key in target),
     )
 
 

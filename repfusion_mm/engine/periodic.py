@@ -34,9 +34,9 @@ class PeriodicHook(Hook):
         """Record when a share of the run has passed."""
         interval = max(1, runner.max_iters // self.num_records)
         done = runner.iter + 1
-        if done % interval == 0 or done == runner.max_iters:
-            if runner.rank == 0:
-                self.record(runner, data_batch)
+        due = done % interval == 0 or done == runner.max_iters
+        if due and runner.rank == 0:
+            self.record(runner, data_batch)
 
 
 def bare_model(runner) -> nn.Module:

@@ -153,7 +153,9 @@ class RelationalLoss(DistillLoss):
         distance = F.smooth_l1_loss(
             relative_distances(student), relative_distances(teacher)
         )
-        angle = F.smooth_l1_loss(angle_cosines(student), angle_cosines(teacher))
+        angle = F.smooth_l1_loss(
+            angle_cosines(student), angle_cosines(teacher)
+        )
         total = self.distance_weight * distance + self.angle_weight * angle
         return self.loss_weight * total
 

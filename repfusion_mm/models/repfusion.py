@@ -171,16 +171,19 @@ class RepFusion(BaseModel):
             )
         connectors = nn.ModuleList()
         for ours, theirs in zip(student_shapes, teacher_shapes):
-            if self.distill_loss.needs_grid and min(
-                ours[1] * ours[2], theirs[1] * theirs[2]
-            ) == 1:
+            if (
+                self.distill_loss.needs_grid
+                and min(ours[1] * ours[2], theirs[1] * theirs[2]) == 1
+            ):
                 raise ValueError(
                     f'expected maps of more than one pixel for {name}, got '
                     f'{ours} from the student and {theirs} from the teacher '
                     '(C, H, W); use layers before the pooling'
                 )
             if self.distill_loss.needs_connector:
-                config = dict(connector or dict(type='repfusion_mm.ConvConnector'))
+                config = dict(
+                    connector or dict(type='repfusion_mm.ConvConnector')
+                )
                 config.update(in_channels=ours[0], out_channels=theirs[0])
                 connectors.append(MODELS.build(config))
             else:
@@ -234,7 +237,7 @@ class RepFusion(BaseModel):
             shapes.append((channels, height, width))
         return shapes
 
-    def _apply(self, fn, *args, **kwargs) -> 'RepFusion':
+    def _apply(self, fn, *args, **kwargs) -> RepFusion:
         self.teacher._apply(fn, *args, **kwargs)
         return super()._apply(fn, *args, **kwargs)
 

@@ -148,9 +148,7 @@ def test_decay_outside_the_run_is_refused():
 def test_policies_that_do_not_learn_need_no_labels(tmp_path):
     hook = dict(type='repfusion_mm.TimestepPolicyHook', num_records=1)
     policy = dict(type='repfusion_mm.FixedTimestepPolicy', timestep=9)
-    cfg = config(
-        tmp_path, [hook], [None] * 8, 1, policy=policy, decoder=None
-    )
+    cfg = config(tmp_path, [hook], [None] * 8, 1, policy=policy, decoder=None)
     runner = Runner.from_cfg(cfg)
     runner.train()
     (record,) = Path(runner.log_dir, 'policy.jsonl').read_text().splitlines()

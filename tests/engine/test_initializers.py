@@ -94,7 +94,9 @@ def test_missing_tensors_are_listed_unless_they_may_miss(tmp_path, weights):
     with pytest.raises(ValueError, match=r'layer4\.0\.conv1\.weight: not in'):
         build(path)
     net = build(path, allow_missing=['layer4.*'])
-    assert torch.equal(net.layer3[0].conv1.weight, kept['layer3.0.conv1.weight'])
+    assert torch.equal(
+        net.layer3[0].conv1.weight, kept['layer3.0.conv1.weight']
+    )
 
 
 def test_names_of_a_wrong_prefix_are_refused(tmp_path, weights):

@@ -161,7 +161,10 @@ def test_scheduler_is_asked_for_where_none_lies(tmp_path):
 @pytest.mark.parametrize(
     ('layer', 'message'),
     [
-        ('mid_block.resnet.1.conv2', "did you mean 'mid_block.resnets.1.conv2'"),
+        (
+            'mid_block.resnet.1.conv2',
+            "did you mean 'mid_block.resnets.1.conv2'",
+        ),
         ('mid_block.resnets.1.nonlinearity', 'got 3 runs'),
         ('down_blocks.0', 'got tuple'),
         ('time_embedding', r'got torch.Size\(\[1, 32\]\)'),

@@ -34,7 +34,9 @@ def _plot_timesteps(figure, results: dict, record: dict) -> None:
         ylabel='linear probe accuracy',
         title='what each timestep is worth, and what the policy picks',
     )
-    below.fill_between(record['timesteps'], record['probabilities'], color=BLUE)
+    below.fill_between(
+        record['timesteps'], record['probabilities'], color=BLUE
+    )
     below.set(
         xlabel='timestep t',
         ylabel='policy\npi(t|x)',

@@ -27,10 +27,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from launch import load_config, make_parser  # noqa: E402
+from launch import load_config, make_parser
 
-from repfusion_mm.models.losses import pool  # noqa: E402
-from repfusion_mm.registry import MODELS  # noqa: E402
+from repfusion_mm.models.losses import pool
+from repfusion_mm.registry import MODELS
 
 
 def probe(

@@ -1,9 +1,9 @@
 """Write scikit-learn's 1,797 handwritten digits as a folder of images.
 
-    OUT/train/00000.png ...   1,297 images, 16 x 16
-    OUT/test/00000.png ...    500 images
-    OUT/train.txt, test.txt   lines "file label" for all of them
-    OUT/train_20.txt ...      the same for 2, 5 and 10 images of each digit
+OUT/train/00000.png ...   1,297 images, 16 x 16
+OUT/test/00000.png ...    500 images
+OUT/train.txt, test.txt   lines "file label" for all of them
+OUT/train_20.txt ...      the same for 2, 5 and 10 images of each digit
 """
 
 import argparse
@@ -38,7 +38,9 @@ def convert(out: Path, seed: int) -> None:
         write_lines(out / f'{split}.txt', lines)
         if split == 'train':
             for budget in BUDGETS:
-                write_lines(out / f'train_{budget}.txt', balanced(lines, budget))
+                write_lines(
+                    out / f'train_{budget}.txt', balanced(lines, budget)
+                )
 
 
 def balanced(lines: list, budget: int) -> list:

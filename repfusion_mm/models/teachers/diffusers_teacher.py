@@ -70,7 +70,8 @@ class DiffusersTeacher(nn.Module):
         super().__init__()
         if isinstance(layers, str) or not layers:
             raise ValueError(
-                f'expected teacher.layers to be a list of paths, got {layers!r}'
+                'expected teacher.layers to be a list of paths, got '
+                f'{layers!r}'
             )
         _check_choice('input_mode', input_mode, INPUT_MODES)
         _check_choice('dtype', dtype, (None, *DTYPES))
@@ -112,11 +113,11 @@ class DiffusersTeacher(nn.Module):
         feats = self._extract(images, timesteps)
         return {name: feat.float() for name, feat in feats.items()}
 
-    def train(self, mode: bool = True) -> 'DiffusersTeacher':
+    def train(self, mode: bool = True) -> DiffusersTeacher:
         """Stay in eval mode whatever is asked: the teacher is frozen."""
         return super().train(False)
 
-    def __deepcopy__(self, memo: dict) -> 'DiffusersTeacher':
+    def __deepcopy__(self, memo: dict) -> DiffusersTeacher:
         return self
 
     @torch.no_grad()

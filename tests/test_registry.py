@@ -1,0 +1,46 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LOOK_UP = """
+from mmengine import registry
+registry.init_default_scope({scope!r})
+for parent, name in {names!r}.items():
+    print(getattr(registry, parent).get('repfusion_mm.' + name).__name__)
+"""
+NAMES = dict(
+    OPTIM_WRAPPER_CONSTRUCTORS='PartwiseOptimWrapperConstructor',
+    DATA_SAMPLERS='ProportionalSampler',
+    HOOKS='TimestepPolicyHook',
+    MODELS='RepFusion',
+)
+
+
+@pytest.mark.parametrize('scope', ['mmengine', 'mmpretrain'])
+def test_names_resolve_without_an_import_of_this_package(scope):
+    code = LOOK_UP.format(scope=scope, names=NAMES)
+    done = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', code],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.stdout.split()[-4:] == list(NAMES.values()), done.stderr
+
+
+def test_importing_the_package_is_light():
+    code = (
+        'import sys, repfusion_mm; '
+        "print([m for m in ('diffusers', 'mmpretrain', 'sklearn', "
+        "'matplotlib.pyplot') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', code],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.stdout.strip() == '[]', done.stderr

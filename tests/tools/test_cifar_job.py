@@ -1,0 +1,277 @@
+"""The CIFAR-10 job through its own command lines.
+
+Miniature CIFAR-10 in its real on-disk format, a miniature teacher saved as a
+real diffusers folder, the true student.
+"""
+
+import os
+import sys
+
+import pytest
+import torch
+from mmengine.registry import MODELS
+
+from tests.tools.launcher import launch
+from tests.toy import save_cifar10, save_teacher
+
+DISTILL = 'configs/distill/repfusion_r18_cifar.py'
+FINETUNE = 'configs/finetune/mmpretrain/resnet18-{}_1xb64_cifar10.py'
+MINI = [
+    'train_dataloader.dataset.type=tests.toy.MiniCIFAR10',
+    'train_dataloader.batch_size=8',
+    'train_dataloader.num_workers=0',
+    'train_dataloader.persistent_workers=False',
+    'default_hooks.checkpoint.interval=1',
+    'train_cfg.max_epochs=2',
+]
+
+
+def train(config, work_dir, *options, flags=(), **kwargs):
+    return launch(
+        sys.executable,
+        'tools/train.py',
+        config,
+        '--work-dir',
+        work_dir,
+        *flags,
+        '--cfg-options',
+        *MINI,
+        *options,
+        **kwargs,
+    )
+
+
+@pytest.fixture(scope='module')
+def job(tmp_path_factory):
+    """Distil on one process for two epochs, once for all tests."""
+    folder = tmp_path_factory.mktemp('job')
+    save_cifar10(folder / 'cifar10')
+    save_teacher(folder / 'ddpm', sample_size=32)
+    options = [
+        f'train_dataloader.dataset.data_root={folder / "cifar10"}',
+        f'model.teacher.pretrained={folder / "ddpm"}',
+    ]
+    output = train(DISTILL, folder / 'one', *options)
+    return dict(folder=folder, options=options, output=output)
+
+
+def loads_fully(path, scope):
+    init_cfg = dict(type='Pretrained', checkpoint=str(path))
+    if scope:
+        init_cfg['_scope_'] = scope
+    net = MODELS.build(
+        dict(type='mmpretrain.ResNet_CIFAR', depth=18, init_cfg=init_cfg)
+    )
+    net.init_weights()
+    stored = torch.load(path, weights_only=True)['state_dict']
+    assert set(stored) == set(net.state_dict())
+    for key, value in net.state_dict().items():
+        assert torch.equal(value, stored[key])
+
+
+def test_it_trains_checkpoints_and_exports(job):
+    work_dir = job['folder'] / 'one'
+    assert 'loss_distill' in job['output']
+    assert 'policy_entropy' in job['output']
+    checkpoint = torch.load(work_dir / 'epoch_2.pth', weights_only=True)
+    roots = {key.split('.')[0] for key in checkpoint['state_dict']}
+    assert roots == {'student', 'connectors', 'policy', 'decoder'}
+    assert set(checkpoint['optimizer']) == {'student', 'policy', 'decoder'}
+    assert 'ema_state_dict' in checkpoint
+    loads_fully(work_dir / 'student.pth', 'repfusion_mm')
+    loads_fully(work_dir / 'student.pth', None)
+
+
+def test_it_resumes(job):
+    work_dir = job['folder'] / 'resumed'
+    options = [*job['options'], 'train_cfg.max_epochs=1']
+    train(DISTILL, work_dir, *options)
+    output = train(DISTILL, work_dir, *job['options'], flags=['--resume'])
+    assert 'Auto resumed' in output
+    assert 'Epoch(train) [1]' not in output
+    assert 'Epoch(train) [2]' in output
+    whole, resumed = (
+        torch.load(folder / 'epoch_2.pth', weights_only=True)
+        for folder in (job['folder'] / 'one', work_dir)
+    )
+    steps = [
+        c['optimizer']['policy']['state'][0]['step'] for c in (whole, resumed)
+    ]
+    assert steps[0] == steps[1] == 10
+    rates = [
+        c['optimizer']['student']['param_groups'][0]['lr']
+        for c in (whole, resumed)
+    ]
+    assert rates[0] == rates[1]
+
+
+def test_it_trains_in_two_processes(job):
+    work_dir = job['folder'] / 'two'
+    output = launch(
+        'tools/dist_train.sh',
+        DISTILL,
+        2,
+        '--work-dir',
+        work_dir,
+        '--cfg-options',
+        *MINI,
+        *job['options'],
+        PORT='29517',
+    )
+    assert 'Distributed training: True' in output
+    assert 'GPU number: 2' in output
+    checkpoint = torch.load(work_dir / 'epoch_2.pth', weights_only=True)
+    assert checkpoint['meta']['iter'] == 6  # 40 images, 2 processes of 8
+    loads_fully(work_dir / 'student.pth', 'repfusion_mm')
+    loads_fully(work_dir / 'student.pth', None)
+
+
+def test_students_are_finetuned_and_evaluated(job):
+    folder = job['folder']
+    root = folder / 'cifar10'
+    options = [
+        *[o for o in MINI if 'persistent' not in o],
+        'val_dataloader.dataset.type=tests.toy.MiniCIFAR10',
+        'test_dataloader.dataset.type=tests.toy.MiniCIFAR10',
+        *[
+            f'{split}_dataloader.dataset.data_root={root}'
+            for split in ('train', 'val', 'test')
+        ],
+        'train_cfg.max_epochs=1',
+    ]
+    student = folder / 'one' / 'student.pth'
+    init = f'model.backbone.init_cfg.checkpoint={student}'
+    work_dir = folder / 'finetuned'
+    for kind, extra in (('repfusion', [init]), ('scratch', [])):
+        output = launch(
+            sys.executable, 'tools/train.py', FINETUNE.format(kind),
+            '--work-dir', work_dir, '--cfg-options', *options, *extra,
+        )  # fmt: skip
+        assert ('loaded 120/120 tensors' in output) == (kind == 'repfusion')
+    output = launch(
+        sys.executable, 'tools/test.py', FINETUNE.format('repfusion'),
+        work_dir / 'epoch_1.pth', '--work-dir', work_dir,
+        '--cfg-options', *options,
+    )  # fmt: skip
+    assert 'accuracy/top1' in output
+
+
+BAD = {
+    'unknown layer': (
+        DISTILL,
+        ['model.teacher.layers=[mid_block.resnet.1.conv2]'],
+        "did you mean 'mid_block.resnets.1.conv2'",
+    ),
+    'policy beyond the schedule': (
+        DISTILL,
+        ['model.policy.num_timesteps=4000'],
+        'schedule of 1000 timesteps, got 4000',
+    ),
+    'too few classes': (
+        DISTILL,
+        ['model.decoder.num_classes=3'],
+        'expected labels in [0, 2] for decoder.num_classes=3',
+    ),
+    'student without a map': (
+        DISTILL,
+        ['model.student.out_indices=[2]', 'model.student_indices=[1]'],
+        'expected an N x C x H x W map at index 1',
+    ),
+    'no checkpoint': (
+        FINETUNE.format('repfusion'),
+        ['model.backbone.init_cfg.checkpoint='],
+        'expected the path of a checkpoint',
+    ),
+    'missing checkpoint': (
+        FINETUNE.format('repfusion'),
+        ['model.backbone.init_cfg.checkpoint=nowhere.pth'],
+        "expected a checkpoint at 'nowhere.pth'",
+    ),
+}
+
+
+@pytest.mark.parametrize('case', BAD)
+def test_bad_input_ends_before_the_first_iteration(job, case, tmp_path):
+    config, options, message = BAD[case]
+    mini = [o for o in MINI if 'persistent' not in o or config == DISTILL]
+    given = job['options'] if config == DISTILL else [
+        f'train_dataloader.dataset.data_root={job["folder"] / "cifar10"}',
+        'val_cfg=None',
+        'val_dataloader=None',
+        'val_evaluator=None',
+    ]  # fmt: skip
+    output = launch(
+        sys.executable, 'tools/train.py', config, '--work-dir', tmp_path,
+        '--cfg-options', *mini, *given, *options, expect=1,
+    )  # fmt: skip
+    assert message in output
+    assert 'Epoch(train)' not in output
+
+
+def test_teacher_that_cannot_be_had_names_the_id(tmp_path):
+    output = train(
+        DISTILL,
+        tmp_path,
+        'model.teacher.pretrained=repfusion-mm/not-there',
+        expect=1,
+        HF_HUB_OFFLINE='1',
+    )
+    assert 'hf download repfusion-mm/not-there' in output
+    assert 'model.teacher.pretrained=' in output
+
+
+def test_missing_data_is_mmpretrains_clear_error(job, tmp_path):
+    output = train(
+        DISTILL,
+        tmp_path,
+        *job['options'],
+        f'train_dataloader.dataset.data_root={tmp_path / "empty"}',
+        'train_dataloader.dataset.download=False',
+        expect=1,
+    )
+    assert 'Cannot find MiniCIFAR10 dataset' in output
+
+
+def test_amp_without_a_gpu_is_refused(job, tmp_path):
+    if torch.cuda.is_available():
+        return
+    output = train(
+        DISTILL, tmp_path, *job['options'], flags=['--amp'], expect=1
+    )
+    assert 'expected a GPU for --amp' in output
+
+
+def test_distillation_has_nothing_to_test(job):
+    output = launch(
+        sys.executable,
+        'tools/test.py',
+        DISTILL,
+        job['folder'] / 'one' / 'epoch_2.pth',
+        expect=1,
+    )
+    assert 'a distillation predicts nothing' in output
+
+
+@pytest.mark.parametrize(
+    'script', ['dist_train', 'dist_test', 'slurm_train', 'slurm_test']
+)
+def test_scripts_say_how_they_are_called(script):
+    output = launch(f'tools/{script}.sh', expect=2)
+    assert f'tools/{script}.sh' in output
+    assert 'set -euo' not in output
+
+
+def test_slurm_scripts_hand_everything_on(tmp_path):
+    srun = tmp_path / 'srun'
+    srun.write_text('#!/bin/sh\nfor a in "$@"; do echo "<$a>"; done\n')
+    srun.chmod(0o755)
+    output = launch(
+        'tools/slurm_train.sh', 'part', 'my job', 'c.py', 'a dir',
+        '--cfg-options', 'a=1', PATH=f'{tmp_path}:{os.environ["PATH"]}',
+        GPUS='4', SRUN_ARGS='--time 10',
+    )  # fmt: skip
+    for word in (
+        '<--job-name=my job>', '<--gres=gpu:4>', '<--ntasks=4>', '<--time>',
+        '<10>', '<c.py>', '<a dir>', '<slurm>', '<a=1>',
+    ):  # fmt: skip
+        assert word in output

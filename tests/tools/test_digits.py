@@ -1,0 +1,159 @@
+"""The demo's parts, on the real digits."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.tools.launcher import ROOT, launch
+
+sys.path[:0] = [
+    str(ROOT / 'tools'),
+    str(ROOT / 'tools' / 'analysis'),
+    str(ROOT / 'tools' / 'dataset_converters'),
+]
+
+from digits import convert  # noqa: E402
+from plot_demo import plot  # noqa: E402
+
+import demo  # noqa: E402
+
+DISTILL = 'configs/distill/repfusion_r18_digits.py'
+
+
+@pytest.fixture(scope='module')
+def digits(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('data') / 'digits'
+    convert(folder, seed=0)
+    return folder
+
+
+def lines(path):
+    return Path(path).read_text().split('\n')[:-1]
+
+
+def test_digits_are_written_whole_and_apart(digits):
+    train, test = lines(digits / 'train.txt'), lines(digits / 'test.txt')
+    assert (len(train), len(test)) == (1297, 500)
+    for split, names in (('train', train), ('test', test)):
+        files = {path.name for path in (digits / split).iterdir()}
+        assert files == {line.split()[0] for line in names}
+    image = cv2.imread(str(digits / 'train' / '00000.png'))
+    assert image.shape == (16, 16, 3)
+    assert image.max() > 200
+    images = [
+        (digits / split / line.split()[0]).read_bytes()
+        for split, names in (('train', train), ('test', test))
+        for line in names
+    ]
+    assert len({*images[:1297]} & {*images[1297:]}) == 0
+
+
+def test_budgets_are_balanced_and_nested(digits):
+    previous = set()
+    for budget in (20, 50, 100):
+        chosen = lines(digits / f'train_{budget}.txt')
+        labels = [int(line.split()[1]) for line in chosen]
+        assert np.bincount(labels).tolist() == [budget // 10] * 10
+        assert previous < set(chosen) < set(lines(digits / 'train.txt'))
+        previous = set(chosen)
+
+
+def test_digits_are_distilled_and_finetuned(digits, tmp_path):
+    """One epoch and two iterations of the demo's own configs."""
+    output = launch(
+        sys.executable, 'tools/train.py', DISTILL, '--work-dir', tmp_path,
+        '--cfg-options', 'train_cfg.max_epochs=1',
+        f'train_dataloader.dataset.datasets.0.data_root={digits}',
+        f'train_dataloader.dataset.datasets.1.data_root={digits}',
+    )  # fmt: skip
+    assert 'released 1.5 M parameters' in output
+    output = launch(
+        sys.executable, 'tools/train.py',
+        'configs/finetune/mmpretrain/resnet18-repfusion_digits.py',
+        '--work-dir', tmp_path / 'finetuned', '--cfg-options',
+        f'model.backbone.init_cfg.checkpoint={tmp_path / "student.pth"}',
+        f'train_dataloader.dataset.data_root={digits}',
+        f'val_dataloader.dataset.data_root={digits}',
+        'train_cfg.max_iters=2', 'train_cfg.val_interval=2',
+    )  # fmt: skip
+    assert 'loaded 120/120 tensors of ResNet_CIFAR' in output
+    assert 'accuracy/top1' in output
+
+
+def test_teacher_config_trains_exports_and_draws(digits, tmp_path):
+    small = tmp_path / 'small'
+    (small / 'train').mkdir(parents=True)
+    for i in range(8):
+        shutil.copy(digits / 'train' / f'{i:05d}.png', small / 'train')
+    launch(
+        sys.executable, 'tools/train.py', 'configs/teacher/ddpm_digits.py',
+        '--work-dir', tmp_path, '--cfg-options', 'train_cfg.max_epochs=1',
+        'train_dataloader.batch_size=8',
+        f'train_dataloader.dataset.data_root={small}',
+        'custom_hooks.1.num_images=4', 'custom_hooks.1.num_steps=2',
+    )  # fmt: skip
+    assert {path.name for path in (tmp_path / 'teacher').iterdir()} == {
+        'config.json',
+        'diffusion_pytorch_model.safetensors',
+        'scheduler_config.json',
+    }
+    assert list(tmp_path.rglob('samples_1.png'))
+
+
+def test_probe_finds_good_timesteps(digits, tmp_path):
+    out = tmp_path / 'probe.json'
+    launch(
+        sys.executable, 'tools/analysis/probe_timesteps.py', DISTILL,
+        '--timesteps', 300, 999, '--out', out,
+        '--cfg-options', f'probe_dataset.data_root={digits}',
+    )  # fmt: skip
+    scores = json.loads(out.read_text())
+    assert 0.86 < scores['300'] < 0.92
+    assert scores['300'] - scores['999'] > 0.03
+
+
+@pytest.mark.parametrize(
+    ('flags', 'message'),
+    [
+        (['--timesteps', '1000'], 'expected timesteps in [0, 999]'),
+        (['--num-labels', '1297'], 'expected more than 1297 labelled images'),
+    ],
+)
+def test_bad_probes_are_refused(digits, flags, message):
+    output = launch(
+        sys.executable, 'tools/analysis/probe_timesteps.py', DISTILL, *flags,
+        '--cfg-options', f'probe_dataset.data_root={digits}', expect=1,
+    )  # fmt: skip
+    assert message in output
+
+
+RESULTS = dict(
+    labels={
+        '20': dict(scratch=[0.5, 0.6], repfusion=[0.8, 0.9]),
+        '50': dict(scratch=[0.7, 0.7], repfusion=[0.9, 0.9]),
+    },
+    probe={'0': 0.8, '300': 0.9, '999': 0.7},
+    policy=dict(timestep_mean=300.0, timestep_std=10.0),
+)
+
+
+def test_table_and_picture_show_the_results(tmp_path):
+    table = demo.make_table(RESULTS)
+    gains = list(table.columns[3].cells)
+    assert gains == ['+0.300', '+0.200']
+    assert next(iter(table.columns[1].cells)) == '0.550 (0.500 - 0.600)'
+    record = dict(timesteps=[0, 300, 999], probabilities=[0.1, 0.8, 0.1])
+    plot(RESULTS, record, tmp_path / 'results.png')
+    image = cv2.imread(str(tmp_path / 'results.png'))
+    assert image.shape[1] == 1350
+    assert image.std() > 10
+
+
+def test_moments_of_the_policy():
+    record = dict(timesteps=[100, 300], probabilities=[0.5, 0.5])
+    assert demo.moments(record) == (200.0, 100.0)
