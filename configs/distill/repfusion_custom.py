@@ -1,0 +1,97 @@
+# Distil on any folder of images. Edit these; the rest follows.
+data_root = 'data/mine'
+# 'folders': each sub-folder is a class. 'some.txt': a file in data_root with a
+# line "path label" for each labelled image, the others count as unlabelled.
+# None: there are no labels, and timesteps are drawn uniformly from `timesteps`.
+labels = 'labels.txt'
+num_classes = 10
+timesteps = dict(low=50, high=400)
+# One's own, by ddpm_custom.py, or the hub id of any RGB denoiser, whose
+# image_size this must be then.
+teacher = 'work_dirs/ddpm_custom/teacher'
+image_size = 64
+student = dict(type='mmpretrain.ResNet', depth=18)
+batch_size = 64
+max_epochs = 200
+
+_base_ = ['../_base_/default_runtime.py']
+
+model = dict(
+    type='repfusion_mm.RepFusion',
+    data_preprocessor=dict(
+        type='mmengine.ImgDataPreprocessor',
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True,
+    ),
+    student=student,
+    teacher=dict(
+        type='repfusion_mm.DiffusersTeacher',
+        pretrained=teacher,
+        layers=['mid_block.resnets.1.conv2'],
+    ),
+    # The scale of a teacher's features is anything.
+    distill_loss=dict(type='repfusion_mm.HintLoss', standardize=True),
+)
+if labels:
+    model['policy'] = dict(type='repfusion_mm.LearnedTimestepPolicy')
+    model['decoder'] = dict(
+        type='repfusion_mm.ClsDecoder', num_classes=num_classes
+    )
+else:
+    model['policy'] = dict(
+        type='repfusion_mm.UniformTimestepPolicy', **timesteps
+    )
+
+images = dict(
+    type='mmpretrain.CustomDataset',
+    data_root=data_root,
+    with_label=labels == 'folders',
+    pipeline=[
+        dict(type='mmpretrain.LoadImageFromFile'),
+        dict(
+            type='mmpretrain.RandomResizedCrop',
+            scale=image_size,
+            crop_ratio_range=(0.5, 1.0),
+        ),
+        dict(type='mmpretrain.RandomFlip', prob=0.5),
+        dict(type='mmpretrain.PackInputs'),
+    ],
+)
+train_dataloader = dict(
+    batch_size=batch_size,
+    num_workers=2,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=images,
+)
+if labels and labels != 'folders':
+    # Half of each batch is drawn from the labelled images.
+    labelled = dict(images, ann_file=labels, with_label=True)
+    train_dataloader['dataset'] = dict(
+        type='ConcatDataset', datasets=[labelled, images]
+    )
+    train_dataloader['sampler'] = dict(
+        type='repfusion_mm.ProportionalSampler', proportions=[1, 1]
+    )
+
+train_cfg = dict(by_epoch=True, max_epochs=max_epochs)
+optim_wrapper = dict(
+    constructor='repfusion_mm.PartwiseOptimWrapperConstructor',
+    student=dict(
+        optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=1e-4)
+    ),
+    policy=dict(optimizer=dict(type='Adam', lr=1e-3)),
+    decoder=dict(optimizer=dict(type='Adam', lr=1e-3)),
+)
+param_scheduler = dict(
+    student=dict(
+        type='CosineAnnealingLR', by_epoch=True, convert_to_iter_based=True
+    ),
+    policy=[],
+    decoder=[],
+)
+custom_hooks = [
+    dict(type='EMAHook', momentum=1e-3),
+    dict(type='repfusion_mm.TimestepPolicyHook'),
+    dict(type='repfusion_mm.ExportStudentHook'),
+]

@@ -1,0 +1,53 @@
+# A diffusion model of any folder of images. Edit these; the rest follows.
+data_root = 'data/mine'  # all images below it are used, labelled or not
+image_size = 64  # side in pixels, a multiple of 8; smaller is much faster
+batch_size = 64
+max_iters = 100_000  # look at the pictures of samples to know when to stop
+
+_base_ = ['../_base_/default_runtime.py']
+
+model = dict(
+    type='repfusion_mm.DenoisingDiffusion',
+    data_preprocessor=dict(
+        type='mmengine.ImgDataPreprocessor',
+        mean=[127.5, 127.5, 127.5],
+        std=[127.5, 127.5, 127.5],
+        bgr_to_rgb=True,
+    ),
+    denoiser=dict(
+        type='UNet2DModel',
+        sample_size=image_size,
+        block_out_channels=(64, 128, 256, 256),
+        down_block_types=('DownBlock2D',) * 2 + ('AttnDownBlock2D',) * 2,
+        up_block_types=('AttnUpBlock2D',) * 2 + ('UpBlock2D',) * 2,
+    ),
+    scheduler=dict(type='DDPMScheduler', num_train_timesteps=1000),
+)
+train_dataloader = dict(
+    batch_size=batch_size,
+    num_workers=2,
+    sampler=dict(type='InfiniteSampler', shuffle=True),
+    dataset=dict(
+        type='mmpretrain.CustomDataset',
+        data_root=data_root,
+        with_label=False,
+        pipeline=[
+            dict(type='mmpretrain.LoadImageFromFile'),
+            dict(type='mmpretrain.ResizeEdge', scale=image_size),
+            dict(type='mmpretrain.RandomCrop', crop_size=image_size),
+            dict(type='mmpretrain.PackInputs'),
+        ],
+    ),
+)
+train_cfg = dict(by_epoch=False, max_iters=max_iters)
+optim_wrapper = dict(
+    optimizer=dict(type='AdamW', lr=2e-4, weight_decay=0.0),
+    clip_grad=dict(max_norm=1.0),
+)
+default_hooks = dict(checkpoint=dict(by_epoch=False, interval=2000))
+log_processor = dict(by_epoch=False)
+custom_hooks = [
+    dict(type='EMAHook', momentum=1e-3),
+    dict(type='repfusion_mm.SampleImagesHook', num_records=20),
+    dict(type='repfusion_mm.ExportDenoiserHook'),
+]
