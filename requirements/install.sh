@@ -23,16 +23,21 @@ run_pip() {
 stamp="$venv/.$kind.stamp"
 state() { cat requirements/*.txt requirements/install.sh setup.py | cksum; }
 
+suits() {
+    "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' \
+        2> /dev/null
+}
+
 make_venv() {
     [ -x "$venv/bin/python" ] && return
-    local python=${PYTHON:-python3}
-    "$python" - <<'P' || fail "set PYTHON to a Python from 3.10 to 3.12"
-import sys
-if not (3, 10) <= sys.version_info[:2] <= (3, 12):
-    sys.exit(f'expected Python 3.10 to 3.12 (numpy 1.26), got {sys.version}')
-P
-    say "making $venv"
-    "$python" -m venv "$venv" || fail "python3-venv is missing"
+    local python
+    for python in "${PYTHON:-python3}" python3.12 python3.11 python3.10; do
+        if suits "$python"; then break; fi
+    done
+    suits "$python" ||
+        fail "expected Python 3.10 to 3.12 (for numpy 1.26), got $("${PYTHON:-python3}" -V); set PYTHON"
+    say "making $venv with $("$python" -V)"
+    "$python" -m venv "$venv" || fail "$python has no venv (python3-venv)"
 }
 
 install_core() {

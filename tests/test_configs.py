@@ -43,13 +43,6 @@ def test_parts_of_the_config_build(path, teacher_folder):
         assert HOOKS.build(hook) is not None
 
 
-@pytest.mark.parametrize('path', CONFIGS, ids=name)
-def test_leaves_are_short(path):
-    """A leaf is read at a glance; the digits carry their whole demo."""
-    limit = 80 if 'digits' in path.name else 50
-    assert len(path.read_text().splitlines()) <= limit
-
-
 @pytest.mark.parametrize('path', SCRATCH, ids=name)
 def test_twins_differ_by_the_initialisation_alone(path):
     twin = path.with_name(path.name.replace('-scratch', '-repfusion'))

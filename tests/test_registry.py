@@ -44,3 +44,23 @@ def test_importing_the_package_is_light():
         cwd=ROOT,
     )
     assert done.stdout.strip() == '[]', done.stderr
+
+
+def test_loader_is_found_by_its_scope_alone():
+    """Without an import, init_cfg reaches this loader, not mmengine's."""
+    code = """
+from mmengine.model import Sequential
+from torch.nn import Linear
+from mmengine.registry import init_default_scope
+init_default_scope('mmpretrain')
+net = Sequential(Linear(1, 1), init_cfg=dict(
+    type='Pretrained', _scope_='repfusion_mm', checkpoint=''))
+net.init_weights()
+"""
+    done = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', code],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert 'expected the path of a checkpoint' in done.stderr

@@ -2,7 +2,7 @@
 data_root = 'data/mine'
 # 'folders': each sub-folder is a class. 'some.txt': a file in data_root with a
 # line "path label" for each labelled image, the others count as unlabelled.
-# None: there are no labels, and timesteps are drawn uniformly from `timesteps`.
+# None: there are none, and timesteps are drawn uniformly from `timesteps`.
 labels = 'labels.txt'
 num_classes = 10
 timesteps = dict(low=50, high=400)
@@ -14,7 +14,10 @@ student = dict(type='mmpretrain.ResNet', depth=18)
 batch_size = 64
 max_epochs = 200
 
-_base_ = ['../_base_/default_runtime.py']
+_base_ = [
+    '../_base_/default_runtime.py',
+    '../_base_/schedules/distill_cosine.py',
+]
 
 model = dict(
     type='repfusion_mm.RepFusion',
@@ -75,21 +78,6 @@ if labels and labels != 'folders':
     )
 
 train_cfg = dict(by_epoch=True, max_epochs=max_epochs)
-optim_wrapper = dict(
-    constructor='repfusion_mm.PartwiseOptimWrapperConstructor',
-    student=dict(
-        optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=1e-4)
-    ),
-    policy=dict(optimizer=dict(type='Adam', lr=1e-3)),
-    decoder=dict(optimizer=dict(type='Adam', lr=1e-3)),
-)
-param_scheduler = dict(
-    student=dict(
-        type='CosineAnnealingLR', by_epoch=True, convert_to_iter_based=True
-    ),
-    policy=[],
-    decoder=[],
-)
 custom_hooks = [
     dict(type='EMAHook', momentum=1e-3),
     dict(type='repfusion_mm.TimestepPolicyHook'),

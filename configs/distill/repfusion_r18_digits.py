@@ -1,5 +1,9 @@
 # The demo: distil the small DDPM of digits, few of which are labelled.
-_base_ = ['../_base_/default_runtime.py', '../_base_/datasets/digits.py']
+_base_ = [
+    '../_base_/default_runtime.py',
+    '../_base_/datasets/digits.py',
+    '../_base_/schedules/distill_cosine.py',
+]
 
 # Shipped; one's own: work_dirs/ddpm_digits/teacher, by ddpm_digits.py.
 teacher_folder = 'demo/ddpm_digits'
@@ -52,22 +56,8 @@ probe_dataset = dict(
 )
 train_cfg = dict(by_epoch=True, max_epochs=20)
 
-optim_wrapper = dict(
-    constructor='repfusion_mm.PartwiseOptimWrapperConstructor',
-    student=dict(
-        # 0.1, as in the paper, takes twice the epochs to fit the teacher.
-        optimizer=dict(type='SGD', lr=0.8, momentum=0.9, weight_decay=1e-4)
-    ),
-    policy=dict(optimizer=dict(type='Adam', lr=1e-3)),
-    decoder=dict(optimizer=dict(type='Adam', lr=1e-3)),
-)
-param_scheduler = dict(
-    student=dict(
-        type='CosineAnnealingLR', by_epoch=True, convert_to_iter_based=True
-    ),
-    policy=[],
-    decoder=[],
-)
+# 0.1, as in the paper, takes twice the epochs to fit the teacher.
+optim_wrapper = dict(student=dict(optimizer=dict(lr=0.8)))
 custom_hooks = [
     dict(type='repfusion_mm.TimestepPolicyHook'),
     dict(type='repfusion_mm.ExportStudentHook'),

@@ -1,0 +1,17 @@
+# Student, policy and decoder each have an optimizer of their own; policy and
+# decoder without weight decay.
+optim_wrapper = dict(
+    constructor='repfusion_mm.PartwiseOptimWrapperConstructor',
+    student=dict(
+        optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=1e-4)
+    ),
+    policy=dict(optimizer=dict(type='Adam', lr=1e-3)),
+    decoder=dict(optimizer=dict(type='Adam', lr=1e-3)),
+)
+param_scheduler = dict(
+    student=dict(
+        type='CosineAnnealingLR', by_epoch=True, convert_to_iter_based=True
+    ),
+    policy=[],
+    decoder=[],
+)
