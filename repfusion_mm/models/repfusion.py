@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence
 
 import torch
 import torch.nn as nn
 from mmengine.model import BaseModel
 
 from ..registry import MODELS
+from .fitting import as_tuple, build_connectors, find_shapes
 from .image_range import resolve_channel_order, to_unit_range
 from .policies.reinforce import mean_over_ranks
-
-Feats = List[torch.Tensor]
 
 
 @MODELS.register_module()
@@ -70,10 +69,15 @@ class RepFusion(BaseModel):
         # Not an attribute of nn.Module: see the class docstring.
         self.__dict__['teacher'] = MODELS.build(teacher)
         self.distill_loss = MODELS.build(distill_loss)
-        shapes = list(self.teacher.feature_shapes.values())
-        self.connectors = self._build_connectors(connector, shapes)
+        teacher_shapes = list(self.teacher.feature_shapes.values())
+        student_shapes = find_shapes(
+            self.student, self.student_indices, self.teacher.image_size
+        )
+        self.connectors = build_connectors(
+            connector, self.distill_loss, student_shapes, teacher_shapes
+        )
         self.policy = self._build_policy(policy)
-        self.decoder = self._build_decoder(decoder, shapes[-1][0])
+        self.decoder = self._build_decoder(decoder, teacher_shapes[-1][0])
 
     def forward(
         self,
@@ -105,25 +109,36 @@ class RepFusion(BaseModel):
     ) -> Dict[str, torch.Tensor]:
         """Compute all losses of one step and the statistics to log."""
         images = self.images(inputs)
+
+        # 1. Draw one timestep for each image from pi(t|x).
         pi = self.policy(images)
         actions = pi.sample()
         timesteps = self.policy.timesteps[actions]
+
+        # 2. Read the frozen teacher: z_t = s(x, t).
         teacher_feats = list(self.teacher(images, timesteps).values())
+
+        # 3. Move student and connectors towards z_t.
         losses = dict(
             loss_distill=self._distill(inputs, teacher_feats),
             timestep_mean=timesteps.float().mean(),
             timestep_std=timesteps.float().std(unbiased=False),
         )
-        if self.decoder is not None:
-            task_loss, labelled = self.decoder.loss(
-                teacher_feats[-1], data_samples
-            )
-            losses['loss_decoder'] = mean_over_ranks(task_loss, labelled)
-            reward = -task_loss.detach()
-            if labelled.any():
-                losses['reward'] = reward[labelled].mean()
-            if self.policy.learnable:
-                losses.update(self.policy.loss(pi, actions, reward, labelled))
+        if self.decoder is None:
+            return losses
+
+        # 4. Solve the task from z_t, where there are labels.
+        task_loss, labelled = self.decoder.loss(
+            teacher_feats[-1], data_samples
+        )
+        losses['loss_decoder'] = mean_over_ranks(task_loss, labelled)
+
+        # 5. Reward the policy for how well it went.
+        reward = -task_loss.detach()
+        if labelled.any():
+            losses['reward'] = reward[labelled].mean()
+        if self.policy.learnable:
+            losses.update(self.policy.loss(pi, actions, reward, labelled))
         return losses
 
     def images(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -142,53 +157,16 @@ class RepFusion(BaseModel):
         return {name: nn.ModuleDict(part) for name, part in parts.items()}
 
     def _distill(
-        self, inputs: torch.Tensor, teacher_feats: Feats
+        self, inputs: torch.Tensor, teacher_feats: List[torch.Tensor]
     ) -> torch.Tensor:
-        feats = self.student(inputs)
-        picked = [_as_tuple(feats)[i] for i in self.student_indices]
+        feats = as_tuple(self.student(inputs))
+        picked = [feats[i] for i in self.student_indices]
         return sum(
             self.distill_loss(connector(feat).float(), teacher_feat)
             for connector, feat, teacher_feat in zip(
                 self.connectors, picked, teacher_feats
             )
         )
-
-    def _build_connectors(
-        self, connector: Optional[dict], teacher_shapes: List[tuple]
-    ) -> nn.ModuleList:
-        student_shapes = self._student_shapes()
-        if len(student_shapes) != len(teacher_shapes):
-            raise ValueError(
-                'expected one student map for each teacher layer, got '
-                f'student_indices={self.student_indices} for '
-                f'{len(teacher_shapes)} layers {self.teacher.layers}'
-            )
-        name = type(self.distill_loss).__name__
-        if not self.distill_loss.needs_connector and connector is not None:
-            raise ValueError(
-                f'expected no connector with {name}, which compares maps of '
-                f'any channels, got {connector}'
-            )
-        connectors = nn.ModuleList()
-        for ours, theirs in zip(student_shapes, teacher_shapes):
-            if (
-                self.distill_loss.needs_grid
-                and min(ours[1] * ours[2], theirs[1] * theirs[2]) == 1
-            ):
-                raise ValueError(
-                    f'expected maps of more than one pixel for {name}, got '
-                    f'{ours} from the student and {theirs} from the teacher '
-                    '(C, H, W); use layers before the pooling'
-                )
-            if self.distill_loss.needs_connector:
-                config = dict(
-                    connector or dict(type='repfusion_mm.ConvConnector')
-                )
-                config.update(in_channels=ours[0], out_channels=theirs[0])
-                connectors.append(MODELS.build(config))
-            else:
-                connectors.append(nn.Identity())
-        return connectors
 
     def _build_policy(self, policy: dict) -> nn.Module:
         length = self.teacher.num_timesteps
@@ -213,34 +191,6 @@ class RepFusion(BaseModel):
             )
         return None
 
-    @torch.no_grad()
-    def _student_shapes(self) -> List[Tuple[int, int, int]]:
-        """Find (C, H, W) of the student's maps by one dry run."""
-        size = self.teacher.image_size
-        training = self.student.training
-        self.student.eval()  # whose return value mmpretrain forgets
-        feats = self.student(torch.zeros(1, 3, size, size))
-        self.student.train(training)
-        shapes = []
-        for index in self.student_indices:
-            try:
-                feat = _as_tuple(feats)[index]
-                _, channels, height, width = feat.shape
-            except (IndexError, AttributeError, ValueError):
-                got = [getattr(f, 'shape', type(f)) for f in _as_tuple(feats)]
-                raise ValueError(
-                    f'expected an N x C x H x W map at index {index} of what '
-                    f'the student {type(self.student).__name__} returns, got '
-                    f'{got}; set its out_indices (or out_type) to return '
-                    'feature maps'
-                ) from None
-            shapes.append((channels, height, width))
-        return shapes
-
     def _apply(self, fn, *args, **kwargs) -> RepFusion:
         self.teacher._apply(fn, *args, **kwargs)
         return super()._apply(fn, *args, **kwargs)
-
-
-def _as_tuple(feats) -> tuple:
-    return tuple(feats) if isinstance(feats, (tuple, list)) else (feats,)

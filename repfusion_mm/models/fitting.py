@@ -1,0 +1,101 @@
+"""Fit a student to a teacher, by their shapes in one dry run."""
+
+from __future__ import annotations
+
+from typing import List, Optional, Sequence, Tuple
+
+import torch
+import torch.nn as nn
+
+from ..registry import MODELS
+from .losses import DistillLoss
+
+Shape = Tuple[int, int, int]
+
+
+def as_tuple(feats) -> tuple:
+    """Return a backbone's output as a tuple, also where it is one tensor."""
+    return tuple(feats) if isinstance(feats, (tuple, list)) else (feats,)
+
+
+@torch.no_grad()
+def find_shapes(
+    student: nn.Module, indices: Sequence[int], size: int
+) -> List[Shape]:
+    """Run the student on a blank image and find the shapes of its maps.
+
+    Args:
+        student: A backbone.
+        indices: Which of its outputs.
+        size: Side of the image in pixels.
+
+    Returns:
+        (C, H, W) of each.
+
+    Raises:
+        ValueError: There is no N x C x H x W map at an index.
+    """
+    training = student.training
+    student.eval()  # whose return value mmpretrain forgets
+    feats = as_tuple(student(torch.zeros(1, 3, size, size)))
+    student.train(training)
+    shapes = []
+    for index in indices:
+        try:
+            _, channels, height, width = feats[index].shape
+        except (IndexError, AttributeError, ValueError):
+            got = [getattr(feat, 'shape', type(feat)) for feat in feats]
+            raise ValueError(
+                f'expected an N x C x H x W map at index {index} of what the '
+                f'student {type(student).__name__} returns, got {got}; set '
+                'its out_indices (or out_type) to return feature maps'
+            ) from None
+        shapes.append((channels, height, width))
+    return shapes
+
+
+def build_connectors(
+    config: Optional[dict],
+    loss: DistillLoss,
+    student_shapes: Sequence[Shape],
+    teacher_shapes: Sequence[Shape],
+) -> nn.ModuleList:
+    """Build what brings each student map to its teacher layer.
+
+    Raises:
+        ValueError: The numbers of maps differ, a connector is given to a
+            loss that takes none, or maps of one pixel to one that compares
+            grids.
+    """
+    name = type(loss).__name__
+    if len(student_shapes) != len(teacher_shapes):
+        raise ValueError(
+            'expected one student map for each teacher layer, got '
+            f'{len(student_shapes)} for {len(teacher_shapes)}; set '
+            'model.student_indices'
+        )
+    if config is not None and not loss.needs_connector:
+        raise ValueError(
+            f'expected no connector with {name}, which compares maps of any '
+            f'channels, got {config}'
+        )
+    connectors = nn.ModuleList()
+    for ours, theirs in zip(student_shapes, teacher_shapes):
+        if loss.needs_grid and 1 in (ours[1] * ours[2], theirs[1] * theirs[2]):
+            raise ValueError(
+                f'expected maps of more than one pixel for {name}, got {ours} '
+                f'from the student and {theirs} from the teacher (C, H, W); '
+                'use layers before the pooling'
+            )
+        connector: nn.Module = nn.Identity()
+        if loss.needs_connector:
+            connector = MODELS.build(
+                {
+                    'type': 'repfusion_mm.ConvConnector',
+                    **(config or {}),
+                    'in_channels': ours[0],
+                    'out_channels': theirs[0],
+                }
+            )
+        connectors.append(connector)
+    return connectors
