@@ -33,11 +33,19 @@ def find_shapes(
         (C, H, W) of each.
 
     Raises:
-        ValueError: There is no N x C x H x W map at an index.
+        ValueError: The student does not run on images of this size, or has
+            no N x C x H x W map at an index.
     """
     training = student.training
     student.eval()  # whose return value mmpretrain forgets
-    feats = as_tuple(student(torch.zeros(1, 3, size, size)))
+    try:
+        feats = as_tuple(student(torch.zeros(1, 3, size, size)))
+    except (AssertionError, RuntimeError) as error:
+        raise ValueError(
+            f'expected the student {type(student).__name__} to run on images '
+            f'of {size} x {size}, got: {error}; set model.input_size to the '
+            'side of the images that it will see'
+        ) from error
     student.train(training)
     shapes = []
     for index in indices:

@@ -36,6 +36,8 @@ class RepFusion(BaseModel):
             channels; a 1 x 1 convolution by default.
         student_indices: Which of the student's maps is compared with each of
             the teacher's layers, in order.
+        input_size: Side in pixels of the student's images, for the dry run;
+            the teacher's by default.
         channel_order: ``'rgb'`` or ``'bgr'``, the order in which the student
             gets its channels. Needed where the data preprocessor does not
             convert.
@@ -56,6 +58,7 @@ class RepFusion(BaseModel):
         decoder: Optional[dict] = None,
         connector: Optional[dict] = None,
         student_indices: Sequence[int] = (-1,),
+        input_size: Optional[int] = None,
         channel_order: Optional[str] = None,
         data_preprocessor: Optional[dict] = None,
         init_cfg: Optional[dict] = None,
@@ -71,7 +74,9 @@ class RepFusion(BaseModel):
         self.distill_loss = MODELS.build(distill_loss)
         teacher_shapes = list(self.teacher.feature_shapes.values())
         student_shapes = find_shapes(
-            self.student, self.student_indices, self.teacher.image_size
+            self.student,
+            self.student_indices,
+            input_size or self.teacher.image_size,
         )
         self.connectors = build_connectors(
             connector, self.distill_loss, student_shapes, teacher_shapes

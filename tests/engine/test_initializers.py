@@ -44,6 +44,25 @@ def test_exported_files_load_here_and_with_the_stock_initializer(
     assert_loaded(build(path, scope), weights)
 
 
+@pytest.mark.parametrize('scope', ['repfusion_mm', None])
+@pytest.mark.parametrize(
+    'backbone', ['mmseg.ResNet', 'mmpose.ResNet', 'mmdet.ResNet']
+)
+def test_one_file_serves_every_project(tmp_path, weights, backbone, scope):
+    path = str(tmp_path / 'student.pth')
+    torch.save(dict(state_dict=weights), path)
+    net = build(path, scope, backbone={**BACKBONE, 'type': backbone})
+    assert_loaded(net, weights)
+
+
+def test_mmsegs_deep_stem_is_refused_and_named(tmp_path, weights):
+    path = str(tmp_path / 'student.pth')
+    torch.save(dict(state_dict=weights), path)
+    backbone = {**BACKBONE, 'type': 'mmseg.ResNetV1c'}
+    with pytest.raises(ValueError, match=r'distilled as mmseg\.ResNetV1c'):
+        build(path, backbone=backbone)
+
+
 @pytest.mark.parametrize('prefix', ['', 'student.', 'backbone.'])
 def test_backbone_is_found_in_checkpoints_of_any_kind(
     tmp_path, weights, prefix, caplog

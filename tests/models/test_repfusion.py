@@ -146,6 +146,21 @@ def test_several_layers_are_paired_with_several_maps(loss):
     assert has_parameters == (loss == 'HintLoss')
 
 
+@pytest.mark.parametrize(
+    'student',
+    [
+        dict(type='mmseg.ResNetV1c', depth=18, base_channels=8),
+        dict(type='mmpose.ResNet', depth=18, base_channels=8),
+        dict(type='mmpretrain.HRNet', arch='w18'),
+    ],
+    ids=lambda student: student['type'],
+)
+def test_any_projects_backbone_is_a_student(student):
+    model = build(student=student, input_size=64)
+    data = batch(size=64)
+    assert losses_of(model, data)['loss_distill'] > 0
+
+
 def test_unlabelled_distillation_needs_no_decoder():
     policy = dict(type='repfusion_mm.FixedTimestepPolicy')
     model = build(decoder=None, policy=policy)
@@ -172,6 +187,10 @@ VIT = dict(
     ('overrides', 'message'),
     [
         (dict(decoder=None), 'expected a decoder'),
+        (
+            dict(student=dict(type='mmpretrain.HRNet', arch='w18')),
+            'images of 16 x 16',
+        ),
         (dict(student=VIT), "set its out_indices .or out_type."),
         (dict(student_indices=(4,)), 'map at index 4'),
         (dict(student_indices=(-1, -1)), 'one student map for each'),
