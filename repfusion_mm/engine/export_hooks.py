@@ -74,12 +74,19 @@ class ExportDenoiserHook(_ExportHook):
         filename: Name of the folder in the work directory.
         dtype: Type of the weights in the file, ``'float32'`` or
             ``'float16'``; the teacher computes in float32 from both.
+
+    Raises:
+        ValueError: ``dtype`` is neither.
     """
 
     def __init__(
         self, filename: str = 'teacher', dtype: str = 'float32'
     ) -> None:
         super().__init__(filename)
+        if dtype not in ('float32', 'float16'):
+            raise ValueError(
+                f"expected dtype 'float32' or 'float16', got {dtype!r}"
+            )
         self.dtype = getattr(torch, dtype)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Optional
 
 import numpy as np
@@ -10,19 +11,27 @@ from mmengine.hooks import EMAHook, Hook
 from mmengine.model import is_model_wrapper
 
 
-class PeriodicHook(Hook):
+class PeriodicHook(Hook, ABC):
     """Call ``record`` at equal distances over the run, and at its end.
 
     Args:
         num_records: How often, whatever the length of the run and its loop.
+
+    Raises:
+        ValueError: ``num_records`` is less than one.
     """
 
     def __init__(self, num_records: int) -> None:
+        if num_records < 1:
+            raise ValueError(
+                f'expected num_records of 1 or more, got {num_records}; '
+                'leave the hook out to record nothing'
+            )
         self.num_records = num_records
 
+    @abstractmethod
     def record(self, runner, data_batch: Optional[dict]) -> None:
         """Record something, on the main process."""
-        raise NotImplementedError
 
     def after_train_iter(
         self,

@@ -31,7 +31,8 @@ class RepFusion(BaseModel):
         teacher: Config of the frozen teacher.
         policy: Config of the timestep policy.
         distill_loss: Config of L_kd.
-        decoder: Config of the decoder, which a learned policy needs.
+        decoder: Config of the decoder, which a learned policy needs. It
+            reads the last of the teacher's layers.
         connector: Config of the connector, for losses that need equal
             channels; a 1 x 1 convolution by default.
         student_indices: Which of the student's maps is compared with each of
@@ -154,10 +155,11 @@ class RepFusion(BaseModel):
 
     def optim_parts(self) -> Dict[str, nn.ModuleDict]:
         """Return the parts that are trained by optimizers of their own."""
+        decoder = {} if self.decoder is None else dict(decoder=self.decoder)
         parts = dict(
             student=dict(student=self.student, connectors=self.connectors),
             policy=dict(policy=self.policy),
-            decoder=dict(decoder=self.decoder) if self.decoder else {},
+            decoder=decoder,
         )
         return {name: nn.ModuleDict(part) for name, part in parts.items()}
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
-from mmengine.registry import DATASETS
+from mmengine.registry import DATASETS, HOOKS
 from mmengine.runner import Runner
 
 from repfusion_mm.engine.sample_hook import make_grid
@@ -138,13 +138,6 @@ def test_unfit_labels_stop_the_run_before_it_starts(
     assert runner.iter == 0
 
 
-def test_decay_outside_the_run_is_refused():
-    from repfusion_mm.engine import TimestepPolicyHook
-
-    with pytest.raises(ValueError, match='entropy_decay'):
-        TimestepPolicyHook(entropy_decay=0)
-
-
 def test_policies_that_do_not_learn_need_no_labels(tmp_path):
     hook = dict(type='repfusion_mm.TimestepPolicyHook', num_records=1)
     policy = dict(type='repfusion_mm.FixedTimestepPolicy', timestep=9)
@@ -249,3 +242,17 @@ def test_grid_keeps_images_and_their_order():
     assert grid[0, 0, 0] == 0
     assert grid[0, 2, 0] == 128
     assert grid[2, 0, 0] == 255
+
+
+@pytest.mark.parametrize(
+    ('hook', 'arguments', 'message'),
+    [
+        ('TimestepPolicyHook', dict(num_records=0), 'num_records of 1'),
+        ('TimestepPolicyHook', dict(entropy_decay=0), 'entropy_decay'),
+        ('TimestepPolicyHook', dict(entropy_decay=1.5), 'entropy_decay'),
+        ('ExportDenoiserHook', dict(dtype='half'), "got 'half'"),
+    ],
+)
+def test_bad_arguments_are_refused(hook, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        HOOKS.build(dict(type=f'repfusion_mm.{hook}', **arguments))

@@ -185,8 +185,9 @@ class DiffusersTeacher(nn.Module):
             used = count_calls(self.denoiser, truncated)
             released = release_unused(self.denoiser, set(used))
             print_log(
-                f'teacher: stops behind {self.layers[-1]!r}; released '
-                f'{released / 1e6:.1f} M parameters that are never reached',
+                f'teacher: stops behind the last of {list(self.layers)}; '
+                f'released {released / 1e6:.1f} M parameters that are never '
+                'reached',
                 logger='current',
             )
         return {name: tuple(f.shape[1:]) for name, f in truncated().items()}
