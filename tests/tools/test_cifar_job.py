@@ -105,23 +105,26 @@ def test_it_resumes(job):
     assert rates[0] == rates[1]
 
 
-def test_it_trains_in_two_processes(job):
+def test_it_trains_and_resumes_in_two_processes(job):
     work_dir = job['folder'] / 'two'
-    output = launch(
-        'tools/dist_train.sh',
-        DISTILL,
-        2,
-        '--work-dir',
-        work_dir,
-        '--cfg-options',
-        *MINI,
-        *job['options'],
-        PORT='29517',
-    )
+
+    def launch_two(*options):
+        return launch(
+            'tools/dist_train.sh', DISTILL, 2, '--work-dir', work_dir,
+            '--resume', '--cfg-options', *MINI, *job['options'], *options,
+            PORT='29517',
+        )  # fmt: skip
+
+    output = launch_two('train_cfg.max_epochs=1')
     assert 'Distributed training: True' in output
     assert 'GPU number: 2' in output
+    output = launch_two()
+    assert 'Auto resumed' in output
+    assert 'Epoch(train) [1]' not in output
     checkpoint = torch.load(work_dir / 'epoch_2.pth', weights_only=True)
     assert checkpoint['meta']['iter'] == 6  # 40 images, 2 processes of 8
+    roots = {key.split('.')[0] for key in checkpoint['state_dict']}
+    assert roots == {'student', 'connectors', 'policy', 'decoder'}
     loads_fully(work_dir / 'student.pth', 'repfusion_mm')
     loads_fully(work_dir / 'student.pth', None)
 
