@@ -25,4 +25,4 @@ core full:
 	@requirements/install.sh $@
 
 clean:
-	rm -rf $(VENV) work_dirs/demo *.egg-info build
+	rm -rf $(VENV) work_dirs/demo data/digits *.egg-info build

@@ -44,6 +44,8 @@ def load_config(args: argparse.Namespace) -> Config:
     elif cfg.get('work_dir') is None:
         name = osp.splitext(osp.basename(args.config))[0]
         cfg.work_dir = osp.join('work_dirs', name)
+    strict = dict(type='repfusion_mm.StrictLoadHook')
+    cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), strict]
     if args.launcher == 'pytorch' and not torch.cuda.is_available():
         _use_cpu_processes(cfg)
     return cfg

@@ -14,6 +14,8 @@ def main() -> None:
             f'expected test_dataloader in {args.config}, got none; a '
             'distillation predicts nothing: test a finetuned network'
         )
+    if not args.checkpoint:
+        raise SystemExit("expected the path of a checkpoint, got ''")
     cfg.load_from = args.checkpoint
     Runner.from_cfg(cfg).test()
 

@@ -64,6 +64,7 @@ images = dict(
 train_dataloader = dict(
     batch_size=batch_size,
     num_workers=2,
+    drop_last=True,  # a batch of one image has no batch norm
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=images,
 )
@@ -77,9 +78,29 @@ if labels and labels != 'folders':
         type='repfusion_mm.ProportionalSampler', proportions=[1, 1]
     )
 
+if labels:
+    # For tools/analysis/probe_timesteps.py: labelled, not augmented.
+    probe_dataset = dict(
+        images,
+        ann_file='' if labels == 'folders' else labels,
+        with_label=True,
+        pipeline=[
+            dict(type='mmpretrain.LoadImageFromFile'),
+            dict(type='mmpretrain.ResizeEdge', scale=image_size),
+            dict(type='mmpretrain.CenterCrop', crop_size=image_size),
+            dict(type='mmpretrain.PackInputs'),
+        ],
+    )
+
 train_cfg = dict(by_epoch=True, max_epochs=max_epochs)
 custom_hooks = [
-    dict(type='EMAHook', momentum=1e-3),
+    # Annealed, so that a short run is not exported half random.
+    dict(
+        type='EMAHook',
+        ema_type='MomentumAnnealingEMA',
+        momentum=1e-3,
+        gamma=100,
+    ),
     dict(type='repfusion_mm.TimestepPolicyHook'),
     dict(type='repfusion_mm.ExportStudentHook'),
 ]

@@ -39,6 +39,7 @@ labelled = dict(
 train_dataloader = dict(
     batch_size=64,
     num_workers=0,
+    drop_last=True,
     sampler=dict(
         type='repfusion_mm.ProportionalSampler',
         proportions=[1, 1],

@@ -47,7 +47,13 @@ optim_wrapper = dict(
 default_hooks = dict(checkpoint=dict(by_epoch=False, interval=2000))
 log_processor = dict(by_epoch=False)
 custom_hooks = [
-    dict(type='EMAHook', momentum=1e-3),
-    dict(type='repfusion_mm.SampleImagesHook', num_records=20),
+    # Annealed, so that a short run is not exported half random.
+    dict(
+        type='EMAHook',
+        ema_type='MomentumAnnealingEMA',
+        momentum=1e-3,
+        gamma=100,
+    ),
+    dict(type='repfusion_mm.SampleImagesHook', num_records=10),
     dict(type='repfusion_mm.ExportDenoiserHook'),
 ]

@@ -3,6 +3,7 @@ from .initializers import StrictPretrained
 from .optim import JointOptimWrapper, PartwiseOptimWrapperConstructor
 from .policy_hook import TimestepPolicyHook
 from .sample_hook import SampleImagesHook
+from .strict_hook import StrictLoadHook
 
 __all__ = [
     'ExportDenoiserHook',
@@ -10,6 +11,7 @@ __all__ = [
     'JointOptimWrapper',
     'PartwiseOptimWrapperConstructor',
     'SampleImagesHook',
+    'StrictLoadHook',
     'StrictPretrained',
     'TimestepPolicyHook',
 ]

@@ -62,13 +62,13 @@ class StrictPretrained:
             for key, value in source.items()
             if key.startswith(prefix)
         }
-        faults = self._faults(source, target)
+        faults = find_faults(source, target, self.allow_missing)
         name = type(module).__name__
         if faults:
             raise ValueError(
                 f'expected {self.checkpoint!r} to fill all {len(target)} '
                 f'tensors of {name}, got {len(target) - len(faults)}:\n  '
-                + '\n  '.join(_shorten(faults))
+                + '\n  '.join(shorten(faults))
                 + f'\nBuild {name} with the arguments of the distilled '
                 'student (stem, depth, width; mmseg.ResNetV1c must be '
                 'distilled as mmseg.ResNetV1c), or name what may stay random '
@@ -86,23 +86,30 @@ class StrictPretrained:
         if hasattr(module, '_params_init_info'):
             update_init_info(module, init_info=f'from {self.checkpoint}')
 
-    def _faults(
-        self, source: Dict[str, torch.Tensor], target: Dict[str, torch.Tensor]
-    ) -> List[str]:
-        faults = []
-        for key, value in target.items():
-            if key not in source:
-                if not self._may_miss(key):
-                    faults.append(f'{key}: not in the checkpoint')
-            elif source[key].shape != value.shape:
-                faults.append(
-                    f'{key}: expected {tuple(value.shape)}, got '
-                    f'{tuple(source[key].shape)}'
-                )
-        return faults
 
-    def _may_miss(self, key: str) -> bool:
-        return any(fnmatch.fnmatch(key, p) for p in self.allow_missing)
+def find_faults(
+    source: Dict[str, torch.Tensor],
+    target: Dict[str, torch.Tensor],
+    allow_missing: Sequence[str] = (),
+) -> List[str]:
+    """Say which tensors of ``target`` the ``source`` does not fill.
+
+    Args:
+        source: State dict of a checkpoint.
+        target: State dict of a module.
+        allow_missing: Patterns of names that may be missing.
+    """
+    faults = []
+    for key, value in target.items():
+        if key not in source:
+            if not any(fnmatch.fnmatch(key, p) for p in allow_missing):
+                faults.append(f'{key}: not in the checkpoint')
+        elif source[key].shape != value.shape:
+            faults.append(
+                f'{key}: expected {tuple(value.shape)}, got '
+                f'{tuple(source[key].shape)}'
+            )
+    return faults
 
 
 def read_state_dict(checkpoint: str) -> Dict[str, torch.Tensor]:
@@ -150,6 +157,7 @@ def _best_prefix(source: Dict, target: Dict) -> str:
     )
 
 
-def _shorten(faults: List[str], limit: int = 10) -> List[str]:
+def shorten(faults: List[str], limit: int = 10) -> List[str]:
+    """Keep the first faults, and count the others."""
     rest = len(faults) - limit
     return faults[:limit] + ([f'and {rest} more'] if rest > 0 else [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Optional
 
@@ -15,19 +16,21 @@ class PeriodicHook(Hook, ABC):
     """Call ``record`` at equal distances over the run, and at its end.
 
     Args:
-        num_records: How often, whatever the length of the run and its loop.
+        num_records: How often at most, whatever the length of the run.
+        min_interval: Least number of iterations between two records.
 
     Raises:
         ValueError: ``num_records`` is less than one.
     """
 
-    def __init__(self, num_records: int) -> None:
+    def __init__(self, num_records: int, min_interval: int = 1) -> None:
         if num_records < 1:
             raise ValueError(
                 f'expected num_records of 1 or more, got {num_records}; '
                 'leave the hook out to record nothing'
             )
         self.num_records = num_records
+        self.min_interval = min_interval
 
     @abstractmethod
     def record(self, runner, data_batch: Optional[dict]) -> None:
@@ -41,7 +44,8 @@ class PeriodicHook(Hook, ABC):
         outputs: Optional[dict] = None,
     ) -> None:
         """Record when a share of the run has passed."""
-        interval = max(1, runner.max_iters // self.num_records)
+        share = math.ceil(runner.max_iters / self.num_records)
+        interval = max(share, self.min_interval)
         done = runner.iter + 1
         due = done % interval == 0 or done == runner.max_iters
         if due and runner.rank == 0:

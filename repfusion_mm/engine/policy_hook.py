@@ -11,6 +11,7 @@ import torch
 
 from ..registry import HOOKS
 from .periodic import PeriodicHook, bare_model, show
+from .preflight import check_batches, find_labels
 
 
 @HOOKS.register_module()
@@ -32,8 +33,10 @@ class TimestepPolicyHook(PeriodicHook):
 
     Raises:
         ValueError: ``entropy_decay`` is outside (0, 1]; before the first
-            iteration, if labels do not fit the decoder or a learned policy
-            has no label to be rewarded by.
+            iteration, if labels do not fit the decoder, a learned policy
+            has no label to be rewarded by, or a batch has one image or none.
+        FileNotFoundError: Before the first iteration, if files of labelled
+            images are missing.
     """
 
     def __init__(
@@ -50,11 +53,11 @@ class TimestepPolicyHook(PeriodicHook):
     def before_train(self, runner) -> None:
         """Check what rewards depend on, and remember the initial weight."""
         model = bare_model(runner)
+        check_batches(runner.train_dataloader)
         if model.decoder is not None:
-            num_labels = model.decoder.check_dataset(
-                runner.train_dataloader.dataset
-            )
-            if model.policy.learnable and num_labels == 0:
+            labels = find_labels(runner.train_dataloader.dataset)
+            model.decoder.check_labels(labels)
+            if model.policy.learnable and not labels:
                 raise ValueError(
                     'expected labelled images to reward the learned policy, '
                     'got none; give labels to some images, or use '

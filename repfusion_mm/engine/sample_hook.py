@@ -19,7 +19,9 @@ class SampleImagesHook(PeriodicHook):
     The same noise is used each time, so that grids can be compared.
 
     Args:
-        num_records: How often over the run.
+        num_records: How often at most over the run, and at its end.
+        min_interval: Least number of iterations between two grids. Drawing
+            one costs ``num_steps`` forward passes of ``num_images`` images.
         num_images: Images in the grid.
         num_steps: Denoising steps for each.
         seed: Seed of the noise.
@@ -28,17 +30,19 @@ class SampleImagesHook(PeriodicHook):
     def __init__(
         self,
         num_records: int = 5,
+        min_interval: int = 100,
         num_images: int = 16,
         num_steps: int = 50,
         seed: int = 0,
     ) -> None:
-        super().__init__(num_records)
+        super().__init__(num_records, min_interval)
         self.num_images = num_images
         self.num_steps = num_steps
         self.seed = seed
 
     def record(self, runner, data_batch: Optional[dict]) -> None:
         """Sample from the averaged denoiser and show the grid."""
+        runner.logger.info(f'drawing {self.num_images} samples')
         images = averaged_model(runner).sample(
             self.num_images, self.num_steps, self.seed
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Optional, Sequence, Tuple
 
-import numpy as np
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -74,27 +73,6 @@ class ClsDecoder(BaseModule):
                 f'decoder.num_classes={self.num_classes}, got {wrong[:5]}; '
                 'set model.decoder.num_classes to the number of classes'
             )
-
-    def check_dataset(self, dataset) -> int:
-        """Check all labels of a data set, and count them.
-
-        Args:
-            dataset: An mmengine data set, or one that wraps others.
-
-        Raises:
-            ValueError: As :meth:`check_labels`.
-        """
-        parts = getattr(dataset, 'datasets', [dataset])
-        if parts != [dataset]:
-            return sum(self.check_dataset(part) for part in parts)
-        if hasattr(dataset, 'dataset'):
-            return self.check_dataset(dataset.dataset)
-        if not hasattr(dataset, 'get_data_info'):
-            return len(dataset)  # not mmengine's: each batch is checked
-        infos = map(dataset.get_data_info, range(len(dataset)))
-        labels = [i['gt_label'] for i in infos if 'gt_label' in i]
-        self.check_labels(np.hstack(labels) if labels else [])
-        return len(labels)
 
     def _labels(
         self, data_samples: Optional[Sequence], feat: torch.Tensor

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from typing import List, Optional, Sequence, Tuple
 
 import torch
 import torch.nn as nn
+from mmengine.logging import print_log
 
 from ..registry import MODELS
 from .losses import DistillLoss
@@ -18,7 +20,6 @@ def as_tuple(feats) -> tuple:
     return tuple(feats) if isinstance(feats, (tuple, list)) else (feats,)
 
 
-@torch.no_grad()
 def find_shapes(
     student: nn.Module, indices: Sequence[int], size: int
 ) -> List[Shape]:
@@ -59,7 +60,26 @@ def find_shapes(
                 'its out_indices (or out_type) to return feature maps'
             ) from None
         shapes.append((channels, height, width))
+    _warn_of_idle_parameters(student, [feats[index] for index in indices])
     return shapes
+
+
+def _warn_of_idle_parameters(student: nn.Module, feats: list) -> None:
+    """Say what of the student no loss can reach."""
+    named = {n: p for n, p in student.named_parameters() if p.requires_grad}
+    grads = torch.autograd.grad(
+        sum(feat.sum() for feat in feats), list(named.values()),
+        allow_unused=True,
+    )  # fmt: skip
+    idle = [name for name, grad in zip(named, grads) if grad is None]
+    if idle:
+        print_log(
+            f'student: {len(idle)} of {len(named)} tensors do not reach the '
+            f'maps that are compared ({idle[0]} ...): they are exported as '
+            'they are, and several processes need find_unused_parameters=True',
+            logger='current',
+            level=logging.WARNING,
+        )
 
 
 def build_connectors(

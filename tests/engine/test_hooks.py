@@ -223,6 +223,7 @@ def test_samples_are_drawn_through_the_visualizer(tmp_path):
     hook = dict(
         type='repfusion_mm.SampleImagesHook',
         num_records=2,
+        min_interval=1,
         num_images=5,
         num_steps=2,
     )
@@ -256,3 +257,29 @@ def test_grid_keeps_images_and_their_order():
 def test_bad_arguments_are_refused(hook, arguments, message):
     with pytest.raises(ValueError, match=message):
         HOOKS.build(dict(type=f'repfusion_mm.{hook}', **arguments))
+
+
+@pytest.mark.parametrize('resume', [True, False])
+def test_checkpoints_of_another_architecture_are_refused(tmp_path, resume):
+    hook = dict(type='repfusion_mm.StrictLoadHook')
+    written = Runner.from_cfg(config(tmp_path / 'a', [hook], max_epochs=1))
+    written.train()
+    path = str(tmp_path / 'a' / 'epoch_1.pth')
+    for name, width, fits in (('b', 8, True), ('c', 16, False)):
+        student = distiller_config()['student']
+        cfg = config(
+            tmp_path / name,
+            [hook],
+            student=dict(student, base_channels=width),
+        )
+        cfg.load_from, cfg.resume = path, resume
+        runner = Runner.from_cfg(cfg)
+        if fits:
+            runner.load_or_resume()
+            continue
+        with pytest.raises(ValueError, match='of RepFusion, got') as error:
+            runner.train()
+        assert 'student.layer1.0.conv1.weight: expected (16,' in str(
+            error.value
+        )
+        assert runner.iter == 0

@@ -1,27 +1,11 @@
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from mmengine.dataset import BaseDataset, ConcatDataset, RepeatDataset
 
 from repfusion_mm.models import ClsDecoder
 from tests.toy import batch
 
 FEAT = torch.randn(4, 6, 2, 2)
-
-
-class Listed(BaseDataset):
-    """Labels in memory; None leaves an image unlabelled."""
-
-    def __init__(self, labels):
-        self.labels = labels
-        super().__init__()
-
-    def load_data_list(self):
-        return [
-            {} if label is None else dict(gt_label=label)
-            for label in self.labels
-        ]
 
 
 def decoder(num_classes=10):
@@ -60,18 +44,3 @@ def test_several_and_soft_labels_are_refused():
     samples[0].set_gt_score(torch.full((10,), 0.1))
     with pytest.raises(ValueError, match='got gt_score'):
         decoder().loss(FEAT, samples)
-
-
-def test_data_sets_are_checked_through_their_wrappers():
-    dataset = ConcatDataset(
-        [
-            Listed([0, 9]),
-            Listed([None, None]),
-            Listed([np.array([4])]),
-        ]
-    )
-    assert decoder(10).check_dataset(dataset) == 3
-    repeated = RepeatDataset(Listed([0, 9]), times=3)
-    assert decoder(10).check_dataset(repeated) == 2
-    with pytest.raises(ValueError, match=r'got \[9\]'):
-        decoder(9).check_dataset(dataset)

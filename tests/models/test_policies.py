@@ -160,6 +160,16 @@ def test_unlabelled_images_do_not_move_the_policy():
     assert gradient(IMAGES, reward, ~ALL).abs().max() == 0
 
 
+def test_advantage_statistics_are_those_of_rewarded_images():
+    policy = LearnedTimestepPolicy(10, baseline='none')
+    pi = policy(IMAGES)
+    mask = torch.tensor([True, True, False, False, False])
+    reward = torch.tensor([1.0, 3.0, 9.0, 9.0, 9.0])
+    losses = policy.loss(pi, pi.sample(), reward, mask)
+    assert losses['advantage_mean'] == 2
+    assert losses['advantage_std'] == 1
+
+
 def test_mean_over_ranks_is_zero_with_a_graph_without_labels():
     values = torch.randn(5, requires_grad=True)
     mean_over_ranks(values, ~ALL).backward()

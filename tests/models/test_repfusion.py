@@ -156,9 +156,23 @@ def test_several_layers_are_paired_with_several_maps(loss):
     ids=lambda student: student['type'],
 )
 def test_any_projects_backbone_is_a_student(student):
-    model = build(student=student, input_size=64)
+    teacher = dict(distiller_config()['teacher'], input_size=16)
+    model = build(student=student, teacher=teacher, input_size=64)
     data = batch(size=64)
     assert losses_of(model, data)['loss_distill'] > 0
+
+
+def test_idle_parts_of_the_student_are_named(monkeypatch):
+    said = []
+    monkeypatch.setattr(
+        'repfusion_mm.models.fitting.print_log',
+        lambda message, **kwargs: said.append(message),
+    )
+    build()
+    assert said == []
+    student = dict(distiller_config()['student'], out_indices=(1, 3))
+    build(student=student, student_indices=(0,))
+    assert 'layer3.0.conv1.weight' in said[0]
 
 
 def test_unlabelled_distillation_needs_no_decoder():

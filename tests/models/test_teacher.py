@@ -24,6 +24,23 @@ def test_early_stop_gives_the_same_features_to_the_bit(teacher_folder):
         assert torch.equal(ours[layer], theirs[layer])
 
 
+def test_every_layer_can_be_stopped_behind(tmp_path):
+    """A pass that ends within a block walks past members it never calls."""
+    folder = save_teacher(tmp_path / 'ddpm', layers_per_block=2)
+    denoiser = diffusers.UNet2DModel.from_pretrained(folder)
+    layers = [
+        name
+        for name, module in denoiser.named_modules()
+        if isinstance(module, torch.nn.Conv2d)
+    ]
+    whole = DiffusersTeacher(layers, folder, early_stop=False)
+    expected = whole(IMAGES, TIMESTEPS)
+    assert len(layers) > 20
+    for layer in layers:
+        feats = DiffusersTeacher([layer], folder)(IMAGES, TIMESTEPS)
+        assert torch.equal(feats[layer], expected[layer]), layer
+
+
 def test_features_are_those_of_the_denoiser_on_minus_one_to_one(
     teacher_folder,
 ):
@@ -98,6 +115,12 @@ def test_autocast_is_the_teachers_alone(teacher_folder, dtype):
     assert feat.dtype == torch.float32
     error = (feat - exact[LAYER]).norm() / exact[LAYER].norm()
     assert error == 0 if dtype == 'float32' else 0 < error < 0.05
+
+
+def test_images_of_another_size_are_refused(teacher_folder):
+    teacher = DiffusersTeacher([LAYER], teacher_folder)
+    with pytest.raises(ValueError, match=r'teacher\.input_size=16'):
+        teacher(torch.rand(2, 3, 32, 32), torch.tensor([1, 2]))
 
 
 def test_weights_in_the_subfolder_of_a_pipeline_are_found(tmp_path):
@@ -187,6 +210,7 @@ def test_layers_without_one_map_are_refused(teacher_folder, layer, message):
         (dict(config={**DENOISER, 'num_class_embeds': 3}), 'class_labels'),
         (dict(config={**DENOISER, 'sample_size': None}), 'input_size'),
         (dict(scheduler=dict(type='SGD')), "got 'SGD'"),
+        (dict(input_size=17), '17 x 17'),
     ],
 )
 def test_bad_arguments_are_refused(arguments, message):

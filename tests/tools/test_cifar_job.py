@@ -244,6 +244,18 @@ def test_amp_without_a_gpu_is_refused(job, tmp_path):
     assert 'expected a GPU for --amp' in output
 
 
+def test_checkpoints_of_something_else_are_not_tested(job):
+    output = launch(
+        sys.executable, 'tools/test.py', FINETUNE.format('scratch'),
+        job['folder'] / 'one' / 'epoch_2.pth', '--cfg-options',
+        'test_dataloader.dataset.type=tests.toy.MiniCIFAR10',
+        f'test_dataloader.dataset.data_root={job["folder"] / "cifar10"}',
+        expect=1,
+    )  # fmt: skip
+    assert 'tensors of ImageClassifier, got 0' in output
+    assert 'accuracy' not in output
+
+
 def test_distillation_has_nothing_to_test(job):
     output = launch(
         sys.executable,

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import cv2
+import mmpretrain
 import numpy as np
 import pytest
 
@@ -82,6 +83,21 @@ def test_digits_are_distilled_and_finetuned(digits, tmp_path):
         'train_cfg.max_iters=2', 'train_cfg.val_interval=2',
     )  # fmt: skip
     assert 'loaded 120/120 tensors of ResNet_CIFAR' in output
+    assert 'accuracy/top1' in output
+
+
+def test_finetuning_drops_into_mmpretrain(digits, tmp_path):
+    """The config alone in an empty folder, with mmpretrain's own tool."""
+    name = 'resnet18-scratch_digits.py'
+    shutil.copy(ROOT / 'configs' / 'finetune' / 'mmpretrain' / name, tmp_path)
+    tools = Path(mmpretrain.__file__).parent / '.mim' / 'tools'
+    output = launch(
+        sys.executable, tools / 'train.py', tmp_path / name,
+        '--work-dir', tmp_path / 'out', '--cfg-options',
+        f'train_dataloader.dataset.data_root={digits}',
+        f'val_dataloader.dataset.data_root={digits}',
+        'train_cfg.max_iters=2', 'train_cfg.val_interval=2',
+    )  # fmt: skip
     assert 'accuracy/top1' in output
 
 

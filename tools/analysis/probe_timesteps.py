@@ -18,6 +18,7 @@ from typing import Dict, List, Optional, Sequence, Tuple
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from rich.progress import track
@@ -32,12 +33,15 @@ from launch import load_config, make_parser
 from repfusion_mm.models.losses import pool
 from repfusion_mm.registry import MODELS
 
+MAX_IMAGES = 5000
+
 
 def probe(
     cfg: Config,
     timesteps: Sequence[int],
     num_labels: int,
     num_splits: int,
+    max_images: int = MAX_IMAGES,
     seed: int = 0,
 ) -> Dict[int, float]:
     """Return the mean probe accuracy, in [0, 1], at each timestep.
@@ -47,14 +51,14 @@ def probe(
             labelled images.
     """
     init_default_scope(cfg.get('default_scope', 'mmengine'))
-    model = MODELS.build(cfg.model).eval()
+    model = MODELS.build(cfg.model).to(get_device()).eval()
     length = model.teacher.num_timesteps
     wrong = [t for t in timesteps if not 0 <= t < length]
     if wrong:
         raise ValueError(
             f'expected timesteps in [0, {length - 1}], got {wrong}'
         )
-    batches, labels = load_images(cfg, model)
+    batches, labels = load_images(cfg, model, max_images, seed)
     if len(labels) <= num_labels:
         raise ValueError(
             f'expected more than {num_labels} labelled images, to fit on '
@@ -70,10 +74,12 @@ def probe(
     }
 
 
-def load_images(cfg: Config, model) -> Tuple[List[torch.Tensor], np.ndarray]:
+def load_images(
+    cfg: Config, model, max_images: int, seed: int
+) -> Tuple[List[torch.Tensor], np.ndarray]:
     """Return batches of images in [0, 1], and their labels."""
-    loader = dict(cfg.train_dataloader)
-    loader.update(sampler=dict(type='DefaultSampler', shuffle=False))
+    sampler = dict(type='DefaultSampler', shuffle=True, seed=seed)
+    loader = dict(cfg.train_dataloader, sampler=sampler, drop_last=False)
     if 'probe_dataset' in cfg:
         loader.update(dataset=cfg.probe_dataset)
     batches, labels = [], []
@@ -87,6 +93,8 @@ def load_images(cfg: Config, model) -> Tuple[List[torch.Tensor], np.ndarray]:
             for sample, kept in zip(batch['data_samples'], keep)
             if kept
         ]
+        if len(labels) >= max_images:
+            break
     return batches, np.array(labels)
 
 
@@ -94,9 +102,9 @@ def extract(model, batches: List[torch.Tensor], timestep: int) -> np.ndarray:
     """Return N x C pooled features of the teacher's last layer."""
     feats = []
     for images in batches:
-        timesteps = torch.full((len(images),), timestep)
+        timesteps = torch.full((len(images),), timestep, device=images.device)
         feats.append(pool(list(model.teacher(images, timesteps).values())[-1]))
-    return torch.cat(feats).numpy()
+    return torch.cat(feats).cpu().numpy()
 
 
 def accuracy(feats: np.ndarray, labels: np.ndarray, splits: list) -> float:
@@ -118,10 +126,20 @@ def main(argv: Optional[List[str]] = None) -> None:
     )
     parser.add_argument('--num-labels', type=int, default=50)
     parser.add_argument('--num-splits', type=int, default=10)
+    parser.add_argument(
+        '--max-images',
+        type=int,
+        default=MAX_IMAGES,
+        help='stop reading labelled images here (default: %(default)s)',
+    )
     parser.add_argument('--out', type=Path, help='JSON file to write')
     args = parser.parse_args(argv)
     scores = probe(
-        load_config(args), args.timesteps, args.num_labels, args.num_splits
+        load_config(args),
+        args.timesteps,
+        args.num_labels,
+        args.num_splits,
+        args.max_images,
     )
     for timestep, score in scores.items():
         print(f't = {timestep:4d}   accuracy {score:.3f}')

@@ -8,6 +8,7 @@ data_preprocessor = dict(
 train_dataloader = dict(
     batch_size=128,
     num_workers=2,
+    drop_last=True,
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(

@@ -107,11 +107,14 @@ class LearnedTimestepPolicy(TimestepPolicy):
         entropy = pi.entropy()
         objective = advantage * pi.log_prob(actions)
         objective = objective + self.entropy_weight * entropy
+        count = mask.sum().clamp(min=1)
+        mean = advantage.sum() / count
+        variance = ((advantage - mean).pow(2) * mask).sum() / count
         return dict(
             loss_policy=-mean_over_ranks(objective, mask),
             policy_entropy=entropy.detach().mean(),
-            advantage_mean=advantage.mean(),
-            advantage_std=advantage.std(unbiased=False),
+            advantage_mean=mean,
+            advantage_std=variance.sqrt(),
         )
 
 

@@ -39,7 +39,8 @@ class DiffusersTeacher(nn.Module):
         scheduler: ``type`` and arguments of a diffusers scheduler. By default
             the one that lies with ``pretrained``.
         input_size: Side in pixels to which images are resized (bilinear,
-            antialiased). By default images enter as they are.
+            antialiased). By default images must have the side that the
+            denoiser is made for, and enter as they are.
         input_mode: ``'clean'``: x enters as it is, and t only through the
             time embedding (the paper's public code). ``'noised'``: x_t is
             drawn from the scheduler, x_t = sqrt(a_t) x + sqrt(1 - a_t) eps
@@ -109,6 +110,9 @@ class DiffusersTeacher(nn.Module):
 
         Returns:
             Per layer an N x C x h x w float32 map.
+
+        Raises:
+            ValueError: Images of another side, without ``input_size``.
         """
         feats = self._extract(images, timesteps)
         return {name: feat.float() for name, feat in feats.items()}
@@ -136,10 +140,17 @@ class DiffusersTeacher(nn.Module):
     def _to_denoiser_input(
         self, images: torch.Tensor, timesteps: torch.Tensor
     ) -> torch.Tensor:
-        if self.input_size and images.shape[-2:] != (self.input_size,) * 2:
+        side = self.image_size
+        if images.shape[-2:] != (side, side):
+            if self.input_size is None:
+                raise ValueError(
+                    f'expected images of {side} x {side}, which the teacher '
+                    f'is made for, got {tuple(images.shape[-2:])}; set '
+                    f'model.teacher.input_size={side} to resize them'
+                )
             images = F.interpolate(
                 images,
-                size=(self.input_size, self.input_size),
+                size=(side, side),
                 mode='bilinear',
                 antialias=True,
             )
@@ -200,10 +211,12 @@ class DiffusersTeacher(nn.Module):
                 calls = count_calls(
                     self.denoiser, partial(self.denoiser, blank, timesteps)
                 )
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RuntimeError) as error:
+            side = self.image_size
             raise ValueError(
                 'expected a denoiser that runs on (sample, timestep) alone, '
-                f'got {type(self.denoiser).__name__}: {error}'
+                f'at {side} x {side} (a multiple of two for each level), got '
+                f'{type(self.denoiser).__name__}: {error}'
             ) from error
         for name in self.layers:
             if calls[name] != 1:

@@ -9,6 +9,8 @@ from typing import Callable, Dict, List, Sequence, Set
 import torch
 import torch.nn as nn
 
+CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.Sequential)
+
 
 class _LastLayerReached(Exception):
     """Ends a forward pass whose remainder nobody reads."""
@@ -96,13 +98,17 @@ def count_calls(module: nn.Module, run: Callable[[], object]) -> Counter:
 def release_unused(module: nn.Module, used: Set[str], prefix: str = '') -> int:
     """Drop the sub-modules that hold no path in ``used``.
 
+    Containers stay, with their length: they are never called themselves, and
+    a forward may walk through one whose members it does not reach.
+
     Returns:
         The number of parameters whose memory was released.
     """
     released = 0
     for name, child in module.named_children():
         path = f'{prefix}{name}'
-        if any(f'{u}.'.startswith(f'{path}.') for u in used):
+        is_used = any(f'{u}.'.startswith(f'{path}.') for u in used)
+        if is_used or isinstance(child, CONTAINERS):
             released += release_unused(child, used, f'{path}.')
         else:
             released += sum(p.numel() for p in child.parameters())

@@ -1,0 +1,72 @@
+"""What can be known before the first iteration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Iterator, List
+
+import numpy as np
+from torch.utils.data import DataLoader, Dataset
+
+#: More labelled files than this are left to the data loader to find.
+MAX_FILES = 10_000
+
+
+def check_batches(dataloader: DataLoader) -> None:
+    """Refuse an epoch without a batch, or with a batch of one image.
+
+    Raises:
+        ValueError: There are fewer images than a batch takes, or the last
+            batch has one image, of which batch norm has no statistics.
+    """
+    size, num_images = dataloader.batch_size, len(dataloader.sampler)
+    if len(dataloader) == 0:
+        raise ValueError(
+            f'expected at least one batch of {size} images, got {num_images} '
+            'images; lower train_dataloader.batch_size'
+        )
+    if not dataloader.drop_last and size > 1 and num_images % size == 1:
+        raise ValueError(
+            f'expected batches of more than one image, got {num_images} '
+            f'images in batches of {size}, the last of one; set '
+            'train_dataloader.drop_last=True'
+        )
+
+
+def find_labels(dataset: Dataset) -> List[int]:
+    """Return all labels of a data set.
+
+    Raises:
+        FileNotFoundError: Local files of labelled images are missing.
+    """
+    labels, missing = [], []
+    for info in labelled_infos(dataset):
+        labels.extend(np.ravel(info['gt_label']).tolist())
+        path = str(info.get('img_path', ''))
+        if len(labels) > MAX_FILES or not path or '://' in path:
+            continue
+        if not Path(path).exists():
+            missing.append(path)
+    if missing:
+        raise FileNotFoundError(
+            f'expected a file for every labelled image, got {len(missing)} '
+            f'that are missing: {missing[:5]}; mend the list of labels or '
+            'its data_prefix'
+        )
+    return labels
+
+
+def labelled_infos(dataset: Dataset) -> Iterator[dict]:
+    """Yield the data infos, of a data set or one that wraps others, that
+    have a label."""
+    parts = getattr(dataset, 'datasets', None)
+    if parts is None and hasattr(dataset, 'dataset'):
+        parts = [dataset.dataset]
+    if parts is not None:
+        for part in parts:
+            yield from labelled_infos(part)
+    elif hasattr(dataset, 'get_data_info'):
+        for index in range(len(dataset)):
+            info = dataset.get_data_info(index)
+            if 'gt_label' in info:
+                yield info

@@ -1,0 +1,37 @@
+"""Refuse a checkpoint that does not fit the model."""
+
+from __future__ import annotations
+
+from mmengine.hooks import Hook
+
+from ..registry import HOOKS
+from .initializers import find_faults, shorten
+from .periodic import bare_model
+
+
+@HOOKS.register_module()
+class StrictLoadHook(Hook):
+    """Stop where mmengine would load what fits and log the rest.
+
+    It sees the checkpoints of ``resume``, ``load_from`` and ``tools/test.py``
+    before the model does. The tools of this package add it to every config.
+
+    Raises:
+        ValueError: The checkpoint does not fill the model.
+    """
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Compare the checkpoint with the model."""
+        source = checkpoint.get('state_dict', checkpoint)
+        target = bare_model(runner).state_dict()
+        faults = find_faults(source, target)
+        if faults:
+            name = type(bare_model(runner)).__name__
+            raise ValueError(
+                f'expected the checkpoint to fill all {len(target)} tensors '
+                f'of {name}, got {len(target) - len(faults)}:\n  '
+                + '\n  '.join(shorten(faults))
+                + '\nUse the config that wrote the checkpoint; to start from '
+                "a backbone, use init_cfg=dict(type='Pretrained', "
+                "_scope_='repfusion_mm', checkpoint=...) instead of load_from"
+            )

@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+from mmengine.dataset import BaseDataset, ConcatDataset, RepeatDataset
+from torch.utils.data import DataLoader
+
+from repfusion_mm.engine.preflight import check_batches, find_labels
+
+
+class Listed(BaseDataset):
+    """Labels in memory; None leaves an image unlabelled."""
+
+    def __init__(self, labels, **info):
+        self.labels, self.info = labels, info
+        super().__init__()
+
+    def load_data_list(self):
+        return [
+            {} if label is None else dict(gt_label=label, **self.info)
+            for label in self.labels
+        ]
+
+
+def test_labels_are_found_through_wrappers():
+    dataset = ConcatDataset(
+        [Listed([0, 9]), Listed([None, None]), Listed([np.array([4])])]
+    )
+    assert find_labels(dataset) == [0, 9, 4]
+    assert find_labels(RepeatDataset(Listed([0, 9]), times=3)) == [0, 9]
+
+
+def test_files_of_labelled_images_must_be_there(tmp_path):
+    there, gone = tmp_path / 'there.png', tmp_path / 'gone.png'
+    there.touch()
+    assert find_labels(Listed([1], img_path=str(there))) == [1]
+    assert find_labels(Listed([1], img_path='s3://bucket/a.png')) == [1]
+    assert find_labels(Listed([None], img_path=str(gone))) == []
+    with pytest.raises(FileNotFoundError, match=r'gone\.png'):
+        find_labels(Listed([1], img_path=str(gone)))
+
+
+def test_batches_of_one_image_or_none_are_refused():
+    check_batches(DataLoader(range(8), batch_size=4))
+    check_batches(DataLoader(range(9), batch_size=4, drop_last=True))
+    check_batches(DataLoader(range(3), batch_size=1))
+    with pytest.raises(ValueError, match='drop_last=True'):
+        check_batches(DataLoader(range(9), batch_size=4))
+    with pytest.raises(ValueError, match='got 3 images'):
+        check_batches(DataLoader(range(3), batch_size=4, drop_last=True))
