@@ -119,6 +119,8 @@ class Demo:
         options = [
             f'train_dataloader.dataset.ann_file=train_{budget}.txt',
             f'randomness.seed={seed}',
+            'train_dataloader.dataset.pipeline.1.padding='
+            f'{self.args.crop_padding}',
         ]
         if kind == 'repfusion':
             student = self.args.work_dir / f'distill_{budget}' / 'student.pth'
@@ -207,6 +209,12 @@ def main() -> None:
         help='train the teacher too, instead of using demo/ddpm_digits',
     )
     parser.add_argument('--seeds', type=int, default=3)
+    parser.add_argument(
+        '--crop-padding',
+        type=int,
+        default=0,
+        help='finetune both twins with random shifts by so many pixels',
+    )
     parser.add_argument('--work-dir', type=Path, default='work_dirs/demo')
     args = parser.parse_args()
     args.work_dir.mkdir(parents=True, exist_ok=True)

@@ -35,7 +35,12 @@ train_dataloader = dict(
         data_root='data/digits',
         data_prefix='train',
         ann_file='train_50.txt',  # or train_20.txt, train_100.txt, train.txt
-        pipeline=[dict(type='LoadImageFromFile'), dict(type='PackInputs')],
+        pipeline=[
+            dict(type='LoadImageFromFile'),
+            # padding=1 shifts images by a pixel; README says what it changes.
+            dict(type='RandomCrop', crop_size=16, padding=0),
+            dict(type='PackInputs'),
+        ],
     ),
 )
 test_dataloader = val_dataloader = dict(
