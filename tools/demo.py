@@ -17,7 +17,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Dict, List
 
-import numpy as np
 from mmengine.hooks import Hook
 from rich.console import Console
 from rich.progress import (
@@ -28,19 +27,24 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / 'tools' / 'analysis')]
 sys.path[:0] = [str(ROOT / 'tools' / 'dataset_converters')]
 
+from demo_report import (  # noqa: E402
+    SHOWN_BUDGET,
+    make_table,
+    moments,
+    plot,
+    summarize,
+)
 from digits import BUDGETS, convert  # noqa: E402
 from launch import load_config, make_parser  # noqa: E402
-from plot_demo import plot  # noqa: E402
 from probe_timesteps import probe  # noqa: E402
 from train import build_runner  # noqa: E402
 
-SHOWN_BUDGET = 50
+GRID = (*range(0, 1000, 50), 999)
 TEACHER = 'configs/teacher/ddpm_digits.py'
 DISTILL = 'configs/distill/repfusion_r18_digits.py'
 FINETUNE = 'configs/finetune/mmpretrain/resnet18-{}_digits.py'
@@ -157,8 +161,7 @@ class Demo:
         shown = policies[SHOWN_BUDGET]
         mean, std = moments(shown)
         with self.timed('probe'):
-            grid = {*range(0, 1000, 50), 999, round(mean)}
-            scores = self.probe(sorted(grid))
+            scores = self.probe(sorted({*GRID, round(mean)}))
         with self.timed('finetune'):
             labels = {str(b): self.finetune_all(b) for b in BUDGETS}
         self.seconds['total'] = round(time.time() - start, 1)
@@ -173,29 +176,6 @@ class Demo:
         (out / 'results.json').write_text(json.dumps(results, indent=2) + '\n')
         plot(results, shown, out / 'results.png')
         return results
-
-
-def moments(record: dict) -> tuple:
-    """Return mean and standard deviation of the timestep in a record."""
-    t, p = np.array(record['timesteps']), np.array(record['probabilities'])
-    p = p / p.sum()
-    mean = float((t * p).sum())
-    std = float(np.sqrt(((t - mean) ** 2 * p).sum()))
-    return round(mean, 1), round(std, 1)
-
-
-def make_table(results: dict) -> Table:
-    table = Table(title='test accuracy on 500 digits, mean (min - max)')
-    for name in ('labels', 'from scratch', 'RepFusion', 'gain'):
-        table.add_column(name, justify='right')
-    for budget, scores in results['labels'].items():
-        cells = [
-            f'{np.mean(s):.3f} ({min(s):.3f} - {max(s):.3f})'
-            for s in (scores['scratch'], scores['repfusion'])
-        ]
-        gain = np.mean(scores['repfusion']) - np.mean(scores['scratch'])
-        table.add_row(budget, *cells, f'{gain:+.3f}')
-    return table
 
 
 def main() -> None:
@@ -235,14 +215,7 @@ def main() -> None:
         stack.enter_context(contextlib.redirect_stderr(file))
         results = Demo(args, progress).run()
     console.print(make_table(results))
-    policy, probe_scores = results['policy'], results['probe']
-    best = max(probe_scores, key=probe_scores.get)
-    at_mean = probe_scores[str(round(policy['timestep_mean']))]
-    console.print(
-        f'policy with {SHOWN_BUDGET} labels: t = {policy["timestep_mean"]} '
-        f'+- {policy["timestep_std"]}, linear probe there {at_mean:.3f}; '
-        f'its best: {probe_scores[best]:.3f} at t = {best}'
-    )
+    console.print(summarize(results))
     console.print(
         f'{results["seconds"]["total"]:.0f} s; see '
         f'{args.work_dir / "results.png"} and results.json'

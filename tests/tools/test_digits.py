@@ -18,8 +18,8 @@ sys.path[:0] = [
     str(ROOT / 'tools' / 'dataset_converters'),
 ]
 
+import demo_report  # noqa: E402
 from digits import convert  # noqa: E402
-from plot_demo import plot  # noqa: E402
 
 import demo  # noqa: E402
 
@@ -148,6 +148,37 @@ def test_bad_probes_are_refused(digits, flags, message):
     assert message in output
 
 
+def test_demo_runs_whole_from_scratch(tmp_path, monkeypatch):
+    """All of the demo's steps, shortened to one epoch or two iterations."""
+    build_runner = demo.build_runner
+
+    def short(argv):
+        length = 'max_epochs=1'
+        if 'finetune' in argv[0]:
+            length = 'max_iters=2'
+            argv = [*argv, 'train_cfg.val_interval=2']
+        return build_runner([*argv, f'train_cfg.{length}'])
+
+    monkeypatch.setattr(demo, 'build_runner', short)
+    monkeypatch.setattr(demo, 'BUDGETS', (50,))
+    monkeypatch.setattr(demo, 'GRID', (0, 999))
+    monkeypatch.setattr(
+        sys, 'argv', ['demo.py', '--from-scratch', '--seeds', '2']
+    )
+    monkeypatch.chdir(tmp_path)
+    demo.main()
+    out = tmp_path / 'work_dirs' / 'demo'
+    results = json.loads((out / 'results.json').read_text())
+    assert set(results['labels']) == {'50'}
+    assert len(results['labels']['50']['scratch']) == 2
+    assert all(0 < a < 1 for a in results['labels']['50']['repfusion'])
+    mean = results['policy']['timestep_mean']
+    assert set(results['probe']) == {'0', '999', str(round(mean))}
+    assert results['seconds']['teacher'] > 0
+    assert (out / 'results.png').exists()
+    assert (out / 'teacher' / 'teacher' / 'config.json').exists()
+
+
 RESULTS = dict(
     labels={
         '20': dict(scratch=[0.5, 0.6], repfusion=[0.8, 0.9]),
@@ -159,17 +190,23 @@ RESULTS = dict(
 
 
 def test_table_and_picture_show_the_results(tmp_path):
-    table = demo.make_table(RESULTS)
+    table = demo_report.make_table(RESULTS)
     gains = list(table.columns[3].cells)
     assert gains == ['+0.300', '+0.200']
     assert next(iter(table.columns[1].cells)) == '0.550 (0.500 - 0.600)'
     record = dict(timesteps=[0, 300, 999], probabilities=[0.1, 0.8, 0.1])
-    plot(RESULTS, record, tmp_path / 'results.png')
+    demo_report.plot(RESULTS, record, tmp_path / 'results.png')
     image = cv2.imread(str(tmp_path / 'results.png'))
     assert image.shape[1] == 1350
     assert image.std() > 10
 
 
+def test_summary_says_where_the_policy_ended():
+    text = demo_report.summarize(RESULTS)
+    assert 't = 300.0 +- 10.0, linear probe there 0.900' in text
+    assert 'its best: 0.900 at t = 300' in text
+
+
 def test_moments_of_the_policy():
     record = dict(timesteps=[100, 300], probabilities=[0.5, 0.5])
-    assert demo.moments(record) == (200.0, 100.0)
+    assert demo_report.moments(record) == (200.0, 100.0)

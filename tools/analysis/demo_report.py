@@ -1,9 +1,13 @@
-"""Draw the picture of the demo."""
+"""What the demo shows at its end: a table, a line and a picture."""
 
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from rich.table import Table
+
+#: The budget whose policy and probe are shown.
+SHOWN_BUDGET = 50
 
 # Okabe-Ito: told apart in print and by colour-blind readers.
 ORANGE, BLUE, GREEN = '#E69F00', '#0072B2', '#009E73'
@@ -72,3 +76,38 @@ def _plot_labels(axes, labels: dict) -> None:
     axes.grid(axis='y', alpha=0.3)
     axes.spines[['top', 'right']].set_visible(False)
     axes.legend(loc='lower right', frameon=False)
+
+
+def moments(record: dict) -> tuple:
+    """Return mean and standard deviation of the timestep in a record."""
+    t, p = np.array(record['timesteps']), np.array(record['probabilities'])
+    p = p / p.sum()
+    mean = float((t * p).sum())
+    std = float(np.sqrt(((t - mean) ** 2 * p).sum()))
+    return round(mean, 1), round(std, 1)
+
+
+def make_table(results: dict) -> Table:
+    table = Table(title='test accuracy on 500 digits, mean (min - max)')
+    for name in ('labels', 'from scratch', 'RepFusion', 'gain'):
+        table.add_column(name, justify='right')
+    for budget, scores in results['labels'].items():
+        cells = [
+            f'{np.mean(s):.3f} ({min(s):.3f} - {max(s):.3f})'
+            for s in (scores['scratch'], scores['repfusion'])
+        ]
+        gain = np.mean(scores['repfusion']) - np.mean(scores['scratch'])
+        table.add_row(budget, *cells, f'{gain:+.3f}')
+    return table
+
+
+def summarize(results: dict) -> str:
+    """Say where the policy ended, and what the probe makes of it."""
+    policy, scores = results['policy'], results['probe']
+    best = max(scores, key=scores.get)
+    at_mean = scores[str(round(policy['timestep_mean']))]
+    return (
+        f'policy with {SHOWN_BUDGET} labels: t = {policy["timestep_mean"]} '
+        f'+- {policy["timestep_std"]}, linear probe there {at_mean:.3f}; '
+        f'its best: {scores[best]:.3f} at t = {best}'
+    )
