@@ -175,8 +175,6 @@ def test_checkpoints_hold_nothing_of_the_teacher(tmp_path):
     runner = Runner.from_cfg(config(tmp_path, hooks, max_epochs=1))
     runner.train()
     checkpoint = torch.load(tmp_path / 'epoch_1.pth', weights_only=True)
-    shapes = {tuple(p.shape) for p in runner.model.teacher.parameters()}
-    assert shapes
     for part in ('state_dict', 'ema_state_dict'):
         roots = {key.split('.')[0] for key in checkpoint[part]}
         if part == 'ema_state_dict':

@@ -202,6 +202,8 @@ def test_layers_without_one_map_are_refused(teacher_folder, layer, message):
     ('arguments', 'message'),
     [
         (dict(layers=LAYER), 'list of paths'),
+        (dict(layers=[]), 'list of paths'),
+        (dict(layers=[LAYER, LAYER]), 'each once'),
         (dict(input_mode='dirty'), 'input_mode to be one of'),
         (dict(dtype='half'), 'dtype to be one of'),
         (dict(config=None), 'exactly one of'),

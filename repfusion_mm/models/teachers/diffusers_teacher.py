@@ -69,10 +69,11 @@ class DiffusersTeacher(nn.Module):
         early_stop: bool = True,
     ) -> None:
         super().__init__()
-        if isinstance(layers, str) or not layers:
+        is_list = not isinstance(layers, str) and len(layers) > 0
+        if not is_list or len(set(layers)) < len(layers):
             raise ValueError(
-                'expected teacher.layers to be a list of paths, got '
-                f'{layers!r}'
+                'expected teacher.layers to be a list of paths, each once, '
+                f'got {layers!r}'
             )
         _check_choice('input_mode', input_mode, INPUT_MODES)
         _check_choice('dtype', dtype, (None, *DTYPES))
