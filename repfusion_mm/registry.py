@@ -20,11 +20,14 @@ def _child(parent: Registry, location: str) -> Registry:
 
 MODELS = _child(root.MODELS, 'models')
 HOOKS = _child(root.HOOKS, 'engine')
-DATA_SAMPLERS = _child(root.DATA_SAMPLERS, 'datasets')
+# Not all of 'datasets': its data sets need mmsegmentation, samplers do not.
+DATASETS = _child(root.DATASETS, 'datasets.celebamask_hq')
+DATA_SAMPLERS = _child(root.DATA_SAMPLERS, 'datasets.samplers')
 OPTIM_WRAPPER_CONSTRUCTORS = _child(root.OPTIM_WRAPPER_CONSTRUCTORS, 'engine')
 WEIGHT_INITIALIZERS = _child(root.WEIGHT_INITIALIZERS, 'engine')
 
 __all__ = [
+    'DATASETS',
     'DATA_SAMPLERS',
     'HOOKS',
     'MODELS',

@@ -1,3 +1,4 @@
+from . import backbones  # noqa: F401
 from .connectors import ConvConnector
 from .decoders import ClsDecoder
 from .denoising import DenoisingDiffusion

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 
 from ..registry import MODELS
+from .labels import read_labels
 from .losses import pool
 
 
@@ -58,7 +59,10 @@ class ClsDecoder(BaseModule):
             ValueError: A label outside [0, num_classes - 1], or several
                 labels or a soft label for one image.
         """
-        labels, labelled = self._labels(data_samples, feat)
+        labels = read_labels(data_samples, len(feat), feat.device)
+        labelled = labels >= 0
+        if (labels >= self.num_classes).any():
+            self.check_labels(labels[labelled].tolist())
         losses = F.cross_entropy(
             self(feat), labels, reduction='none', ignore_index=-1
         )
@@ -73,29 +77,3 @@ class ClsDecoder(BaseModule):
                 f'decoder.num_classes={self.num_classes}, got {wrong[:5]}; '
                 'set model.decoder.num_classes to the number of classes'
             )
-
-    def _labels(
-        self, data_samples: Optional[Sequence], feat: torch.Tensor
-    ) -> Tuple[torch.Tensor, torch.Tensor]:
-        unlabelled = torch.tensor([-1], device=feat.device)
-        labels = [unlabelled] * len(feat)
-        for i, sample in enumerate(data_samples or ()):
-            if 'gt_score' in sample:
-                raise ValueError(
-                    'expected hard labels, got gt_score; remove '
-                    'batch_augments and to_onehot from the data preprocessor'
-                )
-            if 'gt_label' in sample:
-                labels[i] = torch.as_tensor(sample.gt_label).flatten()
-                labels[i] = labels[i].to(feat.device)
-                if len(labels[i]) != 1:
-                    raise ValueError(
-                        'expected one class label for an image, got '
-                        f'{labels[i].tolist()}'
-                    )
-        labelled = [label is not unlabelled for label in labels]
-        labels = torch.cat(labels)
-        labelled = torch.tensor(labelled, device=feat.device)
-        if (labelled & ((labels < 0) | (labels >= self.num_classes))).any():
-            self.check_labels(labels[labelled].tolist())
-        return labels, labelled

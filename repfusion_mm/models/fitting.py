@@ -60,23 +60,31 @@ def find_shapes(
                 'its out_indices (or out_type) to return feature maps'
             ) from None
         shapes.append((channels, height, width))
-    _warn_of_idle_parameters(student, [feats[index] for index in indices])
+    _freeze_idle_parameters(student, [feats[index] for index in indices])
     return shapes
 
 
-def _warn_of_idle_parameters(student: nn.Module, feats: list) -> None:
-    """Say what of the student no loss can reach."""
+def _freeze_idle_parameters(student: nn.Module, feats: list) -> None:
+    """Freeze what of the student no loss can reach, and say so.
+
+    It would get no gradient in any case, and DDP would wait for one.
+    """
     named = {n: p for n, p in student.named_parameters() if p.requires_grad}
     grads = torch.autograd.grad(
         sum(feat.sum() for feat in feats), list(named.values()),
         allow_unused=True,
     )  # fmt: skip
     idle = [name for name, grad in zip(named, grads) if grad is None]
+    for name in idle:
+        named[name].requires_grad_(False)
     if idle:
+        share = sum(named[name].numel() for name in idle) / sum(
+            p.numel() for p in student.parameters()
+        )
         print_log(
-            f'student: {len(idle)} of {len(named)} tensors do not reach the '
-            f'maps that are compared ({idle[0]} ...): they are exported as '
-            'they are, and several processes need find_unused_parameters=True',
+            f'student: {len(idle)} of {len(named)} tensors ({share:.1%} of '
+            'the parameters) do not reach the maps that are compared '
+            f'({idle[0]} ...): they stay, and are exported, as initialised',
             logger='current',
             level=logging.WARNING,
         )

@@ -11,6 +11,7 @@ from mmengine.model import BaseModel
 from ..registry import MODELS
 from .fitting import as_tuple, build_connectors, find_shapes
 from .image_range import resolve_channel_order, to_unit_range
+from .labels import read_labels
 from .policies.reinforce import mean_over_ranks
 
 
@@ -122,7 +123,9 @@ class RepFusion(BaseModel):
         timesteps = self.policy.timesteps[actions]
 
         # 2. Read the frozen teacher: z_t = s(x, t).
-        teacher_feats = list(self.teacher(images, timesteps).values())
+        labels = self._labels_for_teacher(data_samples, images)
+        feats = self.teacher(images, timesteps, labels)
+        teacher_feats = list(feats.values())
 
         # 3. Move student and connectors towards z_t.
         losses = dict(
@@ -174,6 +177,13 @@ class RepFusion(BaseModel):
                 self.connectors, picked, teacher_feats
             )
         )
+
+    def _labels_for_teacher(
+        self, data_samples: Optional[list], images: torch.Tensor
+    ) -> Optional[torch.Tensor]:
+        if self.teacher.class_signal.kind != 'label':
+            return None
+        return read_labels(data_samples, len(images), images.device)
 
     def _build_policy(self, policy: dict) -> nn.Module:
         length = self.teacher.num_timesteps

@@ -77,10 +77,28 @@ def test_teacher_sees_images_in_the_unit_range_and_the_drawn_timesteps():
     forward = model.teacher.forward
     model.teacher.forward = lambda *args: seen.append(args) or forward(*args)
     losses_of(model, data)
-    images, timesteps = seen[0]
+    images, timesteps, labels = seen[0]
+    assert labels is None
     expected = torch.stack(data['inputs']).flip(1) / 255
     torch.testing.assert_close(images, expected, atol=1e-6, rtol=0)
     assert timesteps.tolist() == [123] * 4
+
+
+def test_teacher_is_told_labels_where_it_is_asked_for_by_name():
+    teacher = distiller_config()['teacher']
+    teacher = dict(
+        teacher,
+        config=dict(teacher['config'], num_class_embeds=10),
+        class_signal='label',
+    )
+    model = build(teacher=teacher)
+    seen = []
+    forward = model.teacher.forward
+    model.teacher.forward = lambda *args: seen.append(args) or forward(*args)
+    losses_of(model, batch(labels=[3, 1, 4, 1]))
+    assert seen[0][2].tolist() == [3, 1, 4, 1]
+    with pytest.raises(ValueError, match='for every image'):
+        losses_of(model, batch(labels=[3, None, 4, 1]))
 
 
 def test_teacher_is_no_part_of_the_models_state():
@@ -146,20 +164,67 @@ def test_several_layers_are_paired_with_several_maps(loss):
     assert has_parameters == (loss == 'HintLoss')
 
 
+LOSSES = {
+    'hint': dict(type='repfusion_mm.HintLoss'),
+    'dense': dict(type='repfusion_mm.HintLoss', pooled=False),
+    'AT': dict(type='repfusion_mm.AttentionTransferLoss'),
+    'RKD': dict(type='repfusion_mm.RelationalLoss'),
+}
+STUDENTS = [
+    dict(type='mmpretrain.ResNet', depth=18),
+    dict(type='mmpretrain.ResNet', depth=50),
+    dict(type='mmpretrain.ResNet_CIFAR', depth=18),
+    dict(type='mmpretrain.HRNet', arch='w18'),
+    dict(
+        type='mmpretrain.TIMMBackbone',
+        model_name='resnet18',
+        features_only=True,
+    ),
+    dict(type='repfusion_mm.MobileNetV2_CIFAR'),
+    dict(type='mmseg.ResNetV1c', depth=18),
+    dict(type='mmpose.ResNet', depth=18),
+]
+
+
+@pytest.mark.parametrize('loss', LOSSES)
 @pytest.mark.parametrize(
-    'student',
-    [
-        dict(type='mmseg.ResNetV1c', depth=18, base_channels=8),
-        dict(type='mmpose.ResNet', depth=18, base_channels=8),
-        dict(type='mmpretrain.HRNet', arch='w18'),
-    ],
-    ids=lambda student: student['type'],
+    'student', STUDENTS, ids=lambda s: f'{s["type"]}{s.get("depth", "")}'
 )
-def test_any_projects_backbone_is_a_student(student):
+def test_every_student_learns_by_every_loss(student, loss):
+    """One step of its own optimizer lowers the loss on the same images."""
+    teacher = dict(distiller_config()['teacher'], input_size=16)
+    policy = dict(type='repfusion_mm.FixedTimestepPolicy')
+    model = build(
+        student=student,
+        teacher=teacher,
+        input_size=64,
+        policy=policy,
+        decoder=None,
+        distill_loss=LOSSES[loss],
+    )
+    model.init_weights()
+    data = batch(size=64)
+    part = model.optim_parts()['student']
+    optimizer = torch.optim.Adam(part.parameters(), lr=1e-4)
+    first = losses_of(model, data)['loss_distill']
+    first.backward()
+    optimizer.step()
+    assert losses_of(model, data)['loss_distill'] < first
+
+
+def test_idle_parts_of_the_student_are_frozen(tmp_path):
+    """DDP waits for the gradient of whatever asks for one."""
+    student = dict(type='mmpretrain.HRNet', arch='w18')
     teacher = dict(distiller_config()['teacher'], input_size=16)
     model = build(student=student, teacher=teacher, input_size=64)
-    data = batch(size=64)
-    assert losses_of(model, data)['loss_distill'] > 0
+    sum(v for k, v in losses_of(model, batch(size=64)).items()
+        if 'loss' in k).backward()  # fmt: skip
+    waiting = [
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and parameter.grad is None
+    ]
+    assert waiting == []
 
 
 def test_idle_parts_of_the_student_are_named(monkeypatch):

@@ -198,6 +198,43 @@ def test_layers_without_one_map_are_refused(teacher_folder, layer, message):
         DiffusersTeacher([layer], teacher_folder)
 
 
+def class_conditional(**arguments):
+    torch.manual_seed(0)
+    config = {**DENOISER, 'num_class_embeds': 3}
+    return DiffusersTeacher([LAYER], config=config, **arguments)
+
+
+def test_classes_are_not_told_by_default():
+    """Fault 2 of the public code: the teacher is told the true label."""
+    silent, told = (
+        class_conditional(class_signal=kind) for kind in ('none', 'label')
+    )
+    # Without a class nothing is added to the time embedding.
+    told.denoiser.class_embedding.weight[1] = 0
+    labels = torch.ones(4, dtype=torch.long)
+    expected = told(IMAGES, TIMESTEPS, labels)[LAYER]
+    assert torch.equal(silent(IMAGES, TIMESTEPS)[LAYER], expected)
+    assert torch.equal(silent(IMAGES, TIMESTEPS, labels)[LAYER], expected)
+    other = told(IMAGES, TIMESTEPS, labels * 2)[LAYER]
+    assert not torch.allclose(other, expected)
+
+
+def test_random_classes_are_drawn_for_each_image():
+    teacher = class_conditional(class_signal='random')
+    images, steps = IMAGES[:1].expand(64, -1, -1, -1), torch.zeros(64).long()
+    feats = teacher(images, steps)[LAYER].flatten(1)
+    distinct = {round(feat.double().sum().item(), 2) for feat in feats}
+    assert len(distinct) == 3
+
+
+@pytest.mark.parametrize('labels', [None, [0, 1, 2, -1], [0, 1, 2, 3]])
+def test_labels_that_are_no_classes_are_refused(labels):
+    teacher = class_conditional(class_signal='label')
+    labels = None if labels is None else torch.tensor(labels)
+    with pytest.raises(ValueError, match=r'a label in \[0, 2\] for every'):
+        teacher(IMAGES, TIMESTEPS, labels)
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
@@ -209,7 +246,8 @@ def test_layers_without_one_map_are_refused(teacher_folder, layer, message):
         (dict(config=None), 'exactly one of'),
         (dict(config={**DENOISER, 'in_channels': 1}), 'got in_channels 1'),
         (dict(config={**DENOISER, 'type': 'Linear'}), "got 'Linear'"),
-        (dict(config={**DENOISER, 'num_class_embeds': 3}), 'class_labels'),
+        (dict(class_signal='random'), 'got one without classes'),
+        (dict(class_signal='yes'), 'class_signal to be one of'),
         (dict(config={**DENOISER, 'sample_size': None}), 'input_size'),
         (dict(scheduler=dict(type='SGD')), "got 'SGD'"),
         (dict(input_size=17), '17 x 17'),

@@ -1,4 +1,4 @@
-# From-scratch twin of resnet18-repfusion_1xb64_cifar10.py.
+# From-scratch twin: but for the initialisation, the -repfusion- config.
 custom_imports = dict(imports=['repfusion_mm'], allow_failed_imports=False)
 _base_ = [
     'mmpretrain::_base_/models/resnet18_cifar.py',

@@ -12,7 +12,15 @@ import torch.nn.functional as F
 from mmengine.logging import print_log
 
 from ...registry import MODELS
-from .features import count_calls, extract, find_layers, release_unused
+from .class_signal import CLASS_SIGNALS, ClassSignal
+from .features import (
+    check_layers,
+    count_calls,
+    extract,
+    find_layers,
+    release_unused,
+)
+from .guided_diffusion import module_names
 from .loading import load_teacher
 
 DTYPES = ('float32', 'bfloat16', 'float16')
@@ -31,7 +39,9 @@ class DiffusersTeacher(nn.Module):
 
     Args:
         layers: Module paths inside the denoiser, each giving one
-            N x C x H x W map, e.g. ``'mid_block.resnets.1.conv2'``.
+            N x C x H x W map, e.g. ``'mid_block.resnets.1.conv2'``. For a
+            converted guided-diffusion teacher the published paths, such as
+            ``'middle_block.2.out_layers.3'``, name the same modules.
         pretrained: Folder or hub id of a diffusers denoiser, e.g.
             ``'google/ddpm-cifar10-32'``.
         config: Instead of ``pretrained``, ``type`` and arguments of a
@@ -45,6 +55,12 @@ class DiffusersTeacher(nn.Module):
             time embedding (the paper's public code). ``'noised'``: x_t is
             drawn from the scheduler, x_t = sqrt(a_t) x + sqrt(1 - a_t) eps
             (DDPM, arXiv 2006.11239, eq. 4).
+        class_signal: What a class-conditional denoiser is told. ``'none'``:
+            nothing is added to the time embedding. ``'random'``: a random
+            class for each image. ``'label'``: the image's own label, as in
+            the paper's public code. That leaks: the decoder reads back the
+            label that the teacher was told, and the policy is rewarded for
+            it; and labels of another data set index the wrong classes.
         dtype: Autocast the teacher alone to ``'bfloat16'`` or ``'float16'``,
             or hold it at ``'float32'`` under the student's autocast. By
             default it follows its surroundings. Features are float32.
@@ -65,19 +81,14 @@ class DiffusersTeacher(nn.Module):
         scheduler: Optional[dict] = None,
         input_size: Optional[int] = None,
         input_mode: str = 'clean',
+        class_signal: str = 'none',
         dtype: Optional[str] = None,
         early_stop: bool = True,
     ) -> None:
         super().__init__()
-        is_list = not isinstance(layers, str) and len(layers) > 0
-        if not is_list or len(set(layers)) < len(layers):
-            raise ValueError(
-                'expected teacher.layers to be a list of paths, each once, '
-                f'got {layers!r}'
-            )
         _check_choice('input_mode', input_mode, INPUT_MODES)
+        _check_choice('class_signal', class_signal, CLASS_SIGNALS)
         _check_choice('dtype', dtype, (None, *DTYPES))
-        self.layers = tuple(layers)
         self.input_size = input_size
         self.input_mode = input_mode
         self.dtype = None if dtype is None else getattr(torch, dtype)
@@ -85,9 +96,11 @@ class DiffusersTeacher(nn.Module):
         self.denoiser, self.scheduler = load_teacher(
             pretrained, config, scheduler
         )
+        self.layers = self._resolve(layers)
         self.requires_grad_(False)
         self.eval()
         self._check_denoiser()
+        self.class_signal = ClassSignal(class_signal, self.denoiser)
         self.feature_shapes = self._dry_run()
 
     @property
@@ -101,21 +114,27 @@ class DiffusersTeacher(nn.Module):
         return self.input_size or self.denoiser.config.sample_size
 
     def forward(
-        self, images: torch.Tensor, timesteps: torch.Tensor
+        self,
+        images: torch.Tensor,
+        timesteps: torch.Tensor,
+        labels: Optional[torch.Tensor] = None,
     ) -> Dict[str, torch.Tensor]:
         """Extract the features of ``layers``.
 
         Args:
             images: N x 3 x H x W, RGB, float in [0, 1].
             timesteps: N integers in [0, T - 1].
+            labels: N class labels, read where ``class_signal='label'`` alone.
 
         Returns:
             Per layer an N x C x h x w float32 map.
 
         Raises:
-            ValueError: Images of another side, without ``input_size``.
+            ValueError: Images of another side, without ``input_size``; or
+                labels that are asked for and missing, or no class of the
+                denoiser.
         """
-        feats = self._extract(images, timesteps)
+        feats = self._extract(images, timesteps, labels)
         return {name: feat.float() for name, feat in feats.items()}
 
     def train(self, mode: bool = True) -> DiffusersTeacher:
@@ -127,14 +146,18 @@ class DiffusersTeacher(nn.Module):
 
     @torch.no_grad()
     def _extract(
-        self, images: torch.Tensor, timesteps: torch.Tensor
+        self,
+        images: torch.Tensor,
+        timesteps: torch.Tensor,
+        labels: Optional[torch.Tensor] = None,
     ) -> Dict[str, torch.Tensor]:
         sample = self._to_denoiser_input(images, timesteps)
+        classes = self.class_signal(timesteps, labels)
         with self._autocast(images.device.type):
             return extract(
                 self.denoiser,
                 self.layers,
-                partial(self.denoiser, sample, timesteps),
+                partial(self.denoiser, sample, timesteps, **classes),
                 self.early_stop,
             )
 
@@ -168,6 +191,18 @@ class DiffusersTeacher(nn.Module):
             return torch.autocast(device_type, enabled=False)
         return torch.autocast(device_type, dtype=self.dtype)
 
+    def _resolve(self, layers: Sequence[str]) -> Tuple[str, ...]:
+        """Return the layers under diffusers' names."""
+        names = module_names(self.denoiser.config)
+        is_list = not isinstance(layers, str) and len(layers) > 0
+        paths = [names.get(name, name) for name in layers]
+        if not is_list or len(set(paths)) < len(paths):
+            raise ValueError(
+                'expected teacher.layers to be a list of paths, each once, '
+                f'got {layers!r}'
+            )
+        return tuple(paths)
+
     def _check_denoiser(self) -> None:
         find_layers(self.denoiser, self.layers)
         channels = self.denoiser.config.in_channels
@@ -189,10 +224,13 @@ class DiffusersTeacher(nn.Module):
         Returns:
             Per layer (C, H, W) for one image of ``image_size``.
         """
-        blank = torch.zeros(1, 3, self.image_size, self.image_size)
-        timesteps = torch.zeros(1, dtype=torch.long)
-        truncated = partial(self._extract, blank, timesteps)
-        self._check_layers(blank, timesteps)
+        side = self.image_size
+        blank = torch.zeros(1, 3, side, side)
+        zeros = torch.zeros(1, dtype=torch.long)
+        classes = self.class_signal(zeros, labels=zeros)
+        whole = partial(self.denoiser, blank, zeros, **classes)
+        truncated = partial(self._extract, blank, zeros, labels=zeros)
+        check_layers(self.denoiser, self.layers, whole, truncated, side)
         if self.early_stop:
             used = count_calls(self.denoiser, truncated)
             released = release_unused(self.denoiser, set(used))
@@ -203,36 +241,6 @@ class DiffusersTeacher(nn.Module):
                 logger='current',
             )
         return {name: tuple(f.shape[1:]) for name, f in truncated().items()}
-
-    def _check_layers(
-        self, blank: torch.Tensor, timesteps: torch.Tensor
-    ) -> None:
-        try:
-            with torch.no_grad():
-                calls = count_calls(
-                    self.denoiser, partial(self.denoiser, blank, timesteps)
-                )
-        except (TypeError, ValueError, RuntimeError) as error:
-            side = self.image_size
-            raise ValueError(
-                'expected a denoiser that runs on (sample, timestep) alone, '
-                f'at {side} x {side} (a multiple of two for each level), got '
-                f'{type(self.denoiser).__name__}: {error}'
-            ) from error
-        for name in self.layers:
-            if calls[name] != 1:
-                raise ValueError(
-                    f'expected the layer {name!r} to run once in a forward '
-                    f'pass, got {calls[name]} runs; name the block that '
-                    'holds it, or its last convolution'
-                )
-        for name, output in self._extract(blank, timesteps).items():
-            if not (torch.is_tensor(output) and output.dim() == 4):
-                got = getattr(output, 'shape', type(output).__name__)
-                raise ValueError(
-                    f'expected the layer {name!r} to give one N x C x H x W '
-                    f'map, got {got}; name a convolution inside it'
-                )
 
 
 def _check_choice(key: str, value: object, choices: Sequence) -> None:

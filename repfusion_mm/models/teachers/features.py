@@ -95,6 +95,50 @@ def count_calls(module: nn.Module, run: Callable[[], object]) -> Counter:
     return calls
 
 
+@torch.no_grad()
+def check_layers(
+    module: nn.Module,
+    layers: Sequence[str],
+    whole: Callable[[], object],
+    truncated: Callable[[], Dict[str, torch.Tensor]],
+    side: int,
+) -> None:
+    """Check that each layer runs once and gives one map.
+
+    Args:
+        module: The denoiser.
+        layers: Paths of its sub-modules.
+        whole: Runs the denoiser to its end.
+        truncated: Runs it up to the last layer, and returns the outputs.
+        side: Of the images that it runs on, in pixels.
+
+    Raises:
+        ValueError: The denoiser does not run, or a layer does not qualify.
+    """
+    try:
+        calls = count_calls(module, whole)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            'expected a denoiser that runs on (sample, timestep) alone, at '
+            f'{side} x {side} (a multiple of two for each level), got '
+            f'{type(module).__name__}: {error}'
+        ) from error
+    for name in layers:
+        if calls[name] != 1:
+            raise ValueError(
+                f'expected the layer {name!r} to run once in a forward '
+                f'pass, got {calls[name]} runs; name the block that '
+                'holds it, or its last convolution'
+            )
+    for name, output in truncated().items():
+        if not (torch.is_tensor(output) and output.dim() == 4):
+            got = getattr(output, 'shape', type(output).__name__)
+            raise ValueError(
+                f'expected the layer {name!r} to give one N x C x H x W '
+                f'map, got {got}; name a convolution inside it'
+            )
+
+
 def release_unused(module: nn.Module, used: Set[str], prefix: str = '') -> int:
     """Drop the sub-modules that hold no path in ``used``.
 

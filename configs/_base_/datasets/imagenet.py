@@ -1,0 +1,27 @@
+# ImageNet as in mmpretrain's own configs, but for 256 pixels, the teacher's.
+data_preprocessor = dict(
+    type='mmpretrain.ClsDataPreprocessor',
+    mean=[123.675, 116.28, 103.53],
+    std=[58.395, 57.12, 57.375],
+    to_rgb=True,
+)
+train_dataloader = dict(
+    batch_size=32,
+    num_workers=5,
+    drop_last=True,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(
+        type='mmpretrain.ImageNet',
+        data_root='data/imagenet',
+        split='train',
+        pipeline=[
+            dict(type='mmpretrain.LoadImageFromFile'),
+            dict(type='mmpretrain.RandomResizedCrop', scale=256),
+            dict(
+                type='mmpretrain.RandomFlip', prob=0.5, direction='horizontal'
+            ),
+            dict(type='mmpretrain.PackInputs'),
+        ],
+    ),
+)

@@ -1,0 +1,8 @@
+# MobileNetV2 on CIFAR-10 by attention transfer.
+_base_ = ['./repfusion_mbv2_cifar.py']
+
+model = dict(
+    distill_loss=dict(
+        _delete_=True, type='repfusion_mm.AttentionTransferLoss'
+    ),
+)

@@ -1,0 +1,6 @@
+# ResNet-18 on CIFAR-10 by relational distillation.
+_base_ = ['./repfusion_r18_cifar.py']
+
+model = dict(
+    distill_loss=dict(_delete_=True, type='repfusion_mm.RelationalLoss'),
+)

@@ -1,0 +1,6 @@
+# MobileNetV2 for CIFAR on CIFAR-10, hint loss.
+_base_ = ['./repfusion_r18_cifar.py']
+
+model = dict(
+    student=dict(_delete_=True, type='repfusion_mm.MobileNetV2_CIFAR'),
+)

@@ -1,0 +1,88 @@
+"""The modules of guided-diffusion's U-Net, as diffusers' UNet2DModel has them.
+
+"Diffusion Models Beat GANs on Image Synthesis" (ADM, arXiv 2105.05233). Both
+count the same blocks; one numbers them along the network, the other by level.
+"""
+
+from __future__ import annotations
+
+from typing import Dict, Iterator, Mapping, Tuple
+
+#: Of one residual block, and of one attention block.
+RESNET_PARTS = {
+    'in_layers.0': 'norm1',
+    'in_layers.2': 'conv1',
+    'emb_layers.1': 'time_emb_proj',
+    'out_layers.0': 'norm2',
+    'out_layers.3': 'conv2',
+    'skip_connection': 'conv_shortcut',
+}
+ATTENTION_PARTS = {'norm': 'group_norm', 'proj_out': 'to_out.0'}
+#: Outside of the blocks.
+OTHERS = {
+    'time_embed.0': 'time_embedding.linear_1',
+    'time_embed.2': 'time_embedding.linear_2',
+    'label_emb': 'class_embedding',
+    'input_blocks.0.0': 'conv_in',
+    'out.0': 'conv_norm_out',
+    'out.2': 'conv_out',
+}
+
+
+def module_names(config: Mapping) -> Dict[str, str]:
+    """Translate published module paths into diffusers' paths.
+
+    Args:
+        config: Of a ``UNet2DModel``.
+
+    Returns:
+        Published paths, of blocks and of their parts, with diffusers' paths;
+        empty where the U-Net is not built like guided-diffusion's.
+    """
+    is_adm = (
+        config.get('resnet_time_scale_shift') == 'scale_shift'
+        and config.get('downsample_type') == 'resnet'
+    )
+    if not is_adm:
+        return {}
+    names = dict(OTHERS)
+    for published, ours in find_blocks(config):
+        # A numbered block's output is that of its last member.
+        names[published.rpartition('.')[0]] = ours
+        names[published] = ours
+        is_attention = '.attentions.' in ours
+        parts = ATTENTION_PARTS if is_attention else RESNET_PARTS
+        for name, part in parts.items():
+            names[f'{published}.{name}'] = f'{ours}.{part}'
+    return names
+
+
+def find_blocks(config: Mapping) -> Iterator[Tuple[str, str]]:
+    """Yield the paths, published and diffusers', of all blocks in order."""
+    depth = config['layers_per_block']
+    down, up = config['down_block_types'], config['up_block_types']
+    number = 1
+    for level, kind in enumerate(down):
+        here = f'down_blocks.{level}'
+        for i in range(depth):
+            yield f'input_blocks.{number}.0', f'{here}.resnets.{i}'
+            if kind.startswith('Attn'):
+                yield f'input_blocks.{number}.1', f'{here}.attentions.{i}'
+            number += 1
+        if level < len(down) - 1:
+            yield f'input_blocks.{number}.0', f'{here}.downsamplers.0'
+            number += 1
+    yield 'middle_block.0', 'mid_block.resnets.0'
+    yield 'middle_block.1', 'mid_block.attentions.0'
+    yield 'middle_block.2', 'mid_block.resnets.1'
+    for level, kind in enumerate(up):
+        here = f'up_blocks.{level}'
+        for i in range(depth + 1):
+            members = [f'{here}.resnets.{i}']
+            if kind.startswith('Attn'):
+                members.append(f'{here}.attentions.{i}')
+            if i == depth and level < len(up) - 1:
+                members.append(f'{here}.upsamplers.0')
+            number = level * (depth + 1) + i
+            for place, ours in enumerate(members):
+                yield f'output_blocks.{number}.{place}', ours

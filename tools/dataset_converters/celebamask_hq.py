@@ -1,0 +1,204 @@
+"""Paint CelebAMask-HQ's part masks into label maps, and write its split.
+
+    celebamask_hq.py [data/CelebAMask-HQ] [--partition list_eval_partition.txt]
+
+The folder is the unpacked CelebAMask-HQ.zip, with CelebA's
+list_eval_partition.txt beside it. Into it go label_maps/ID.png, with 19
+classes, and splits/{train,val,test}.txt with the ids and
+splits/train_images.txt with the files to distil on. Call it again to go on
+where it was stopped, and to check what it wrote.
+"""
+
+import argparse
+import os
+import re
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Dict, List, Optional, Tuple
+
+import cv2
+import numpy as np
+from mmengine.utils import track_parallel_progress, track_progress
+
+#: Classes 1 to 18, later ones painted over earlier ones; 0 is background.
+PARTS = (
+    'skin', 'l_brow', 'r_brow', 'l_eye', 'r_eye', 'eye_g', 'l_ear', 'r_ear',
+    'ear_r', 'nose', 'mouth', 'u_lip', 'l_lip', 'neck', 'neck_l', 'cloth',
+    'hair', 'hat',
+)  # fmt: skip
+SPLITS = ('train', 'val', 'test')
+IMAGES, MASKS = 'CelebA-HQ-img', 'CelebAMask-HQ-mask-anno'
+SIZE = (512, 512)
+
+Parts = Dict[str, Path]
+
+
+def read_split(root: Path, partition: Path) -> Dict[str, List[int]]:
+    """Return the ids of each split, by CelebA's own partition.
+
+    Raises:
+        ValueError: A line that is not understood, or an image without place.
+    """
+    places = {}
+    for number, line in enumerate(partition.read_text().splitlines(), 1):
+        fields = line.split()
+        if len(fields) != 2 or fields[1] not in ('0', '1', '2'):
+            raise ValueError(
+                f'expected "file 0|1|2" in {partition}, line {number}, got '
+                f'{line!r}'
+            )
+        places[fields[0]] = SPLITS[int(fields[1])]
+    mapping = root / 'CelebA-HQ-to-CelebA-mapping.txt'
+    splits: Dict[str, List[int]] = {name: [] for name in SPLITS}
+    lines = mapping.read_text().splitlines()[1:]  # a header comes first
+    for number, line in enumerate(lines, 2):
+        fields = line.split()
+        if len(fields) != 3 or fields[2] not in places:
+            raise ValueError(
+                f'expected "id id file", the file listed in {partition}, in '
+                f'{mapping}, line {number}, got {line!r}'
+            )
+        splits[places[fields[2]]].append(int(fields[0]))
+    return splits
+
+
+def find_masks(root: Path) -> Dict[int, Parts]:
+    """Find the part masks of each id, in folders of 2,000 ids."""
+    masks: Dict[int, Parts] = {}
+    for path in (root / MASKS).glob('*/*.png'):
+        match = re.fullmatch(r'(\d{5})_(\w+)', path.stem)
+        if match is None or match[2] not in PARTS:
+            raise ValueError(
+                f'expected ID_PART.png of the parts {PARTS}, got {path}'
+            )
+        masks.setdefault(int(match[1]), {})[match[2]] = path
+    return masks
+
+
+def check_sources(
+    root: Path, splits: Dict[str, List[int]], masks: Dict[int, Parts]
+) -> None:
+    """Check that every id has an image and a mask of some part.
+
+    Raises:
+        ValueError: Some have not; their ids are listed.
+    """
+    ids = [i for name in SPLITS for i in splits[name]]
+    no_image = [i for i in ids if not (root / IMAGES / f'{i}.jpg').is_file()]
+    # One part may be hidden, but not all.
+    no_mask = [i for i in ids if i not in masks]
+    for what, missing in (('images', no_image), ('part masks', no_mask)):
+        if missing:
+            raise ValueError(
+                f'expected {what} for all {len(ids)} ids in {root}, got none '
+                f'for {len(missing)}: {missing[:20]}; unpack the archive '
+                'again'
+            )
+
+
+def paint(parts: Parts) -> np.ndarray:
+    """Return the label map, 512 x 512, of uint8 in 0 to 18.
+
+    Raises:
+        ValueError: A mask cannot be read, or is of another size.
+    """
+    label_map = np.zeros(SIZE, dtype=np.uint8)
+    for label, part in enumerate(PARTS, 1):
+        if part not in parts:
+            continue
+        mask = cv2.imread(str(parts[part]), cv2.IMREAD_GRAYSCALE)
+        if mask is None or mask.shape != SIZE:
+            got = 'a damaged file' if mask is None else mask.shape
+            raise ValueError(
+                f'expected a mask of {SIZE} at {parts[part]}, got {got}'
+            )
+        label_map[mask > 0] = label
+    return label_map
+
+
+def is_sound(path: Path) -> bool:
+    """Say whether a label map is there, whole and in range."""
+    if not path.is_file():
+        return False
+    label_map = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    return (
+        label_map is not None
+        and label_map.shape == SIZE
+        and label_map.max() <= len(PARTS)
+    )
+
+
+def convert(task: Tuple[int, Parts], out: Path) -> Optional[str]:
+    """Write one label map, unless it is there; return what went wrong."""
+    number, parts = task
+    path = out / f'{number}.png'
+    if is_sound(path):
+        return None
+    try:
+        label_map = paint(parts)
+    except ValueError as error:
+        return str(error)
+    unfinished = out / f'.{number}.tmp.png'
+    cv2.imwrite(str(unfinished), label_map)
+    os.replace(unfinished, path)
+    return None if is_sound(path) else f'{path}: written, but cannot be read'
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('root', nargs='?', default='data/CelebAMask-HQ')
+    parser.add_argument(
+        '--partition', help="CelebA's list_eval_partition.txt, if elsewhere"
+    )
+    parser.add_argument(
+        '--jobs', type=int, default=os.cpu_count(), help='processes'
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    root = Path(args.root)
+    partition = Path(args.partition or root / 'list_eval_partition.txt')
+    splits = read_split(root, partition)
+    masks = find_masks(root)
+    check_sources(root, splits, masks)
+
+    out = root / 'label_maps'
+    out.mkdir(exist_ok=True)
+    ids = sorted(i for name in SPLITS for i in splits[name])
+    tasks = [(i, masks[i]) for i in ids]
+    work = partial(convert, out=out)
+    if args.jobs > 1:
+        faults = track_parallel_progress(work, tasks, args.jobs, chunksize=16)
+    else:
+        faults = track_progress(work, tasks)
+    faults = [fault for fault in faults if fault]
+    print()
+    if faults:
+        raise ValueError(
+            f'{len(faults)} of {len(ids)} label maps were not written:\n  '
+            + '\n  '.join(faults[:20])
+        )
+    (root / 'splits').mkdir(exist_ok=True)
+    for name in SPLITS:
+        write_list(root / 'splits' / f'{name}.txt', sorted(splits[name]))
+    files = [f'{i}.jpg' for i in sorted(splits['train'])]
+    write_list(root / 'splits' / 'train_images.txt', files)
+    sizes = ', '.join(f'{len(splits[name])} {name}' for name in SPLITS)
+    print(f'{root}: {len(ids)} label maps, {sizes}')
+
+
+def write_list(path: Path, entries: List) -> None:
+    path.write_text(''.join(f'{entry}\n' for entry in entries))
+
+
+if __name__ == '__main__':
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        sys.exit(f'error: {error}')

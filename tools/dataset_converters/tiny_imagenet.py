@@ -1,0 +1,84 @@
+"""List the images of Tiny-ImageNet, as mmpretrain's CustomDataset reads them.
+
+    tiny_imagenet.py [data/tiny-imagenet-200]
+
+The folder is the unpacked tiny-imagenet-200.zip. meta/train.txt and
+meta/val.txt are written into it, with a line "path class" for each image;
+classes are numbered in the order of wnids.txt, sorted.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Dict, List, Tuple
+
+Entry = Tuple[str, int]
+
+
+def read_classes(root: Path) -> Dict[str, int]:
+    """Number the WordNet ids, sorted as mmpretrain sorts folders."""
+    wnids = sorted((root / 'wnids.txt').read_text().split())
+    return {wnid: number for number, wnid in enumerate(wnids)}
+
+
+def list_train(root: Path, classes: Dict[str, int]) -> List[Entry]:
+    """List train/WNID/images/*.JPEG."""
+    return [
+        (str(path.relative_to(root)), number)
+        for wnid, number in classes.items()
+        for path in sorted((root / 'train' / wnid / 'images').glob('*.JPEG'))
+    ]
+
+
+def list_val(root: Path, classes: Dict[str, int]) -> List[Entry]:
+    """List val/images by val/val_annotations.txt: file, WNID and a box."""
+    annotations = root / 'val' / 'val_annotations.txt'
+    entries = []
+    for number, line in enumerate(annotations.read_text().splitlines(), 1):
+        fields = line.split('\t')
+        if len(fields) < 2 or fields[1] not in classes:
+            raise ValueError(
+                f'expected a file and one of {len(classes)} WordNet ids in '
+                f'{annotations}, line {number}, got {line!r}'
+            )
+        entries.append((f'val/images/{fields[0]}', classes[fields[1]]))
+    return entries
+
+
+def check(root: Path, name: str, entries: List[Entry], classes: dict) -> None:
+    """Check that the files are there, and that every class has some."""
+    missing = [path for path, _ in entries if not (root / path).is_file()]
+    empty = sorted(set(classes.values()) - {number for _, number in entries})
+    if missing or empty:
+        raise ValueError(
+            f'expected all images of {name} in {root}, got '
+            f'{len(missing)} missing files {missing[:5]} and {len(empty)} '
+            f'classes without images {empty[:5]}; unpack the archive again'
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('root', nargs='?', default='data/tiny-imagenet-200')
+    root = Path(parser.parse_args().root)
+    classes = read_classes(root)
+    lists = dict(
+        train=list_train(root, classes), val=list_val(root, classes)
+    )  # fmt: skip
+    for name, entries in lists.items():
+        check(root, name, entries, classes)
+    (root / 'meta').mkdir(exist_ok=True)
+    for name, entries in lists.items():
+        path = root / 'meta' / f'{name}.txt'
+        path.write_text(''.join(f'{p} {c}\n' for p, c in entries))
+        print(f'{path}: {len(entries)} images of {len(classes)} classes')
+
+
+if __name__ == '__main__':
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        sys.exit(f'error: {error}')
