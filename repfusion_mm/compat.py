@@ -33,15 +33,17 @@ def allow_mmengine_checkpoints() -> None:
 
     torch >= 2.6 loads with ``weights_only=True`` and then refuses the
     ``HistoryBuffer`` that mmengine stores beside the weights, so that nothing
-    resumes. The buffer holds numpy arrays, and its own four statistics as
-    ``getattr(HistoryBuffer, name)``: that call alone is let through.
+    resumes, and the numpy arrays in what mmpose stores of its data set. The
+    buffer holds its own four statistics as ``getattr(HistoryBuffer, name)``:
+    that call alone is let through, and of arrays those of numbers.
     """
     if digit_version(torch.__version__) < digit_version('2.6'):
         return  # mmengine loads without restriction there
     array = np.zeros(1)
     reconstruct = array.__reduce__()[0]
     scalar = array[0].__reduce__()[0]
-    dtypes = [type(np.dtype(kind)) for kind in ('f8', 'f4', 'i8', 'i4', '?')]
+    kinds = np.typecodes['AllInteger'] + np.typecodes['AllFloat'] + '?'
+    dtypes = {type(np.dtype(kind)) for kind in kinds}
     torch.serialization.add_safe_globals(
         [
             HistoryBuffer,

@@ -18,3 +18,13 @@ def teacher_folder(tmp_path_factory):
     from tests.toy import save_teacher
 
     return save_teacher(tmp_path_factory.mktemp('teacher') / 'ddpm')
+
+
+@pytest.fixture(scope='session')
+def site(tmp_path_factory):
+    """A folder with the data and teachers that the configs name."""
+    from tests.miniature import make_site
+
+    site = tmp_path_factory.mktemp('site')
+    make_site(site)
+    return site

@@ -35,6 +35,21 @@ def test_logs_in_checkpoints_load_safely(tmp_path):
     assert loaded['numbers'] == [2, 3]
 
 
+@pytest.mark.parametrize('kind', ['u1', 'i2', 'f2', 'f8', '?'])
+def test_arrays_of_numbers_load_safely(kind, tmp_path):
+    """mmpose stores its skeleton's colours in every checkpoint."""
+    torch.save(np.ones(3, dtype=kind), tmp_path / 'epoch_1.pth')
+    loaded = torch.load(tmp_path / 'epoch_1.pth', weights_only=True)
+    assert loaded.dtype == kind
+    assert loaded.tolist() == [1, 1, 1]
+
+
+def test_arrays_of_objects_do_not(tmp_path):
+    torch.save(np.array([{}], dtype=object), tmp_path / 'epoch_1.pth')
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(tmp_path / 'epoch_1.pth', weights_only=True)
+
+
 def test_without_the_remedy_they_do_not(tmp_path):
     torch.save(HistoryBuffer([1.0], [1]), tmp_path / 'log.pth')
     code = f"import torch; torch.load('{tmp_path / 'log.pth'}')"

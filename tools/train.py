@@ -32,13 +32,15 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
 def merge_args(cfg: Config, args: argparse.Namespace) -> None:
     """Merge the options of training into the config."""
     if args.amp:
-        if not torch.cuda.is_available():
-            raise SystemExit(
-                'expected a GPU for --amp, got none; on a CPU leave --amp '
-                'out (model.teacher.dtype=bfloat16 may speed up the teacher)'
-            )
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    uses_amp = cfg.optim_wrapper.get('type') == 'AmpOptimWrapper'
+    if uses_amp and not torch.cuda.is_available():
+        raise SystemExit(
+            'expected a GPU for mixed precision, got none; on a CPU leave '
+            '--amp out, or add --cfg-options optim_wrapper.type=OptimWrapper '
+            '(model.teacher.dtype=bfloat16 may speed up the teacher)'
+        )
     if args.resume is not None:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume

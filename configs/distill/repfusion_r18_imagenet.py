@@ -27,4 +27,4 @@ model = dict(
     distill_loss=dict(type='repfusion_mm.HintLoss'),
 )
 # Mixed precision needs a GPU; elsewhere optim_wrapper.type=OptimWrapper.
-optim_wrapper = dict(type='AmpOptimWrapper', loss_scale='dynamic')
+optim_wrapper = dict(type='AmpOptimWrapper')

@@ -26,9 +26,9 @@ model = dict(
     ),
     distill_loss=dict(type='repfusion_mm.HintLoss'),
 )
-# Mixed precision needs a GPU; elsewhere optim_wrapper.type=OptimWrapper.
+# Mixed precision needs a GPU; elsewhere optim_wrapper.type=OptimWrapper. The
+# loss scale is dynamic; the public code's is 512.
 optim_wrapper = dict(
     type='AmpOptimWrapper',
-    loss_scale=512.0,
     student=dict(optimizer=dict(nesterov=True)),
 )

@@ -8,14 +8,14 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def launch(*command, expect=0, **environ):
-    """Run a command in the checkout; return its output."""
+def launch(*command, expect=0, cwd=ROOT, **environ):
+    """Run a command in the checkout, or in ``cwd``; return its output."""
     env = {**os.environ, 'PYTHONPATH': str(ROOT), 'PYTHON': sys.executable}
     env['OMP_NUM_THREADS'] = '1'
     env['PYTHONWARNINGS'] = 'ignore'
     done = subprocess.run(
         [str(part) for part in command],
-        cwd=ROOT,
+        cwd=cwd,
         env={**env, **environ},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -242,7 +242,7 @@ def test_amp_without_a_gpu_is_refused(job, tmp_path):
     output = train(
         DISTILL, tmp_path, *job['options'], flags=['--amp'], expect=1
     )
-    assert 'expected a GPU for --amp' in output
+    assert 'expected a GPU for mixed precision' in output
 
 
 def test_checkpoints_of_something_else_are_not_tested(job):

@@ -6,22 +6,14 @@ import sys
 from pathlib import Path
 
 import cv2
+import demo_report
 import mmpretrain
 import numpy as np
 import pytest
+from digits import convert
 
+import demo
 from tests.tools.launcher import ROOT, launch
-
-sys.path[:0] = [
-    str(ROOT / 'tools'),
-    str(ROOT / 'tools' / 'analysis'),
-    str(ROOT / 'tools' / 'dataset_converters'),
-]
-
-import demo_report  # noqa: E402
-from digits import convert  # noqa: E402
-
-import demo  # noqa: E402
 
 DISTILL = 'configs/distill/repfusion_r18_digits.py'
 

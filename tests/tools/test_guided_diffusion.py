@@ -11,10 +11,9 @@ from sklearn.datasets import load_sample_image
 
 from repfusion_mm.models import DiffusersTeacher
 from tests.reference_adm import ReferenceADM
-from tests.tools.launcher import ROOT, launch
+from tests.tools.launcher import launch
 
 TOOL = 'tools/model_converters/guided_diffusion_to_diffusers.py'
-sys.path.insert(0, str(ROOT / 'tools/model_converters'))
 FLAGS = dict(
     image_size=16, head_channels=16, schedule='cosine', attention_order='new'
 )

@@ -145,7 +145,7 @@ def convert(task: Tuple[int, Parts], out: Path) -> Optional[str]:
     return None if is_sound(path) else f'{path}: written, but cannot be read'
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -157,11 +157,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--jobs', type=int, default=os.cpu_count(), help='processes'
     )
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
-def main() -> None:
-    args = parse_args()
+def main(argv: Optional[List[str]] = None) -> None:
+    args = parse_args(argv)
     root = Path(args.root)
     partition = Path(args.partition or root / 'list_eval_partition.txt')
     splits = read_split(root, partition)

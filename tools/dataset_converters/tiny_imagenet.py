@@ -10,7 +10,7 @@ classes are numbered in the order of wnids.txt, sorted.
 import argparse
 import sys
 from pathlib import Path
-from typing import Dict, List, Tuple
+from typing import Dict, List, Optional, Tuple
 
 Entry = Tuple[str, int]
 
@@ -57,13 +57,13 @@ def check(root: Path, name: str, entries: List[Entry], classes: dict) -> None:
         )
 
 
-def main() -> None:
+def main(argv: Optional[List[str]] = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument('root', nargs='?', default='data/tiny-imagenet-200')
-    root = Path(parser.parse_args().root)
+    root = Path(parser.parse_args(argv).root)
     classes = read_classes(root)
     lists = dict(
         train=list_train(root, classes), val=list_val(root, classes)
