@@ -14,6 +14,8 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=find_packages(include=['repfusion_mm', 'repfusion_mm.*']),
+    # Where mim looks for tools and configs: links here, files in a wheel.
+    package_data={'repfusion_mm': ['.mim/**/*']},
     python_requires='>=3.8',
     # Only what the package imports, with lower bounds: an OpenMMLab
     # environment has all of it but, perhaps, diffusers. The versions that

@@ -6,14 +6,17 @@ that its distillation exports here.
 
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 
+from repfusion_mm.models import DiffusersTeacher
 from tests.miniature import distil, options_for
-from tests.test_configs import CONFIGS, find_init, name
+from tests.test_configs import CONFIGS, ROOT, find_init, name
 
 DISTILL = [path for path in CONFIGS if path.parent.name == 'distill']
 FINETUNE = [p for p in CONFIGS if p.parent.parent.name == 'finetune']
@@ -24,10 +27,46 @@ def _in_the_site(site, monkeypatch):
     monkeypatch.chdir(site)
 
 
+@pytest.fixture
+def samples(monkeypatch):
+    """What denoisers are given."""
+    seen = []
+    original = DiffusersTeacher._to_denoiser_input
+
+    def spy(self, images, timesteps):
+        seen.append(original(self, images, timesteps))
+        return seen[-1]
+
+    monkeypatch.setattr(DiffusersTeacher, '_to_denoiser_input', spy)
+    return seen
+
+
 @pytest.mark.parametrize('path', DISTILL, ids=name)
-def test_every_distillation_trains_two_iterations_and_exports(path):
+def test_every_distillation_trains_two_iterations_and_exports(path, samples):
+    """Fault 1 of the public code: teachers see ImageNet-normalised images."""
     student = torch.load(distil(path.stem), weights_only=True)
     assert all(v.isfinite().all() for v in student['state_dict'].values())
+    batch = samples[-1]
+    assert batch.min() >= -1 and batch.max() <= 1
+    assert batch.min() < -0.5 and batch.max() > 0.5
+
+
+def test_faces_are_distilled_from_training_images_alone(site):
+    """Fault 12 of the public code: the students see the test images."""
+    faces = Config.fromfile(ROOT / 'configs/_base_/datasets/celebahq.py')
+    dataset = DATASETS.build(faces.train_dataloader.dataset)
+    seen = {
+        Path(info['img_path']).stem
+        for info in map(dataset.get_data_info, range(len(dataset)))
+    }
+    lists = {
+        split: site / f'data/CelebAMask-HQ/splits/{split}.txt'
+        for split in ('train', 'val', 'test')
+    }
+    ids = {split: set(p.read_text().split()) for split, p in lists.items()}
+    assert seen == ids['train']
+    assert ids['val'] and ids['test']
+    assert not seen & (ids['val'] | ids['test'])
 
 
 @pytest.mark.parametrize('path', FINETUNE, ids=name)

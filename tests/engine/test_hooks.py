@@ -77,7 +77,10 @@ def entropy_weights(runner):
 
 
 def test_entropy_weight_decays_linearly_and_survives_a_resume(tmp_path):
-    """The public code starts over at 0.1 when a run is resumed: fault 6."""
+    """Fault 6 of the public code: the decay restarts on resume.
+
+    The public code starts over at 0.1 when a run is resumed: fault 6.
+    """
     hook = dict(type='repfusion_mm.TimestepPolicyHook', entropy_decay=0.75)
     whole = Runner.from_cfg(config(tmp_path / 'whole', [hook]))
     whole.train()

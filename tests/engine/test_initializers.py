@@ -94,7 +94,10 @@ def test_all_other_initializers_run_before(tmp_path, weights):
 
 
 def test_another_stem_is_an_error_that_names_it(tmp_path):
-    """Distilled with a 3x3 stem, finetuned with a 7x7 one: fault 10."""
+    """Fault 10 of the public code: another stem stays random, with a log.
+
+    Distilled with a 3x3 stem, finetuned with a 7x7 one: fault 10.
+    """
     cifar = dict(BACKBONE, type='mmpretrain.ResNet_CIFAR')
     path = str(tmp_path / 'student.pth')
     torch.save(MODELS.build(cifar).state_dict(), path)

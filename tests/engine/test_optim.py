@@ -28,6 +28,7 @@ def build(**overrides):
 
 
 def test_each_part_has_its_own_optimizer():
+    """Fault 5 of the public code: one SGD at 0.1 for policy and all."""
     model = build()
     wrapper = build_optim_wrapper(model, config())
     sizes = {

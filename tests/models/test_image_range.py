@@ -22,7 +22,10 @@ RGB = LOADED.flip(1) / 255
     ],
 )
 def test_normalised_inputs_become_images_again(config):
-    """The public code fed ImageNet-normalised images to the teacher."""
+    """Fault 1 of the public code: teachers see ImageNet-normalised images.
+
+    The public code fed ImageNet-normalised images to the teacher.
+    """
     preprocessor = MODELS.build(config)
     inputs = preprocessor(dict(inputs=list(LOADED)))['inputs']
     order = resolve_channel_order(None, config)

@@ -181,6 +181,7 @@ def test_mean_over_ranks_is_zero_with_a_graph_without_labels():
 @pytest.mark.parametrize('per_image', [False, True])
 @pytest.mark.parametrize(('offset', 'noise'), [(-2.0, 0.3), (-5.3, 1.0)])
 def test_policy_finds_the_rewarded_timestep(per_image, offset, noise):
+    """Fault 4 of the public code: without a baseline nothing is found."""
     torch.manual_seed(0)
     policy = LearnedTimestepPolicy(1000)
     optimizer = torch.optim.Adam(policy.parameters(), lr=1e-3)

@@ -102,6 +102,7 @@ def test_teacher_is_told_labels_where_it_is_asked_for_by_name():
 
 
 def test_teacher_is_no_part_of_the_models_state():
+    """Fault 9 of the public code: the teacher is in every checkpoint."""
     model = build()
     teacher = {id(p) for p in model.teacher.parameters()}
     assert not teacher & {id(p) for p in model.parameters()}

@@ -77,6 +77,7 @@ def test_teacher_stays_frozen(teacher_folder):
 
 
 def test_no_hook_outlives_a_call(teacher_folder):
+    """Fault 7 of the public code: hooks and features are never removed."""
     teacher = DiffusersTeacher([LAYER], teacher_folder)
     teacher(IMAGES, TIMESTEPS)
     with pytest.raises(RuntimeError):
@@ -194,6 +195,9 @@ def test_scheduler_is_asked_for_where_none_lies(tmp_path):
     ],
 )
 def test_layers_without_one_map_are_refused(teacher_folder, layer, message):
+    """Faults 7 and 8 of the public code: a misspelt layer is None, and one
+    that runs several times is read by accident.
+    """
     with pytest.raises(ValueError, match=message):
         DiffusersTeacher([layer], teacher_folder)
 
