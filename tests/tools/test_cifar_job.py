@@ -245,10 +245,11 @@ def test_amp_without_a_gpu_is_refused(job, tmp_path):
     assert 'expected a GPU for mixed precision' in output
 
 
-def test_checkpoints_of_something_else_are_not_tested(job):
+def test_checkpoints_of_something_else_are_not_tested(job, tmp_path):
     output = launch(
         sys.executable, 'tools/test.py', FINETUNE.format('scratch'),
-        job['folder'] / 'one' / 'epoch_2.pth', '--cfg-options',
+        job['folder'] / 'one' / 'epoch_2.pth', '--work-dir', tmp_path,
+        '--cfg-options',
         'test_dataloader.dataset.type=tests.toy.MiniCIFAR10',
         f'test_dataloader.dataset.data_root={job["folder"] / "cifar10"}',
         expect=1,
