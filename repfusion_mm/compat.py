@@ -52,6 +52,7 @@ def allow_mmengine_checkpoints() -> None:
             reconstruct,
             scalar,
             *dtypes,
+            bytes,  # the content of an empty array
             (history_statistic, 'builtins.getattr'),
         ]
     )

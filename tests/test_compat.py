@@ -44,6 +44,12 @@ def test_arrays_of_numbers_load_safely(kind, tmp_path):
     assert loaded.tolist() == [1, 1, 1]
 
 
+def test_empty_arrays_load_safely(tmp_path):
+    torch.save(np.zeros((0, 3)), tmp_path / 'epoch_1.pth')
+    loaded = torch.load(tmp_path / 'epoch_1.pth', weights_only=True)
+    assert loaded.shape == (0, 3)
+
+
 def test_arrays_of_objects_do_not(tmp_path):
     torch.save(np.array([{}], dtype=object), tmp_path / 'epoch_1.pth')
     with pytest.raises(pickle.UnpicklingError):
