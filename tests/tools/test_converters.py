@@ -1,6 +1,9 @@
 """Data sets from their archives, whole, damaged and half converted."""
 
+import os
+import signal
 import sys
+from concurrent.futures.process import BrokenProcessPool
 
 import celebamask_hq
 import cv2
@@ -54,9 +57,25 @@ def cut_line(root):
     path.write_text(path.read_text() + 'val_3.JPEG\n')
 
 
+def empty_image(root):
+    (root / 'train/n00001000/images/n00001000_1.JPEG').write_bytes(b'')
+
+
+def repeat_class(root):
+    path = root / 'wnids.txt'
+    path.write_text(path.read_text() + 'n00001000\n')
+
+
+def no_class(root):
+    (root / 'wnids.txt').write_text('')
+
+
 @pytest.mark.parametrize(
     ('damage', 'message'),
     [
+        (empty_image, '1 missing or empty files .*n00001000_1'),
+        (repeat_class, 'each once, got 4, of which 3 differ'),
+        (no_class, 'each once, got 0'),
         (drop_image, 'val_1.JPEG'),
         (drop_class, r'1 classes without images \[1\]'),
         (foreign_class, 'line 2, got .*n09999999'),
@@ -124,13 +143,38 @@ def foreign_mask(root):
     (root / 'CelebAMask-HQ-mask-anno/0/00000_beard.png').write_bytes(b'')
 
 
+def append(path, line):
+    path.write_text(path.read_text() + line)
+
+
+def repeat_id(root):
+    path = root / 'CelebA-HQ-to-CelebA-mapping.txt'
+    append(path, path.read_text().splitlines()[1])
+
+
+def foreign_id(root):
+    append(root / 'CelebA-HQ-to-CelebA-mapping.txt', 'x\t0\t000200.jpg')
+
+
+def empty_mapping(root):
+    (root / 'CelebA-HQ-to-CelebA-mapping.txt').write_text('a header\n')
+
+
+def cut_partition(root):
+    append(root / 'list_eval_partition.txt', '000199.jpg 7')
+
+
 @pytest.mark.parametrize(
     ('damage', 'message'),
     [
         (drop_masks, r'part masks for all 4 ids .* for 1: \[2\]'),
         (drop_face, r'images for all 4 ids .* for 1: \[3\]'),
-        (drop_partition, "line 2, got '0"),
+        (drop_partition, r"line 2, each .*got '0"),
         (foreign_mask, 'got .*00000_beard.png'),
+        (repeat_id, r"line 6, each id once.*got '0"),
+        (foreign_id, r"line 6, .*got 'x.*000200.jpg'"),
+        (empty_mapping, 'expected images in .*mapping.txt, got none'),
+        (cut_partition, r'line 5, got .000199.jpg 7'),
     ],
 )
 def test_damaged_faces_are_refused_before_anything_is_written(
@@ -157,6 +201,50 @@ def test_damaged_masks_are_named_and_no_split_is_written(faces):
         '3.png',
     ]
     assert not (faces / 'splits').exists()
+
+
+def test_maps_of_a_half_unpacked_archive_are_painted_again(faces, capsys):
+    held = faces.parent / 'held'
+    held.mkdir()
+    for path in faces.glob('*/0/*_skin.png'):
+        path.rename(held / path.name)
+    celebamask_hq.main([str(faces), '--jobs', '1'])
+    assert 'masks: skin 0, l_brow 4' in capsys.readouterr().out
+    for path in held.iterdir():
+        path.rename(faces / 'CelebAMask-HQ-mask-anno/0' / path.name)
+    celebamask_hq.main([str(faces), '--jobs', '1'])
+    label_map = cv2.imread(
+        str(faces / 'label_maps/1.png'), cv2.IMREAD_UNCHANGED
+    )
+    assert 1 in label_map
+    output = capsys.readouterr().out
+    assert 'masks: skin 4' in output
+    assert 'note: the whole data set has 30000 images' in output
+
+
+def test_images_that_configs_would_decode_too_small_are_refused(faces):
+    layouts.write_image(faces / 'CelebA-HQ-img/2.jpg', 512)
+    (faces / 'CelebA-HQ-img/3.jpg').write_bytes(b'')
+    with pytest.raises(ValueError) as error:
+        celebamask_hq.main([str(faces), '--jobs', '1'])
+    assert '2.jpg, got (512, 512)' in str(error.value)
+    assert '3.jpg, got a damaged file' in str(error.value)
+
+
+def test_what_file_managers_leave_is_passed_over(faces):
+    (faces / 'CelebAMask-HQ-mask-anno/0/._00001_hair.png').touch()
+    append(faces / 'list_eval_partition.txt', '\n\n')
+    celebamask_hq.main([str(faces), '--jobs', '1'])
+    assert len(list((faces / 'label_maps').iterdir())) == 4
+
+
+def test_a_killed_process_ends_the_conversion(faces, monkeypatch):
+    def die(*args):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(celebamask_hq, 'paint', die)
+    with pytest.raises(BrokenProcessPool):
+        celebamask_hq.main([str(faces), '--jobs', '2'])
 
 
 @pytest.mark.parametrize('tool', ['celebamask_hq', 'tiny_imagenet'])

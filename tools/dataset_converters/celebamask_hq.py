@@ -13,13 +13,17 @@ import argparse
 import os
 import re
 import sys
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
 import cv2
 import numpy as np
-from mmengine.utils import track_parallel_progress, track_progress
+from PIL import Image, PngImagePlugin
+from rich.progress import track
 
 #: Classes 1 to 18, later ones painted over earlier ones; 0 is background.
 PARTS = (
@@ -30,6 +34,9 @@ PARTS = (
 SPLITS = ('train', 'val', 'test')
 IMAGES, MASKS = 'CelebA-HQ-img', 'CelebAMask-HQ-mask-anno'
 SIZE = (512, 512)
+#: Configs decode images at a half or a quarter of this.
+IMAGE_SIZE = (1024, 1024)
+NUM_IMAGES = 30_000
 
 Parts = Dict[str, Path]
 
@@ -41,7 +48,7 @@ def read_split(root: Path, partition: Path) -> Dict[str, List[int]]:
         ValueError: A line that is not understood, or an image without place.
     """
     places = {}
-    for number, line in enumerate(partition.read_text().splitlines(), 1):
+    for number, line in read_lines(partition):
         fields = line.split()
         if len(fields) != 2 or fields[1] not in ('0', '1', '2'):
             raise ValueError(
@@ -51,22 +58,39 @@ def read_split(root: Path, partition: Path) -> Dict[str, List[int]]:
         places[fields[0]] = SPLITS[int(fields[1])]
     mapping = root / 'CelebA-HQ-to-CelebA-mapping.txt'
     splits: Dict[str, List[int]] = {name: [] for name in SPLITS}
-    lines = mapping.read_text().splitlines()[1:]  # a header comes first
-    for number, line in enumerate(lines, 2):
+    seen = set()
+    for number, line in read_lines(mapping)[1:]:  # a header comes first
         fields = line.split()
-        if len(fields) != 3 or fields[2] not in places:
+        valid = len(fields) == 3 and fields[0].isdigit()
+        if not valid or fields[2] not in places or fields[0] in seen:
             raise ValueError(
-                f'expected "id id file", the file listed in {partition}, in '
-                f'{mapping}, line {number}, got {line!r}'
+                f'expected "id id file" in {mapping}, line {number}, each id '
+                f'once, the file listed in {partition}, got {line!r}'
             )
+        seen.add(fields[0])
         splits[places[fields[2]]].append(int(fields[0]))
+    if not seen:
+        raise ValueError(f'expected images in {mapping}, got none')
     return splits
+
+
+def read_lines(path: Path) -> List[Tuple[int, str]]:
+    """Return the lines that are not blank, with their numbers."""
+    if not path.is_file():
+        raise ValueError(
+            f'expected {path.name} at {path}, got no such file; see '
+            'docs/benchmarks/celebamask_hq.md for what belongs where'
+        )
+    lines = enumerate(path.read_text().splitlines(), 1)
+    return [(number, line) for number, line in lines if line.strip()]
 
 
 def find_masks(root: Path) -> Dict[int, Parts]:
     """Find the part masks of each id, in folders of 2,000 ids."""
     masks: Dict[int, Parts] = {}
     for path in (root / MASKS).glob('*/*.png'):
+        if path.name.startswith('.'):  # what file managers leave
+            continue
         match = re.fullmatch(r'(\d{5})_(\w+)', path.stem)
         if match is None or match[2] not in PARTS:
             raise ValueError(
@@ -117,32 +141,53 @@ def paint(parts: Parts) -> np.ndarray:
     return label_map
 
 
-def is_sound(path: Path) -> bool:
-    """Say whether a label map is there, whole and in range."""
-    if not path.is_file():
+def is_sound(path: Path, parts: Parts) -> bool:
+    """Say whether a label map is there, whole, in range and of all parts."""
+    try:
+        with Image.open(path) as image:
+            label_map = np.asarray(image)
+            painted = image.info.get('parts')
+    except (OSError, SyntaxError):
         return False
-    label_map = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     return (
-        label_map is not None
-        and label_map.shape == SIZE
+        label_map.shape == SIZE
         and label_map.max() <= len(PARTS)
+        and painted == ' '.join(sorted(parts))
     )
 
 
-def convert(task: Tuple[int, Parts], out: Path) -> Optional[str]:
+def check_image(path: Path) -> None:
+    """Raise a ValueError for a damaged image, or one of another size."""
+    try:
+        with Image.open(path) as image:
+            size = image.size
+    except OSError:
+        size = 'a damaged file'
+    if size != IMAGE_SIZE:
+        raise ValueError(
+            f'expected an image of {IMAGE_SIZE} at {path}, got {size}'
+        )
+
+
+def convert(task: Tuple[int, Parts], root: Path) -> Optional[str]:
     """Write one label map, unless it is there; return what went wrong."""
     number, parts = task
-    path = out / f'{number}.png'
-    if is_sound(path):
-        return None
+    path = root / 'label_maps' / f'{number}.png'
     try:
+        check_image(root / IMAGES / f'{number}.jpg')
+        if is_sound(path, parts):
+            return None
         label_map = paint(parts)
     except ValueError as error:
         return str(error)
-    unfinished = out / f'.{number}.tmp.png'
-    cv2.imwrite(str(unfinished), label_map)
+    info = PngImagePlugin.PngInfo()
+    info.add_text('parts', ' '.join(sorted(parts)))
+    unfinished = path.with_name(f'.{number}.tmp')
+    Image.fromarray(label_map).save(unfinished, format='PNG', pnginfo=info)
     os.replace(unfinished, path)
-    return None if is_sound(path) else f'{path}: written, but cannot be read'
+    if not is_sound(path, parts):
+        return f'{path}: written, but cannot be read'
+    return None
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
@@ -168,17 +213,14 @@ def main(argv: Optional[List[str]] = None) -> None:
     masks = find_masks(root)
     check_sources(root, splits, masks)
 
-    out = root / 'label_maps'
-    out.mkdir(exist_ok=True)
+    (root / 'label_maps').mkdir(exist_ok=True)
     ids = sorted(i for name in SPLITS for i in splits[name])
+    work = partial(convert, root=root)
     tasks = [(i, masks[i]) for i in ids]
-    work = partial(convert, out=out)
-    if args.jobs > 1:
-        faults = track_parallel_progress(work, tasks, args.jobs, chunksize=16)
-    else:
-        faults = track_progress(work, tasks)
+    with ProcessPoolExecutor(max(args.jobs, 1)) as pool:
+        results = pool.map(work, tasks, chunksize=16)
+        faults = list(track(results, 'painting label maps', total=len(tasks)))
     faults = [fault for fault in faults if fault]
-    print()
     if faults:
         raise ValueError(
             f'{len(faults)} of {len(ids)} label maps were not written:\n  '
@@ -191,6 +233,10 @@ def main(argv: Optional[List[str]] = None) -> None:
     write_list(root / 'splits' / 'train_images.txt', files)
     sizes = ', '.join(f'{len(splits[name])} {name}' for name in SPLITS)
     print(f'{root}: {len(ids)} label maps, {sizes}')
+    counts = Counter(part for i in ids for part in masks[i])
+    print('masks:', ', '.join(f'{part} {counts[part]}' for part in PARTS))
+    if len(ids) != NUM_IMAGES:
+        print(f'note: the whole data set has {NUM_IMAGES} images')
 
 
 def write_list(path: Path, entries: List) -> None:
@@ -202,3 +248,10 @@ if __name__ == '__main__':
         main()
     except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')
+    except BrokenProcessPool:
+        sys.exit(
+            'error: a process was killed, perhaps for memory; call again, '
+            'with fewer --jobs, to go on'
+        )
+    except KeyboardInterrupt:
+        sys.exit('stopped; call again to go on')

@@ -13,11 +13,17 @@ from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
 Entry = Tuple[str, int]
+SIZES = dict(train=100_000, val=10_000)
 
 
 def read_classes(root: Path) -> Dict[str, int]:
     """Number the WordNet ids, sorted as mmpretrain sorts folders."""
     wnids = sorted((root / 'wnids.txt').read_text().split())
+    if not wnids or len(set(wnids)) < len(wnids):
+        raise ValueError(
+            f'expected WordNet ids in {root / "wnids.txt"}, each once, got '
+            f'{len(wnids)}, of which {len(set(wnids))} differ'
+        )
     return {wnid: number for number, wnid in enumerate(wnids)}
 
 
@@ -45,15 +51,20 @@ def list_val(root: Path, classes: Dict[str, int]) -> List[Entry]:
     return entries
 
 
+def is_there(path: Path) -> bool:
+    """Say whether there is a file with anything in it."""
+    return path.is_file() and path.stat().st_size > 0
+
+
 def check(root: Path, name: str, entries: List[Entry], classes: dict) -> None:
     """Check that the files are there, and that every class has some."""
-    missing = [path for path, _ in entries if not (root / path).is_file()]
+    missing = [path for path, _ in entries if not is_there(root / path)]
     empty = sorted(set(classes.values()) - {number for _, number in entries})
     if missing or empty:
         raise ValueError(
-            f'expected all images of {name} in {root}, got '
-            f'{len(missing)} missing files {missing[:5]} and {len(empty)} '
-            f'classes without images {empty[:5]}; unpack the archive again'
+            f'expected all images of {name} in {root}, got {len(missing)} '
+            f'missing or empty files {missing[:5]} and {len(empty)} classes '
+            f'without images {empty[:5]}; unpack the archive again'
         )
 
 
@@ -75,6 +86,9 @@ def main(argv: Optional[List[str]] = None) -> None:
         path = root / 'meta' / f'{name}.txt'
         path.write_text(''.join(f'{p} {c}\n' for p, c in entries))
         print(f'{path}: {len(entries)} images of {len(classes)} classes')
+    sizes = {name: len(entries) for name, entries in lists.items()}
+    if sizes != SIZES:
+        print(f'note: the whole data set has {SIZES} images, here are {sizes}')
 
 
 if __name__ == '__main__':
