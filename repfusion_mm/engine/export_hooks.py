@@ -13,6 +13,7 @@ from mmengine.hooks import Hook
 
 from ..registry import HOOKS
 from ..version import __version__
+from .checkpoint import strides_of
 from .periodic import bare_model
 
 
@@ -52,6 +53,8 @@ class ExportStudentHook(_ExportHook):
                 iter=checkpoint['meta']['iter'],
                 averaged='ema_state_dict' in checkpoint,
                 student=str(model_cfg.get('student')),
+                # Which the weights do not tell, and StrictPretrained checks.
+                strides=strides_of(bare_model(runner).student),
                 teacher=str(model_cfg.get('teacher')),
                 data_preprocessor=str(model_cfg.get('data_preprocessor')),
                 channel_order=bare_model(runner).channel_order,

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-import fnmatch
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, Optional, Sequence
 
-import torch
 import torch.nn as nn
-from mmengine.fileio import get_local_path
 from mmengine.logging import print_log
 from mmengine.model.weight_init import update_init_info
 
 from ..registry import WEIGHT_INITIALIZERS
+from .checkpoint import (
+    compare_strides,
+    find_faults,
+    read_checkpoint,
+    shorten,
+)
 
+HINT = (
+    'distillation writes student.pth into its work directory: name it in the '
+    'init_cfg of the backbone, or on the command line by --cfg-options '
+    'model.backbone.init_cfg.checkpoint=PATH (for BiSeNetV1 '
+    'model.backbone.backbone_cfg.init_cfg.checkpoint=PATH)'
+)
 #: Where a backbone lies in the checkpoints of distillers and task networks.
 PREFIXES = ('', 'student.', 'backbone.')
 
@@ -34,9 +43,13 @@ class StrictPretrained:
             itself, e.g. ``'backbone.'``.
         allow_missing: Names, with ``*``, of tensors of the backbone that the
             checkpoint need not hold.
+        allow_unused: Names, with ``*``, of tensors of the checkpoint that the
+            backbone need not have: a deeper student is not this backbone.
 
     Raises:
-        ValueError: No checkpoint is named, or it does not cover the backbone.
+        ValueError: No checkpoint is named, it does not cover the backbone, or
+            the backbone does not use it up; or the stem has another stride
+            than that of the student, which no shape tells.
         FileNotFoundError: There is no such file.
     """
 
@@ -45,14 +58,16 @@ class StrictPretrained:
         checkpoint: str,
         prefix: Optional[str] = None,
         allow_missing: Sequence[str] = (),
+        allow_unused: Sequence[str] = (),
     ) -> None:
         self.checkpoint = checkpoint
         self.prefix = prefix
         self.allow_missing = tuple(allow_missing)
+        self.allow_unused = tuple(allow_unused)
 
     def __call__(self, module: nn.Module) -> None:
         """Load the checkpoint into ``module``."""
-        source = read_state_dict(self.checkpoint)
+        source, meta = read_checkpoint(self.checkpoint, HINT)
         target = module.state_dict()
         prefix = self.prefix
         if prefix is None:
@@ -62,92 +77,38 @@ class StrictPretrained:
             for key, value in source.items()
             if key.startswith(prefix)
         }
-        faults = find_faults(source, target, self.allow_missing)
+        faults = find_faults(
+            source, target, self.allow_missing, self.allow_unused
+        )
+        stem, others = compare_strides(meta.get('strides', {}), module)
+        faults += stem
         name = type(module).__name__
         if faults:
             raise ValueError(
-                f'expected {self.checkpoint!r} to fill all {len(target)} '
-                f'tensors of {name}, got {len(target) - len(faults)}:\n  '
+                f'expected {self.checkpoint!r} to fit all {len(target)} '
+                f'tensors of {name}, got {len(faults)} faults:\n  '
                 + '\n  '.join(shorten(faults))
                 + f'\nBuild {name} with the arguments of the distilled '
-                'student (stem, depth, width; mmseg.ResNetV1c must be '
-                'distilled as mmseg.ResNetV1c), or name what may stay random '
-                'in init_cfg.allow_missing'
+                f'student{_named(meta)} (stem, depth, width; '
+                'mmseg.ResNetV1c must be distilled as mmseg.ResNetV1c), or '
+                'name what may stay random in init_cfg.allow_missing, and '
+                'what may be left over in init_cfg.allow_unused'
             )
         loaded = {k: v for k, v in source.items() if k in target}
         module.load_state_dict(loaded, strict=False)
-        unused = len(source) - len(loaded)
+        note = f' (other strides than distilled: {others})' if others else ''
         print_log(
             f'loaded {len(loaded)}/{len(target)} tensors of {name} from '
-            f'{self.checkpoint}'
-            + (f' ({unused} others there are not used)' if unused else ''),
+            f'{self.checkpoint}{note}',
             logger='current',
         )
         if hasattr(module, '_params_init_info'):
             update_init_info(module, init_info=f'from {self.checkpoint}')
 
 
-def find_faults(
-    source: Dict[str, torch.Tensor],
-    target: Dict[str, torch.Tensor],
-    allow_missing: Sequence[str] = (),
-) -> List[str]:
-    """Say which tensors of ``target`` the ``source`` does not fill.
-
-    Args:
-        source: State dict of a checkpoint.
-        target: State dict of a module.
-        allow_missing: Patterns of names that may be missing.
-    """
-    faults = []
-    for key, value in target.items():
-        if key not in source:
-            if not any(fnmatch.fnmatch(key, p) for p in allow_missing):
-                faults.append(f'{key}: not in the checkpoint')
-        elif source[key].shape != value.shape:
-            faults.append(
-                f'{key}: expected {tuple(value.shape)}, got '
-                f'{tuple(source[key].shape)}'
-            )
-    return faults
-
-
-def read_state_dict(checkpoint: str) -> Dict[str, torch.Tensor]:
-    """Read the weights of a checkpoint without running code from it.
-
-    Raises:
-        ValueError: ``checkpoint`` is empty, or not a checkpoint.
-        FileNotFoundError: There is no such file.
-    """
-    if not checkpoint:
-        raise ValueError(
-            f'expected the path of a checkpoint, got {checkpoint!r}; add '
-            '--cfg-options model.backbone.init_cfg.checkpoint=PATH, with the '
-            'student.pth that distillation wrote'
-        )
-    try:
-        with get_local_path(checkpoint) as path:
-            content = torch.load(path, map_location='cpu', weights_only=True)
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise FileNotFoundError(
-            f'expected a checkpoint at {checkpoint!r}, got no such file; '
-            'distillation writes student.pth into its work directory'
-        ) from error
-    except Exception as error:
-        raise ValueError(
-            f'expected a checkpoint of weights at {checkpoint!r}, got a file '
-            f'that cannot be read safely: {error}'
-        ) from error
-    if isinstance(content, dict):
-        content = content.get('state_dict', content)
-    if not isinstance(content, dict) or not any(
-        torch.is_tensor(v) for v in content.values()
-    ):
-        raise ValueError(
-            f'expected a state dict in {checkpoint!r}, got '
-            f'{type(content).__name__} without tensors'
-        )
-    return content
+def _named(meta: dict) -> str:
+    """Say what was distilled, where an exported file tells."""
+    return f', {meta["student"]}' if meta.get('student') else ''
 
 
 def _best_prefix(source: Dict, target: Dict) -> str:
@@ -155,9 +116,3 @@ def _best_prefix(source: Dict, target: Dict) -> str:
         PREFIXES,
         key=lambda prefix: sum(prefix + key in source for key in target),
     )
-
-
-def shorten(faults: List[str], limit: int = 10) -> List[str]:
-    """Keep the first faults, and count the others."""
-    rest = len(faults) - limit
-    return faults[:limit] + ([f'and {rest} more'] if rest > 0 else [])

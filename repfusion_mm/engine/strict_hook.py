@@ -5,7 +5,7 @@ from __future__ import annotations
 from mmengine.hooks import Hook
 
 from ..registry import HOOKS
-from .initializers import find_faults, shorten
+from .checkpoint import find_faults, shorten
 from .periodic import bare_model
 
 
@@ -17,7 +17,7 @@ class StrictLoadHook(Hook):
     before the model does. The tools of this package add it to every config.
 
     Raises:
-        ValueError: The checkpoint does not fill the model.
+        ValueError: The checkpoint does not fit the model.
     """
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
@@ -28,8 +28,8 @@ class StrictLoadHook(Hook):
         if faults:
             name = type(bare_model(runner)).__name__
             raise ValueError(
-                f'expected the checkpoint to fill all {len(target)} tensors '
-                f'of {name}, got {len(target) - len(faults)}:\n  '
+                f'expected the checkpoint to fit all {len(target)} tensors '
+                f'of {name}, got {len(faults)} faults:\n  '
                 + '\n  '.join(shorten(faults))
                 + '\nUse the config that wrote the checkpoint; to start from '
                 "a backbone, use init_cfg=dict(type='Pretrained', "

@@ -171,6 +171,16 @@ def test_incomplete_weights_are_refused(tmp_path):
         DiffusersTeacher([LAYER], str(folder))
 
 
+def test_damaged_weights_are_refused(tmp_path):
+    folder = Path(save_teacher(tmp_path / 'torn'))
+    file = folder / 'diffusion_pytorch_model.safetensors'
+    weights = load_file(file)
+    weights['conv_in.weight'][0] = float('nan')
+    save_file(weights, file, metadata=dict(format='pt'))
+    with pytest.raises(ValueError, match='expected finite features'):
+        DiffusersTeacher([LAYER], str(folder))
+
+
 def test_scheduler_is_asked_for_where_none_lies(tmp_path):
     folder = Path(save_teacher(tmp_path / 'bare'))
     (folder / 'scheduler_config.json').unlink()

@@ -47,3 +47,6 @@ def test_a_teacher_on_disk_is_counted(capsys, teacher_folder):
     with pytest.raises(SystemExit, match="on this disk, got 'nowhere'"):
         main([str(config), '--cfg-options',
               'model.teacher.pretrained=nowhere'])  # fmt: skip
+    other = ROOT / 'configs/teacher/ddpm_digits.py'
+    with pytest.raises(SystemExit, match=r'without model\.teacher'):
+        main([str(other)])

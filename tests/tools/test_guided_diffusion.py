@@ -7,6 +7,8 @@ import diffusers
 import pytest
 import torch
 import torch.nn.functional as F
+from adm_weights import read_architecture
+from guided_diffusion_to_diffusers import PRESETS, main
 from sklearn.datasets import load_sample_image
 
 from repfusion_mm.models import DiffusersTeacher
@@ -24,8 +26,6 @@ LABELS = torch.tensor([1, 5])
 
 def convert(folder, weights, **flags):
     """Call the tool without a process of its own."""
-    from guided_diffusion_to_diffusers import main
-
     torch.save(weights, folder / 'adm.pt')
     options = []
     for name, value in {**FLAGS, **flags}.items():
@@ -91,6 +91,9 @@ def test_published_and_diffusers_names_are_the_same_layer(tmp_path):
         )
     )
     assert published.layers == ours.layers
+    assert DiffusersTeacher(['input_blocks.0'], str(tmp_path / 'out')).layers
+    with pytest.raises(ValueError, match=r"mean 'middle_block\.2\.out_l"):
+        DiffusersTeacher(['middle_block.2.out_layer.3'], str(tmp_path / 'out'))
     with pytest.raises(ValueError, match='each once'):
         DiffusersTeacher(
             ['middle_block.2', 'mid_block.resnets.1'], str(tmp_path / 'out')
@@ -172,7 +175,55 @@ def drop_shift(weights):
     weights[key] = weights[key][:32]
 
 
+def pop_all(prefix):
+    def change(weights):
+        for key in [k for k in weights if k.startswith(prefix)]:
+            weights.pop(key)
+
+    return change
+
+
+def poison(weights):
+    weights['out.2.bias'][0] = float('nan')
+
+
+def flatten(weights):
+    weights['time_embed.0.weight'] = torch.zeros(3)
+
+
+def wrap(weights):
+    for key in list(weights):
+        weights[f'module.{key}'] = weights.pop(key)
+
+
 BAD = {
+    'not a number': (tampered(poison), {}, "got others in ['out.2.bias']"),
+    'no embedding': (
+        tampered(pop_all('input_blocks.1.0.emb_layers')), {},
+        'none called input_blocks.1.0.emb_layers.1.weight',
+    ),
+    'a block short': (
+        tampered(pop_all('input_blocks.8')), {}, 'expected',
+    ),
+    'an upsampler short': (
+        tampered(pop_all('output_blocks.2.2')), {}, 'expected',
+    ),
+    'an attention short': (
+        tampered(pop_all('input_blocks.5.1')), {},
+        'down_blocks.1.attentions.1.group_norm.weight: missing',
+    ),
+    'of other dimensions': (
+        tampered(flatten), {}, 'time_embed.0.weight, of 2 dimensions',
+    ),
+    'with a prefix': (tampered(wrap), {}, 'a prefix must be taken off'),
+    'of a whole training': (
+        lambda: dict(model=ReferenceADM('new').state_dict(), step=3), {},
+        "got a dict with ['model', 'step'], which are no tensors",
+    ),
+    'an odd side': (
+        tampered(dict), dict(image_size=18),
+        'expected --image-size to be a multiple of 4, for 3 levels, got 18',
+    ),
     'another code base': (
         lambda: {'conv1.weight': torch.zeros(2)}, {},
         'expected the weights of a guided-diffusion U-Net',
@@ -237,6 +288,24 @@ def test_truncated_file_is_one_line_on_the_command_line(tmp_path):
     assert not (tmp_path / 'torn').exists()
 
 
+@pytest.mark.parametrize('flag', ['--image-size', '--head-channels'])
+def test_sizes_are_positive(flag, capsys):
+    with pytest.raises(SystemExit):
+        main(['adm.pt', 'out', flag, '0'])
+    assert (
+        f'argument {flag}: invalid positive value' in capsys.readouterr().err
+    )
+
+
+def test_output_is_checked_before_anything_is_read(tmp_path):
+    (tmp_path / 'file').touch()
+    with pytest.raises(OSError, match='file'):
+        main(['nowhere.pt', str(tmp_path / 'file' / 'out')])
+    (tmp_path / 'out').symlink_to(tmp_path / 'nowhere')
+    with pytest.raises(ValueError, match='it is there'):
+        convert(tmp_path, ReferenceADM('new').state_dict())
+
+
 def test_a_folder_that_is_there_is_not_overwritten(tmp_path):
     (tmp_path / 'out').mkdir()
     with pytest.raises(ValueError, match='it is there'):
@@ -262,9 +331,6 @@ def test_a_folder_that_is_there_is_not_overwritten(tmp_path):
 )  # fmt: skip
 def test_presets_are_of_the_published_sizes(preset, parameters, arguments):
     """Only shapes: on the meta device, a model takes no memory."""
-    from adm_weights import read_architecture
-    from guided_diffusion_to_diffusers import PRESETS
-
     known = PRESETS[preset]
     with torch.device('meta'):
         adm = ReferenceADM(known['attention_order'], **arguments)

@@ -81,6 +81,11 @@ def main(argv: Optional[List[str]] = None) -> None:
     cfg = Config.fromfile(args.config)
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
+    if 'teacher' not in cfg.model:
+        raise SystemExit(
+            f'error: expected the config of a distillation, got {args.config} '
+            'without model.teacher'
+        )
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     teacher = build_teacher(cfg.model.teacher)
     student = MODELS.build(cfg.model.student).to('meta')

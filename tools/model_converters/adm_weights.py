@@ -4,10 +4,20 @@ from typing import Dict
 
 import torch
 
-from repfusion_mm.engine.initializers import shorten
+from repfusion_mm.engine.checkpoint import shorten
 from repfusion_mm.models.teachers.guided_diffusion import module_names
 
 StateDict = Dict[str, torch.Tensor]
+
+#: What every such U-Net holds, with its dimensions.
+NEEDED = {
+    'input_blocks.0.0.weight': 4,
+    'input_blocks.1.0.emb_layers.1.weight': 2,
+    'middle_block.1.qkv.weight': 3,
+    'output_blocks.0.0.in_layers.0.weight': 1,
+    'out.2.weight': 4,
+    'time_embed.0.weight': 2,
+}
 
 
 def read_architecture(
@@ -19,15 +29,16 @@ def read_architecture(
         ValueError: It is no guided-diffusion U-Net, or one of a kind that
             UNet2DModel has not.
     """
-    needed = ('input_blocks.0.0.weight', 'middle_block.1.qkv.weight',
-              'output_blocks.0.0.in_layers.0.weight', 'out.2.weight',
-              'time_embed.0.weight')  # fmt: skip
-    missing = [key for key in needed if key not in weights]
+    missing = [
+        key for key, dims in NEEDED.items()
+        if key not in weights or weights[key].dim() != dims
+    ]  # fmt: skip
     if missing:
         raise ValueError(
-            f'expected the weights of a guided-diffusion U-Net, got none '
-            f'called {missing[0]} among {sorted(weights)[:3]} ...; '
-            'classifiers and other code bases cannot be converted'
+            'expected the weights of a guided-diffusion U-Net alone, got '
+            f'none called {missing[0]}, of {NEEDED[missing[0]]} dimensions, '
+            f'among {sorted(weights)[:3]} ...; classifiers and other code '
+            'bases cannot be converted, and a prefix must be taken off'
         )
     if any(key.endswith('.op.weight') for key in weights):
         raise ValueError(
@@ -67,6 +78,11 @@ def read_architecture(
     if wrong:
         raise ValueError(
             f'expected --head-channels to divide {wrong}, got {head_channels}'
+        )
+    if image_size % 2 ** (levels - 1):
+        raise ValueError(
+            f'expected --image-size to be a multiple of {2 ** (levels - 1)}, '
+            f'for {levels} levels, got {image_size}'
         )
     image = weights['input_blocks.0.0.weight']
     if image.shape[1] != 3:
@@ -117,12 +133,13 @@ def convert(weights: StateDict, config: dict, attention_order: str) -> dict:
             if attention_order == 'legacy':
                 per_head = value.reshape(-1, 3, heads, *value.shape[1:])
                 split = [part.flatten(0, 1) for part in per_head.unbind(1)]
-            block = names[module[: -len('.qkv')]]
+            block = module[: -len('.qkv')]
+            block = names.get(block, block)
             for name, part in zip('qkv', split):
                 converted[f'{block}.to_{name}.{kind}'] = part.clone()
         elif module.endswith('.proj_out'):
             value = value.flatten(1) if kind == 'weight' else value
-            converted[f'{names[module]}.{kind}'] = value
+            converted[f'{names.get(module, module)}.{kind}'] = value
         else:
             converted[f'{names.get(module, module)}.{kind}'] = value
     return converted
@@ -132,10 +149,15 @@ def build(weights: StateDict, config: dict, attention_order: str):
     """Build the denoiser.
 
     Raises:
-        ValueError: The weights do not fill it exactly.
+        ValueError: The weights do not fill it exactly, or are no numbers.
     """
     from diffusers import UNet2DModel
 
+    damaged = [k for k, v in weights.items() if not v.isfinite().all()]
+    if damaged:
+        raise ValueError(
+            f'expected finite weights, got others in {damaged[:5]}'
+        )
     denoiser = UNet2DModel(**config).eval()
     ours = convert(weights, config, attention_order)
     theirs = denoiser.state_dict()
@@ -148,7 +170,8 @@ def build(weights: StateDict, config: dict, attention_order: str):
     ]
     if faults:
         raise ValueError(
-            f'expected weights for a U-Net of {config}, got\n  '
+            f'expected the weights of {len(config["down_block_types"])} '
+            f'levels of {config["layers_per_block"]} blocks, got\n  '
             + '\n  '.join(shorten(faults))
         )
     denoiser.load_state_dict(ours)

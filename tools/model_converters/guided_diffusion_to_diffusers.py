@@ -10,6 +10,7 @@ that code base need --image-size, --head-channels, --attention-order and
 """
 
 import argparse
+import math
 import os
 import shutil
 import sys
@@ -21,7 +22,7 @@ import torch.nn.functional as F
 from adm_weights import StateDict, build, convert, read_architecture
 
 import repfusion_mm  # noqa: F401  # heals the stack before diffusers
-from repfusion_mm.engine.initializers import read_state_dict
+from repfusion_mm.engine.checkpoint import read_checkpoint
 
 #: The two published teachers of the paper: what the weights do not tell, and
 #: what they must show.
@@ -72,9 +73,9 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument('src', help='the .pt file')
     parser.add_argument('out', help='the folder to write; must not exist')
     parser.add_argument('--preset', choices=PRESETS)
-    parser.add_argument('--image-size', type=int, help='side in pixels')
+    parser.add_argument('--image-size', type=positive, help='side in pixels')
     parser.add_argument(
-        '--head-channels', type=int, help='channels of an attention head'
+        '--head-channels', type=positive, help='channels of an attention head'
     )
     parser.add_argument(
         '--attention-order',
@@ -85,6 +86,13 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
         '--schedule', choices=SCHEDULES, help='noise schedule of the training'
     )
     return parser.parse_args(argv)
+
+
+def positive(text: str) -> int:
+    """Read a positive integer; argparse names the flag where it is none."""
+    if int(text) < 1:
+        raise ValueError
+    return int(text)
 
 
 def settle_flags(args: argparse.Namespace) -> None:
@@ -128,6 +136,8 @@ def check_attention_order(
         'share of the noise that is left on two photographs: '
         f'{errors[order]:.4f} as {order}, {errors[other]:.4f} as {other}'
     )
+    if not all(map(math.isfinite, errors.values())):
+        raise ValueError(f'expected numbers, got {figures}')
     if min(errors.values()) > MAX_ERROR:
         print(f'{figures}: it denoises neither way, which tells nothing')
     elif errors[other] * MIN_RATIO < errors[order]:
@@ -182,10 +192,11 @@ def build_scheduler(schedule: str):
 def main(argv: Optional[List[str]] = None) -> None:
     args = parse_args(argv)
     out = Path(args.out)
-    if out.exists():
+    if os.path.lexists(out):
         raise ValueError(f'expected a folder to make, got {out}: it is there')
+    out.parent.mkdir(parents=True, exist_ok=True)
     settle_flags(args)
-    weights = read_state_dict(args.src)
+    weights, _ = read_checkpoint(args.src, 'give the path of the .pt file')
     config = read_architecture(weights, args.image_size, args.head_channels)
     shows = PRESETS.get(args.preset, {}).get('shows', {})
     wrong = {key: config[key] for key in shows if shows[key] != config[key]}

@@ -201,10 +201,10 @@ class DiffusersTeacher(nn.Module):
                 'expected teacher.layers to be a list of paths, each once, '
                 f'got {layers!r}'
             )
+        find_layers(self.denoiser, paths, aliases=names)
         return tuple(paths)
 
     def _check_denoiser(self) -> None:
-        find_layers(self.denoiser, self.layers)
         channels = self.denoiser.config.in_channels
         if channels != 3:
             raise ValueError(

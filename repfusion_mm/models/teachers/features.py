@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from typing import Callable, Dict, List, Sequence, Set
+from typing import Callable, Dict, Iterable, List, Sequence, Set
 
 import torch
 import torch.nn as nn
@@ -16,8 +16,15 @@ class _LastLayerReached(Exception):
     """Ends a forward pass whose remainder nobody reads."""
 
 
-def find_layers(module: nn.Module, names: Sequence[str]) -> List[nn.Module]:
+def find_layers(
+    module: nn.Module, names: Sequence[str], aliases: Iterable[str] = ()
+) -> List[nn.Module]:
     """Return the sub-modules called ``names``.
+
+    Args:
+        module: The denoiser.
+        names: Paths of its sub-modules.
+        aliases: Other names that would have been understood, to be listed.
 
     Raises:
         ValueError: A name is unknown; near names are listed.
@@ -26,7 +33,8 @@ def find_layers(module: nn.Module, names: Sequence[str]) -> List[nn.Module]:
     modules.pop('')
     for name in names:
         if name not in modules:
-            near = difflib.get_close_matches(name, modules, n=3, cutoff=0.4)
+            known = [*modules, *aliases]
+            near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
             listed = ', '.join(repr(n) for n in near or list(modules)[:3])
             raise ValueError(
                 f'teacher has no module {name!r}; did you mean {listed}?'
@@ -136,6 +144,11 @@ def check_layers(
             raise ValueError(
                 f'expected the layer {name!r} to give one N x C x H x W '
                 f'map, got {got}; name a convolution inside it'
+            )
+        if not (output.is_meta or output.isfinite().all()):
+            raise ValueError(
+                f'expected finite features of the layer {name!r}, got others; '
+                'the weights of the teacher are damaged'
             )
 
 

@@ -45,7 +45,7 @@ def module_names(config: Mapping) -> Dict[str, str]:
     )
     if not is_adm:
         return {}
-    names = dict(OTHERS)
+    names = dict(OTHERS, **{'input_blocks.0': 'conv_in'})
     for published, ours in find_blocks(config):
         # A numbered block's output is that of its last member.
         names[published.rpartition('.')[0]] = ours

@@ -160,8 +160,9 @@ def _find_config(pretrained: str) -> Tuple[Optional[str], dict]:
         raise FileNotFoundError(
             f'expected a folder with a diffusers denoiser at {pretrained!r}, '
             'got no such folder; train one with tools/train.py '
-            'configs/teacher/..., or set model.teacher.pretrained to a hub id '
-            'or to a folder that exists'
+            'configs/teacher/..., convert a guided-diffusion checkpoint with '
+            'tools/model_converters/guided_diffusion_to_diffusers.py, or set '
+            'model.teacher.pretrained to a hub id or to a folder that exists'
         )
     reasons = []
     for subfolder in (None, 'unet'):

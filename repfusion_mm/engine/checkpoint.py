@@ -1,0 +1,142 @@
+"""Read checkpoints safely, and say where they do not fit."""
+
+from __future__ import annotations
+
+import fnmatch
+from typing import Dict, List, Sequence, Tuple
+
+import torch
+import torch.nn as nn
+from mmengine.fileio import get_local_path
+
+StateDict = Dict[str, torch.Tensor]
+
+
+def strides_of(module: nn.Module) -> Dict[str, list]:
+    """Return the strides of all convolutions, by name, the stem's first."""
+    return {
+        name: list(child.stride)
+        for name, child in module.named_modules()
+        if isinstance(child, nn.Conv2d)
+    }
+
+
+def compare_strides(distilled: Dict[str, list], module: nn.Module) -> tuple:
+    """Compare the strides of a student and of a module that gets its weights.
+
+    Later stages may well differ, as in dilated segmentation networks.
+
+    Returns:
+        Faults of the stem, and the names of other convolutions that differ.
+    """
+    here = strides_of(module)
+    differ = [k for k, v in here.items() if distilled.get(k, v) != v]
+    stem = next(iter(here), None)
+    if stem not in differ:
+        return [], differ
+    fault = (
+        f'{stem}: distilled with stride {distilled[stem]}, got {here[stem]}'
+    )
+    return [fault], differ[1:]
+
+
+def find_faults(
+    source: Dict[str, torch.Tensor],
+    target: Dict[str, torch.Tensor],
+    allow_missing: Sequence[str] = (),
+    allow_unused: Sequence[str] = (),
+) -> List[str]:
+    """Say where ``source`` and ``target`` do not fit each other.
+
+    Args:
+        source: State dict of a checkpoint.
+        target: State dict of a module.
+        allow_missing: Patterns of names that may be missing in ``source``.
+        allow_unused: Patterns of names that may be missing in ``target``.
+    """
+    faults = []
+    for key, value in target.items():
+        if key not in source:
+            if not _matches(key, allow_missing):
+                faults.append(f'{key}: not in the checkpoint')
+        elif source[key].shape != value.shape:
+            faults.append(
+                f'{key}: expected {tuple(value.shape)}, got '
+                f'{tuple(source[key].shape)}'
+            )
+    faults += [
+        f'{key}: in the checkpoint alone'
+        for key in source
+        if key not in target and not _matches(key, allow_unused)
+    ]
+    return faults
+
+
+def _matches(key: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatch(key, pattern) for pattern in patterns)
+
+
+def read_checkpoint(checkpoint: str, hint: str) -> Tuple[StateDict, dict]:
+    """Read the weights of a checkpoint without running code from it.
+
+    Args:
+        checkpoint: A path, or any address that ``mmengine.fileio`` reads.
+        hint: What to do where there is no such file, for the error.
+
+    Returns:
+        The weights, and what ``meta`` holds beside them.
+
+    Raises:
+        ValueError: ``checkpoint`` is empty, or not a checkpoint.
+        FileNotFoundError: There is no such file.
+    """
+    if not checkpoint:
+        raise ValueError(
+            f'expected the path of a checkpoint, got {checkpoint!r}; {hint}'
+        )
+    try:
+        with get_local_path(checkpoint) as path:
+            content = torch.load(path, map_location='cpu', weights_only=True)
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise FileNotFoundError(
+            f'expected a checkpoint at {checkpoint!r}, got no such file; '
+            + hint
+        ) from error
+    except Exception as error:
+        raise ValueError(
+            f'expected a checkpoint of weights at {checkpoint!r}, got a file '
+            f'that cannot be read safely ({_reason(error)}): it is damaged, '
+            'or holds more than weights'
+        ) from error
+    meta = {}
+    if isinstance(content, dict) and 'state_dict' in content:
+        meta = content.get('meta') or {}
+        content = content['state_dict']
+    if not isinstance(content, dict) or not content:
+        raise ValueError(
+            f'expected a state dict in {checkpoint!r}, got '
+            f'{type(content).__name__}'
+        )
+    others = [k for k, v in content.items() if not torch.is_tensor(v)]
+    if others:
+        raise ValueError(
+            f'expected a state dict in {checkpoint!r}, got a dict with '
+            f'{others[:5]}, which are no tensors; save the weights alone, '
+            'or as its "state_dict"'
+        )
+    return content, meta
+
+
+def _reason(error: Exception) -> str:
+    """Keep of torch's page of advice what is wrong."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    told = [i for i in lines if 'WeightsUnpickler error' in i or 'GLOBAL' in i]
+    return (told or [i for i in lines if i] or [type(error).__name__])[-1][
+        :200
+    ]
+
+
+def shorten(faults: List[str], limit: int = 10) -> List[str]:
+    """Keep the first faults, and count the others."""
+    rest = len(faults) - limit
+    return faults[:limit] + ([f'and {rest} more'] if rest > 0 else [])
