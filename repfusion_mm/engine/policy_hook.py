@@ -11,7 +11,7 @@ import torch
 
 from ..registry import HOOKS
 from .periodic import PeriodicHook, bare_model, show
-from .preflight import check_batches, find_labels
+from .preflight import check_batches, find_labelled
 
 
 @HOOKS.register_module()
@@ -55,12 +55,15 @@ class TimestepPolicyHook(PeriodicHook):
         model = bare_model(runner)
         check_batches(runner.train_dataloader)
         if model.decoder is not None:
-            labels = find_labels(runner.train_dataloader.dataset)
-            model.decoder.check_labels(labels)
-            if model.policy.learnable and not labels:
+            key = model.decoder.info_key
+            labelled = find_labelled(runner.train_dataloader.dataset, key)
+            model.decoder.check_infos(labelled)
+            if model.policy.learnable and not labelled:
                 raise ValueError(
                     'expected labelled images to reward the learned policy, '
-                    'got none; give labels to some images, or use '
+                    f'got none with {key}, which '
+                    f'{type(model.decoder).__name__} reads; give labels to '
+                    'some images, change model.decoder, or use '
                     'FixedTimestepPolicy or UniformTimestepPolicy'
                 )
         if model.policy.learnable:

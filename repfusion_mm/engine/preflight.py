@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Iterator, List
 
-import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 #: More labelled files than this are left to the data loader to find.
@@ -33,40 +32,42 @@ def check_batches(dataloader: DataLoader) -> None:
         )
 
 
-def find_labels(dataset: Dataset) -> List[int]:
-    """Return all labels of a data set.
+def find_labelled(dataset: Dataset, key: str) -> List[dict]:
+    """Return the infos of all labelled images of a data set.
+
+    Args:
+        dataset: A data set, or one that wraps others.
+        key: What holds the label in an info: ``'gt_label'``,
+            ``'seg_map_path'`` or ``'keypoints'``.
 
     Raises:
         FileNotFoundError: Local files of labelled images are missing.
     """
-    labels, missing = [], []
-    for info in labelled_infos(dataset):
-        labels.extend(np.ravel(info['gt_label']).tolist())
-        path = str(info.get('img_path', ''))
-        if len(labels) > MAX_FILES or not path or '://' in path:
-            continue
-        if not Path(path).exists():
-            missing.append(path)
+    found = [info for info in infos_of(dataset) if key in info]
+    paths = [
+        str(info[name])
+        for info in found[:MAX_FILES]
+        for name in ('img_path', 'seg_map_path')
+        if info.get(name)
+    ]
+    missing = [p for p in paths if '://' not in p and not Path(p).exists()]
     if missing:
         raise FileNotFoundError(
             f'expected a file for every labelled image, got {len(missing)} '
             f'that are missing: {missing[:5]}; mend the list of labels or '
             'its data_prefix'
         )
-    return labels
+    return found
 
 
-def labelled_infos(dataset: Dataset) -> Iterator[dict]:
-    """Yield the data infos, of a data set or one that wraps others, that
-    have a label."""
+def infos_of(dataset: Dataset) -> Iterator[dict]:
+    """Yield the infos of a data set, or of those that it wraps."""
     parts = getattr(dataset, 'datasets', None)
     if parts is None and hasattr(dataset, 'dataset'):
         parts = [dataset.dataset]
     if parts is not None:
         for part in parts:
-            yield from labelled_infos(part)
+            yield from infos_of(part)
     elif hasattr(dataset, 'get_data_info'):
         for index in range(len(dataset)):
-            info = dataset.get_data_info(index)
-            if 'gt_label' in info:
-                yield info
+            yield dataset.get_data_info(index)

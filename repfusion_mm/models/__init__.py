@@ -1,6 +1,6 @@
 from . import backbones  # noqa: F401
 from .connectors import ConvConnector
-from .decoders import ClsDecoder
+from .decoders import ClsDecoder, KeypointDecoder, SegDecoder
 from .denoising import DenoisingDiffusion
 from .losses import AttentionTransferLoss, HintLoss, RelationalLoss
 from .policies import (
@@ -19,8 +19,10 @@ __all__ = [
     'DiffusersTeacher',
     'FixedTimestepPolicy',
     'HintLoss',
+    'KeypointDecoder',
     'LearnedTimestepPolicy',
     'RelationalLoss',
     'RepFusion',
+    'SegDecoder',
     'UniformTimestepPolicy',
 ]

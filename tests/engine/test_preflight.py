@@ -3,7 +3,7 @@ import pytest
 from mmengine.dataset import BaseDataset, ConcatDataset, RepeatDataset
 from torch.utils.data import DataLoader
 
-from repfusion_mm.engine.preflight import check_batches, find_labels
+from repfusion_mm.engine.preflight import check_batches, find_labelled
 
 
 class Listed(BaseDataset):
@@ -20,22 +20,28 @@ class Listed(BaseDataset):
         ]
 
 
+def labels_of(dataset):
+    return [info['gt_label'] for info in find_labelled(dataset, 'gt_label')]
+
+
 def test_labels_are_found_through_wrappers():
     dataset = ConcatDataset(
         [Listed([0, 9]), Listed([None, None]), Listed([np.array([4])])]
     )
-    assert find_labels(dataset) == [0, 9, 4]
-    assert find_labels(RepeatDataset(Listed([0, 9]), times=3)) == [0, 9]
+    assert labels_of(dataset) == [0, 9, 4]
+    assert labels_of(RepeatDataset(Listed([0, 9]), times=3)) == [0, 9]
+    assert find_labelled(dataset, 'seg_map_path') == []
 
 
 def test_files_of_labelled_images_must_be_there(tmp_path):
     there, gone = tmp_path / 'there.png', tmp_path / 'gone.png'
     there.touch()
-    assert find_labels(Listed([1], img_path=str(there))) == [1]
-    assert find_labels(Listed([1], img_path='s3://bucket/a.png')) == [1]
-    assert find_labels(Listed([None], img_path=str(gone))) == []
-    with pytest.raises(FileNotFoundError, match=r'gone\.png'):
-        find_labels(Listed([1], img_path=str(gone)))
+    assert labels_of(Listed([1], img_path=str(there))) == [1]
+    assert labels_of(Listed([1], img_path='s3://bucket/a.png')) == [1]
+    assert labels_of(Listed([None], img_path=str(gone))) == []
+    for path in (dict(img_path=str(gone)), dict(seg_map_path=str(gone))):
+        with pytest.raises(FileNotFoundError, match=r'gone\.png'):
+            labels_of(Listed([1], **path))
 
 
 def test_batches_of_one_image_or_none_are_refused():

@@ -1,0 +1,120 @@
+"""Classify images from teacher features."""
+
+from __future__ import annotations
+
+from typing import List, Optional, Sequence, Tuple
+
+import numpy as np
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+from ...registry import MODELS
+from ..losses import pool
+from .base import TaskDecoder
+
+
+@MODELS.register_module()
+class ClsDecoder(TaskDecoder):
+    """Classify images from a globally pooled teacher map.
+
+    Args:
+        num_classes: Number of classes.
+        in_channels: Channels of the teacher's map; the distiller fills it in.
+        hidden_channels: Widths of the hidden layers.
+        multi_label: An image may have any number of classes, and the loss is
+            a binary cross-entropy, averaged over classes. Otherwise it has
+            one, or a share of each (mixup, CutMix), and the loss is a
+            cross-entropy.
+    """
+
+    info_key = 'gt_label'
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        hidden_channels: Sequence[int] = (256, 256),
+        multi_label: bool = False,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.multi_label = multi_label
+        widths = (in_channels, *hidden_channels)
+        layers: list = []
+        for width, next_width in zip(widths, widths[1:]):
+            layers += [nn.Linear(width, next_width), nn.ReLU(inplace=True)]
+        self.mlp = nn.Sequential(*layers, nn.Linear(widths[-1], num_classes))
+
+    def forward(self, feat: torch.Tensor) -> torch.Tensor:
+        """Return N x num_classes logits for an N x C x H x W map."""
+        return self.mlp(pool(feat))
+
+    def loss(
+        self, feat: torch.Tensor, data_samples: Optional[Sequence]
+    ) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Return the cross-entropy of each image, and which have a label.
+
+        ``gt_score`` (C shares) goes before ``gt_label`` (class numbers).
+        """
+        samples = self.samples(data_samples, len(feat))
+        targets = self._targets(samples, feat)
+        labelled = ['gt_score' in s or 'gt_label' in s for s in samples]
+        labelled = torch.tensor(labelled, device=feat.device)
+        logits = self(feat)
+        if self.multi_label:
+            losses = F.binary_cross_entropy_with_logits(
+                logits, targets, reduction='none'
+            ).mean(1)
+        else:
+            losses = F.cross_entropy(logits, targets, reduction='none')
+        return losses * labelled, labelled
+
+    def check_infos(self, infos: List[dict]) -> None:
+        """Raise a ValueError for labels outside [0, num_classes - 1]."""
+        labels = [torch.as_tensor(np.ravel(i['gt_label'])) for i in infos]
+        if labels:
+            self._check_labels(labels)
+
+    def _targets(self, samples: Sequence, feat: torch.Tensor) -> torch.Tensor:
+        """Return N x C shares, zero without a label."""
+        targets = feat.new_zeros(len(feat), self.num_classes)
+        labels, rows = [], []
+        for row, sample in enumerate(samples):
+            if 'gt_score' in sample:
+                targets[row] = self._check_score(sample.gt_score)
+            elif 'gt_label' in sample:
+                labels.append(torch.as_tensor(sample.gt_label).flatten())
+                rows += [row] * len(labels[-1])
+        if labels:
+            numbers = self._check_labels(labels).to(feat.device)
+            targets[torch.tensor(rows, device=feat.device), numbers] = 1
+        return targets
+
+    def _check_labels(self, labels: List[torch.Tensor]) -> torch.Tensor:
+        several = [i for i in labels if len(i) != 1]
+        if several and not self.multi_label:
+            raise ValueError(
+                'expected one class label for an image, got '
+                f'{several[0].tolist()}; set model.decoder.multi_label=True '
+                'if there may be several'
+            )
+        numbers = torch.cat(labels)
+        wrong = (numbers < 0) | (numbers >= self.num_classes)
+        if wrong.any():
+            raise ValueError(
+                f'expected labels in [0, {self.num_classes - 1}] for '
+                f'decoder.num_classes={self.num_classes}, got '
+                f'{numbers[wrong].unique()[:5].tolist()}; set '
+                'model.decoder.num_classes to the number of classes'
+            )
+        return numbers
+
+    def _check_score(self, score: torch.Tensor) -> torch.Tensor:
+        if len(score) != self.num_classes:
+            raise ValueError(
+                'expected gt_score of decoder.num_classes='
+                f'{self.num_classes} shares, got {len(score)}; set '
+                'model.decoder.num_classes to the number of classes'
+            )
+        return score

@@ -1,0 +1,113 @@
+"""Locate key points from teacher features."""
+
+from __future__ import annotations
+
+from typing import List, Optional, Sequence, Tuple
+
+import torch
+
+from ...registry import MODELS
+from .base import TaskDecoder
+from .seg_decoder import make_convs
+
+
+@MODELS.register_module()
+class KeypointDecoder(TaskDecoder):
+    """Locate one instance's key points, as mmpose's data samples have them.
+
+    Convolutions give one heatmap for each key point on the teacher's grid;
+    the point is the expectation under its softmax (integral regression, arXiv
+    1711.08229). Coordinates are shares of the image's sides, in [0, 1].
+
+    The labels are ``gt_instance_labels.keypoint_labels`` of a regression
+    codec (``RegressionLabel``), or the maxima of ``gt_fields.heatmaps``;
+    ``keypoint_weights`` say which points count.
+
+    Args:
+        num_keypoints: Number of key points.
+        in_channels: Channels of the teacher's map; the distiller fills it in.
+        hidden_channels: Widths of 3 x 3 convolutions before the heatmaps.
+    """
+
+    info_key = 'keypoints'
+
+    def __init__(
+        self,
+        num_keypoints: int,
+        in_channels: int,
+        hidden_channels: Sequence[int] = (),
+    ) -> None:
+        super().__init__()
+        self.num_keypoints = num_keypoints
+        self.convs = make_convs((in_channels, *hidden_channels), num_keypoints)
+
+    def forward(self, feat: torch.Tensor) -> torch.Tensor:
+        """Return N x K x 2 coordinates (x, y) for N x C x H x W."""
+        heatmaps = self.convs(feat)
+        probs = heatmaps.flatten(2).softmax(-1).view_as(heatmaps)
+        height, width = feat.shape[-2:]
+        x = (torch.arange(width, device=feat.device) + 0.5) / width
+        y = (torch.arange(height, device=feat.device) + 0.5) / height
+        return torch.stack(
+            [(probs.sum(2) * x).sum(-1), (probs.sum(3) * y).sum(-1)], dim=-1
+        )
+
+    def loss(
+        self, feat: torch.Tensor, data_samples: Optional[Sequence]
+    ) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Return the mean L1 error of each image's key points, in sides of
+        the image, and which images have a key point that counts."""
+        points = feat.new_zeros(len(feat), self.num_keypoints, 2)
+        weights = feat.new_zeros(len(feat), self.num_keypoints)
+        samples = self.samples(data_samples, len(feat))
+        for i, sample in enumerate(samples):
+            if 'gt_instance_labels' not in sample:
+                continue
+            labels = sample.gt_instance_labels
+            points[i] = self._check(read_points(sample))
+            weights[i] = labels.keypoint_weights.reshape(-1)
+        errors = (self(feat) - points).abs().sum(-1)
+        total = weights.sum(1)
+        return (errors * weights).sum(1) / total.clamp(min=1e-6), total > 0
+
+    def check_infos(self, infos: List[dict]) -> None:
+        """Raise a ValueError for another number of key points."""
+        for info in infos:
+            self._check(info['keypoints'][0])
+
+    def _check(self, points: Sequence) -> Sequence:
+        if len(points) != self.num_keypoints:
+            raise ValueError(
+                f'expected {self.num_keypoints} key points, for '
+                f'decoder.num_keypoints, got {len(points)}'
+            )
+        return points
+
+
+def read_points(sample) -> torch.Tensor:
+    """Return the K x 2 coordinates of a data sample's only instance.
+
+    Raises:
+        ValueError: It holds neither coordinates nor heatmaps, or several
+            instances.
+    """
+    labels = sample.gt_instance_labels
+    if 'keypoint_labels' in labels:
+        points = labels.keypoint_labels
+        if len(points) != 1:
+            raise ValueError(
+                f'expected one instance in an image, got {len(points)}; crop '
+                'them (TopdownAffine)'
+            )
+        return points[0]
+    if 'gt_fields' not in sample or 'heatmaps' not in sample.gt_fields:
+        raise ValueError(
+            'expected keypoint_labels or heatmaps in the data samples, got '
+            f'{labels.keys()}; give GenerateTarget the codec '
+            'RegressionLabel or MSRAHeatmap'
+        )
+    heatmaps = sample.gt_fields.heatmaps
+    height, width = heatmaps.shape[-2:]
+    index = heatmaps.flatten(1).argmax(1)
+    y = torch.div(index, width, rounding_mode='floor') / height
+    return torch.stack([index % width / width, y], dim=1)

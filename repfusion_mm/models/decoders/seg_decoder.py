@@ -1,0 +1,89 @@
+"""Segment images from teacher features."""
+
+from __future__ import annotations
+
+from typing import Optional, Sequence, Tuple
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+from ...registry import MODELS
+from .base import TaskDecoder
+
+
+@MODELS.register_module()
+class SegDecoder(TaskDecoder):
+    """Classify pixels from a teacher map, as mmseg's data samples have them.
+
+    A 1 x 1 convolution, behind 3 x 3 ones where asked, on the teacher's grid;
+    the logits are resized to the label map.
+
+    Args:
+        num_classes: Number of classes.
+        in_channels: Channels of the teacher's map; the distiller fills it in.
+        hidden_channels: Widths of the 3 x 3 convolutions.
+        ignore_index: Class of pixels that do not count.
+    """
+
+    info_key = 'seg_map_path'
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        hidden_channels: Sequence[int] = (),
+        ignore_index: int = 255,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+        self.convs = make_convs((in_channels, *hidden_channels), num_classes)
+
+    def forward(self, feat: torch.Tensor) -> torch.Tensor:
+        """Return N x num_classes x H x W logits for N x C x H x W."""
+        return self.convs(feat)
+
+    def loss(
+        self, feat: torch.Tensor, data_samples: Optional[Sequence]
+    ) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Return the cross-entropy per pixel of each image, and which have
+        a pixel that counts (``gt_sem_seg``)."""
+        samples = self.samples(data_samples, len(feat))
+        maps = [s.gt_sem_seg.data if 'gt_sem_seg' in s else None
+                for s in samples]  # fmt: skip
+        shape = next((m.shape for m in maps if m is not None), (1, 1, 1))
+        unlabelled = torch.full(shape, self.ignore_index)
+        targets = torch.cat([unlabelled if m is None else m for m in maps])
+        targets = targets.to(feat.device, torch.long)
+        counts = targets != self.ignore_index
+        self._check(targets, counts)
+        logits = F.interpolate(
+            self(feat), size=targets.shape[-2:], mode='bilinear'
+        )
+        losses = F.cross_entropy(
+            logits, targets, reduction='none', ignore_index=self.ignore_index
+        )
+        num_pixels = counts.sum((1, 2))
+        return losses.sum((1, 2)) / num_pixels.clamp(min=1), num_pixels > 0
+
+    def _check(self, targets: torch.Tensor, counts: torch.Tensor) -> None:
+        wrong = counts & ((targets < 0) | (targets >= self.num_classes))
+        if wrong.any():
+            raise ValueError(
+                f'expected classes in [0, {self.num_classes - 1}] for '
+                f'decoder.num_classes={self.num_classes}, or '
+                f'{self.ignore_index} to ignore, got '
+                f'{targets[wrong].unique()[:5].tolist()}'
+            )
+
+
+def make_convs(widths: Sequence[int], out_channels: int) -> nn.Sequential:
+    """Make 3 x 3 convolutions through ``widths``, and a 1 x 1 at the end."""
+    layers: list = []
+    for width, next_width in zip(widths, widths[1:]):
+        layers += [
+            nn.Conv2d(width, next_width, 3, padding=1),
+            nn.ReLU(inplace=True),
+        ]
+    return nn.Sequential(*layers, nn.Conv2d(widths[-1], out_channels, 1))
