@@ -21,6 +21,7 @@ BATCH = {
     'cifar': 20, 'tiny-imagenet': 10, 'imagenet': 2, 'celebahq': 2,
     'digits': 640, 'custom': 8, 'cifar10': 20, 'in1k': 2,
     'celebamask-hq-448x448': 2, 'wflw-256x256': 2,
+    'celebamask': 2, 'wflw': 2,
 }  # fmt: skip
 
 
@@ -98,7 +99,9 @@ def options_for(path):
     if cfg.optim_wrapper.get('type') == 'AmpOptimWrapper':
         options['optim_wrapper.type'] = 'OptimWrapper'  # for want of a GPU
     if path.parent.name == 'distill':
-        options['model.teacher.pretrained'] = f'teachers/{kind}'
+        faces = kind in ('celebamask', 'wflw')
+        teacher = 'celebahq' if faces else kind
+        options['model.teacher.pretrained'] = f'teachers/{teacher}'
     return options
 
 

@@ -15,6 +15,7 @@ import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
+from statistics import mean
 from typing import Dict, List
 
 from mmengine.hooks import Hook
@@ -41,7 +42,7 @@ from demo_report import (  # noqa: E402
 )
 from digits import BUDGETS, convert  # noqa: E402
 from launch import load_config, make_parser  # noqa: E402
-from probe_timesteps import probe  # noqa: E402
+from prober import Prober  # noqa: E402
 from train import build_runner  # noqa: E402
 
 GRID = (*range(0, 1000, 50), 999)
@@ -142,9 +143,10 @@ class Demo:
         options = ['--cfg-options', f'model.teacher.pretrained={self.teacher}']
         args = make_parser('').parse_args([str(ROOT / DISTILL), *options])
         task = self.progress.add_task('probe timesteps', total=len(timesteps))
+        prober = Prober(load_config(args), [SHOWN_BUDGET], num_splits=10)
         scores = {}
         for t in timesteps:
-            scores.update(probe(load_config(args), [t], SHOWN_BUDGET, 10))
+            scores[t] = mean(s.score for s in prober.run(t, 'clean'))
             self.progress.advance(task)
         return scores
 
@@ -159,16 +161,16 @@ class Demo:
         with self.timed('distill'):
             policies = {budget: self.distil(budget) for budget in BUDGETS}
         shown = policies[SHOWN_BUDGET]
-        mean, std = moments(shown)
+        centre, std = moments(shown)
         with self.timed('probe'):
-            scores = self.probe(sorted({*GRID, round(mean)}))
+            scores = self.probe(sorted({*GRID, round(centre)}))
         with self.timed('finetune'):
             labels = {str(b): self.finetune_all(b) for b in BUDGETS}
         self.seconds['total'] = round(time.time() - start, 1)
         results = dict(
             labels=labels,
             probe={str(t): round(score, 4) for t, score in scores.items()},
-            policy=dict(timestep_mean=mean, timestep_std=std),
+            policy=dict(timestep_mean=centre, timestep_std=std),
             seconds=self.seconds,
             versions={name: version(name) for name in PACKAGES},
         )

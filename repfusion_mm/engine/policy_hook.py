@@ -6,29 +6,32 @@ import json
 from pathlib import Path
 from typing import Optional
 
-import numpy as np
 import torch
 
 from ..registry import HOOKS
 from .periodic import PeriodicHook, bare_model, show
-from .preflight import check_batches, find_labelled
+from .policy_records import FILENAME, draw_records, read_records
+from .preflight import check_batches, find_labels
 
 
 @HOOKS.register_module()
 class TimestepPolicyHook(PeriodicHook):
     """Decay the entropy weight, and record the distribution over timesteps.
 
-    The weight lambda_H falls linearly from the policy's ``entropy_weight`` to
-    zero at ``entropy_decay`` of the run. It is computed from the iteration
-    alone, so that a resumed run goes on where it was.
+    The weight lambda_H falls linearly from the policy's ``entropy_weight``
+    towards zero at ``entropy_decay`` of the run, but not below
+    ``entropy_floor``. It is computed from the iteration alone, so that a
+    resumed run goes on where it was.
 
     Each record is a line of ``policy.jsonl`` in the run's log directory
-    (iteration, timesteps, their mean probabilities over the batch) and a
-    picture in the visualizer.
+    (iteration, timesteps, their mean probabilities over the batch, entropy,
+    reward, advantage) and a picture in the visualizer, of all records so far.
 
     Args:
         entropy_decay: Share of the run, in (0, 1], at whose end lambda_H is
             zero. The paper's code: epoch 100 of 200.
+        entropy_floor: Smallest lambda_H. Without one, noise alone moves a
+            policy whose timesteps are all worth the same; the paper has none.
         num_records: How often the distribution is recorded over the run.
 
     Raises:
@@ -40,7 +43,10 @@ class TimestepPolicyHook(PeriodicHook):
     """
 
     def __init__(
-        self, entropy_decay: float = 0.5, num_records: int = 20
+        self,
+        entropy_decay: float = 0.5,
+        entropy_floor: float = 0.035,
+        num_records: int = 20,
     ) -> None:
         super().__init__(num_records)
         if not 0 < entropy_decay <= 1:
@@ -49,6 +55,7 @@ class TimestepPolicyHook(PeriodicHook):
                 f'{entropy_decay}'
             )
         self.entropy_decay = entropy_decay
+        self.entropy_floor = entropy_floor
 
     def before_train(self, runner) -> None:
         """Check what rewards depend on, and remember the initial weight."""
@@ -56,9 +63,9 @@ class TimestepPolicyHook(PeriodicHook):
         check_batches(runner.train_dataloader)
         if model.decoder is not None:
             key = model.decoder.info_key
-            labelled = find_labelled(runner.train_dataloader.dataset, key)
-            model.decoder.check_infos(labelled)
-            if model.policy.learnable and not labelled:
+            labels = find_labels(runner.train_dataloader.dataset, key)
+            model.decoder.check_labels(labels)
+            if model.policy.learnable and not labels:
                 raise ValueError(
                     'expected labelled images to reward the learned policy, '
                     f'got none with {key}, which '
@@ -75,51 +82,37 @@ class TimestepPolicyHook(PeriodicHook):
         """Set lambda_H for this iteration."""
         policy = bare_model(runner).policy
         if policy.learnable:
-            passed = runner.iter / (runner.max_iters * self.entropy_decay)
-            policy.entropy_weight = self._initial_weight * max(0, 1 - passed)
+            policy.entropy_weight = self.entropy_weight(
+                self._initial_weight, runner.iter / runner.max_iters
+            )
             runner.message_hub.update_scalar(
                 'train/entropy_weight', policy.entropy_weight
             )
 
+    def entropy_weight(self, initial: float, progress: float) -> float:
+        """Return lambda_H after a share ``progress`` of the run."""
+        decayed = initial * (1 - progress / self.entropy_decay)
+        return max(decayed, min(self.entropy_floor, initial))
+
     @torch.no_grad()
     def record(self, runner, data_batch: Optional[dict]) -> None:
-        """Write and draw the mean distribution over the current batch."""
+        """Write the mean distribution over the current batch, and draw all
+        that was written."""
         model = bare_model(runner)
         inputs = model.data_preprocessor(data_batch, False)['inputs']
-        timesteps = model.policy.timesteps.cpu().numpy()
         pi = model.policy(model.images(inputs))
-        probs = pi.probs.mean(0).cpu().numpy()
         entry = dict(
             iter=runner.iter + 1,
-            timesteps=timesteps.tolist(),
-            probabilities=[float(f'{p:.3g}') for p in probs],
+            timesteps=model.policy.timesteps.tolist(),
+            probabilities=[
+                float(f'{p:.3g}') for p in pi.probs.mean(0).tolist()
+            ],
+            entropy=pi.entropy().mean().item(),
         )
-        with Path(runner.log_dir, 'policy.jsonl').open('a') as file:
+        scalars = runner.message_hub.log_scalars
+        for name in ('reward', 'advantage_std'):
+            if f'train/{name}' in scalars:
+                entry[name] = float(scalars[f'train/{name}'].current())
+        with Path(runner.log_dir, FILENAME).open('a') as file:
             file.write(json.dumps(entry) + '\n')
-        show(runner, 'policy', draw_distribution(timesteps, probs))
-
-
-def draw_distribution(timesteps: np.ndarray, probs: np.ndarray) -> np.ndarray:
-    """Draw probabilities over timesteps.
-
-    Args:
-        timesteps: K timesteps.
-        probs: Their K probabilities.
-
-    Returns:
-        H x W x 3 uint8 RGB image.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5, 3), layout='constrained')
-    canvas = FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    if len(timesteps) == 1:
-        axes.bar(timesteps, probs, width=10)
-    else:
-        axes.fill_between(timesteps, probs, alpha=0.4)
-        axes.plot(timesteps, probs)
-    axes.set(xlabel='timestep t', ylabel='mean pi(t|x)', ylim=(0, None))
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+        show(runner, 'policy', draw_records(read_records(runner.work_dir)))

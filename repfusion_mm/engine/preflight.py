@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Iterator, List
+from typing import Iterator
 
 from torch.utils.data import DataLoader, Dataset
 
@@ -32,8 +32,8 @@ def check_batches(dataloader: DataLoader) -> None:
         )
 
 
-def find_labelled(dataset: Dataset, key: str) -> List[dict]:
-    """Return the infos of all labelled images of a data set.
+def find_labels(dataset: Dataset, key: str) -> list:
+    """Return the labels of all labelled images of a data set.
 
     Args:
         dataset: A data set, or one that wraps others.
@@ -43,21 +43,26 @@ def find_labelled(dataset: Dataset, key: str) -> List[dict]:
     Raises:
         FileNotFoundError: Local files of labelled images are missing.
     """
-    found = [info for info in infos_of(dataset) if key in info]
-    paths = [
-        str(info[name])
-        for info in found[:MAX_FILES]
-        for name in ('img_path', 'seg_map_path')
-        if info.get(name)
-    ]
-    missing = [p for p in paths if '://' not in p and not Path(p).exists()]
+    labels, missing = [], []
+    for info in infos_of(dataset):
+        if key not in info:
+            continue
+        labels.append(info[key])
+        if len(labels) > MAX_FILES:
+            continue
+        paths = [info.get('img_path'), info.get('seg_map_path')]
+        missing += [
+            str(path)
+            for path in paths
+            if path and '://' not in str(path) and not Path(path).exists()
+        ]
     if missing:
         raise FileNotFoundError(
             f'expected a file for every labelled image, got {len(missing)} '
             f'that are missing: {missing[:5]}; mend the list of labels or '
             'its data_prefix'
         )
-    return found
+    return labels
 
 
 def infos_of(dataset: Dataset) -> Iterator[dict]:

@@ -1,6 +1,7 @@
 """Hooks in a real run of mmengine's runner on the miniature distiller."""
 
 import json
+import math
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS, HOOKS
 from mmengine.runner import Runner
 
+from repfusion_mm.engine import TimestepPolicyHook
 from repfusion_mm.engine.sample_hook import make_grid
 from repfusion_mm.models import DiffusersTeacher
 from tests.toy import DENOISER, LAYER, SCHEDULER, batch, distiller_config
@@ -77,14 +79,15 @@ def entropy_weights(runner):
 
 
 def test_entropy_weight_decays_linearly_and_survives_a_resume(tmp_path):
-    """Fault 6 of the public code: the decay restarts on resume.
-
-    The public code starts over at 0.1 when a run is resumed: fault 6.
-    """
-    hook = dict(type='repfusion_mm.TimestepPolicyHook', entropy_decay=0.75)
+    """Fault 6 of the public code: the decay restarts on resume."""
+    hook = dict(
+        type='repfusion_mm.TimestepPolicyHook',
+        entropy_decay=0.75,
+        entropy_floor=0.01,
+    )
     whole = Runner.from_cfg(config(tmp_path / 'whole', [hook]))
     whole.train()
-    expected = [0.1 * max(0, 1 - i / 6) for i in range(8)]
+    expected = [max(0.1 * (1 - i / 6), 0.01) for i in range(8)]
     assert entropy_weights(whole) == pytest.approx(expected)
     cfg = config(tmp_path / 'resumed', [hook])
     cfg.resume = True
@@ -92,7 +95,8 @@ def test_entropy_weight_decays_linearly_and_survives_a_resume(tmp_path):
     resumed = Runner.from_cfg(cfg)
     resumed.train()
     assert entropy_weights(resumed)[-2:] == pytest.approx(expected[-2:])
-    assert resumed.model.policy.entropy_weight == 0
+    assert resumed.model.policy.entropy_weight == 0.01
+    assert TimestepPolicyHook(entropy_floor=0.2).entropy_weight(0.1, 1) == 0.1
 
 
 def test_policy_is_recorded_in_lines_and_pictures(tmp_path):
@@ -105,6 +109,8 @@ def test_policy_is_recorded_in_lines_and_pictures(tmp_path):
     for record in records:
         assert record['timesteps'] == list(range(1000))
         assert sum(record['probabilities']) == pytest.approx(1, abs=1e-2)
+        assert 0 < record['entropy'] <= math.log(1000) + 1e-3
+        assert record['reward'] < 0 < record['advantage_std']
     pictures = sorted(Path(runner.log_dir).rglob('policy_*.png'))
     assert [p.stem for p in pictures] == [f'policy_{i}' for i in (2, 4, 6, 8)]
     assert cv2.imread(str(pictures[0])).std() > 0

@@ -3,7 +3,7 @@ import pytest
 from mmengine.dataset import BaseDataset, ConcatDataset, RepeatDataset
 from torch.utils.data import DataLoader
 
-from repfusion_mm.engine.preflight import check_batches, find_labelled
+from repfusion_mm.engine.preflight import check_batches, find_labels
 
 
 class Listed(BaseDataset):
@@ -21,7 +21,7 @@ class Listed(BaseDataset):
 
 
 def labels_of(dataset):
-    return [info['gt_label'] for info in find_labelled(dataset, 'gt_label')]
+    return find_labels(dataset, 'gt_label')
 
 
 def test_labels_are_found_through_wrappers():
@@ -30,7 +30,7 @@ def test_labels_are_found_through_wrappers():
     )
     assert labels_of(dataset) == [0, 9, 4]
     assert labels_of(RepeatDataset(Listed([0, 9]), times=3)) == [0, 9]
-    assert find_labelled(dataset, 'seg_map_path') == []
+    assert find_labels(dataset, 'seg_map_path') == []
 
 
 def test_files_of_labelled_images_must_be_there(tmp_path):

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -44,7 +45,7 @@ def test_labels_beyond_the_classes_are_refused():
 def test_several_labels_are_refused_unless_they_may_be():
     samples = batch(4)['data_samples']
     samples[2].set_gt_label([1, 2])
-    with pytest.raises(ValueError, match=r'got \[1, 2\]; set .*multi_label'):
+    with pytest.raises(ValueError, match=r'got 2; set .*multi_label'):
         decoder().loss(FEAT, samples)
 
 
@@ -93,6 +94,19 @@ def test_several_labels_are_a_binary_cross_entropy():
     ).mean(1)
     torch.testing.assert_close(losses[labelled], expected[labelled])
     assert losses[1] == 0
+
+
+def test_labels_of_a_data_set_are_checked_at_once():
+    decoder(10).check_labels([3, np.array([9]), 0])
+    decoder(10).check_labels([])
+    with pytest.raises(ValueError, match=r'num_classes=9, got \[9, 11\]'):
+        decoder(9).check_labels([3, 9, 11, 9])
+    with pytest.raises(ValueError, match=r'one class label .* got 2'):
+        decoder(9).check_labels([3, [1, 2]])
+    ClsDecoder(9, 6, multi_label=True).check_labels([3, [1, 2], []])
+    KeypointDecoder(5, 6).check_labels([np.zeros((1, 5, 2))])
+    with pytest.raises(ValueError, match='expected 5 key points'):
+        KeypointDecoder(5, 6).check_labels([np.zeros((1, 4, 2))])
 
 
 def seg_samples(maps):
@@ -198,6 +212,14 @@ def test_a_peak_on_the_grid_is_located():
             'expected 5 key points, for decoder.num_keypoints, got 3',
         ),
         (lambda s: s.__delattr__('gt_fields'), 'RegressionLabel or MSRA'),
+        (
+            lambda s: setattr(
+                s,
+                'gt_instance_labels',
+                InstanceData(keypoint_weights=torch.ones(2, 5)),
+            ),
+            'expected one instance in an image, got 2',
+        ),
     ],
 )
 def test_key_points_that_do_not_fit_are_refused(change, message):

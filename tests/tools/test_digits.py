@@ -113,33 +113,6 @@ def test_teacher_config_trains_exports_and_draws(digits, tmp_path):
     assert list(tmp_path.rglob('samples_1.png'))
 
 
-def test_probe_finds_good_timesteps(digits, tmp_path):
-    out = tmp_path / 'probe.json'
-    launch(
-        sys.executable, 'tools/analysis/probe_timesteps.py', DISTILL,
-        '--timesteps', 300, 999, '--out', out,
-        '--cfg-options', f'probe_dataset.data_root={digits}',
-    )  # fmt: skip
-    scores = json.loads(out.read_text())
-    assert 0.86 < scores['300'] < 0.92
-    assert scores['300'] - scores['999'] > 0.03
-
-
-@pytest.mark.parametrize(
-    ('flags', 'message'),
-    [
-        (['--timesteps', '1000'], 'expected timesteps in [0, 999]'),
-        (['--num-labels', '1297'], 'expected more than 1297 labelled images'),
-    ],
-)
-def test_bad_probes_are_refused(digits, flags, message):
-    output = launch(
-        sys.executable, 'tools/analysis/probe_timesteps.py', DISTILL, *flags,
-        '--cfg-options', f'probe_dataset.data_root={digits}', expect=1,
-    )  # fmt: skip
-    assert message in output
-
-
 def test_demo_runs_whole_from_scratch(tmp_path, monkeypatch):
     """All of the demo's steps, shortened to one epoch or two iterations."""
     build_runner = demo.build_runner

@@ -50,6 +50,7 @@ class Bandit:
         noise: Standard deviation of the rewards.
         improvement: By how much the offset rises during the run, as that of
             a decoder that learns; most of it in the first third.
+        scale: Factor of the rewards.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Bandit:
     offset: float
     noise: float
     improvement: float = 0.0
+    scale: float = 1.0
 
     def scene(self, num_images: int, generator: torch.Generator):
         """Return images, N x 3 x 8 x 8 in [0, 1], and N x K values."""
@@ -75,7 +77,8 @@ class Bandit:
         """Return noisy rewards of N values; ``progress`` in [0, 1]."""
         behind = self.improvement * 2.718 ** (-9 * progress)
         noise = torch.randn(len(value), generator=generator)
-        return self.offset - behind + value + self.noise * noise
+        reward = self.offset - behind + value + self.noise * noise
+        return self.scale * reward
 
 
 def make_bandits() -> List[Bandit]:
@@ -98,4 +101,6 @@ def make_bandits() -> List[Bandit]:
             f'improving_{kind}', one_peak, offset, noise, improvement=3.0
         )
         bandits.append(improving)
+    # Errors of key points are of the order of a hundredth.
+    bandits.append(Bandit('one_peak_small', one_peak, -2.0, 0.3, scale=0.01))
     return bandits

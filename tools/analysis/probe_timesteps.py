@@ -1,151 +1,133 @@
 """Measure what each timestep of a teacher is worth, by linear probes.
 
-A logistic regression is fitted on pooled teacher features of a few labelled
-images and tested on the others, over several random splits.
+    probe_timesteps.py CONFIG --num-labels 20 50 100
 
-    python tools/analysis/probe_timesteps.py CONFIG --num-labels 50
+For every timestep, layer and way of input, a linear model is fitted on the
+features of a few labelled images and scored on the others, over several
+random splits: accuracy for classes, mean IoU of the teacher's grid for masks,
+minus the error for key points. The images are those of ``probe_dataset`` in
+the config, or else the labelled ones that the distillation trains on.
 
-The images are those of ``probe_dataset`` in the config, or else the labelled
-ones that the distillation trains on.
+Into --out go probe.csv with every score, probe.png, and probe.txt with the
+range of timesteps that are as good as the best. Call it again to go on where
+it was stopped.
 """
 
 import argparse
+import csv
 import json
 import sys
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import List, Optional
 
-import numpy as np
-import torch
 from mmengine.config import Config
-from mmengine.device import get_device
-from mmengine.registry import init_default_scope
-from mmengine.runner import Runner
 from rich.progress import track
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedShuffleSplit
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from launch import load_config, make_parser
+from probe_report import draw, recommend
+from prober import MAX_IMAGES, Prober, Score
 
-from repfusion_mm.models.losses import pool
-from repfusion_mm.registry import MODELS
-
-MAX_IMAGES = 5000
+from repfusion_mm.models.teachers.diffusers_teacher import INPUT_MODES
 
 
-def probe(
-    cfg: Config,
-    timesteps: Sequence[int],
-    num_labels: int,
-    num_splits: int,
-    max_images: int = MAX_IMAGES,
-    seed: int = 0,
-) -> Dict[int, float]:
-    """Return the mean probe accuracy, in [0, 1], at each timestep.
+def read_scores(path: Path) -> List[Score]:
+    """Read what an earlier call wrote; a line that was cut is left out."""
+    if not path.exists():
+        return []
+    with path.open(newline='') as file:
+        rows = [row for row in csv.reader(file) if len(row) == 6][1:]
+    return [
+        Score(mode, layer, int(t), int(n), int(i), float(score))
+        for mode, layer, t, n, i, score in rows
+    ]
+
+
+def write_scores(path: Path, scores: List[Score]) -> None:
+    """Write all scores, whole or not at all."""
+    unfinished = path.with_name(path.name + '.tmp')
+    with unfinished.open('w', newline='') as file:
+        csv.writer(file).writerows([Score._fields, *scores])
+    unfinished.replace(path)
+
+
+def check_settings(path: Path, cfg: Config, num_images: int) -> None:
+    """Keep what the scores depend on beside them.
 
     Raises:
-        ValueError: A timestep outside the teacher's schedule, or too few
-            labelled images.
+        ValueError: Those that are there are of something else.
     """
-    init_default_scope(cfg.get('default_scope', 'mmengine'))
-    model = MODELS.build(cfg.model).to(get_device()).eval()
-    length = model.teacher.num_timesteps
-    wrong = [t for t in timesteps if not 0 <= t < length]
-    if wrong:
-        raise ValueError(
-            f'expected timesteps in [0, {length - 1}], got {wrong}'
-        )
-    batches, labels = load_images(cfg, model, max_images, seed)
-    if len(labels) <= num_labels:
-        raise ValueError(
-            f'expected more than {num_labels} labelled images, to fit on '
-            f'{num_labels} and test on the others, got {len(labels)}'
-        )
-    splits = StratifiedShuffleSplit(
-        num_splits, train_size=num_labels, random_state=seed
+    teacher = cfg.model.teacher.to_dict()
+    teacher.pop('input_mode', None)
+    settings = json.loads(
+        json.dumps(dict(teacher=teacher, num_images=num_images))
     )
-    splits = list(splits.split(labels, labels))
-    return {
-        t: accuracy(extract(model, batches, t), labels, splits)
-        for t in track(timesteps, description='probing timesteps')
-    }
-
-
-def load_images(
-    cfg: Config, model, max_images: int, seed: int
-) -> Tuple[List[torch.Tensor], np.ndarray]:
-    """Return batches of images in [0, 1], and their labels."""
-    sampler = dict(type='DefaultSampler', shuffle=True, seed=seed)
-    loader = dict(cfg.train_dataloader, sampler=sampler, drop_last=False)
-    if 'probe_dataset' in cfg:
-        loader.update(dataset=cfg.probe_dataset)
-    batches, labels = [], []
-    for batch in Runner.build_dataloader(loader):
-        batch = model.data_preprocessor(batch, False)
-        keep = ['gt_label' in sample for sample in batch['data_samples']]
-        if any(keep):
-            batches.append(model.images(batch['inputs'][keep]))
-        labels += [
-            int(sample.gt_label)
-            for sample, kept in zip(batch['data_samples'], keep)
-            if kept
-        ]
-        if len(labels) >= max_images:
-            break
-    return batches, np.array(labels)
-
-
-def extract(model, batches: List[torch.Tensor], timestep: int) -> np.ndarray:
-    """Return N x C pooled features of the teacher's last layer."""
-    feats = []
-    for images in batches:
-        timesteps = torch.full((len(images),), timestep, device=images.device)
-        feats.append(pool(list(model.teacher(images, timesteps).values())[-1]))
-    return torch.cat(feats).cpu().numpy()
-
-
-def accuracy(feats: np.ndarray, labels: np.ndarray, splits: list) -> float:
-    """Return the mean test accuracy of probes over ``splits``."""
-    scores = []
-    for train, test in splits:
-        classifier = make_pipeline(
-            StandardScaler(), LogisticRegression(max_iter=1000)
+    if path.exists() and json.loads(path.read_text()) != settings:
+        raise ValueError(
+            f'expected the scores in {path.parent} to be of the same teacher '
+            'and images, got those of others; give another --out'
         )
-        classifier.fit(feats[train], labels[train])
-        scores.append(classifier.score(feats[test], labels[test]))
-    return float(np.mean(scores))
+    path.write_text(json.dumps(settings, indent=2) + '\n')
 
 
-def main(argv: Optional[List[str]] = None) -> None:
-    parser: argparse.ArgumentParser = make_parser(__doc__)
+def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
+    parser = make_parser(__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
         '--timesteps', type=int, nargs='+', default=[*range(0, 1000, 50), 999]
     )
-    parser.add_argument('--num-labels', type=int, default=50)
+    parser.add_argument('--num-labels', type=int, nargs='+', default=[50])
     parser.add_argument('--num-splits', type=int, default=10)
+    parser.add_argument(
+        '--input-modes', nargs='+', choices=INPUT_MODES, default=['clean']
+    )
     parser.add_argument(
         '--max-images',
         type=int,
         default=MAX_IMAGES,
         help='stop reading labelled images here (default: %(default)s)',
     )
-    parser.add_argument('--out', type=Path, help='JSON file to write')
-    args = parser.parse_args(argv)
-    scores = probe(
-        load_config(args),
-        args.timesteps,
-        args.num_labels,
-        args.num_splits,
-        args.max_images,
+    parser.add_argument('--out', type=Path, help='folder (default: WORK_DIR)')
+    return parser.parse_args(argv)
+
+
+def main(argv: Optional[List[str]] = None) -> None:
+    args = parse_args(argv)
+    cfg = load_config(args)
+    prober = Prober(cfg, args.num_labels, args.num_splits, args.max_images)
+    prober.check_timesteps(args.timesteps)
+    out = Path(args.out or cfg.work_dir)
+    out.mkdir(parents=True, exist_ok=True)
+    print(
+        f'{len(prober.targets)} labelled images; features of one timestep '
+        f'take {prober.num_bytes() / 2**20:.0f} MiB'
     )
-    for timestep, score in scores.items():
-        print(f't = {timestep:4d}   accuracy {score:.3f}')
-    if args.out:
-        args.out.write_text(json.dumps(scores))
+    check_settings(out / 'probe.json', cfg, len(prober.targets))
+    table = out / 'probe.csv'
+    scores = read_scores(table)
+    done = {score[:5] for score in scores}
+    for mode in args.input_modes:
+        due = [
+            t
+            for t in args.timesteps
+            for layer in prober.teacher.layers
+            for n in args.num_labels
+            for i in range(args.num_splits)
+            if (mode, layer, t, n, i) not in done
+        ]
+        for t in track(sorted(set(due)), description=f'probing, {mode}'):
+            new = [s for s in prober.run(t, mode, out) if s[:5] not in done]
+            scores += new
+            write_scores(table, scores)
+    draw(scores, prober.task.metric, out / 'probe.png')
+    advice = recommend(scores, prober.task.metric)
+    (out / 'probe.txt').write_text(advice + '\n')
+    print(advice)
+    print(f'see {table}, probe.png and probe.txt')
 
 
 if __name__ == '__main__':
-    main()
+    try:
+        main()
+    except ValueError as error:
+        sys.exit(f'error: {error}')

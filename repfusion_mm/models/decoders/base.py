@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import List, Optional, Sequence, Tuple
+from typing import Optional, Sequence, Tuple
 
 import torch
 from mmengine.model import BaseModule
@@ -40,11 +40,14 @@ class TaskDecoder(BaseModule):
         """
         raise NotImplementedError
 
-    def check_infos(self, infos: List[dict]) -> None:
-        """Check the labelled infos of a data set before training.
+    def check_labels(self, labels: list) -> None:
+        """Check all labels of a data set before training.
+
+        Args:
+            labels: What its infos hold under ``info_key``.
 
         Raises:
-            ValueError: Their labels do not fit this decoder.
+            ValueError: They do not fit this decoder.
         """
 
     def samples(

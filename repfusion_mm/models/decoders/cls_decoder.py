@@ -70,11 +70,12 @@ class ClsDecoder(TaskDecoder):
             losses = F.cross_entropy(logits, targets, reduction='none')
         return losses * labelled, labelled
 
-    def check_infos(self, infos: List[dict]) -> None:
+    def check_labels(self, labels: list) -> None:
         """Raise a ValueError for labels outside [0, num_classes - 1]."""
-        labels = [torch.as_tensor(np.ravel(i['gt_label'])) for i in infos]
         if labels:
-            self._check_labels(labels)
+            self._check_counts([np.size(label) for label in labels])
+            numbers = np.concatenate([np.ravel(label) for label in labels])
+            self._check_range(torch.from_numpy(numbers))
 
     def _targets(self, samples: Sequence, feat: torch.Tensor) -> torch.Tensor:
         """Return N x C shares, zero without a label."""
@@ -87,19 +88,20 @@ class ClsDecoder(TaskDecoder):
                 labels.append(torch.as_tensor(sample.gt_label).flatten())
                 rows += [row] * len(labels[-1])
         if labels:
-            numbers = self._check_labels(labels).to(feat.device)
+            self._check_counts([len(label) for label in labels])
+            numbers = self._check_range(torch.cat(labels)).to(feat.device)
             targets[torch.tensor(rows, device=feat.device), numbers] = 1
         return targets
 
-    def _check_labels(self, labels: List[torch.Tensor]) -> torch.Tensor:
-        several = [i for i in labels if len(i) != 1]
-        if several and not self.multi_label:
+    def _check_counts(self, counts: List[int]) -> None:
+        if not self.multi_label and set(counts) != {1}:
             raise ValueError(
                 'expected one class label for an image, got '
-                f'{several[0].tolist()}; set model.decoder.multi_label=True '
-                'if there may be several'
+                f'{max(counts)}; set model.decoder.multi_label=True if there '
+                'may be several'
             )
-        numbers = torch.cat(labels)
+
+    def _check_range(self, numbers: torch.Tensor) -> torch.Tensor:
         wrong = (numbers < 0) | (numbers >= self.num_classes)
         if wrong.any():
             raise ValueError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import List, Optional, Sequence, Tuple
+from typing import Optional, Sequence, Tuple
 
 import torch
 
@@ -70,10 +70,10 @@ class KeypointDecoder(TaskDecoder):
         total = weights.sum(1)
         return (errors * weights).sum(1) / total.clamp(min=1e-6), total > 0
 
-    def check_infos(self, infos: List[dict]) -> None:
+    def check_labels(self, labels: list) -> None:
         """Raise a ValueError for another number of key points."""
-        for info in infos:
-            self._check(info['keypoints'][0])
+        for keypoints in labels:
+            self._check(keypoints[0])
 
     def _check(self, points: Sequence) -> Sequence:
         if len(points) != self.num_keypoints:
@@ -92,14 +92,13 @@ def read_points(sample) -> torch.Tensor:
             instances.
     """
     labels = sample.gt_instance_labels
+    if len(labels) > 1:
+        raise ValueError(
+            f'expected one instance in an image, got {len(labels)}; crop '
+            'them (TopdownAffine)'
+        )
     if 'keypoint_labels' in labels:
-        points = labels.keypoint_labels
-        if len(points) != 1:
-            raise ValueError(
-                f'expected one instance in an image, got {len(points)}; crop '
-                'them (TopdownAffine)'
-            )
-        return points[0]
+        return labels.keypoint_labels[0]
     if 'gt_fields' not in sample or 'heatmaps' not in sample.gt_fields:
         raise ValueError(
             'expected keypoint_labels or heatmaps in the data samples, got '

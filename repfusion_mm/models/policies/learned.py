@@ -11,7 +11,7 @@ from torch.distributions import Categorical
 
 from ...registry import MODELS
 from .base import TimestepPolicy
-from .reinforce import Baseline, mean_over_ranks
+from .reinforce import Baseline, mean_over_ranks, scale_over_ranks
 
 LOGITS = ('smooth', 'free')
 
@@ -22,9 +22,12 @@ class LearnedTimestepPolicy(TimestepPolicy):
 
     The loss (RepFusion, arXiv 2308.10916, Sec. 3.3) is
 
-        -(r - b) log pi(t|x) - lambda_H H(pi(.|x)).
+        -(r - b) / s log pi(t|x) - lambda_H H(pi(.|x)),
 
-    The output layer starts at zero, so that the first draws are uniform.
+    where s is the standard deviation of r - b over the batch: what lambda_H
+    weighs against does not depend on the task's loss. The output layer starts
+    at zero, so that the first draws are uniform. Measured by
+    tools/analysis/benchmark_policy.py.
 
     Args:
         num_timesteps: T, the length of the teacher's noise schedule.
@@ -38,6 +41,7 @@ class LearnedTimestepPolicy(TimestepPolicy):
         channels: Widths of the trunk's stride-2 convolutions.
         baseline: ``'none'``, ``'batch'`` or ``'ema'``, see
             :class:`~repfusion_mm.models.policies.reinforce.Baseline`.
+        scale_advantage: Divide by s; otherwise s is one, as in the paper.
         entropy_weight: lambda_H at the start of training;
             ``TimestepPolicyHook`` decays it.
 
@@ -57,6 +61,7 @@ class LearnedTimestepPolicy(TimestepPolicy):
         num_cosines: int = 16,
         channels: Sequence[int] = (32, 64, 128),
         baseline: str = 'batch',
+        scale_advantage: bool = True,
         entropy_weight: float = 0.1,
     ) -> None:
         super().__init__(num_timesteps, low, high, stride)
@@ -65,6 +70,7 @@ class LearnedTimestepPolicy(TimestepPolicy):
                 f'expected policy.logits to be one of {LOGITS}, got {logits!r}'
             )
         self.entropy_weight = entropy_weight
+        self.scale_advantage = scale_advantage
         self.baseline = Baseline(baseline)
         self.trunk = _make_trunk(channels)
         num_actions = len(self.timesteps)
@@ -105,7 +111,10 @@ class LearnedTimestepPolicy(TimestepPolicy):
         """
         advantage = self.baseline.advantage(reward.float(), mask)
         entropy = pi.entropy()
-        objective = advantage * pi.log_prob(actions)
+        scaled = advantage
+        if self.scale_advantage:
+            scaled = scale_over_ranks(advantage, mask)
+        objective = scaled * pi.log_prob(actions)
         objective = objective + self.entropy_weight * entropy
         count = mask.sum().clamp(min=1)
         mean = advantage.sum() / count

@@ -30,6 +30,21 @@ def mean_over_ranks(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return (values * weights).sum()
 
 
+def scale_over_ranks(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Divide ``values`` by their standard deviation, on all ranks.
+
+    Args:
+        values: N values, zero where not ``mask``.
+        mask: N booleans, true for the values that count.
+    """
+    sums = [values.sum(), values.pow(2).sum(), mask.sum().to(values)]
+    total = torch.stack(sums)
+    all_reduce(total)
+    mean, square = total[:2] / total[2].clamp(min=1)
+    variance = (square - mean.pow(2)).clamp(min=0)
+    return values / variance.sqrt().clamp(min=1e-6)
+
+
 class Baseline(nn.Module):
     """The b in the advantage r - b.
 

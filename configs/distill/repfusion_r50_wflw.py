@@ -1,0 +1,60 @@
+# ResNet-50 from the DDPM of CelebA-HQ, rewarded by how well points are found.
+_base_ = [
+    '../_base_/default_runtime.py',
+    '../_base_/schedules/distill_200e.py',
+]
+default_scope = 'mmpose'
+
+codec = dict(
+    type='MSRAHeatmap', input_size=(256, 256), heatmap_size=(64, 64), sigma=2
+)
+model = dict(
+    type='repfusion_mm.RepFusion',
+    data_preprocessor=dict(
+        type='mmpose.PoseDataPreprocessor',
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True,
+    ),
+    student=dict(type='mmpose.ResNet', depth=50),
+    teacher=dict(
+        type='repfusion_mm.DiffusersTeacher',
+        pretrained='google/ddpm-ema-celebahq-256',
+        layers=['mid_block.resnets.1.conv2'],
+    ),
+    policy=dict(type='repfusion_mm.LearnedTimestepPolicy'),
+    decoder=dict(type='repfusion_mm.KeypointDecoder', num_keypoints=98),
+    distill_loss=dict(
+        type='repfusion_mm.HintLoss',
+        pooled=False,
+        criterion='l1',
+        loss_weight=10.0,
+    ),
+)
+train_dataloader = dict(
+    batch_size=32,
+    num_workers=4,
+    drop_last=True,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(
+        type='mmpose.WFLWDataset',
+        data_root='data/wflw/',
+        ann_file='annotations/face_landmarks_wflw_train.json',
+        data_prefix=dict(img='images/'),
+        pipeline=[
+            dict(type='mmpose.LoadImage'),
+            dict(type='mmpose.GetBBoxCenterScale'),
+            dict(type='mmpose.RandomFlip', direction='horizontal'),
+            dict(
+                type='mmpose.RandomBBoxTransform',
+                shift_prob=0,
+                rotate_factor=60,
+                scale_factor=(0.75, 1.25),
+            ),
+            dict(type='mmpose.TopdownAffine', input_size=(256, 256)),
+            dict(type='mmpose.GenerateTarget', encoder=codec),
+            dict(type='mmpose.PackPoseInputs'),
+        ],
+    ),
+)

@@ -1,0 +1,131 @@
+"""What is written of a policy during a run, read again and drawn."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Dict, List, Optional
+
+import numpy as np
+
+FILENAME = 'policy.jsonl'
+# Okabe-Ito: told apart in print and by colour-blind readers.
+ORANGE, BLUE, GREEN = '#E69F00', '#0072B2', '#009E73'
+#: Statistics that are drawn below the heat map, with their units.
+PANELS = dict(
+    reward=('reward\n(minus loss)', BLUE),
+    entropy=('entropy\n(nats)', GREEN),
+    advantage_std=('advantage\n(std)', ORANGE),
+)
+
+
+def read_records(work_dir: str) -> List[dict]:
+    """Read the records of a run, and of those that it was resumed from.
+
+    Args:
+        work_dir: The run's work directory, or one of its log directories.
+
+    Returns:
+        Records by iteration. Where a later run began again, those of the
+        earlier ones end.
+
+    Raises:
+        FileNotFoundError: There are none.
+    """
+    paths = sorted(Path(work_dir).glob(f'**/{FILENAME}'))
+    records: List[dict] = []
+    for path in paths:
+        lines = path.read_text().splitlines()
+        newer = [json.loads(line) for line in lines]
+        begin = newer[0]['iter'] if newer else float('inf')
+        records = [r for r in records if r['iter'] < begin] + newer
+    if not records:
+        raise FileNotFoundError(
+            f'expected {FILENAME} in {work_dir!r} or below, got none; give '
+            'the work directory of a distillation with TimestepPolicyHook'
+        )
+    return records
+
+
+def draw_records(
+    records: List[dict], probe: Optional[Dict[int, float]] = None
+) -> np.ndarray:
+    """Draw the distribution over timesteps as it changed.
+
+    Args:
+        records: Of one run, by iteration.
+        probe: What each timestep is worth to a linear probe, drawn beside it.
+
+    Returns:
+        H x W x 3 uint8 RGB image.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    panels = [name for name in PANELS if name in records[-1]]
+    figure = Figure(figsize=(7, 4 + 1.1 * len(panels)), layout='constrained')
+    canvas = FigureCanvasAgg(figure)
+    columns = [4, 1] if probe else [1]
+    grid = figure.add_gridspec(
+        1 + len(panels), len(columns), width_ratios=columns,
+        height_ratios=[3] + [1] * len(panels),
+    )  # fmt: skip
+    heat = figure.add_subplot(grid[0, 0])
+    _draw_heat(figure, heat, records)
+    if probe:
+        _draw_probe(figure.add_subplot(grid[0, 1], sharey=heat), probe)
+    iterations = [record['iter'] for record in records]
+    axes = heat
+    for row, name in enumerate(panels, 1):
+        axes.tick_params(labelbottom=False)
+        axes = figure.add_subplot(grid[row, 0], sharex=heat)
+        label, color = PANELS[name]
+        values = [record.get(name, np.nan) for record in records]
+        axes.plot(iterations, values, 'o-', ms=3, color=color)
+        if name == 'entropy' and len(records[-1]['timesteps']) > 1:
+            largest = np.log(len(records[-1]['timesteps']))
+            axes.axhline(largest, color='0.5', ls='--', lw=1)
+            axes.set_ylim(0, 1.05 * largest)
+        axes.set_ylabel(label)
+        axes.spines[['top', 'right']].set_visible(False)
+    axes.set_xlabel('iteration')
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _draw_heat(figure, axes, records: List[dict]) -> None:
+    timesteps = np.array(records[-1]['timesteps'], dtype=float)
+    probs = np.array([record['probabilities'] for record in records])
+    # As multiples of the uniform distribution, whatever the grid.
+    shares = (probs * len(timesteps)).T
+    iterations = np.array([record['iter'] for record in records], dtype=float)
+    mesh = axes.pcolormesh(
+        _edges(iterations), _edges(timesteps), shares,
+        cmap='viridis', vmin=0, rasterized=True,
+    )  # fmt: skip
+    axes.plot(iterations, probs @ timesteps, color='white', lw=1, ls='--')
+    axes.set(
+        ylabel='timestep t',
+        title='pi(t|x), mean over a batch (dashed: its mean t)',
+    )
+    axes.title.set_size('medium')
+    figure.colorbar(mesh, ax=axes, label='times uniform', pad=0.01)
+
+
+def _draw_probe(axes, probe: Dict[int, float]) -> None:
+    timesteps = sorted(probe)
+    axes.plot([probe[t] for t in timesteps], timesteps, 'o-', ms=3,
+              color=ORANGE)  # fmt: skip
+    axes.set(xlabel='linear probe')
+    axes.locator_params(axis='x', nbins=2)
+    axes.tick_params(labelleft=False)
+    axes.spines[['top', 'right']].set_visible(False)
+
+
+def _edges(centres: np.ndarray) -> np.ndarray:
+    """Return the edges of cells around their centres."""
+    if len(centres) == 1:
+        return np.array([centres[0] - 0.5, centres[0] + 0.5])
+    middles = (centres[1:] + centres[:-1]) / 2
+    first, last = 2 * centres[0] - middles[0], 2 * centres[-1] - middles[-1]
+    return np.concatenate([[first], middles, [last]])
