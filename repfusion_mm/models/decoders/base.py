@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Optional, Sequence, Tuple
 
 import torch
@@ -23,6 +24,7 @@ class TaskDecoder(BaseModule):
     #: What holds the label in a data set's infos.
     info_key: str
 
+    @abstractmethod
     def loss(
         self, feat: torch.Tensor, data_samples: Optional[Sequence]
     ) -> Tuple[torch.Tensor, torch.Tensor]:
@@ -38,7 +40,6 @@ class TaskDecoder(BaseModule):
         Raises:
             ValueError: Labels that do not fit this decoder.
         """
-        raise NotImplementedError
 
     def check_labels(self, labels: list) -> None:
         """Check all labels of a data set before training.
