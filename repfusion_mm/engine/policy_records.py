@@ -35,7 +35,8 @@ def read_records(work_dir: str) -> List[dict]:
     paths = sorted(Path(work_dir).glob(f'**/{FILENAME}'))
     records: List[dict] = []
     for path in paths:
-        lines = path.read_text().splitlines()
+        # A run that was killed may leave a line cut short.
+        lines = [i for i in path.read_text().splitlines() if i.endswith('}')]
         newer = [json.loads(line) for line in lines]
         begin = newer[0]['iter'] if newer else float('inf')
         records = [r for r in records if r['iter'] < begin] + newer

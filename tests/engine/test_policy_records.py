@@ -38,6 +38,13 @@ def test_a_run_that_began_again_hides_a_longer_one(tmp_path):
     assert [r['iter'] for r in read_records(str(tmp_path))] == [2, 4]
 
 
+def test_a_line_that_was_cut_short_is_passed_over(tmp_path):
+    write(tmp_path / '1', [record(2, 100), record(4, 100)])
+    path = tmp_path / '1' / 'policy.jsonl'
+    path.write_text(path.read_text()[:-30])
+    assert [r['iter'] for r in read_records(str(tmp_path))] == [2]
+
+
 def test_a_folder_without_records_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r'expected policy\.jsonl in'):
         read_records(str(tmp_path))
