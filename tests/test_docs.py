@@ -28,13 +28,12 @@ def test_a_project_of_ones_own_loads_the_student(page, tmp_path, monkeypatch):
     Path('config.py').write_text(config)
     cfg = Config.fromfile('config.py')
     init_default_scope(page.stem)
-    cfg.model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
     said = []
     monkeypatch.setattr(
         'repfusion_mm.engine.initializers.print_log',
         lambda message, **kwargs: said.append(message),
     )
-    cfg.model.pop('data_preprocessor')
+    cfg.model.pop('data_preprocessor', None)
     network = MODELS.build(cfg.model)
     network.init_weights()
     promised = re.search(r'`(loaded [^`]*)`', text)[1]

@@ -131,9 +131,8 @@ def _reason(error: Exception) -> str:
     """Keep of torch's page of advice what is wrong."""
     lines = [line.strip() for line in str(error).splitlines()]
     told = [i for i in lines if 'WeightsUnpickler error' in i or 'GLOBAL' in i]
-    return (told or [i for i in lines if i] or [type(error).__name__])[-1][
-        :200
-    ]
+    said = told or [i for i in lines if i] or [type(error).__name__]
+    return said[-1][:200]
 
 
 def shorten(faults: List[str], limit: int = 10) -> List[str]:

@@ -20,7 +20,7 @@ def test_strides_are_those_of_the_public_settings():
 
 def test_weights_are_shaped_as_mmpretrains():
     ours, theirs = (
-        MODELS.build(dict(type=f'{kind}')).state_dict()
+        MODELS.build(dict(type=kind)).state_dict()
         for kind in (
             'repfusion_mm.MobileNetV2_CIFAR',
             'mmpretrain.MobileNetV2',

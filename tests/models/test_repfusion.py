@@ -213,7 +213,7 @@ def test_every_student_learns_by_every_loss(student, loss):
     assert losses_of(model, data)['loss_distill'] < first
 
 
-def test_idle_parts_of_the_student_are_frozen(tmp_path):
+def test_idle_parts_of_the_student_are_frozen():
     """DDP waits for the gradient of whatever asks for one."""
     student = dict(type='mmpretrain.HRNet', arch='w18')
     teacher = dict(distiller_config()['teacher'], input_size=16)
