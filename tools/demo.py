@@ -15,7 +15,6 @@ import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
-from statistics import mean
 from typing import Dict, List
 
 from mmengine.hooks import Hook
@@ -36,14 +35,18 @@ sys.path[:0] = [str(ROOT / 'tools' / 'dataset_converters')]
 from demo_report import (  # noqa: E402
     SHOWN_BUDGET,
     make_table,
-    moments,
     plot,
     summarize,
 )
 from digits import BUDGETS, convert  # noqa: E402
 from launch import load_config, make_parser  # noqa: E402
-from prober import Prober  # noqa: E402
+from probe_report import curves  # noqa: E402
+from probe_timesteps import write_scores  # noqa: E402
+from prober import Prober, Score  # noqa: E402
+from report import write_report  # noqa: E402
 from train import build_runner  # noqa: E402
+
+from repfusion_mm.engine.policy_records import moments  # noqa: E402
 
 GRID = (*range(0, 1000, 50), 999)
 TEACHER = 'configs/teacher/ddpm_digits.py'
@@ -96,11 +99,14 @@ class Demo:
         self.train(TEACHER, 'teacher', label='train the teacher')
         self.teacher = str(self.args.work_dir / 'teacher' / 'teacher')
 
+    def distill_dir(self, budget: int) -> Path:
+        return self.args.work_dir / f'distill_{budget}'
+
     def distil(self, budget: int) -> dict:
         """Distil with ``budget`` labels; return the last policy record."""
         runner = self.train(
             DISTILL,
-            f'distill_{budget}',
+            self.distill_dir(budget).name,
             f'model.teacher.pretrained={self.teacher}',
             f'train_dataloader.dataset.datasets.0.ann_file=train_{budget}.txt',
             label=f'distil, {budget} labels',
@@ -128,7 +134,7 @@ class Demo:
             f'{self.args.crop_padding}',
         ]
         if kind == 'repfusion':
-            student = self.args.work_dir / f'distill_{budget}' / 'student.pth'
+            student = self.distill_dir(budget) / 'student.pth'
             options.append(f'model.backbone.init_cfg.checkpoint={student}')
         runner = self.train(
             FINETUNE.format(kind),
@@ -138,17 +144,29 @@ class Demo:
         scalar = runner.message_hub.get_scalar('val/accuracy/top1')
         return round(float(scalar.current()) / 100, 4)
 
-    def probe(self, timesteps: List[int]) -> Dict[int, float]:
-        """Return the probe accuracy of the teacher at each timestep."""
+    def probe(self, timesteps: List[int]) -> List[Score]:
+        """Return the probe accuracies of the teacher at each timestep."""
         options = ['--cfg-options', f'model.teacher.pretrained={self.teacher}']
         args = make_parser('').parse_args([str(ROOT / DISTILL), *options])
         task = self.progress.add_task('probe timesteps', total=len(timesteps))
         prober = Prober(load_config(args), [SHOWN_BUDGET], num_splits=10)
-        scores = {}
+        scores: List[Score] = []
         for t in timesteps:
-            scores[t] = mean(s.score for s in prober.run(t, 'clean'))
+            scores += prober.run(t, 'clean')
             self.progress.advance(task)
         return scores
+
+    def report(self) -> None:
+        """Make the page of all runs."""
+        folders = [self.distill_dir(budget) for budget in BUDGETS]
+        folders += [
+            self.args.work_dir / f'finetune_{kind}_{budget}_{seed}'
+            for budget in BUDGETS
+            for kind in ('scratch', 'repfusion')
+            for seed in range(self.args.seeds)
+        ]
+        out = self.args.work_dir / 'report.html'
+        write_report(folders, out, 'RepFusion on handwritten digits')
 
     def run(self) -> dict:
         """Run all steps and return the results."""
@@ -164,12 +182,14 @@ class Demo:
         centre, std = moments(shown)
         with self.timed('probe'):
             scores = self.probe(sorted({*GRID, round(centre)}))
+        write_scores(self.distill_dir(SHOWN_BUDGET) / 'probe.csv', scores)
         with self.timed('finetune'):
             labels = {str(b): self.finetune_all(b) for b in BUDGETS}
+        curve = next(iter(curves(scores).values()))
         self.seconds['total'] = round(time.time() - start, 1)
         results = dict(
             labels=labels,
-            probe={str(t): round(score, 4) for t, score in scores.items()},
+            probe={str(t): round(mean, 4) for t, (mean, _) in curve.items()},
             policy=dict(timestep_mean=centre, timestep_std=std),
             seconds=self.seconds,
             versions={name: version(name) for name in PACKAGES},
@@ -177,6 +197,7 @@ class Demo:
         out = self.args.work_dir
         (out / 'results.json').write_text(json.dumps(results, indent=2) + '\n')
         plot(results, shown, out / 'results.png')
+        self.report()
         return results
 
 
@@ -220,7 +241,7 @@ def main() -> None:
     console.print(summarize(results))
     console.print(
         f'{results["seconds"]["total"]:.0f} s; see '
-        f'{args.work_dir / "results.png"} and results.json'
+        f'{args.work_dir / "report.html"}, results.png and results.json'
     )
 
 

@@ -9,6 +9,9 @@ from mmengine.config import Config, DictAction
 
 import repfusion_mm  # noqa: F401  # heals the stack before it is imported
 
+#: What every run of these tools has.
+HOOKS = ('StrictLoadHook', 'VersionsHook')
+
 
 def make_parser(description: str) -> argparse.ArgumentParser:
     """Return a parser with the options that all tools have."""
@@ -44,8 +47,8 @@ def load_config(args: argparse.Namespace) -> Config:
     elif cfg.get('work_dir') is None:
         name = osp.splitext(osp.basename(args.config))[0]
         cfg.work_dir = osp.join('work_dirs', name)
-    strict = dict(type='repfusion_mm.StrictLoadHook')
-    cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), strict]
+    ours = [dict(type=f'repfusion_mm.{name}') for name in HOOKS]
+    cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), *ours]
     if args.launcher == 'pytorch' and not torch.cuda.is_available():
         _use_cpu_processes(cfg)
     return cfg

@@ -4,6 +4,7 @@ from .optim import JointOptimWrapper, PartwiseOptimWrapperConstructor
 from .policy_hook import TimestepPolicyHook
 from .sample_hook import SampleImagesHook
 from .strict_hook import StrictLoadHook
+from .versions_hook import VersionsHook
 
 __all__ = [
     'ExportDenoiserHook',
@@ -14,4 +15,5 @@ __all__ = [
     'StrictLoadHook',
     'StrictPretrained',
     'TimestepPolicyHook',
+    'VersionsHook',
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 
@@ -48,24 +48,45 @@ def read_records(work_dir: str) -> List[dict]:
     return records
 
 
+def moments(record: dict) -> Tuple[float, float]:
+    """Return mean and standard deviation of the timestep in a record."""
+    t, p = np.array(record['timesteps']), np.array(record['probabilities'])
+    p = p / p.sum()
+    mean = float((t * p).sum())
+    std = float(np.sqrt(((t - mean) ** 2 * p).sum()))
+    return round(mean, 1), round(std, 1)
+
+
 def draw_records(
     records: List[dict], probe: Optional[Dict[int, float]] = None
 ) -> np.ndarray:
     """Draw the distribution over timesteps as it changed.
 
-    Args:
-        records: Of one run, by iteration.
-        probe: What each timestep is worth to a linear probe, drawn beside it.
+    See :func:`plot_records` for the arguments.
 
     Returns:
         H x W x 3 uint8 RGB image.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(plot_records(records, probe))
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def plot_records(
+    records: List[dict], probe: Optional[Dict[int, float]] = None
+):
+    """Return a matplotlib figure of the distribution over timesteps.
+
+    Args:
+        records: Of one run, by iteration.
+        probe: What each timestep is worth to a linear probe, drawn beside it.
+    """
     from matplotlib.figure import Figure
 
     panels = [name for name in PANELS if name in records[-1]]
     figure = Figure(figsize=(7, 4 + 1.1 * len(panels)), layout='constrained')
-    canvas = FigureCanvasAgg(figure)
     columns = [4, 1] if probe else [1]
     grid = figure.add_gridspec(
         1 + len(panels), len(columns), width_ratios=columns,
@@ -90,8 +111,7 @@ def draw_records(
         axes.set_ylabel(label)
         axes.spines[['top', 'right']].set_visible(False)
     axes.set_xlabel('iteration')
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return figure
 
 
 def _draw_heat(figure, axes, records: List[dict]) -> None:
@@ -117,8 +137,9 @@ def _draw_probe(axes, probe: Dict[int, float]) -> None:
     timesteps = sorted(probe)
     axes.plot([probe[t] for t in timesteps], timesteps, 'o-', ms=3,
               color=ORANGE)  # fmt: skip
+    ends = [min(probe.values()), max(probe.values())]
+    axes.set_xticks(ends, [f'{value:.2f}' for value in ends])
     axes.set(xlabel='linear probe')
-    axes.locator_params(axis='x', nbins=2)
     axes.tick_params(labelleft=False)
     axes.spines[['top', 'right']].set_visible(False)
 

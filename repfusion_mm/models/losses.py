@@ -164,6 +164,17 @@ def pool(feat: torch.Tensor) -> torch.Tensor:
     return feat.mean(dim=(2, 3))
 
 
+def spread(feat: torch.Tensor) -> torch.Tensor:
+    """Return how much pooled features differ between images.
+
+    The standard deviation of N x C x H x W, pooled, over the N images, as a
+    share of their root mean square: zero where all images look the same.
+    """
+    pooled = pool(feat.float())
+    deviation = (pooled - pooled.mean(0)).pow(2).mean()
+    return (deviation / pooled.pow(2).mean().clamp(min=1e-12)).sqrt()
+
+
 def standardize(feat: torch.Tensor) -> torch.Tensor:
     """Bring each channel of N x C (x H x W) to mean zero, variance one.
 

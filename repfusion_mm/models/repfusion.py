@@ -12,6 +12,7 @@ from ..registry import MODELS
 from .fitting import as_tuple, build_connectors, find_shapes
 from .image_range import resolve_channel_order, to_unit_range
 from .labels import read_labels
+from .losses import spread
 from .policies.reinforce import mean_over_ranks
 
 
@@ -132,6 +133,7 @@ class RepFusion(BaseModel):
             loss_distill=self._distill(inputs, teacher_feats),
             timestep_mean=timesteps.float().mean(),
             timestep_std=timesteps.float().std(unbiased=False),
+            feature_spread=min(map(spread, teacher_feats)),
         )
         if self.decoder is None:
             return losses

@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+import subprocess
 from pathlib import Path
 
 import cv2
@@ -13,8 +15,10 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS, HOOKS
 from mmengine.runner import Runner
 
+import repfusion_mm
 from repfusion_mm.engine import TimestepPolicyHook
 from repfusion_mm.engine.sample_hook import make_grid
+from repfusion_mm.engine.versions_hook import find_commit
 from repfusion_mm.models import DiffusersTeacher
 from tests.toy import DENOISER, LAYER, SCHEDULER, batch, distiller_config
 
@@ -124,6 +128,37 @@ def test_statistics_are_logged(tmp_path):
     assert {'reward', 'policy_entropy', 'advantage_std', 'timestep_mean'} <= (
         names
     )
+    assert 'feature_spread' in names
+
+
+def test_versions_commits_and_seed_are_written_down(tmp_path, monkeypatch):
+    (tmp_path / 'elsewhere').mkdir()
+    monkeypatch.chdir(tmp_path / 'elsewhere')
+    hook = dict(type='repfusion_mm.VersionsHook')
+    runner = Runner.from_cfg(config(tmp_path, [hook], max_epochs=1))
+    runner.train()
+    entry = json.loads(Path(runner.log_dir, 'versions.json').read_text())
+    assert entry['packages']['torch'] == torch.__version__
+    assert entry['packages']['repfusion_mm'] == repfusion_mm.__version__
+    assert 'mmcv-lite' not in entry['packages']
+    assert (entry['seed'], entry['processes']) == (0, 1)
+    assert entry['commits']['project'] is None
+
+
+def test_commits_tell_changed_files(tmp_path):
+    def git(*arguments):
+        name = ['-c', 'user.name=a', '-c', 'user.email=a@b']
+        subprocess.run(['git', *name, *arguments], cwd=tmp_path, check=True)
+
+    assert find_commit(tmp_path) is None
+    git('init', '-q')
+    (tmp_path / 'file').write_text('one')
+    git('add', 'file')
+    git('commit', '-qm', 'one')
+    commit = find_commit(tmp_path)
+    assert re.fullmatch('[0-9a-f]{7,}', commit)
+    (tmp_path / 'file').write_text('two')
+    assert find_commit(tmp_path) == commit + '+'
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from repfusion_mm.models.connectors import resize_to
 from repfusion_mm.models.losses import (
     angle_cosines,
     relative_distances,
+    spread,
     standardize,
 )
 
@@ -57,6 +58,14 @@ def test_standardize_matches_batch_norm():
     expected = F.batch_norm(THEIRS, None, None, training=True, eps=1e-12)
     torch.testing.assert_close(standardize(THEIRS), expected)
     assert standardize(torch.ones(1, 5)).abs().max() == 0
+
+
+def test_spread_is_zero_where_all_images_look_the_same():
+    assert spread(OURS[:1].expand(6, -1, -1, -1)) < 1e-6
+    pooled = OURS.mean((2, 3))
+    expected = pooled.var(0, unbiased=False).mean() / pooled.pow(2).mean()
+    torch.testing.assert_close(spread(OURS), expected.sqrt())
+    torch.testing.assert_close(spread(1e-3 * OURS), spread(OURS))
 
 
 def test_attention_transfer_matches_its_definition():

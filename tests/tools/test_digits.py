@@ -13,6 +13,7 @@ import pytest
 from digits import convert
 
 import demo
+from repfusion_mm.engine.policy_records import moments
 from tests.tools.launcher import ROOT, launch
 
 DISTILL = 'configs/distill/repfusion_r18_digits.py'
@@ -141,6 +142,9 @@ def test_demo_runs_whole_from_scratch(tmp_path, monkeypatch):
     assert set(results['probe']) == {'0', '999', str(round(mean))}
     assert results['seconds']['teacher'] > 0
     assert (out / 'results.png').exists()
+    page = (out / 'report.html').read_text()
+    for text in ('Policy and probe', 'train_50.txt', 'commit of repfusion_mm'):
+        assert text in page, text
     assert (out / 'teacher' / 'teacher' / 'config.json').exists()
 
 
@@ -174,4 +178,4 @@ def test_summary_says_where_the_policy_ended():
 
 def test_moments_of_the_policy():
     record = dict(timesteps=[100, 300], probabilities=[0.5, 0.5])
-    assert demo_report.moments(record) == (200.0, 100.0)
+    assert moments(record) == (200.0, 100.0)

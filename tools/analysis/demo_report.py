@@ -78,15 +78,6 @@ def _plot_labels(axes, labels: dict) -> None:
     axes.legend(loc='lower right', frameon=False)
 
 
-def moments(record: dict) -> tuple:
-    """Return mean and standard deviation of the timestep in a record."""
-    t, p = np.array(record['timesteps']), np.array(record['probabilities'])
-    p = p / p.sum()
-    mean = float((t * p).sum())
-    std = float(np.sqrt(((t - mean) ** 2 * p).sum()))
-    return round(mean, 1), round(std, 1)
-
-
 def make_table(results: dict) -> Table:
     table = Table(title='test accuracy on 500 digits, mean (min - max)')
     for name in ('labels', 'from scratch', 'RepFusion', 'gain'):
