@@ -27,4 +27,6 @@ setup(
         'numpy',
         'torch>=1.13',
     ],
+    # What tools/analysis needs beside them.
+    extras_require={'analysis': ['jinja2', 'rich', 'scikit-learn', 'scipy']},
 )

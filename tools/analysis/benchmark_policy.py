@@ -14,7 +14,7 @@ import argparse
 import json
 from pathlib import Path
 from statistics import median
-from typing import Callable, Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import torch
 from bandits import NUM_TIMESTEPS, Bandit, make_bandits
@@ -25,37 +25,68 @@ from rich.table import Table
 import repfusion_mm  # noqa: F401  # heals the stack before it is imported
 from repfusion_mm.engine import TimestepPolicyHook
 from repfusion_mm.models import LearnedTimestepPolicy
+from repfusion_mm.models.policies.learned import cosine_basis
 
 BATCH, UPDATES, LR = 64, 300, 1e-3
 #: Share of the reward's range that may be lost.
 TOLERANCE = 0.05
 
 
-def rule(floor: Optional[float] = None, **arguments) -> Callable:
-    """Return what makes a policy, and the hook that steers it."""
-    hook = {} if floor is None else dict(entropy_floor=floor)
-    return lambda: (
-        LearnedTimestepPolicy(NUM_TIMESTEPS, **arguments),
-        TimestepPolicyHook(**hook),
-    )
+class Rule:
+    """A policy, and how it is trained.
+
+    Args:
+        floor: ``entropy_floor`` of the hook; its own by default.
+        warm_up: Share of the run whose rewards do not count.
+        coarse_to_fine: Whether the logits start with one cosine of t, and
+            get the others one by one in the first half of the run.
+        arguments: Of the policy.
+    """
+
+    def __init__(
+        self,
+        floor: Optional[float] = None,
+        warm_up: float = 0.0,
+        coarse_to_fine: bool = False,
+        **arguments,
+    ) -> None:
+        self.hook_arguments = {} if floor is None else {'entropy_floor': floor}
+        self.warm_up = warm_up
+        self.coarse_to_fine = coarse_to_fine
+        self.arguments = arguments
+
+    def make(self) -> Tuple[LearnedTimestepPolicy, TimestepPolicyHook]:
+        """Return the policy and the hook that steers it."""
+        policy = LearnedTimestepPolicy(NUM_TIMESTEPS, **self.arguments)
+        return policy, TimestepPolicyHook(**self.hook_arguments)
+
+    def refine(self, policy: LearnedTimestepPolicy, progress: float) -> None:
+        """Let as many cosines through as ``progress`` allows."""
+        if self.coarse_to_fine:
+            full = cosine_basis(*policy.basis.shape)
+            share = torch.arange(len(full)) / len(full)
+            policy.basis = full * (share <= 2 * progress)[:, None]
 
 
-#: The first two, and what ours owes to what.
+#: The first two, and what ours owes to what, or was tried and left out.
 RULES = dict(
-    ours=rule(),
-    public_rule=rule(
+    ours=Rule(),
+    public_rule=Rule(
         floor=0, logits='free', baseline='none', scale_advantage=False
     ),
-    plain=rule(floor=0, scale_advantage=False),
-    running_mean=rule(floor=0, scale_advantage=False, baseline='ema'),
-    scaled=rule(floor=0),
-    unscaled=rule(scale_advantage=False),
-    floor_030=rule(floor=0.03),
-    floor_100=rule(floor=0.1),
+    plain=Rule(floor=0, scale_advantage=False),
+    running_mean=Rule(floor=0, scale_advantage=False, baseline='ema'),
+    scaled=Rule(floor=0),
+    unscaled=Rule(scale_advantage=False),
+    floor_030=Rule(floor=0.03),
+    floor_100=Rule(floor=0.1),
+    coarse_grid=Rule(low=25, stride=50),
+    coarse_to_fine=Rule(coarse_to_fine=True),
+    warm_up=Rule(warm_up=0.2),
 )
 
 
-def train(make: Callable, bandit: Bandit, seed: int) -> Tuple[float, float]:
+def train(rule: Rule, bandit: Bandit, seed: int) -> Tuple[float, float]:
     """Train a policy on a bandit.
 
     Returns:
@@ -63,31 +94,32 @@ def train(make: Callable, bandit: Bandit, seed: int) -> Tuple[float, float]:
     """
     torch.manual_seed(seed)
     draws = torch.Generator().manual_seed(seed)
-    policy, hook = make()
+    policy, hook = rule.make()
     initial = policy.entropy_weight
     optimizer = torch.optim.Adam(policy.parameters(), lr=LR)
-    everyone = torch.ones(BATCH, dtype=torch.bool)
     for update in range(UPDATES):
         progress = update / UPDATES
         policy.entropy_weight = hook.entropy_weight(initial, progress)
+        rule.refine(policy, progress)
         images, values = bandit.scene(BATCH, draws)
         pi = policy(images)
-        # The same random numbers serve both rules.
+        # The same random numbers serve all rules.
         uniform = torch.rand(BATCH, 1, generator=draws)
         actions = torch.searchsorted(pi.probs.detach().cumsum(1), uniform)
-        actions = actions.clamp(max=NUM_TIMESTEPS - 1)
-        reward = bandit.reward(
-            values.gather(1, actions)[:, 0], progress, draws
-        )
-        losses = policy.loss(pi, actions[:, 0], reward, everyone)
+        actions = actions.clamp(max=len(policy.timesteps) - 1)[:, 0]
+        chosen = policy.timesteps[actions][:, None]
+        reward = bandit.reward(values.gather(1, chosen)[:, 0], progress, draws)
+        counts = torch.full((BATCH,), progress >= rule.warm_up)
+        losses = policy.loss(pi, actions, reward, counts)
         optimizer.zero_grad()
         losses['loss_policy'].backward()
         optimizer.step()
     images, values = bandit.scene(256, draws)
     with torch.no_grad():
         pi = policy(images)
+    values = values[:, policy.timesteps]
     regret = 1 - (pi.probs * values).sum(1).mean().item()
-    largest = torch.tensor(float(NUM_TIMESTEPS)).log().item()
+    largest = torch.tensor(float(len(policy.timesteps))).log().item()
     return regret, pi.entropy().mean().item() / largest
 
 

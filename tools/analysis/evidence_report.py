@@ -1,0 +1,158 @@
+"""What the runs of evidence.py say: tables, claims, a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Dict, List, NamedTuple
+
+import numpy as np
+from evidence_methods import METHODS
+from evidence_runs import ALL, Score
+from intervals import interval
+from matplotlib.figure import Figure
+
+# Okabe-Ito: told apart in print and by colour-blind readers.
+LINES = dict(
+    scratch=('#E69F00', 's--'),
+    fixed_first=('#56B4E9', 'v:'),
+    fixed_last=('#000000', '^:'),
+    uniform=('#CC79A7', 'd-.'),
+    fixed_best=('#009E73', 'P-'),
+    learned=('#0072B2', 'o-'),
+)
+#: A tenth of a point more than the page's claim is not within it.
+ONE_POINT = 0.01
+
+
+class Claim(NamedTuple):
+    """``ours`` is better than ``other`` by more than ``margin``."""
+
+    text: str
+    ours: str
+    other: str
+    margin: float = 0.0
+
+
+CLAIMS = (
+    Claim('An intermediate t beats the start', 'fixed_best', 'fixed_first'),
+    Claim('An intermediate t beats the end', 'fixed_best', 'fixed_last'),
+    Claim(
+        "The policy is within one point of the probe's best t",
+        'learned', 'fixed_best', -ONE_POINT,
+    ),
+    Claim('The policy beats uniform t', 'learned', 'uniform'),
+    Claim('RepFusion beats scratch', 'learned', 'scratch'),
+)  # fmt: skip
+
+
+def table(scores: List[Score], padding: int) -> Dict[tuple, np.ndarray]:
+    """Return, for each method and number of labels, accuracies by seed."""
+    cells: Dict[tuple, dict] = {}
+    for s in scores:
+        if s.padding == padding:
+            cells.setdefault((s.method, s.num_labels), {})[s.seed] = s.accuracy
+    return {
+        key: np.array([by_seed[seed] for seed in sorted(by_seed)])
+        for key, by_seed in cells.items()
+    }
+
+
+def judge(claim: Claim, ours: np.ndarray, other: np.ndarray) -> str:
+    """Compare seed by seed, and say what becomes of a claim."""
+    mean, half = interval(ours - other)
+    if mean - half > claim.margin:
+        verdict = 'yes'
+    elif mean + half < claim.margin:
+        verdict = '**no**'
+    else:
+        verdict = 'open'
+    return f'{verdict}: {100 * mean:+.1f} ± {100 * half:.1f}'
+
+
+def make_page(scores: List[Score]) -> str:
+    """Return the tables as Markdown."""
+    budgets = sorted({s.num_labels for s in scores})
+    names = ['all' if n == ALL else str(n) for n in budgets]
+    head = f'| | {" | ".join(names)} |\n|---|{"---|" * len(budgets)}\n'
+    page = []
+    for padding in sorted({s.padding for s in scores}):
+        cells = table(scores, padding)
+        shifts = f'shifted by up to {padding} pixel' if padding else 'as it is'
+        page.append(f'### Finetuned on each image {shifts}\n')
+        rows = []
+        for method in METHODS:
+            row = [METHODS[method].title]
+            for n in budgets:
+                values = cells.get((method, n))
+                row.append('' if values is None else percent(values))
+            rows.append('| ' + ' | '.join(row) + ' |')
+        page.append(head + '\n'.join(rows) + '\n')
+        rows = []
+        for claim in CLAIMS:
+            row = [claim.text]
+            for n in budgets:
+                ours = cells.get((claim.ours, n))
+                other = cells.get((claim.other, n))
+                if ours is None or other is None or len(ours) != len(other):
+                    row.append('not measured')
+                else:
+                    row.append(judge(claim, ours, other))
+            rows.append('| ' + ' | '.join(row) + ' |')
+        page.append(head + '\n'.join(rows) + '\n')
+    page.append('### Timesteps\n')
+    page.append(head + '\n'.join(timestep_rows(scores, budgets)) + '\n')
+    return '\n'.join(page)
+
+
+def timestep_rows(scores: List[Score], budgets: List[int]) -> List[str]:
+    rows = []
+    for method in METHODS:
+        row = [METHODS[method].title]
+        for n in budgets:
+            found = {
+                s.seed: s.timestep
+                for s in scores
+                if (s.method, s.num_labels) == (method, n)
+                and s.timestep is not None
+            }
+            t = np.array(list(found.values()))
+            row.append(f'{t.mean():.0f} ({t.min():.0f} - {t.max():.0f})'
+                       if len(t) else '')  # fmt: skip
+        if any(row[1:]):
+            rows.append('| ' + ' | '.join(row) + ' |')
+    return rows
+
+
+def percent(values: np.ndarray) -> str:
+    mean, half = interval(values)
+    return f'{100 * mean:.1f} ± {100 * half:.1f}'
+
+
+def draw(scores: List[Score], path: Path) -> None:
+    """Draw accuracy over the number of labels, a panel for each padding."""
+    paddings = sorted({s.padding for s in scores})
+    figure = Figure(figsize=(1 + 4 * len(paddings), 4), layout='constrained')
+    panels = figure.subplots(1, len(paddings), sharey=True, squeeze=False)[0]
+    for axes, padding in zip(panels, paddings):
+        cells = table(scores, padding)
+        budgets = sorted({n for _, n in cells})
+        for method, (color, style) in LINES.items():
+            known = [n for n in budgets if (method, n) in cells]
+            if not known:
+                continue
+            mean, half = np.array(
+                [interval(cells[method, n]) for n in known]
+            ).T
+            axes.errorbar(known, 100 * mean, 100 * half, fmt=style, ms=4,
+                          color=color, capsize=2, lw=1.2,
+                          label=METHODS[method].title)  # fmt: skip
+        axes.set(xscale='log', xticks=budgets, xlabel='labelled images',
+                 title=f'shifts of {padding} pixels')  # fmt: skip
+        axes.set_xticklabels([str(n) for n in budgets])
+        axes.minorticks_off()
+        axes.title.set_size('medium')
+        axes.grid(axis='y', alpha=0.3)
+        axes.spines[['top', 'right']].set_visible(False)
+    panels[0].set_ylabel('test accuracy, % (bars: 95% interval)')
+    panels[-1].legend(frameon=False, fontsize='small', loc='lower right')
+    figure.savefig(path, dpi=150)
