@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from report import main
 from report_runs import compare, read_run
-from report_warnings import find_warnings
+from report_warnings import check
 
 CONFIG = """
 model = dict(policy=dict(type='Learned'), note={note!r})
@@ -90,8 +90,8 @@ def test_page_holds_everything_and_asks_for_nothing(tmp_path, capsys):
     assert addresses
     assert all(a.startswith(('data:', '#')) for a in addresses)
     assert 'http' not in re.sub(r'data:[^"]*', '', page)
-    for part in ('<h1>toys</h1>', 'No warning', 'resnet18_toy, train_20.txt',
-                 '83 ± 2.5', '82 - 84', 'no <code>VersionsHook</code>',
+    for part in ('<h1>toys</h1>', 'the reward rose',
+                 'resnet18_toy, train_20.txt', '83 ± 2.5', '82 - 84', 'no <code>VersionsHook</code>',
                  'model.policy.type'):  # fmt: skip
         assert part in page, part
     assert page.index('train_20.txt</td>') < page.index('train_100.txt</td>')
@@ -120,7 +120,9 @@ def test_names_of_files_are_shown_not_run(tmp_path):
 def test_warnings_name_what_went_wrong_and_nothing_else(
     tmp_path, change, words
 ):
-    warnings = find_warnings(read_run(distillation(tmp_path / 'a', **change)))
+    checks = check(read_run(distillation(tmp_path / 'a', **change)))
+    assert len(checks) == 4
+    warnings = [c.warning for c in checks if c.warning]
     assert len(warnings) == (0 if words is None else 1)
     assert all(words in warning for warning in warnings)
 
@@ -128,7 +130,19 @@ def test_warnings_name_what_went_wrong_and_nothing_else(
 def test_a_policy_that_found_a_peak_has_not_collapsed(tmp_path):
     """The demo's ends with a standard deviation of eight timesteps."""
     run = read_run(distillation(tmp_path / 'a', width=8.0))
-    assert find_warnings(run) == []
+    assert not any(c.warning for c in check(run))
+
+
+def test_the_page_claims_nothing_that_was_not_logged(tmp_path):
+    """Without LocalVisBackend there are no scalars."""
+    folder = distillation(tmp_path / 'distil')
+    for path in folder.rglob('scalars.json'):
+        path.unlink()
+    main([str(folder), '--out', str(tmp_path / 'report.html')])
+    page = (tmp_path / 'report.html').read_text()
+    assert 'fine: the policy still tries several timesteps.' in page
+    assert 'the reward rose' not in page
+    assert 'which mmengine' in page
 
 
 def test_runs_that_differ_by_seed_alone_are_one_group(tmp_path):

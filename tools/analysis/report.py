@@ -19,7 +19,7 @@ from intervals import interval
 from jinja2 import Template
 from report_figures import draw_groups, draw_losses, draw_policy
 from report_runs import Group, Run, compare, read_run
-from report_warnings import find_warnings
+from report_warnings import check
 
 from repfusion_mm.engine.policy_records import moments
 
@@ -30,14 +30,16 @@ def describe(run: Run) -> dict:
     """Return what the page shows of a distillation."""
     mean, std = moments(run.records[-1])
     fixed = len(run.records[-1]['timesteps']) == 1
+    checks = check(run)
     return dict(
         folder=str(run.folder),
         iterations=run.records[-1]['iter'],
         timestep=f'{mean:.0f} (fixed)' if fixed else f'{mean:.0f} ± {std:.0f}',
-        warnings=find_warnings(run),
+        warnings=[c.warning for c in checks if c.warning],
+        passed='; '.join(c.passed for c in checks if not c.warning),
         policy=draw_policy(run),
         has_probe=run.probe is not None,
-        losses=draw_losses(run),
+        losses=draw_losses(run) if run.curves else None,
         versions=run.versions,
         settings=run.settings,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import List
+from typing import List, NamedTuple, Optional
 
 import numpy as np
 from report_runs import Curve, Run
@@ -13,48 +13,76 @@ COLLAPSED = 0.1
 NO_SPREAD = 1e-3
 
 
-def find_warnings(run: Run) -> List[str]:
-    """Return a sentence for each sign that a run went wrong."""
-    warnings = []
-    if run.records:
-        warnings += check_policy(run.records[-1])
-    if run.curves.get('reward') and not rises(run.curves['reward']):
-        warnings.append(
+class Check(NamedTuple):
+    """What was looked at.
+
+    Attributes:
+        passed: What holds if there is no warning.
+        warning: None where it holds.
+    """
+
+    passed: str
+    warning: Optional[str]
+
+
+def check(run: Run) -> List[Check]:
+    """Look for each sign that a run went wrong, where it was logged."""
+    checks = []
+    if run.records and len(run.records[-1]['timesteps']) > 1:
+        checks.append(check_policy(run.records[-1]))
+    reward = run.curves.get('reward')
+    if reward:
+        flat = (
             'The reward is flat: it ended no higher than it began, so that '
             'the decoder learned nothing to reward the policy by. Look at '
             'the labels, at model.decoder, and at how long the run was.'
         )
-    feature_spread = run.curves.get('feature_spread')
-    if feature_spread and feature_spread[-1][1] < NO_SPREAD:
-        warnings.append(
-            "The teacher's features have variance zero: they are the same "
-            f'for all images (spread {feature_spread[-1][1]:.1e} of their '
-            "size). Take another layer, and check the teacher's weights."
+        checks.append(
+            Check('the reward rose', None if rises(reward) else flat)
         )
+    spread = run.curves.get('feature_spread')
+    if spread:
+        checks.append(check_features(spread[-1][1]))
     distill = run.curves.get('loss_distill')
-    if distill and not rises([(step, -loss) for step, loss in distill]):
-        warnings.append(
+    if distill:
+        fell = rises([(step, -loss) for step, loss in distill])
+        stuck = (
             'The distillation loss did not fall: the student learned nothing '
             'from the teacher. Look at the learning rate, and at the layer.'
         )
-    return warnings
+        checks.append(
+            Check('the distillation loss fell', None if fell else stuck)
+        )
+    return checks
 
 
-def check_policy(record: dict) -> List[str]:
-    """Warn if the last record's policy has stopped to try timesteps."""
-    num_timesteps = len(record['timesteps'])
-    if num_timesteps < 2:
-        return []
-    share = record['entropy'] / np.log(num_timesteps)
-    if share >= COLLAPSED:
-        return []
+def check_policy(record: dict) -> Check:
+    """Look whether a policy still tries several timesteps."""
+    share = record['entropy'] / np.log(len(record['timesteps']))
     at = record['timesteps'][int(np.argmax(record['probabilities']))]
-    return [
+    warning = (
         f'The policy collapsed: its entropy is {share:.0%} of the largest, '
         f'most of it at t = {at}, and no other timestep is tried any more. '
         'Lay a probe beside it (tools/analysis/probe_timesteps.py), or raise '
         "TimestepPolicyHook's entropy_floor."
-    ]
+    )
+    return Check(
+        'the policy still tries several timesteps',
+        warning if share < COLLAPSED else None,
+    )
+
+
+def check_features(spread: float) -> Check:
+    """Look whether the teacher tells images apart."""
+    warning = (
+        "The teacher's features have variance zero: they are the same for "
+        f'all images (spread {spread:.1e} of their size). Take another '
+        "layer, and check the teacher's weights."
+    )
+    return Check(
+        "the teacher's features differ between images",
+        warning if spread < NO_SPREAD else None,
+    )
 
 
 def rises(curve: Curve) -> bool:
