@@ -90,9 +90,16 @@ def test_page_holds_everything_and_asks_for_nothing(tmp_path, capsys):
     assert addresses
     assert all(a.startswith(('data:', '#')) for a in addresses)
     assert 'http' not in re.sub(r'data:[^"]*', '', page)
-    for part in ('<h1>toys</h1>', 'the reward rose',
-                 'resnet18_toy, train_20.txt', '83 ± 2.5', '82 - 84', 'no <code>VersionsHook</code>',
-                 'model.policy.type'):  # fmt: skip
+    parts = [
+        '<h1>toys</h1>',
+        'the reward rose',
+        'resnet18_toy, train_20.txt',
+        '83 ± 2.5',
+        '82 - 84',
+        'no <code>VersionsHook</code>',
+        'model.policy.type',
+    ]
+    for part in parts:
         assert part in page, part
     assert page.index('train_20.txt</td>') < page.index('train_100.txt</td>')
 
