@@ -20,7 +20,8 @@ LINES = dict(
     fixed_best=('#009E73', 'P-'),
     learned=('#0072B2', 'o-'),
 )
-#: A tenth of a point more than the page's claim is not within it.
+#: Accuracy by seed.
+BySeed = Dict[int, float]
 ONE_POINT = 0.01
 
 
@@ -45,21 +46,21 @@ CLAIMS = (
 )  # fmt: skip
 
 
-def table(scores: List[Score], padding: int) -> Dict[tuple, np.ndarray]:
-    """Return, for each method and number of labels, accuracies by seed."""
-    cells: Dict[tuple, dict] = {}
+def table(scores: List[Score], padding: int) -> Dict[tuple, BySeed]:
+    """Return the accuracies of each method and number of labels."""
+    cells: Dict[tuple, BySeed] = {}
     for s in scores:
         if s.padding == padding:
             cells.setdefault((s.method, s.num_labels), {})[s.seed] = s.accuracy
-    return {
-        key: np.array([by_seed[seed] for seed in sorted(by_seed)])
-        for key, by_seed in cells.items()
-    }
+    return cells
 
 
-def judge(claim: Claim, ours: np.ndarray, other: np.ndarray) -> str:
+def judge(claim: Claim, ours: BySeed, other: BySeed) -> str:
     """Compare seed by seed, and say what becomes of a claim."""
-    mean, half = interval(ours - other)
+    gains = [ours[seed] - other[seed] for seed in ours if seed in other]
+    if len(gains) < 2:
+        return 'not measured'
+    mean, half = interval(gains)
     if mean - half > claim.margin:
         verdict = 'yes'
     elif mean + half < claim.margin:
@@ -84,19 +85,16 @@ def make_page(scores: List[Score]) -> str:
             row = [METHODS[method].title]
             for n in budgets:
                 values = cells.get((method, n))
-                row.append('' if values is None else percent(values))
+                row.append(percent(values) if values else '')
             rows.append('| ' + ' | '.join(row) + ' |')
         page.append(head + '\n'.join(rows) + '\n')
         rows = []
         for claim in CLAIMS:
             row = [claim.text]
             for n in budgets:
-                ours = cells.get((claim.ours, n))
-                other = cells.get((claim.other, n))
-                if ours is None or other is None or len(ours) != len(other):
-                    row.append('not measured')
-                else:
-                    row.append(judge(claim, ours, other))
+                ours = cells.get((claim.ours, n), {})
+                other = cells.get((claim.other, n), {})
+                row.append(judge(claim, ours, other))
             rows.append('| ' + ' | '.join(row) + ' |')
         page.append(head + '\n'.join(rows) + '\n')
     page.append('### Timesteps\n')
@@ -123,8 +121,8 @@ def timestep_rows(scores: List[Score], budgets: List[int]) -> List[str]:
     return rows
 
 
-def percent(values: np.ndarray) -> str:
-    mean, half = interval(values)
+def percent(values: BySeed) -> str:
+    mean, half = interval([*values.values()])
     return f'{100 * mean:.1f} ± {100 * half:.1f}'
 
 
@@ -141,7 +139,7 @@ def draw(scores: List[Score], path: Path) -> None:
             if not known:
                 continue
             mean, half = np.array(
-                [interval(cells[method, n]) for n in known]
+                [interval([*cells[method, n].values()]) for n in known]
             ).T
             axes.errorbar(known, 100 * mean, 100 * half, fmt=style, ms=4,
                           color=color, capsize=2, lw=1.2,
