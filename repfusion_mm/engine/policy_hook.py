@@ -11,7 +11,7 @@ import torch
 from ..registry import HOOKS
 from .periodic import PeriodicHook, bare_model, show
 from .policy_records import FILENAME, draw_records, read_records
-from .preflight import check_batches, find_labels
+from .preflight import check_batches, describe_labels, find_labels
 
 
 @HOOKS.register_module()
@@ -24,8 +24,9 @@ class TimestepPolicyHook(PeriodicHook):
     resumed run goes on where it was.
 
     Each record is a line of ``policy.jsonl`` in the run's log directory
-    (iteration, timesteps, their mean probabilities over the batch, entropy,
-    reward, advantage) and a picture in the visualizer, of all records so far.
+    (iteration, of how many, timesteps, their mean probabilities over the
+    batch, entropy, reward, advantage) and a picture in the visualizer, of all
+    records so far.
 
     Args:
         entropy_decay: Share of the run, in (0, 1], at whose end lambda_H is
@@ -62,15 +63,17 @@ class TimestepPolicyHook(PeriodicHook):
         model = bare_model(runner)
         check_batches(runner.train_dataloader)
         if model.decoder is not None:
+            dataset = runner.train_dataloader.dataset
             key = model.decoder.info_key
-            labels = find_labels(runner.train_dataloader.dataset, key)
+            labels = find_labels(dataset, key)
             model.decoder.check_labels(labels)
             if model.policy.learnable and not labels:
                 raise ValueError(
                     'expected labelled images to reward the learned policy, '
-                    f'got none with {key}, which '
-                    f'{type(model.decoder).__name__} reads; give labels to '
-                    'some images, change model.decoder, or use '
+                    f'with {key}, which {type(model.decoder).__name__} reads, '
+                    f'got {type(dataset).__name__} with '
+                    f'{describe_labels(dataset)}; give labels to some '
+                    'images, change model.decoder, or use '
                     'FixedTimestepPolicy or UniformTimestepPolicy'
                 )
         if model.policy.learnable:
@@ -103,6 +106,7 @@ class TimestepPolicyHook(PeriodicHook):
         pi = model.policy(model.images(inputs))
         entry = dict(
             iter=runner.iter + 1,
+            max_iters=runner.max_iters,
             timesteps=model.policy.timesteps.tolist(),
             probabilities=[
                 float(f'{p:.3g}') for p in pi.probs.mean(0).tolist()

@@ -9,6 +9,8 @@ from typing import Dict, List, Optional, Tuple
 import numpy as np
 
 FILENAME = 'policy.jsonl'
+#: Of the heat map.
+MOST_ROWS = 100
 # Okabe-Ito: told apart in print and by colour-blind readers.
 ORANGE, BLUE, GREEN = '#E69F00', '#0072B2', '#009E73'
 #: Statistics that are drawn below the heat map, with their units.
@@ -32,20 +34,41 @@ def read_records(work_dir: str) -> List[dict]:
     Raises:
         FileNotFoundError: There are none.
     """
-    paths = sorted(Path(work_dir).glob(f'**/{FILENAME}'))
+    folder = Path(work_dir)
+    paths = [folder / FILENAME, *sorted(folder.glob(f'*/{FILENAME}'))]
     records: List[dict] = []
-    for path in paths:
-        # A run that was killed may leave a line cut short.
-        lines = [i for i in path.read_text().splitlines() if i.endswith('}')]
-        newer = [json.loads(line) for line in lines]
+    for path in filter(Path.exists, paths):
+        newer = read_lines(path)
         begin = newer[0]['iter'] if newer else float('inf')
         records = [r for r in records if r['iter'] < begin] + newer
     if not records:
         raise FileNotFoundError(
-            f'expected {FILENAME} in {work_dir!r} or below, got none; give '
-            'the work directory of a distillation with TimestepPolicyHook'
+            f'expected {FILENAME} in {str(work_dir)!r} or in its log '
+            'directories, got none; give the work directory of a '
+            'distillation with TimestepPolicyHook'
         )
     return records
+
+
+def read_lines(path: Path) -> List[dict]:
+    """Read a file of one JSON object a line.
+
+    A last line that was cut short, as by a run that was killed, is left out.
+
+    Raises:
+        ValueError: Another line is not JSON.
+    """
+    lines = path.read_bytes().splitlines()
+    entries = []
+    for number, line in enumerate(lines, 1):
+        try:
+            entries.append(json.loads(line))
+        except ValueError as error:
+            if number < len(lines) or line.endswith(b'}'):
+                raise ValueError(
+                    f'expected JSON in line {number} of {path}, got: {error}'
+                ) from error
+    return entries
 
 
 def moments(record: dict) -> Tuple[float, float]:
@@ -75,15 +98,19 @@ def draw_records(
 
 
 def plot_records(
-    records: List[dict], probe: Optional[Dict[int, float]] = None
+    records: List[dict],
+    probe: Optional[Dict[int, float]] = None,
+    probe_label: str = 'linear probe',
 ):
     """Return a matplotlib figure of the distribution over timesteps.
 
     Args:
         records: Of one run, by iteration.
         probe: What each timestep is worth to a linear probe, drawn beside it.
+        probe_label: What was probed.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     panels = [name for name in PANELS if name in records[-1]]
     figure = Figure(figsize=(7, 4 + 1.1 * len(panels)), layout='constrained')
@@ -95,7 +122,8 @@ def plot_records(
     heat = figure.add_subplot(grid[0, 0])
     _draw_heat(figure, heat, records)
     if probe:
-        _draw_probe(figure.add_subplot(grid[0, 1], sharey=heat), probe)
+        axes = figure.add_subplot(grid[0, 1], sharey=heat)
+        _draw_probe(axes, probe, probe_label)
     iterations = [record['iter'] for record in records]
     axes = heat
     for row, name in enumerate(panels, 1):
@@ -111,20 +139,24 @@ def plot_records(
         axes.set_ylabel(label)
         axes.spines[['top', 'right']].set_visible(False)
     axes.set_xlabel('iteration')
+    axes.xaxis.set_major_locator(MaxNLocator('auto', integer=True))
     return figure
 
 
 def _draw_heat(figure, axes, records: List[dict]) -> None:
     timesteps = np.array(records[-1]['timesteps'], dtype=float)
     probs = np.array([record['probabilities'] for record in records])
-    # As multiples of the uniform distribution, whatever the grid.
-    shares = (probs * len(timesteps)).T
+    # As multiples of the uniform distribution, whatever the grid; in rows
+    # that are high enough to be seen.
+    shares = _in_rows((probs * len(timesteps)).T)
     iterations = np.array([record['iter'] for record in records], dtype=float)
     mesh = axes.pcolormesh(
-        _edges(iterations), _edges(timesteps), shares,
+        _edges(iterations), _edges(_in_rows(timesteps)), shares,
         cmap='viridis', vmin=0, rasterized=True,
     )  # fmt: skip
-    axes.plot(iterations, probs @ timesteps, color='white', lw=1, ls='--')
+    axes.plot(
+        iterations, probs @ timesteps, color='white', lw=1, ls='--', alpha=0.6
+    )
     axes.set(
         ylabel='timestep t',
         title='pi(t|x), mean over a batch (dashed: its mean t)',
@@ -133,15 +165,24 @@ def _draw_heat(figure, axes, records: List[dict]) -> None:
     figure.colorbar(mesh, ax=axes, label='times uniform', pad=0.01)
 
 
-def _draw_probe(axes, probe: Dict[int, float]) -> None:
+def _draw_probe(axes, probe: Dict[int, float], label: str) -> None:
     timesteps = sorted(probe)
     axes.plot([probe[t] for t in timesteps], timesteps, 'o-', ms=3,
               color=ORANGE)  # fmt: skip
     ends = [min(probe.values()), max(probe.values())]
     axes.set_xticks(ends, [f'{value:.2f}' for value in ends])
-    axes.set(xlabel='linear probe')
+    axes.set_xlabel(label, size='small')
     axes.tick_params(labelleft=False)
     axes.spines[['top', 'right']].set_visible(False)
+
+
+def _in_rows(values: np.ndarray) -> np.ndarray:
+    """Return the means of neighbours, of which at most 100 are left."""
+    size = -(-len(values) // MOST_ROWS)
+    starts = np.arange(0, len(values), size)
+    sums = np.add.reduceat(values, starts, axis=0)
+    counts = np.diff([*starts, len(values)])
+    return (sums.T / counts).T
 
 
 def _edges(centres: np.ndarray) -> np.ndarray:

@@ -9,6 +9,12 @@ from torch.utils.data import DataLoader, Dataset
 
 #: More labelled files than this are left to the data loader to find.
 MAX_FILES = 10_000
+#: Which decoder reads which label of an info.
+LABEL_KEYS = {
+    'gt_label': 'ClsDecoder',
+    'seg_map_path': 'SegDecoder',
+    'keypoints': 'KeypointDecoder',
+}
 
 
 def check_batches(dataloader: DataLoader) -> None:
@@ -63,6 +69,19 @@ def find_labels(dataset: Dataset, key: str) -> list:
             'its data_prefix'
         )
     return labels
+
+
+def describe_labels(dataset: Dataset) -> str:
+    """Say which labels a data set has, and which decoders read them."""
+    keys = {k for info in infos_of(dataset) for k in LABEL_KEYS if k in info}
+    return (
+        ', '.join(
+            f'{key}, which {decoder} reads'
+            for key, decoder in LABEL_KEYS.items()
+            if key in keys
+        )
+        or 'no labels at all'
+    )
 
 
 def infos_of(dataset: Dataset) -> Iterator[dict]:

@@ -164,7 +164,12 @@ def test_commits_tell_changed_files(tmp_path):
 @pytest.mark.parametrize(
     ('labels', 'model', 'message'),
     [
-        ([None] * 8, {}, 'expected labelled images'),
+        ([None] * 8, {}, 'MemoryDataset with no labels at all'),
+        (
+            LABELS,
+            dict(decoder=dict(type='repfusion_mm.SegDecoder', num_classes=7)),
+            'SegDecoder reads, got MemoryDataset with gt_label, which Cls',
+        ),
         (
             LABELS,
             dict(decoder=dict(type='repfusion_mm.ClsDecoder', num_classes=7)),

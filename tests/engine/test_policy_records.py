@@ -45,6 +45,33 @@ def test_a_line_that_was_cut_short_is_passed_over(tmp_path):
     assert [r['iter'] for r in read_records(str(tmp_path))] == [2]
 
 
+def test_a_broken_line_is_named(tmp_path):
+    write(tmp_path / '1', [record(2, 100)])
+    path = tmp_path / '1' / 'policy.jsonl'
+    path.write_text('garbage\n' + path.read_text())
+    with pytest.raises(ValueError, match=r'line 1 of .*policy\.jsonl'):
+        read_records(str(tmp_path))
+
+
+def test_runs_below_others_are_not_mixed(tmp_path):
+    write(tmp_path / '1', [record(2, 100)])
+    (tmp_path / 'other').mkdir()
+    write(tmp_path / 'other' / '1', [record(4, 700)])
+    assert [r['iter'] for r in read_records(str(tmp_path))] == [2]
+    assert [r['iter'] for r in read_records(str(tmp_path / '1'))] == [2]
+
+
+def test_a_policy_on_one_timestep_is_seen():
+    """One of a thousand is less than a pixel high."""
+    probs = np.zeros(1000)
+    probs[300] = 1
+    entry = dict(timesteps=list(range(1000)), probabilities=probs.tolist())
+    image = draw_records([dict(entry, iter=i) for i in range(5)])
+    yellow = (image[..., :2] > 150).all(-1) & (image[..., 2] < 120)
+    # Left of the colour bar.
+    assert yellow[:, : int(0.7 * image.shape[1])].sum() > 200
+
+
 def test_a_folder_without_records_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r'expected policy\.jsonl in'):
         read_records(str(tmp_path))

@@ -3,7 +3,11 @@ import pytest
 from mmengine.dataset import BaseDataset, ConcatDataset, RepeatDataset
 from torch.utils.data import DataLoader
 
-from repfusion_mm.engine.preflight import check_batches, find_labels
+from repfusion_mm.engine.preflight import (
+    check_batches,
+    describe_labels,
+    find_labels,
+)
 
 
 class Listed(BaseDataset):
@@ -31,6 +35,15 @@ def test_labels_are_found_through_wrappers():
     assert labels_of(dataset) == [0, 9, 4]
     assert labels_of(RepeatDataset(Listed([0, 9]), times=3)) == [0, 9]
     assert find_labels(dataset, 'seg_map_path') == []
+
+
+def test_labels_are_named_with_what_reads_them():
+    assert describe_labels(Listed([None])) == 'no labels at all'
+    dataset = ConcatDataset([Listed([None]), Listed([3], keypoints=[])])
+    assert describe_labels(dataset) == (
+        'gt_label, which ClsDecoder reads, '
+        'keypoints, which KeypointDecoder reads'
+    )
 
 
 def test_files_of_labelled_images_must_be_there(tmp_path):

@@ -2,17 +2,21 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
 from report import main
-from report_runs import compare, read_run
+from report_figures import shorten
+from report_groups import compare
+from report_runs import read_run
 from report_warnings import check
 
 CONFIG = """
 model = dict(policy=dict(type='Learned'), note={note!r})
 randomness = dict(seed={seed})
 train_dataloader = dict(dataset=dict(ann_file={ann_file!r}))
+load_from = {load_from!r}
 """
 
 
@@ -21,51 +25,60 @@ def write_lines(path, entries):
     path.write_text(''.join(json.dumps(entry) + '\n' for entry in entries))
 
 
-def write_config(folder, name, seed=0, ann_file='train_20.txt', note=''):
-    folder.mkdir(parents=True, exist_ok=True)
-    text = CONFIG.format(seed=seed, ann_file=ann_file, note=note)
+def write_config(
+    folder, name, start='1', seed=0, ann_file='train_20.txt', note='',
+    load_from=None,
+):  # fmt: skip
+    """Write a config as mmengine does: by its name, and for each start."""
+    text = CONFIG.format(
+        seed=seed, ann_file=ann_file, note=note, load_from=load_from
+    )
+    own = folder / start / 'vis_data' / 'config.py'
+    own.parent.mkdir(parents=True, exist_ok=True)
+    own.write_text(text)
     (folder / f'{name}.py').write_text(text)
 
 
 def policy_record(iteration, width=100.0, **statistics):
     timesteps = np.arange(1000)
-    logits = -0.5 * ((timesteps - 300) / width) ** 2
-    probs = np.exp(logits) / np.exp(logits).sum()
-    entropy = -(probs * np.log(probs + 1e-30)).sum()
+    probs = np.exp(-0.5 * ((timesteps - 300) / width) ** 2)
     return dict(
         iter=iteration,
+        max_iters=180,
         timesteps=timesteps.tolist(),
-        probabilities=probs.tolist(),
-        entropy=float(entropy),
+        probabilities=(probs / probs.sum()).tolist(),
+        entropy=1.0,
         **statistics,
     )
 
 
-def distillation(folder, width=100.0, rising=1.0, spread=0.5, falling=1.0):
-    """Write a run of ten logged intervals."""
+def distillation(
+    folder, width=100.0, rising=1.0, spread=0.5, falling=1.0, points=18,
+    last=180,
+):  # fmt: skip
+    """Write a run of eighteen logged intervals."""
     write_config(folder, 'repfusion_toy')
-    noise = np.random.default_rng(0).normal(0, 0.01, 10)
-    log = folder / '20260101_000000'
+    noise = np.random.default_rng(0).normal(0, 0.01, points)
     write_lines(
-        log / 'vis_data' / 'scalars.json',
+        folder / '1' / 'vis_data' / 'scalars.json',
         [
             dict(
                 loss=1.0, loss_distill=2 - falling * i / 10 + noise[i],
                 loss_policy=0.1, reward=rising * i / 10 + noise[i],
                 feature_spread=spread, epoch=1, iter=10 * i, step=10 * i,
             )
-            for i in range(10)
+            for i in range(points)
         ],
     )  # fmt: skip
-    records = [policy_record(10 * i, width, reward=0.1) for i in range(1, 6)]
-    write_lines(log / 'policy.jsonl', records)
+    records = [policy_record(i, width, reward=0.1) for i in (60, 120, last)]
+    write_lines(folder / '1' / 'policy.jsonl', records)
     return folder
 
 
-def finetuning(folder, score, **settings):
-    write_config(folder, 'resnet18_toy', **settings)
+def finetuning(folder, score, name='resnet18_toy', **settings):
+    write_config(folder, name, **settings)
     write_lines(
-        folder / '20260101_000000' / 'vis_data' / 'scalars.json',
+        folder / '1' / 'vis_data' / 'scalars.json',
         [
             dict(loss=1.0, epoch=1, iter=10, step=10),
             {'accuracy/top1': score, 'data_time': 0.1, 'time': 1, 'step': 10},
@@ -74,7 +87,12 @@ def finetuning(folder, score, **settings):
     return folder
 
 
-def test_page_holds_everything_and_asks_for_nothing(tmp_path, capsys):
+def page_of(*folders, out):
+    main([*map(str, folders), '--out', str(out / 'report.html')])
+    return (out / 'report.html').read_text()
+
+
+def test_page_holds_everything_and_asks_for_nothing(tmp_path):
     folders = [distillation(tmp_path / 'distil')]
     folders += [
         finetuning(tmp_path / f'{budget}_{seed}', 80 + seed + budget / 10,
@@ -82,22 +100,21 @@ def test_page_holds_everything_and_asks_for_nothing(tmp_path, capsys):
         for budget in (20, 100)
         for seed in range(3)
     ]  # fmt: skip
-    out = tmp_path / 'pages' / 'report.html'
-    main([*map(str, folders), '--out', str(out), '--title', 'toys'])
-    assert '7 runs' in capsys.readouterr().out
-    page = out.read_text()
+    page = page_of(*folders, out=tmp_path / 'pages')
     addresses = re.findall(r'(?:src|href)="([^"]{0,20})', page)
     assert addresses
     assert all(a.startswith(('data:', '#')) for a in addresses)
     assert 'http' not in re.sub(r'data:[^"]*', '', page)
     parts = [
-        '<h1>toys</h1>',
         'the reward rose',
-        'resnet18_toy, train_20.txt',
-        '83 ± 2.5',
-        '82 - 84',
+        'resnet18_toy, ann_file=train_20.txt',
+        '83.00',
+        '± 2.48',
+        '<td class="number">82.00</td>',
+        '<td>0, 1, 2</td>',
         'no <code>VersionsHook</code>',
         'model.policy.type',
+        '180 of 180',
     ]
     for part in parts:
         assert part in page, part
@@ -107,8 +124,7 @@ def test_page_holds_everything_and_asks_for_nothing(tmp_path, capsys):
 def test_names_of_files_are_shown_not_run(tmp_path):
     folder = distillation(tmp_path / 'distil')
     write_config(folder, 'repfusion_toy', note='<script>alert(1)</script>')
-    main([str(folder), '--out', str(tmp_path / 'report.html')])
-    page = (tmp_path / 'report.html').read_text()
+    page = page_of(folder, out=tmp_path)
     assert '<script>' not in page
     assert '&lt;script&gt;' in page
 
@@ -116,11 +132,13 @@ def test_names_of_files_are_shown_not_run(tmp_path):
 @pytest.mark.parametrize(
     ('change', 'words'),
     [
-        (dict(width=0.5), 'policy collapsed'),
+        (dict(width=0.1), 'policy collapsed'),
+        (dict(width=0.4), 'policy collapsed'),
         (dict(rising=0.0), 'reward is flat'),
         (dict(rising=-1.0), 'reward is flat'),
         (dict(spread=0.0), 'variance zero'),
         (dict(falling=0.0), 'loss did not fall'),
+        (dict(last=150), 'iteration 150 of 180'),
         (dict(), None),
     ],
 )
@@ -128,7 +146,8 @@ def test_warnings_name_what_went_wrong_and_nothing_else(
     tmp_path, change, words
 ):
     checks = check(read_run(distillation(tmp_path / 'a', **change)))
-    assert len(checks) == 4
+    assert len(checks) == 6
+    assert not any(c.skipped for c in checks)
     warnings = [c.warning for c in checks if c.warning]
     assert len(warnings) == (0 if words is None else 1)
     assert all(words in warning for warning in warnings)
@@ -140,16 +159,46 @@ def test_a_policy_that_found_a_peak_has_not_collapsed(tmp_path):
     assert not any(c.warning for c in check(run))
 
 
+def test_a_reward_that_rises_at_once_is_not_flat(tmp_path):
+    run = read_run(distillation(tmp_path / 'a'))
+    noise = np.random.default_rng(0).normal(0, 0.02, 20)
+    quick = -2.3 * np.exp(-np.arange(20.0)) + noise
+    run.curves['reward'] = list(enumerate(quick.tolist()))
+    assert not any(c.warning for c in check(run))
+
+
+def test_what_is_not_finite_is_named_with_its_iteration(tmp_path):
+    run = read_run(distillation(tmp_path / 'a'))
+    run.curves['loss_distill'][7] = (70, float('nan'))
+    warnings = [c.warning for c in check(run) if c.warning]
+    assert 'loss_distill became nan at iteration 70' in warnings[0]
+
+
 def test_the_page_claims_nothing_that_was_not_logged(tmp_path):
-    """Without LocalVisBackend there are no scalars."""
-    folder = distillation(tmp_path / 'distil')
-    for path in folder.rglob('scalars.json'):
-        path.unlink()
-    main([str(folder), '--out', str(tmp_path / 'report.html')])
-    page = (tmp_path / 'report.html').read_text()
-    assert 'fine: the policy still tries several timesteps.' in page
-    assert 'the reward rose' not in page
+    """A short run, and one without LocalVisBackend."""
+    page = page_of(distillation(tmp_path / 'a', points=8), out=tmp_path)
+    assert 'the reward rose: 8 points were logged, 9 needed' in page
+    for path in (tmp_path / 'a').rglob('vis_data'):
+        shutil.rmtree(path)
+    page = page_of(tmp_path / 'a', out=tmp_path)
+    assert 'the reward rose: 0 points were logged, 9 needed' in page
+    assert 'feature_spread was not logged' in page
     assert 'which mmengine' in page
+
+
+@pytest.mark.parametrize(
+    ('timesteps', 'words'),
+    [([100], '100, fixed'), ([0, 1, 2], '0 to 2, uniform')],
+)
+def test_policies_that_do_not_learn_are_named(tmp_path, timesteps, words):
+    folder = distillation(tmp_path / 'a')
+    probs = [round(1 / len(timesteps), 3)] * len(timesteps)
+    record = dict(iter=180, max_iters=180, timesteps=timesteps,
+                  probabilities=probs, entropy=0.0)  # fmt: skip
+    write_lines(folder / '1' / 'policy.jsonl', [record, record])
+    page = page_of(folder, out=tmp_path)
+    assert f'It does not learn: t = {words}' in page
+    assert 'tries several' not in page
 
 
 def test_runs_that_differ_by_seed_alone_are_one_group(tmp_path):
@@ -161,16 +210,44 @@ def test_runs_that_differ_by_seed_alone_are_one_group(tmp_path):
     ]
     small, large = compare(runs)
     assert small.differs == {'train_dataloader.dataset.ann_file': 'b_20.txt'}
-    assert small.results == {'accuracy/top1': [90]}
-    assert large.results == {'accuracy/top1': [80, 70]}
+    assert small.scores('accuracy/top1') == [90]
+    assert large.scores('accuracy/top1') == [80, 70]
+
+
+def test_another_initialisation_is_another_group(tmp_path):
+    """Whether it is named by init_cfg or by load_from."""
+    runs = [
+        read_run(finetuning(tmp_path / str(i), 80, load_from=path))
+        for i, path in enumerate([None, 'a/student.pth'])
+    ]
+    assert [group.label for group in compare(runs)] == [
+        'resnet18_toy, load_from=None',
+        'resnet18_toy, load_from=student.pth',
+    ]
+
+
+def test_groups_of_different_configs_have_their_names_alone(tmp_path):
+    runs = [
+        read_run(finetuning(tmp_path / name, 80, name=name, note=name))
+        for name in ('one', 'two')
+    ]
+    assert [group.label for group in compare(runs)] == ['one', 'two']
+    assert len(shorten('a' * 100)) <= 62
+
+
+def test_a_folder_given_twice_counts_once(tmp_path):
+    folder = finetuning(tmp_path / 'a', 80)
+    (tmp_path / 'link').symlink_to(folder)
+    page = page_of(folder, tmp_path / 'link', folder, out=tmp_path)
+    assert '<td>0</td>' in page
+    assert '<td>0, 0</td>' not in page
 
 
 def test_curves_of_a_resumed_run_follow_each_other(tmp_path):
-    folder = tmp_path / 'a'
-    write_config(folder, 'repfusion_toy')
-    write_lines(folder / '1' / 'policy.jsonl', [policy_record(1)])
+    folder = distillation(tmp_path / 'a')
+    write_config(folder, 'repfusion_toy', start='2')
     first, second = (
-        folder / name / 'vis_data' / 'scalars.json' for name in ('1', '2')
+        folder / name / 'vis_data' / 'scalars.json' for name in '12'
     )
     write_lines(first, [dict(loss=i, step=i) for i in (1, 2, 3, 4)])
     write_lines(second, [dict(loss=-i, step=i) for i in (2, 3)])
@@ -180,9 +257,66 @@ def test_curves_of_a_resumed_run_follow_each_other(tmp_path):
     assert curve == [(1, 1), (2, -2), (3, -3)]
 
 
-def test_folders_that_are_no_runs_are_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match='expected the work directory'):
-        read_run(tmp_path)
-    write_config(tmp_path, 'repfusion_toy')
-    with pytest.raises(FileNotFoundError, match=r'expected policy\.jsonl in'):
-        read_run(tmp_path)
+def test_a_later_test_does_not_change_what_the_run_was(tmp_path):
+    """tools/test.py writes its own config over that of the run."""
+    folder = finetuning(tmp_path / 'a', 80, note='as trained')
+    write_config(folder, 'resnet18_toy', start='2', note='as tested')
+    test = folder / '2' / 'vis_data' / 'scalars.json'
+    write_lines(test, [{'accuracy/top1': 10.0, 'step': 0}])
+    run = read_run(folder)
+    assert run.settings['model.note'] == 'as trained'
+    assert run.scores == {'accuracy/top1': [(10, 80)]}
+
+
+def test_a_run_inside_a_work_directory_is_not_mixed_in(tmp_path):
+    folder = distillation(tmp_path / 'a')
+    inner = distillation(folder / 'inner', last=240)
+    assert read_run(folder).records[-1]['iter'] == 180
+    assert read_run(inner).records[-1]['iter'] == 240
+
+
+def test_folders_that_are_no_runs_are_named(tmp_path):
+    with pytest.raises(NotADirectoryError, match='got nothing'):
+        read_run(tmp_path / 'nowhere')
+    (tmp_path / 'file').touch()
+    with pytest.raises(NotADirectoryError, match='got a file'):
+        read_run(tmp_path / 'file')
+    write_config(tmp_path / 'new', 'repfusion_toy')
+    with pytest.raises(ValueError, match='none has logged anything'):
+        read_run(tmp_path / 'new')
+    lines = [dict(loss=1.0, step=10)]
+    write_lines(tmp_path / 'new' / '1' / 'vis_data' / 'scalars.json', lines)
+    with pytest.raises(ValueError, match=r'policy\.jsonl or validation'):
+        read_run(tmp_path / 'new')
+
+
+@pytest.mark.parametrize(
+    ('name', 'text', 'words'),
+    [
+        ('vis_data/scalars.json', 'garbage}\n{"loss": 1}', 'line 1 of .*sca'),
+        ('vis_data/scalars.json', '{"loss": 1}\n', "KeyError: 'step'"),
+        ('policy.jsonl', 'garbage}', 'line 1 of .*policy.jsonl'),
+        ('versions.json', '{"packa', 'JSON in .*versions.json'),
+        ('vis_data/config.py', 'model = dict(', 'SyntaxError'),
+        ('../probe.csv', 'no scores', 'first line is .*no scores'),
+    ],
+)
+def test_a_broken_file_is_named_and_the_others_are_shown(
+    tmp_path, name, text, words
+):
+    broken = distillation(tmp_path / 'broken')
+    (broken / '1' / name).write_text(text)
+    with pytest.raises(ValueError, match=words):
+        read_run(broken)
+    whole = distillation(tmp_path / 'whole')
+    with pytest.raises(SystemExit, match='left out'):
+        page_of(broken, whole, out=tmp_path)
+    page = (tmp_path / 'report.html').read_text()
+    assert 'Left out.' in page
+    assert 'the reward rose' in page
+
+
+def test_the_page_must_be_called_html(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main([str(tmp_path), '--out', str(tmp_path)])
+    assert 'expected --out to end in .html' in capsys.readouterr().err

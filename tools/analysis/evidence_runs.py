@@ -179,8 +179,7 @@ def distil(
         options.append(f'model.policy.timestep={site.best[num_labels]}')
         name += f'_t{site.best[num_labels]}'
     folder = site.out / 'distill' / name
-    student = folder / 'student.pth'
-    if not student.exists():
+    if not folder.exists():
         options += [
             TEACHER,
             f'randomness.seed={seed}',
@@ -188,14 +187,16 @@ def distil(
             'train_dataloader.dataset.datasets.0.ann_file='
             f'{site.labels(labels, seed)}',
         ]
-        build_runner(
-            [DISTILL, '--work-dir', str(folder), '--cfg-options', *options]
-        ).train()
-        for checkpoint in folder.glob('epoch_*.pth'):
+        unfinished = folder.with_name(name + '.part')
+        shutil.rmtree(unfinished, ignore_errors=True)
+        argv = [DISTILL, '--work-dir', str(unfinished), '--cfg-options']
+        build_runner([*argv, *options]).train()
+        for checkpoint in unfinished.glob('epoch_*.pth'):
             checkpoint.unlink()
+        unfinished.replace(folder)
     if reads_labels:
         timestep, _ = moments(read_records(str(folder))[-1])
-    return student, timestep
+    return folder / 'student.pth', timestep
 
 
 def finetune(

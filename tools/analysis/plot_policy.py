@@ -28,16 +28,22 @@ def main(argv: Optional[List[str]] = None) -> None:
     parser.add_argument('--probe', type=Path, help='CSV of a probe')
     parser.add_argument('--out', type=Path, help='PNG file to write')
     args = parser.parse_args(argv)
+    out = args.out or Path(args.work_dir, 'policy.png')
+    if out.suffix != '.png':
+        parser.error(f'expected --out to end in .png, got {out}')
     records = read_records(args.work_dir)
     probe = None
     if args.probe:
         found = curves(read_scores(args.probe))
         if not found:
-            raise ValueError(f'expected scores in {args.probe}, got none')
+            raise ValueError(
+                f'expected scores of probe_timesteps.py in {args.probe}, got '
+                'none'
+            )
         _, _, curve = best_curve(found, min(key[2] for key in found))
         probe = {t: mean for t, (mean, _) in curve.items()}
-    out = args.out or Path(args.work_dir, 'policy.png')
     image = draw_records(records, probe)
+    out.parent.mkdir(parents=True, exist_ok=True)
     if not cv2.imwrite(str(out), image[..., ::-1]):
         raise OSError(f'expected to write a PNG file at {out}')
     print(f'{out}: {len(records)} records')

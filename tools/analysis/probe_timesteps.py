@@ -32,15 +32,34 @@ from repfusion_mm.models.teachers.diffusers_teacher import INPUT_MODES
 
 
 def read_scores(path: Path) -> List[Score]:
-    """Read what an earlier call wrote; a line that was cut is left out."""
+    """Read what an earlier call wrote; a line that was cut is left out.
+
+    Returns:
+        No scores where there is no file.
+
+    Raises:
+        ValueError: The file is no table of scores.
+    """
     if not path.exists():
         return []
-    with path.open(newline='') as file:
-        rows = [row for row in csv.reader(file) if len(row) == 6][1:]
-    return [
-        Score(mode, layer, int(t), int(n), int(i), float(score))
-        for mode, layer, t, n, i, score in rows
-    ]
+    try:
+        with path.open(newline='') as file:
+            head, *rows = csv.reader(file)
+        if tuple(head) != Score._fields:
+            raise ValueError(f'its first line is {head}')
+        return [
+            Score(mode, layer, int(t), int(n), int(i), float(score))
+            for mode, layer, t, n, i, score in filter(_whole, rows)
+        ]
+    except ValueError as error:
+        raise ValueError(
+            f'expected scores of probe_timesteps.py in {path}, got something '
+            f'else: {error}'
+        ) from error
+
+
+def _whole(row: List[str]) -> bool:
+    return len(row) == len(Score._fields)
 
 
 def write_scores(path: Path, scores: List[Score]) -> None:
@@ -62,7 +81,11 @@ def check_settings(path: Path, cfg: Config, num_images: int) -> None:
     settings = json.loads(
         json.dumps(dict(teacher=teacher, num_images=num_images))
     )
-    if path.exists() and json.loads(path.read_text()) != settings:
+    try:
+        known = json.loads(path.read_text()) if path.exists() else settings
+    except ValueError:
+        known = None
+    if known != settings:
         raise ValueError(
             f'expected the scores in {path.parent} to be of the same teacher '
             'and images, got those of others; give another --out'
@@ -74,7 +97,10 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
-        '--timesteps', type=int, nargs='+', default=[*range(0, 1000, 50), 999]
+        '--timesteps',
+        type=int,
+        nargs='+',
+        help="default: twenty over the teacher's schedule, and its last",
     )
     parser.add_argument('--num-labels', type=int, nargs='+', default=[50])
     parser.add_argument('--num-splits', type=int, default=10)
@@ -88,14 +114,22 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
         help='stop reading labelled images here (default: %(default)s)',
     )
     parser.add_argument('--out', type=Path, help='folder (default: WORK_DIR)')
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.num_splits < 2 or min(args.num_labels) < 2 or args.max_images < 3:
+        parser.error(
+            'expected --num-splits and --num-labels of at least 2, and '
+            f'--max-images of at least 3, got {args.num_splits}, '
+            f'{args.num_labels} and {args.max_images}'
+        )
+    return args
 
 
 def main(argv: Optional[List[str]] = None) -> None:
     args = parse_args(argv)
     cfg = load_config(args)
     prober = Prober(cfg, args.num_labels, args.num_splits, args.max_images)
-    prober.check_timesteps(args.timesteps)
+    timesteps = args.timesteps or prober.grid()
+    prober.check_timesteps(timesteps)
     out = Path(args.out or cfg.work_dir)
     out.mkdir(parents=True, exist_ok=True)
     print(
@@ -109,7 +143,7 @@ def main(argv: Optional[List[str]] = None) -> None:
     for mode in args.input_modes:
         due = [
             t
-            for t in args.timesteps
+            for t in timesteps
             for layer in prober.teacher.layers
             for n in args.num_labels
             for i in range(args.num_splits)
@@ -129,5 +163,5 @@ def main(argv: Optional[List[str]] = None) -> None:
 if __name__ == '__main__':
     try:
         main()
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')

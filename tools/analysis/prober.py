@@ -1,7 +1,7 @@
 """Probe the features of a config's teacher, one timestep at a time."""
 
 from pathlib import Path
-from typing import Dict, Iterator, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -44,6 +44,11 @@ class Prober:
         max_images: int = MAX_IMAGES,
         seed: int = 0,
     ) -> None:
+        if 'teacher' not in cfg.get('model', {}):
+            raise ValueError(
+                'expected the config of a distillation, with model.teacher, '
+                f'got {cfg.filename}'
+            )
         init_default_scope(cfg.get('default_scope', 'mmengine'))
         self.model = MODELS.build(cfg.model).to(get_device()).eval()
         self.teacher = self.model.teacher
@@ -73,7 +78,7 @@ class Prober:
         """Return batches of images in [0, 1], and the label of each image."""
         sampler = dict(type='DefaultSampler', shuffle=True, seed=self.seed)
         loader = dict(cfg.train_dataloader, sampler=sampler, drop_last=False)
-        if 'probe_dataset' in cfg:
+        if cfg.get('probe_dataset') is not None:
             loader.update(dataset=cfg.probe_dataset)
         batches, targets = [], []
         for batch in Runner.build_dataloader(loader):
@@ -102,8 +107,14 @@ class Prober:
         wrong = [t for t in timesteps if not 0 <= t < length]
         if wrong:
             raise ValueError(
-                f'expected timesteps in [0, {length - 1}], got {wrong}'
+                f'expected --timesteps in [0, {length - 1}], the schedule of '
+                f'the teacher, got {wrong}'
             )
+
+    def grid(self) -> List[int]:
+        """Return twenty timesteps over the schedule, and its last."""
+        length = self.teacher.num_timesteps
+        return [*range(0, length, max(1, length // 20)), length - 1]
 
     def num_bytes(self) -> int:
         """Return the size of the features at one timestep."""

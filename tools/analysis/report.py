@@ -5,106 +5,139 @@
 Each argument is the work directory of a run. Distillations are shown one by
 one: what the policy did, beside the probe where probe.csv is in the folder,
 losses, warnings, versions and configuration. Runs with validation scores are
-compared; those that differ by their seed alone share a row. The page
-(report.html unless --out says otherwise) needs no network.
+compared; those that differ by their seed alone share a row. The page needs no
+network. Folders that cannot be read are named on it, and the exit status is 1.
 """
 
 import argparse
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Tuple
 
 from intervals import interval
-from jinja2 import Template
+from jinja2 import Environment, FileSystemLoader
 from report_figures import draw_groups, draw_losses, draw_policy
-from report_runs import Group, Run, compare, read_run
-from report_warnings import check
+from report_groups import Group, compare, natural
+from report_runs import Run, read_run
+from report_warnings import check, is_still
 
 from repfusion_mm.engine.policy_records import moments
 
-TEMPLATE = Path(__file__).with_suffix('.html.jinja')
+TEMPLATE = 'report.html.jinja'
 
 
 def describe(run: Run) -> dict:
     """Return what the page shows of a distillation."""
-    mean, std = moments(run.records[-1])
-    fixed = len(run.records[-1]['timesteps']) == 1
     checks = check(run)
+    last = run.records[-1]
     return dict(
-        folder=str(run.folder),
-        iterations=run.records[-1]['iter'],
-        timestep=f'{mean:.0f} (fixed)' if fixed else f'{mean:.0f} ± {std:.0f}',
+        run=run,
+        iterations=last['iter'],
+        planned=last.get('max_iters', '?'),
+        timestep=describe_policy(run.records),
+        still=is_still(run.records),
         warnings=[c.warning for c in checks if c.warning],
-        passed='; '.join(c.passed for c in checks if not c.warning),
-        policy=draw_policy(run),
-        has_probe=run.probe is not None,
+        passed=[c.passed for c in checks if not c.warning and not c.skipped],
+        skipped=[f'{c.passed}: {c.skipped}' for c in checks if c.skipped],
+        policy=None if is_still(run.records) else draw_policy(run),
         losses=draw_losses(run) if run.curves else None,
-        versions=run.versions,
-        settings=run.settings,
     )
 
 
-def name_groups(groups: List[Group]) -> List[str]:
-    """Return a short label for each group: its config, and what differs."""
-    labels = [', '.join([group.name, *group.visible()]) for group in groups]
-    # Where that is not enough, their number.
-    return [
-        f'{label} #{labels[:i].count(label) + 1}'
-        if labels.count(label) > 1
-        else label
-        for i, label in enumerate(labels)
-    ]
+def describe_policy(records: List[dict]) -> str:
+    timesteps = records[-1]['timesteps']
+    if len(timesteps) == 1:
+        return f'{timesteps[0]}, fixed'
+    if is_still(records):
+        return f'{timesteps[0]} to {timesteps[-1]}, uniform'
+    mean, std = moments(records[-1])
+    return f'{mean:.0f}, deviation {std:.0f}'
 
 
-def tabulate(groups: List[Group], labels: List[str], metric: str) -> dict:
+def tabulate(groups: List[Group], metric: str) -> dict:
     """Return the table of one metric."""
     rows = []
-    for group, label in zip(groups, labels):
-        scores = group.results.get(metric, [])
+    for group in groups:
+        scores = group.scores(metric)
         if not scores:
             continue
         mean, half = interval(scores)
-        sure = f' ± {half:.2g}' if len(scores) > 1 else ''
+        # Percentages with two decimals, shares with four.
+        digits = 2 if max(map(abs, scores)) > 1.5 else 4
+        several = len(scores) > 1
+        low, high = min(scores), max(scores)
         rows.append(
             dict(
-                label=label,
-                count=len(scores),
-                mean=f'{mean:.4g}{sure}',
-                spread=f'{min(scores):.4g} - {max(scores):.4g}',
+                label=group.label,
+                seeds=', '.join(run.seed for run in group.runs),
+                mean=f'{mean:.{digits}f}',
+                half=f'± {half:.{digits}f}' if several else '',
+                low=f'{low:.{digits}f}' if several else '',
+                high=f'{high:.{digits}f}' if several else '',
             )
         )
-    return dict(
-        metric=metric, rows=rows, figure=draw_groups(groups, labels, metric)
-    )
+    return dict(metric=metric, rows=rows, figure=draw_groups(groups, metric))
 
 
-def make_page(runs: List[Run], title: str) -> str:
+def list_scores(run: Run) -> List[Tuple[str, int, float, float]]:
+    """Return each metric with iteration and value of the last validation,
+    and the largest value of all."""
+    return [
+        (metric, *curve[-1], max(value for _, value in curve))
+        for metric, curve in run.scores.items()
+    ]
+
+
+def make_page(runs: List[Run], title: str, left_out: List[str]) -> str:
     """Return the page of all runs."""
-    groups = compare([run for run in runs if run.results])
-    labels = name_groups(groups)
+    groups = compare([run for run in runs if run.scores])
     metrics: Dict[str, None] = {
-        metric: None for group in groups for metric in group.results
+        metric: None
+        for group in groups
+        for run in group.runs
+        for metric in run.scores
     }
-    template = Template(
-        TEMPLATE.read_text(), autoescape=True, trim_blocks=True
+    distilled = sorted(
+        (run for run in runs if run.records),
+        key=lambda run: natural(str(run.folder)),
     )
-    return template.render(
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+    )
+    return environment.get_template(TEMPLATE).render(
         title=title,
         written=datetime.now().strftime('%Y-%m-%d %H:%M'),
-        runs=[describe(run) for run in runs if run.records],
-        tables=[tabulate(groups, labels, metric) for metric in metrics],
-        legend=[
-            (label, group.differs) for label, group in zip(labels, groups)
-        ],
+        left_out=left_out,
+        runs=[describe(run) for run in distilled],
+        tables=[tabulate(groups, metric) for metric in metrics],
+        groups=groups,
+        list_scores=list_scores,
     )
 
 
-def write_report(folders: List[Path], out: Path, title: str) -> None:
-    """Read work directories and write the page."""
-    page = make_page([read_run(folder) for folder in folders], title)
+def write_report(folders: List[Path], out: Path, title: str) -> List[str]:
+    """Read work directories and write the page.
+
+    Returns:
+        Why folders were left out.
+
+    Raises:
+        ValueError: None could be read.
+    """
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(page, encoding='utf-8')
+    runs, left_out = [], []
+    for folder in {folder.resolve(): folder for folder in folders}.values():
+        try:
+            runs.append(read_run(folder))
+        except (OSError, ValueError) as error:
+            left_out.append(str(error))
+    if not runs:
+        raise ValueError('\n'.join(left_out))
+    out.write_text(make_page(runs, title, left_out), encoding='utf-8')
+    return left_out
 
 
 def main(argv: Optional[List[str]] = None) -> None:
@@ -113,12 +146,23 @@ def main(argv: Optional[List[str]] = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument('work_dirs', type=Path, nargs='+', help='of runs')
-    parser.add_argument('--out', type=Path, default=Path('report.html'))
-    parser.add_argument('--title', default='RepFusion')
+    parser.add_argument(
+        '--out',
+        type=Path,
+        default=Path('report.html'),
+        help='HTML file to write (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--title', default='RepFusion', help='of the page (%(default)s)'
+    )
     args = parser.parse_args(argv)
-    write_report(args.work_dirs, args.out, args.title)
+    if args.out.suffix != '.html':
+        parser.error(f'expected --out to end in .html, got {args.out}')
+    left_out = write_report(args.work_dirs, args.out, args.title)
     size = args.out.stat().st_size / 2**20
-    print(f'{args.out}: {len(args.work_dirs)} runs, {size:.1f} MiB')
+    print(f'{args.out}: {size:.1f} MiB')
+    if left_out:
+        sys.exit('error: left out:\n' + '\n'.join(left_out))
 
 
 if __name__ == '__main__':

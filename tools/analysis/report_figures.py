@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import io
 import itertools
-from typing import Dict, List
+from typing import List
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from probe_report import COLORS
-from report_runs import Curve, Group, Run
+from report_groups import Group
+from report_runs import Run
 
 from repfusion_mm.engine.policy_records import plot_records
 
@@ -23,47 +25,55 @@ def encode(figure: Figure) -> str:
 
 
 def draw_policy(run: Run) -> str:
-    return encode(plot_records(run.records, run.probe))
+    if run.probe is None:
+        return encode(plot_records(run.records))
+    label, scores = run.probe
+    return encode(plot_records(run.records, scores, label))
 
 
 def draw_losses(run: Run) -> str:
     """Draw every loss of a run in a panel of its own."""
-    losses: Dict[str, Curve] = {
-        name: curve
-        for name, curve in run.curves.items()
-        if name.startswith('loss_')
-    } or {'loss': run.curves['loss']}
-    figure = Figure(figsize=(7, 1.4 * len(losses) + 0.4), layout='constrained')
-    panels = figure.subplots(len(losses), 1, sharex=True, squeeze=False)[:, 0]
-    for axes, (name, curve), color in zip(
-        panels, losses.items(), itertools.cycle(COLORS)
-    ):
-        steps, values = zip(*curve)
-        axes.plot(steps, values, 'o-', ms=2, lw=1, color=color)
+    names = [name for name in run.curves if name.startswith('loss_')]
+    names = names or ['loss']
+    figure = Figure(figsize=(7, 1.4 * len(names) + 0.4), layout='constrained')
+    panels = figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, name, color in zip(panels, names, itertools.cycle(COLORS)):
+        axes.plot(*zip(*run.curves[name]), 'o-', ms=2, lw=1, color=color)
         axes.set_ylabel(name.replace('loss_', '') + '\nloss')
         axes.grid(alpha=0.3)
         axes.spines[['top', 'right']].set_visible(False)
     panels[-1].set_xlabel('iteration')
+    panels[-1].xaxis.set_major_locator(MaxNLocator('auto', integer=True))
     return encode(figure)
 
 
-def draw_groups(groups: List[Group], labels: List[str], metric: str) -> str:
+def draw_groups(groups: List[Group], metric: str) -> str:
     """Draw the scores of each group: every run a point, and their mean."""
+    groups = [group for group in groups if group.scores(metric)]
     figure = Figure(
         figsize=(7, 0.9 + 0.34 * len(groups)), layout='constrained'
     )
     axes = figure.subplots()
     for row, group in enumerate(groups):
-        scores = group.results.get(metric, [])
-        if not scores:
-            continue
+        scores = group.scores(metric)
         axes.plot(scores, [row] * len(scores), 'o', ms=4, color=COLORS[0],
                   alpha=0.5, mew=0)  # fmt: skip
         axes.plot([sum(scores) / len(scores)], [row], '|', ms=14, mew=2,
                   color=COLORS[5])  # fmt: skip
-    axes.set_yticks(range(len(groups)), labels)
+    axes.set_yticks(
+        range(len(groups)),
+        [shorten(group.label) for group in groups],
+        size='small',
+    )
     axes.set_ylim(len(groups) - 0.5, -0.5)
     axes.set_xlabel(f'{metric} (points: runs; bar: mean)')
     axes.grid(axis='x', alpha=0.3)
     axes.spines[['top', 'right']].set_visible(False)
     return encode(figure)
+
+
+def shorten(label: str, length: int = 60) -> str:
+    """Return a label whose middle is left out where it is too long."""
+    if len(label) <= length:
+        return label
+    return f'{label[: length // 2]} … {label[-length // 2 + 3 :]}'

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
+from probe_report import Curve as ProbeCurve
 from probe_report import best_curve, curves
 from probe_timesteps import read_scores
 
-from repfusion_mm.engine import versions_hook
-from repfusion_mm.engine.policy_records import read_records
+from repfusion_mm.engine import policy_records, versions_hook
 
-#: Settings in which runs of one kind differ.
-INCIDENTAL = ('work_dir', 'randomness.seed', 'launcher', 'resume', 'load_from')
 #: What is logged beside validation scores.
 NO_SCORES = ('data_time', 'time', 'step')
-#: Points of a curve.
+#: Points of a curve: iteration and value.
 Curve = List[Tuple[int, float]]
+
+
+class Probe(NamedTuple):
+    """What a linear probe found each timestep to be worth."""
+
+    label: str
+    scores: Dict[int, float]
 
 
 @dataclass
@@ -31,9 +35,8 @@ class Run:
         name: The name of the config.
         settings: The whole config, flat: ``{'model.policy.type': ...}``.
         curves: Losses and statistics by iteration.
-        results: The last validation scores.
+        scores: Validation scores by iteration.
         records: The policy's distributions; empty if there is no policy.
-        probe: What a probe found each timestep to be worth.
         versions: See VersionsHook; empty if the run had none.
     """
 
@@ -41,96 +44,153 @@ class Run:
     name: str
     settings: Dict[str, str]
     curves: Dict[str, Curve]
-    results: Dict[str, float]
+    scores: Dict[str, Curve]
     records: List[dict] = field(default_factory=list)
-    probe: Optional[Dict[int, float]] = None
+    probe: Optional[Probe] = None
     versions: Dict[str, dict] = field(default_factory=dict)
 
     @property
     def seed(self) -> str:
-        """The seed, as configured or as drawn."""
-        drawn = self.versions.get('seed', '?')
-        return self.settings.get('randomness.seed', str(drawn))
+        """The seed, as drawn or as configured."""
+        configured = self.settings.get('randomness.seed', '?')
+        return str(self.versions.get('seed', configured))
 
 
 def read_run(folder: Path) -> Run:
     """Read a work directory.
 
     Raises:
-        FileNotFoundError: It holds no config, or neither a policy log nor
-            validation scores.
+        OSError: It is not there, or is no work directory of a run.
+        ValueError: It logged nothing, or a file is not what it should be.
     """
-    configs = sorted(folder.glob('*.py'), key=lambda p: p.stat().st_mtime)
-    if not configs:
-        raise FileNotFoundError(
-            f'expected the work directory of a run, with its config, got '
-            f'{folder}; give the folders that were --work-dir'
+    if not folder.is_dir():
+        what = 'a file' if folder.exists() else 'nothing'
+        raise NotADirectoryError(
+            f'expected the work directory of a run at {folder}, got {what}'
         )
-    cfg = Config.fromfile(configs[-1], use_predefined_variables=False)
-    train, results = read_scalars(folder)
+    # mmengine makes a folder for each start of a run, and of a test.
+    starts = [path for path in sorted(folder.iterdir()) if logged(path)]
+    if not starts:
+        raise ValueError(
+            f'expected the work directory of a run at {folder}, got one in '
+            'which none has logged anything; give the folder that was '
+            '--work-dir'
+        )
     try:
-        records = read_records(str(folder))
-    except FileNotFoundError:
-        if not results:
-            raise
-        records = []
-    versions = sorted(folder.glob(f'*/{versions_hook.FILENAME}'))
+        return _read(folder, starts)
+    except (KeyError, SyntaxError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f'expected the logs of a run in {folder}, got some that cannot '
+            f'be read: {type(error).__name__}: {error}'
+        ) from error
+
+
+def _read(folder: Path, starts: List[Path]) -> Run:
+    train, scores = read_scalars(starts)
+    found = any((start / policy_records.FILENAME).exists() for start in starts)
+    if not found and not scores:
+        raise ValueError(
+            f'expected policy.jsonl or validation scores in {folder}, got '
+            'neither: is it the work directory of a distillation with '
+            'TimestepPolicyHook, or of a finetuning that was validated?'
+        )
+    last = starts[-1]
+    versions = last / versions_hook.FILENAME
+    config = find_config(folder)
     return Run(
         folder=folder,
-        name=configs[-1].stem,
-        settings=flatten(cfg._cfg_dict),
+        name=config.stem,
+        settings=read_settings(config, last),
         curves=train,
-        results=results,
-        records=records,
+        scores=scores,
+        records=policy_records.read_records(str(folder)) if found else [],
         probe=read_probe(folder / 'probe.csv'),
-        versions=json.loads(versions[-1].read_text()) if versions else {},
+        versions=read_json(versions) if versions.exists() else {},
     )
 
 
-def read_scalars(folder: Path) -> Tuple[Dict[str, Curve], Dict[str, float]]:
-    """Read what mmengine logged, of a run and of those it was resumed from.
+def find_config(folder: Path) -> Path:
+    """Return the config that mmengine wrote under its name."""
+    configs = sorted(folder.glob('*.py'), key=lambda p: p.stat().st_mtime)
+    if not configs:
+        raise FileNotFoundError(
+            f'expected the config of a run, a .py file, in {folder}, got '
+            'none; give the folder that was --work-dir'
+        )
+    return configs[-1]
+
+
+def read_settings(config: Path, start: Path) -> Dict[str, str]:
+    """Read the config as it was at a start of the run.
+
+    A later test or start writes over the one in the work directory.
+    """
+    own = start / 'vis_data' / 'config.py'
+    path = own if own.exists() else config
+    cfg = Config.fromfile(path, use_predefined_variables=False)
+    return flatten(cfg.to_dict())
+
+
+def logged(start: Path) -> bool:
+    """Return whether a start of a run, or of a test, logged training."""
+    scalars = start / 'vis_data' / 'scalars.json'
+    return (start / policy_records.FILENAME).exists() or (
+        scalars.exists() and '"loss"' in scalars.read_text(errors='replace')
+    )
+
+
+def read_scalars(
+    starts: List[Path],
+) -> Tuple[Dict[str, Curve], Dict[str, Curve]]:
+    """Read what mmengine logged at each start of a run.
 
     Returns:
-        Curves of what was logged while training; where a later run began
-        again, those of the earlier ones end. And the last validation scores.
+        Curves of what was logged while training, and of validation scores;
+        where a later start began again, those of the earlier ones end.
     """
     entries: List[dict] = []
-    results: Dict[str, float] = {}
-    for path in sorted(folder.glob('*/vis_data/scalars.json')):
-        # A run that was killed may leave a line cut short.
-        lines = [i for i in path.read_text().splitlines() if i.endswith('}')]
-        newer = []
-        for entry in map(json.loads, lines):
-            if 'loss' in entry:
-                newer.append(entry)
-            else:
-                results = {
-                    name: value
-                    for name, value in entry.items()
-                    if name not in NO_SCORES
-                }
+    for start in starts:
+        path = start / 'vis_data' / 'scalars.json'
+        newer = policy_records.read_lines(path) if path.exists() else []
         begin = newer[0]['step'] if newer else float('inf')
         entries = [e for e in entries if e['step'] < begin] + newer
-    found: Dict[str, Curve] = {}
+    train: Dict[str, Curve] = {}
+    scores: Dict[str, Curve] = {}
     for entry in entries:
+        training = 'loss' in entry
         for name, value in entry.items():
-            if isinstance(value, (int, float)):
-                found.setdefault(name, []).append((entry['step'], value))
-    return found, results
+            if isinstance(value, (int, float)) and (
+                training or name not in NO_SCORES
+            ):
+                curve = (train if training else scores).setdefault(name, [])
+                curve.append((entry['step'], value))
+    return train, scores
 
 
-def read_probe(path: Path) -> Optional[Dict[int, float]]:
+def read_json(path: Path) -> dict:
+    """Read a file; a ValueError names one that is not JSON."""
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f'expected JSON in {path}, got {error}') from error
+
+
+def read_probe(path: Path) -> Optional[Probe]:
     """Return the best curve, at the fewest labels, of a probe's scores."""
-    found = curves(read_scores(path))
+    found: Dict[tuple, ProbeCurve] = curves(read_scores(path))
     if not found:
         return None
-    _, _, curve = best_curve(found, min(key[2] for key in found))
-    return {t: mean for t, (mean, _) in curve.items()}
+    fewest = min(key[2] for key in found)
+    mode, layer, curve = best_curve(found, fewest)
+    return Probe(
+        f'linear probe\n{fewest} labels, {mode}\n{layer}',
+        {t: mean for t, (mean, _) in curve.items()},
+    )
 
 
 def flatten(value, prefix: str = '') -> Dict[str, str]:
     """Return nested settings as ``{'a.b.0': 'value'}``."""
-    if isinstance(value, (dict, ConfigDict)):
+    if isinstance(value, dict):
         items = list(value.items())
     elif isinstance(value, (list, tuple)) and any(
         isinstance(item, dict) for item in value
@@ -142,69 +202,3 @@ def flatten(value, prefix: str = '') -> Dict[str, str]:
     for key, item in items:
         flat.update(flatten(item, f'{prefix}.{key}' if prefix else str(key)))
     return flat
-
-
-@dataclass
-class Group:
-    """Runs that differ by their seed alone.
-
-    Attributes:
-        name: The name of the config.
-        differs: The settings in which it differs from the other groups.
-        results: For each metric, the scores of all runs.
-    """
-
-    name: str
-    differs: Dict[str, str]
-    results: Dict[str, List[float]]
-
-    def visible(self) -> List[str]:
-        """Return what differs, but for the initialisation, in short."""
-        return [
-            value.rsplit('/', 1)[-1]
-            for key, value in self.differs.items()
-            if 'init_cfg' not in key
-        ]
-
-
-def compare(runs: List[Run]) -> List[Group]:
-    """Group runs that have validation scores by their settings."""
-    grouped: Dict[tuple, List[Run]] = {}
-    for run in runs:
-        settings = {
-            k: v for k, v in run.settings.items() if k not in INCIDENTAL
-        }
-        grouped.setdefault((run.name, *settings.items()), []).append(run)
-    everything = [dict(key[1:]) for key in grouped]
-    names = {name for settings in everything for name in settings}
-    differing = sorted(
-        name
-        for name in names
-        if len({settings.get(name) for settings in everything}) > 1
-    )
-    groups = []
-    for (name, *settings), members in grouped.items():
-        own = dict(settings)
-        metrics = sorted({m for run in members for m in run.results})
-        groups.append(
-            Group(
-                name=name,
-                differs={k: own[k] for k in differing if k in own},
-                results={
-                    m: [r.results[m] for r in members if m in r.results]
-                    for m in metrics
-                },
-            )
-        )
-    return sorted(groups, key=_order)
-
-
-def _order(group: Group) -> list:
-    """Put twins, which differ by their initialisation, beside each other,
-    and train_20.txt before train_100.txt."""
-    words = [*group.visible(), group.name]
-    parts = re.split(r'(\d+)', ' '.join(words))
-    # Numbers by size, the rest by letter.
-    return [
-        (int(part), '') if part.isdigit() else (-1, part) for part in parts
-    ]
