@@ -52,12 +52,14 @@ def scores(methods, seeds=3):
     ]  # fmt: skip
 
 
-def test_page_shows_means_and_what_was_not_measured():
-    page = make_page(scores(['scratch', 'learned']))
+def test_page_shows_means_and_says_what_is_missing():
+    page = make_page([*scores(['scratch', 'learned']), *scores(['rkd'], 2)])
     assert '| from scratch | 51.0 ± 2.5 | 51.0 ± 2.5 |' in page
     assert '| RepFusion beats scratch | yes: +10.0 ± 0.0 |' in page
-    assert '| The policy beats uniform t | not measured |' in page
-    assert '| learned t (RepFusion) | 250 (250 - 250) |' in page
+    assert '| t = 250, RKD | 50.5 ± 6.4 (2 seeds) |' in page
+    assert '| learned t (RepFusion) | 250 | 250 |' in page
+    for missing in ('uniform', 'not measured', 'nan'):
+        assert missing not in page
 
 
 def test_scores_survive_a_line_cut_short(tmp_path):

@@ -56,10 +56,14 @@ def table(scores: List[Score], padding: int) -> Dict[tuple, BySeed]:
 
 
 def judge(claim: Claim, ours: BySeed, other: BySeed) -> str:
-    """Compare seed by seed, and say what becomes of a claim."""
+    """Compare seed by seed, and say what becomes of a claim.
+
+    Returns:
+        Nothing where there are no two seeds that both have.
+    """
     gains = [ours[seed] - other[seed] for seed in ours if seed in other]
     if len(gains) < 2:
-        return 'not measured'
+        return ''
     mean, half = interval(gains)
     if mean - half > claim.margin:
         verdict = 'yes'
@@ -73,57 +77,81 @@ def judge(claim: Claim, ours: BySeed, other: BySeed) -> str:
 def make_page(scores: List[Score]) -> str:
     """Return the tables as Markdown."""
     budgets = sorted({s.num_labels for s in scores})
-    names = ['all' if n == ALL else str(n) for n in budgets]
-    head = f'| | {" | ".join(names)} |\n|---|{"---|" * len(budgets)}\n'
     page = []
     for padding in sorted({s.padding for s in scores}):
         cells = table(scores, padding)
         shifts = f'shifted by up to {padding} pixel' if padding else 'as it is'
         page.append(f'### Finetuned on each image {shifts}\n')
-        rows = []
-        for method in METHODS:
-            row = [METHODS[method].title]
-            for n in budgets:
-                values = cells.get((method, n))
-                row.append(percent(values) if values else '')
-            rows.append('| ' + ' | '.join(row) + ' |')
-        page.append(head + '\n'.join(rows) + '\n')
-        rows = []
-        for claim in CLAIMS:
-            row = [claim.text]
-            for n in budgets:
-                ours = cells.get((claim.ours, n), {})
-                other = cells.get((claim.other, n), {})
-                row.append(judge(claim, ours, other))
-            rows.append('| ' + ' | '.join(row) + ' |')
-        page.append(head + '\n'.join(rows) + '\n')
+        page.append(markdown(budgets, accuracy_rows(cells, budgets)))
+        page.append(markdown(budgets, claim_rows(cells, budgets)))
     page.append('### Timesteps\n')
-    page.append(head + '\n'.join(timestep_rows(scores, budgets)) + '\n')
+    page.append(markdown(budgets, timestep_rows(scores, budgets)))
     return '\n'.join(page)
 
 
-def timestep_rows(scores: List[Score], budgets: List[int]) -> List[str]:
+def markdown(budgets: List[int], rows: List[List[str]]) -> str:
+    """Return a table, without the rows that hold nothing."""
+    names = ['all' if n == ALL else str(n) for n in budgets]
+    rule = ['---'] * (1 + len(names))
+    rows = [['', *names], rule, *(row for row in rows if any(row[1:]))]
+    return ''.join(f'| {" | ".join(row)} |\n' for row in rows)
+
+
+def accuracy_rows(
+    cells: Dict[tuple, BySeed], budgets: List[int]
+) -> List[List[str]]:
+    """Return a row for each method; it says so where seeds are missing."""
+    most = max(len(by_seed) for by_seed in cells.values())
     rows = []
-    for method in METHODS:
-        row = [METHODS[method].title]
+    for method, (title, *_) in METHODS.items():
+        row = [title]
         for n in budgets:
-            found = {
-                s.seed: s.timestep
-                for s in scores
-                if (s.method, s.num_labels) == (method, n)
-                and s.timestep is not None
-            }
-            t = np.array(list(found.values()))
-            row.append(f'{t.mean():.0f} ({t.min():.0f} - {t.max():.0f})'
-                       if len(t) else '')  # fmt: skip
-        if any(row[1:]):
-            rows.append('| ' + ' | '.join(row) + ' |')
+            by_seed = cells.get((method, n))
+            cell = ''
+            if by_seed:
+                mean, half = interval([*by_seed.values()])
+                cell = f'{100 * mean:.1f} ± {100 * half:.1f}'
+                if len(by_seed) < most:
+                    cell += f' ({len(by_seed)} seeds)'
+            row.append(cell)
+        rows.append(row)
     return rows
 
 
-def percent(values: BySeed) -> str:
-    mean, half = interval([*values.values()])
-    return f'{100 * mean:.1f} ± {100 * half:.1f}'
+def claim_rows(
+    cells: Dict[tuple, BySeed], budgets: List[int]
+) -> List[List[str]]:
+    """Return a row for each claim, with what becomes of it."""
+    return [
+        [claim.text]
+        + [
+            judge(
+                claim,
+                cells.get((claim.ours, n), {}),
+                cells.get((claim.other, n), {}),
+            )
+            for n in budgets
+        ]
+        for claim in CLAIMS
+    ]
+
+
+def timestep_rows(scores: List[Score], budgets: List[int]) -> List[List[str]]:
+    """Return a row for each method that says where it ended."""
+    rows = []
+    for method, (title, *_) in METHODS.items():
+        row = [title]
+        for n in budgets:
+            t = [
+                s.timestep
+                for s in {s.seed: s for s in scores
+                          if (s.method, s.num_labels) == (method, n)}.values()
+                if s.timestep is not None
+            ]  # fmt: skip
+            ends = f' ({min(t):.0f} - {max(t):.0f})' if len(set(t)) > 1 else ''
+            row.append(f'{np.mean(t):.0f}{ends}' if t else '')
+        rows.append(row)
+    return rows
 
 
 def draw(scores: List[Score], path: Path) -> None:
