@@ -12,6 +12,8 @@ from evidence_runs import ALL, Score, Site, run_unit
 from intervals import interval
 from scipy import stats
 
+from tests.tools.launcher import ROOT
+
 
 def test_intervals_are_those_of_student():
     values = [0.8, 0.9, 0.85, 0.7]
@@ -132,3 +134,9 @@ def test_a_second_call_goes_on_where_the_first_stopped(work, capsys):
 def test_labels_that_cannot_be_balanced_are_refused(work):
     with pytest.raises(ValueError, match='multiples of 10'):
         Site.prepare(work, [25], [0], seeds=1)
+
+
+def test_the_page_in_docs_is_of_the_scores_in_docs():
+    """Written by: evidence.py --csv docs/evidence.csv"""
+    page = (ROOT / 'docs' / 'evidence.md').read_text()
+    assert make_page(read_scores(ROOT / 'docs' / 'evidence.csv')) in page
