@@ -166,7 +166,9 @@ class Demo:
             for seed in range(self.args.seeds)
         ]
         out = self.args.work_dir / 'report.html'
-        write_report(folders, out, 'RepFusion on handwritten digits')
+        left_out = write_report(folders, out, 'RepFusion on the digits')
+        if left_out:
+            raise ValueError('\n'.join(left_out))
 
     def run(self) -> dict:
         """Run all steps and return the results."""
