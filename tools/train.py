@@ -39,7 +39,7 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> None:
         raise SystemExit(
             'expected a GPU for mixed precision, got none; on a CPU leave '
             '--amp out, or add --cfg-options optim_wrapper.type=OptimWrapper '
-            '(model.teacher.dtype=bfloat16 may speed up the teacher)'
+            '(the teacher chooses its own type in any case)'
         )
     if args.resume is not None:
         cfg.resume = True

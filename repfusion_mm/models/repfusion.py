@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Dict, List, Optional, Sequence
 
 import torch
@@ -39,6 +40,8 @@ class RepFusion(BaseModel):
             channels; a 1 x 1 convolution by default.
         student_indices: Which of the student's maps is compared with each of
             the teacher's layers, in order.
+        channels_last: Keep the student's weights, and so its maps, with the
+            channels innermost, as convolutions compute fastest.
         input_size: Side in pixels of the student's images, for the dry run;
             the teacher's by default.
         channel_order: ``'rgb'`` or ``'bgr'``, the order in which the student
@@ -61,6 +64,7 @@ class RepFusion(BaseModel):
         decoder: Optional[dict] = None,
         connector: Optional[dict] = None,
         student_indices: Sequence[int] = (-1,),
+        channels_last: bool = True,
         input_size: Optional[int] = None,
         channel_order: Optional[str] = None,
         data_preprocessor: Optional[dict] = None,
@@ -72,6 +76,10 @@ class RepFusion(BaseModel):
         )
         self.student_indices = tuple(student_indices)
         self.student = MODELS.build(student)
+        self.memory_format = (
+            torch.channels_last if channels_last else torch.contiguous_format
+        )
+        self.student.to(memory_format=self.memory_format)
         # Not an attribute of nn.Module: see the class docstring.
         self.__dict__['teacher'] = MODELS.build(teacher)
         self.distill_loss = MODELS.build(distill_loss)
@@ -86,6 +94,12 @@ class RepFusion(BaseModel):
         )
         self.policy = self._build_policy(policy)
         self.decoder = self._build_decoder(decoder, teacher_shapes[-1][0])
+
+    def init_weights(self) -> None:
+        """Initialise, to the same numbers in every memory format."""
+        self.student.to(memory_format=torch.contiguous_format)
+        super().init_weights()
+        self.student.to(memory_format=self.memory_format)
 
     def forward(
         self,
@@ -115,7 +129,11 @@ class RepFusion(BaseModel):
     def loss(
         self, inputs: torch.Tensor, data_samples: Optional[list]
     ) -> Dict[str, torch.Tensor]:
-        """Compute all losses of one step and the statistics to log."""
+        """Compute all losses of one step and the statistics to log.
+
+        Nothing here waits for the device. The reward is not a number in a
+        step without a label.
+        """
         images = self.images(inputs)
 
         # 1. Draw one timestep for each image from pi(t|x).
@@ -133,7 +151,7 @@ class RepFusion(BaseModel):
             loss_distill=self._distill(inputs, teacher_feats),
             timestep_mean=timesteps.float().mean(),
             timestep_std=timesteps.float().std(unbiased=False),
-            feature_spread=min(map(spread, teacher_feats)),
+            feature_spread=torch.stack([*map(spread, teacher_feats)]).min(),
         )
         if self.decoder is None:
             return losses
@@ -146,8 +164,7 @@ class RepFusion(BaseModel):
 
         # 5. Reward the policy for how well it went.
         reward = -task_loss.detach()
-        if labelled.any():
-            losses['reward'] = reward[labelled].mean()
+        losses['reward'] = mean_over_ranks(reward, labelled, empty=math.nan)
         if self.policy.learnable:
             losses.update(self.policy.loss(pi, actions, reward, labelled))
         return losses
@@ -185,7 +202,7 @@ class RepFusion(BaseModel):
     ) -> Optional[torch.Tensor]:
         if self.teacher.class_signal.kind != 'label':
             return None
-        return read_labels(data_samples, len(images), images.device)
+        return read_labels(data_samples, len(images))
 
     def _build_policy(self, policy: dict) -> nn.Module:
         length = self.teacher.num_timesteps

@@ -58,9 +58,9 @@ class ClsDecoder(TaskDecoder):
         ``gt_score`` (C shares) goes before ``gt_label`` (class numbers).
         """
         samples = self.samples(data_samples, len(feat))
-        targets = self._targets(samples, feat)
+        targets = self._targets(samples).to(feat, non_blocking=True)
         labelled = ['gt_score' in s or 'gt_label' in s for s in samples]
-        labelled = torch.tensor(labelled, device=feat.device)
+        labelled = torch.tensor(labelled).to(feat.device, non_blocking=True)
         logits = self(feat)
         if self.multi_label:
             losses = F.binary_cross_entropy_with_logits(
@@ -77,20 +77,25 @@ class ClsDecoder(TaskDecoder):
             numbers = np.concatenate([np.ravel(label) for label in labels])
             self._check_range(torch.from_numpy(numbers))
 
-    def _targets(self, samples: Sequence, feat: torch.Tensor) -> torch.Tensor:
-        """Return N x C shares, zero without a label."""
-        targets = feat.new_zeros(len(feat), self.num_classes)
-        labels, rows = [], []
+    def _targets(self, samples: Sequence) -> torch.Tensor:
+        """Return N x C shares, zero without a label, on the labels' device."""
+        scores, labels = {}, {}
         for row, sample in enumerate(samples):
             if 'gt_score' in sample:
-                targets[row] = self._check_score(sample.gt_score)
+                scores[row] = self._check_score(sample.gt_score)
             elif 'gt_label' in sample:
-                labels.append(torch.as_tensor(sample.gt_label).flatten())
-                rows += [row] * len(labels[-1])
+                labels[row] = torch.as_tensor(sample.gt_label).flatten()
+        found = [*scores.values(), *labels.values()]
+        device = found[0].device if found else torch.device('cpu')
+        targets = torch.zeros(len(samples), self.num_classes, device=device)
+        for row, score in scores.items():
+            targets[row] = score
         if labels:
-            self._check_counts([len(label) for label in labels])
-            numbers = self._check_range(torch.cat(labels)).to(feat.device)
-            targets[torch.tensor(rows, device=feat.device), numbers] = 1
+            counts = [len(label) for label in labels.values()]
+            self._check_counts(counts)
+            rows = torch.tensor(np.repeat([*labels], counts))
+            numbers = self._check_range(torch.cat([*labels.values()]))
+            targets[rows.to(device, non_blocking=True), numbers] = 1
         return targets
 
     def _check_counts(self, counts: List[int]) -> None:
@@ -102,6 +107,8 @@ class ClsDecoder(TaskDecoder):
             )
 
     def _check_range(self, numbers: torch.Tensor) -> torch.Tensor:
+        if numbers.device.type != 'cpu':
+            return numbers  # to ask is to wait; check_labels saw them
         wrong = (numbers < 0) | (numbers >= self.num_classes)
         if wrong.any():
             raise ValueError(

@@ -7,6 +7,7 @@ from typing import Optional, Sequence, Tuple
 import torch
 
 from ...registry import MODELS
+from ..labels import fill_in
 from .base import TaskDecoder
 from .seg_decoder import make_convs
 
@@ -57,15 +58,20 @@ class KeypointDecoder(TaskDecoder):
     ) -> Tuple[torch.Tensor, torch.Tensor]:
         """Return the mean L1 error of each image's key points, in sides of
         the image, and which images have a key point that counts."""
-        points = feat.new_zeros(len(feat), self.num_keypoints, 2)
-        weights = feat.new_zeros(len(feat), self.num_keypoints)
+        points, weights = [None] * len(feat), [None] * len(feat)
         samples = self.samples(data_samples, len(feat))
         for i, sample in enumerate(samples):
             if 'gt_instance_labels' not in sample:
                 continue
             labels = sample.gt_instance_labels
-            points[i] = self._check(read_points(sample))
-            weights[i] = labels.keypoint_weights.reshape(-1)
+            points[i] = torch.as_tensor(self._check(read_points(sample)))
+            weights[i] = torch.as_tensor(labels.keypoint_weights).flatten()
+        none = torch.zeros(self.num_keypoints, 2)
+        points = torch.stack(fill_in(points, none))
+        weights = torch.stack(fill_in(weights, none[:, 0]))
+        points, weights = (
+            i.to(feat, non_blocking=True) for i in (points, weights)
+        )
         errors = (self(feat) - points).abs().sum(-1)
         total = weights.sum(1)
         return (errors * weights).sum(1) / total.clamp(min=1e-6), total > 0

@@ -9,6 +9,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from ...registry import MODELS
+from ..labels import fill_in
 from .base import TaskDecoder
 
 
@@ -38,6 +39,7 @@ class SegDecoder(TaskDecoder):
         super().__init__()
         self.num_classes = num_classes
         self.ignore_index = ignore_index
+        self._checked = False
         self.convs = make_convs((in_channels, *hidden_channels), num_classes)
 
     def forward(self, feat: torch.Tensor) -> torch.Tensor:
@@ -54,10 +56,10 @@ class SegDecoder(TaskDecoder):
                 for s in samples]  # fmt: skip
         shape = next((m.shape for m in maps if m is not None), (1, 1, 1))
         unlabelled = torch.full(shape, self.ignore_index)
-        targets = torch.cat([unlabelled if m is None else m for m in maps])
-        targets = targets.to(feat.device, torch.long)
+        targets = torch.cat(fill_in(maps, unlabelled))
+        self._check(targets)
+        targets = targets.to(feat.device, torch.long, non_blocking=True)
         counts = targets != self.ignore_index
-        self._check(targets, counts)
         logits = F.interpolate(
             self(feat), size=targets.shape[-2:], mode='bilinear'
         )
@@ -67,8 +69,12 @@ class SegDecoder(TaskDecoder):
         num_pixels = counts.sum((1, 2))
         return losses.sum((1, 2)) / num_pixels.clamp(min=1), num_pixels > 0
 
-    def _check(self, targets: torch.Tensor, counts: torch.Tensor) -> None:
-        wrong = counts & ((targets < 0) | (targets >= self.num_classes))
+    def _check(self, targets: torch.Tensor) -> None:
+        if targets.device.type != 'cpu' and self._checked:
+            return  # to ask is to wait; later batches are like the first
+        self._checked = True
+        wrong = (targets < 0) | (targets >= self.num_classes)
+        wrong &= targets != self.ignore_index
         if wrong.any():
             raise ValueError(
                 f'expected classes in [0, {self.num_classes - 1}] for '

@@ -8,13 +8,35 @@ import torch
 from mmengine.model import BaseModule
 from torch.distributions import Categorical
 
+from ..autocast import without_autocast
+
+
+class TimestepDistribution(Categorical):
+    """A categorical distribution that is drawn from on its device alone."""
+
+    def sample(
+        self,
+        sample_shape: torch.Size = torch.Size(),  # noqa: B008
+    ) -> torch.Tensor:
+        """Draw actions.
+
+        ``Categorical`` calls ``torch.multinomial``, which waits for the
+        device to check its input; a single draw gives the same numbers.
+        """
+        probs = self.probs.expand(
+            *self._extended_shape(sample_shape), self._num_events
+        )
+        waits = torch.empty_like(
+            probs, memory_format=torch.contiguous_format
+        ).exponential_()
+        return (probs / waits).argmax(-1)
+
 
 class TimestepPolicy(BaseModule):
     """Give a categorical distribution over timesteps for each image.
 
-    ``policy(images)`` is a ``torch.distributions.Categorical`` over actions
-    k in [0, K - 1]; action k stands for the timestep
-    ``policy.timesteps[k]``.
+    ``policy(images)`` is a categorical distribution over actions k in
+    [0, K - 1]; action k stands for the timestep ``policy.timesteps[k]``.
 
     Args:
         num_timesteps: T, the length of the teacher's noise schedule.
@@ -56,11 +78,11 @@ class TimestepPolicy(BaseModule):
         """
         return images.new_zeros(len(images), len(self.timesteps))
 
-    def forward(self, images: torch.Tensor) -> Categorical:
+    def forward(self, images: torch.Tensor) -> TimestepDistribution:
         """Return pi(t|x) for N x 3 x H x W RGB images in [0, 1].
 
         It is computed in float32 whatever the surroundings.
         """
-        with torch.autocast(images.device.type, enabled=False):
+        with without_autocast(images.device):
             logits = self.logits(images.float())
-        return Categorical(logits=logits, validate_args=False)
+        return TimestepDistribution(logits=logits, validate_args=False)

@@ -9,16 +9,20 @@ from mmengine.dist import all_reduce
 BASELINES = ('none', 'batch', 'ema')
 
 
-def mean_over_ranks(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def mean_over_ranks(
+    values: torch.Tensor, mask: torch.Tensor, empty: float = 0.0
+) -> torch.Tensor:
     """Average ``values`` where ``mask``, each image weighing the same.
 
     Under DDP, which averages gradients over ranks, every rank's sum is
     divided by the count of all ranks: a rank with few labels does not weigh
-    as much as one with many. Without a single label it is zero, with a graph.
+    as much as one with many.
 
     Args:
         values: N values.
         mask: N booleans.
+        empty: The mean without a single image on any rank. Zero keeps the
+            graph.
 
     Returns:
         A scalar whose average over ranks is the mean over all images.
@@ -27,7 +31,8 @@ def mean_over_ranks(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     all_reduce(total)
     count, world_size = total
     weights = mask.to(values) * (world_size / count.clamp(min=1))
-    return (values * weights).sum()
+    mean = (values * weights).sum()
+    return mean if empty == 0 else mean.masked_fill(count == 0, empty)
 
 
 def scale_over_ranks(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -41,7 +41,7 @@ class ClassSignal:
 
         Args:
             timesteps: N integers.
-            labels: N class labels, or None.
+            labels: N class labels on any device, or None.
 
         Raises:
             ValueError: Labels are asked for and missing, or are no class of
@@ -58,4 +58,5 @@ class ClassSignal:
                 f"teacher.class_signal='label', got {labels}; use 'none' "
                 'where images are unlabelled'
             )
-        return dict(class_labels=labels)
+        device = timesteps.device
+        return dict(class_labels=labels.to(device, non_blocking=True))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from functools import partial
-from typing import ContextManager, Dict, Optional, Sequence, Tuple
+from typing import Dict, Optional, Sequence, Tuple
 
 import torch
 import torch.nn as nn
@@ -12,18 +11,14 @@ import torch.nn.functional as F
 from mmengine.logging import print_log
 
 from ...registry import MODELS
+from ..autocast import without_autocast
 from .class_signal import CLASS_SIGNALS, ClassSignal
-from .features import (
-    check_layers,
-    count_calls,
-    extract,
-    find_layers,
-    release_unused,
-)
+from .feature_reader import FeatureReader
 from .guided_diffusion import module_names
+from .layers import check_layers, count_calls, find_layers, release_unused
 from .loading import load_teacher
+from .precision import DTYPES, resolve_dtype
 
-DTYPES = ('float32', 'bfloat16', 'float16')
 INPUT_MODES = ('clean', 'noised')
 
 
@@ -61,10 +56,14 @@ class DiffusersTeacher(nn.Module):
             the paper's public code. That leaks: the decoder reads back the
             label that the teacher was told, and the policy is rewarded for
             it; and labels of another data set index the wrong classes.
-        dtype: Autocast the teacher alone to ``'bfloat16'`` or ``'float16'``,
-            or hold it at ``'float32'`` under the student's autocast. By
-            default it follows its surroundings. Features are float32.
+        dtype: What the teacher computes in, whatever the student does:
+            ``'float32'``, ``'bfloat16'``, ``'float16'``, or ``'auto'``, the
+            fastest of them on its device (see
+            :func:`~repfusion_mm.models.teachers.precision.resolve_dtype`).
+            Features are float32.
         early_stop: Stop behind the last layer and drop the rest.
+        compile: Run the truncated pass through ``torch.compile``, once for
+            each shape of a batch.
 
     Raises:
         ValueError: An unknown layer, a layer that is called several times or
@@ -82,16 +81,17 @@ class DiffusersTeacher(nn.Module):
         input_size: Optional[int] = None,
         input_mode: str = 'clean',
         class_signal: str = 'none',
-        dtype: Optional[str] = None,
+        dtype: str = 'auto',
         early_stop: bool = True,
+        compile: bool = False,
     ) -> None:
         super().__init__()
         _check_choice('input_mode', input_mode, INPUT_MODES)
         _check_choice('class_signal', class_signal, CLASS_SIGNALS)
-        _check_choice('dtype', dtype, (None, *DTYPES))
+        _check_choice('dtype', dtype, DTYPES)
         self.input_size = input_size
         self.input_mode = input_mode
-        self.dtype = None if dtype is None else getattr(torch, dtype)
+        self.dtype = dtype
         self.early_stop = early_stop
         self.denoiser, self.scheduler = load_teacher(
             pretrained, config, scheduler
@@ -101,7 +101,11 @@ class DiffusersTeacher(nn.Module):
         self.eval()
         self._check_denoiser()
         self.class_signal = ClassSignal(class_signal, self.denoiser)
+        self._settled_on: Optional[torch.device] = None
         self.feature_shapes = self._dry_run()
+        self._reader = FeatureReader(
+            self.denoiser, self.layers, early_stop, compile
+        )
 
     @property
     def num_timesteps(self) -> int:
@@ -134,7 +138,8 @@ class DiffusersTeacher(nn.Module):
                 labels that are asked for and missing, or no class of the
                 denoiser.
         """
-        feats = self._extract(images, timesteps, labels)
+        self._settle_on(images.device)
+        feats = self._read(self._reader, images, timesteps, labels)
         return {name: feat.float() for name, feat in feats.items()}
 
     def train(self, mode: bool = True) -> DiffusersTeacher:
@@ -144,22 +149,28 @@ class DiffusersTeacher(nn.Module):
     def __deepcopy__(self, memo: dict) -> DiffusersTeacher:
         return self
 
+    def _settle_on(self, device: torch.device) -> None:
+        """Bring the weights to the type for a device, once."""
+        if self._settled_on == device:
+            return
+        dtype = resolve_dtype(self.dtype, device)
+        self.to(dtype)
+        self._settled_on = device
+        print_log(f'teacher: computes in {dtype} on {device}', 'current')
+
     @torch.no_grad()
-    def _extract(
+    def _read(
         self,
+        reader: FeatureReader,
         images: torch.Tensor,
         timesteps: torch.Tensor,
         labels: Optional[torch.Tensor] = None,
     ) -> Dict[str, torch.Tensor]:
         sample = self._to_denoiser_input(images, timesteps)
+        sample = sample.to(self.denoiser.dtype)
         classes = self.class_signal(timesteps, labels)
-        with self._autocast(images.device.type):
-            return extract(
-                self.denoiser,
-                self.layers,
-                partial(self.denoiser, sample, timesteps, **classes),
-                self.early_stop,
-            )
+        with without_autocast(images.device):
+            return reader(sample, timesteps, **classes)
 
     def _to_denoiser_input(
         self, images: torch.Tensor, timesteps: torch.Tensor
@@ -183,13 +194,6 @@ class DiffusersTeacher(nn.Module):
             noise = torch.randn_like(sample)
             sample = self.scheduler.add_noise(sample, noise, timesteps)
         return sample
-
-    def _autocast(self, device_type: str) -> ContextManager:
-        if self.dtype is None:
-            return contextlib.nullcontext()
-        if self.dtype is torch.float32:
-            return torch.autocast(device_type, enabled=False)
-        return torch.autocast(device_type, dtype=self.dtype)
 
     def _resolve(self, layers: Sequence[str]) -> Tuple[str, ...]:
         """Return the layers under diffusers' names."""
@@ -229,7 +233,8 @@ class DiffusersTeacher(nn.Module):
         zeros = torch.zeros(1, dtype=torch.long)
         classes = self.class_signal(zeros, labels=zeros)
         whole = partial(self.denoiser, blank, zeros, **classes)
-        truncated = partial(self._extract, blank, zeros, labels=zeros)
+        reader = FeatureReader(self.denoiser, self.layers, self.early_stop)
+        truncated = partial(self._read, reader, blank, zeros, labels=zeros)
         check_layers(self.denoiser, self.layers, whole, truncated, side)
         if self.early_stop:
             used = count_calls(self.denoiser, truncated)

@@ -1,4 +1,4 @@
-"""Read the output of named layers, and stop where the last one has spoken."""
+"""The named layers of a denoiser: find, check, and drop what is unused."""
 
 from __future__ import annotations
 
@@ -10,10 +10,6 @@ import torch
 import torch.nn as nn
 
 CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.Sequential)
-
-
-class _LastLayerReached(Exception):
-    """Ends a forward pass whose remainder nobody reads."""
 
 
 def find_layers(
@@ -40,45 +36,6 @@ def find_layers(
                 f'teacher has no module {name!r}; did you mean {listed}?'
             )
     return [modules[name] for name in names]
-
-
-def extract(
-    module: nn.Module,
-    layers: Sequence[str],
-    run: Callable[[], object],
-    early_stop: bool = True,
-) -> Dict[str, torch.Tensor]:
-    """Collect the outputs of ``layers`` while ``run()`` runs ``module``.
-
-    Args:
-        module: The module that ``run`` calls.
-        layers: Paths of sub-modules, as in ``named_modules()``.
-        run: Calls ``module``.
-        early_stop: Abandon the pass as soon as every layer has spoken. The
-            outputs are the same to the bit.
-    """
-    outputs: Dict[str, torch.Tensor] = {}
-
-    def recorder(name: str) -> Callable:
-        def record(_module, _inputs, output):
-            outputs[name] = output
-            if early_stop and len(outputs) == len(layers):
-                raise _LastLayerReached
-
-        return record
-
-    hooks = [
-        layer.register_forward_hook(recorder(name))
-        for name, layer in zip(layers, find_layers(module, layers))
-    ]
-    try:
-        run()
-    except _LastLayerReached:
-        pass
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return {name: outputs[name] for name in layers}
 
 
 def count_calls(module: nn.Module, run: Callable[[], object]) -> Counter:

@@ -1,0 +1,37 @@
+"""The type that a frozen teacher computes in."""
+
+from __future__ import annotations
+
+import torch
+
+DTYPES = ('auto', 'float32', 'bfloat16', 'float16')
+
+
+def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
+    """Return the type called ``name``, or choose one for the device.
+
+    ``'auto'`` is bfloat16 where the device multiplies it in hardware, which
+    keeps float32's range: GPUs from compute capability 8.0 on, CPUs with
+    AVX512-BF16 or AMX. It is float16 on GPUs from 7.0 on, and float32
+    elsewhere.
+
+    Args:
+        name: One of ``DTYPES``.
+        device: Where the teacher runs.
+    """
+    if name != 'auto':
+        return getattr(torch, name)
+    if device.type == 'cuda':
+        major, _ = torch.cuda.get_device_capability(device)
+        if major >= 8:
+            return torch.bfloat16
+        return torch.float16 if major == 7 else torch.float32
+    if device.type == 'cpu' and _cpu_multiplies_bfloat16():
+        return torch.bfloat16
+    return torch.float32
+
+
+def _cpu_multiplies_bfloat16() -> bool:
+    # Older torch does not tell, and is taken to say no.
+    found = getattr(torch.cpu, 'get_capabilities', dict)()
+    return bool(found.get('avx512_bf16') or found.get('amx_bf16'))
