@@ -1,5 +1,6 @@
 from . import backbones  # noqa: F401
 from .connectors import ConvConnector
+from .data_preprocessor import BatchDataPreprocessor
 from .decoders import ClsDecoder, KeypointDecoder, SegDecoder
 from .denoising import DenoisingDiffusion
 from .losses import AttentionTransferLoss, HintLoss, RelationalLoss
@@ -13,6 +14,7 @@ from .teachers import DiffusersTeacher
 
 __all__ = [
     'AttentionTransferLoss',
+    'BatchDataPreprocessor',
     'ClsDecoder',
     'ConvConnector',
     'DenoisingDiffusion',
