@@ -27,6 +27,11 @@ setup(
         'numpy',
         'torch>=1.13',
     ],
-    # What tools/analysis needs beside them.
-    extras_require={'analysis': ['jinja2', 'rich', 'scikit-learn', 'scipy']},
+    extras_require={
+        # What tools/analysis needs beside them.
+        'analysis': ['jinja2', 'rich', 'scikit-learn', 'scipy'],
+        # What BatchDataPreprocessor needs for its augments. Before 0.9,
+        # which needs Python 3.11, the host waits for the device in each step.
+        'augments': ['kornia>=0.8.2'],
+    },
 )

@@ -1,0 +1,22 @@
+# repfusion_r18_cifar.py, cropped and flipped as whole batches on the device.
+_base_ = ['./repfusion_r18_cifar.py']
+
+model = dict(
+    data_preprocessor=dict(
+        _delete_=True,
+        type='repfusion_mm.BatchDataPreprocessor',
+        mean=_base_.data_preprocessor.mean,
+        std=_base_.data_preprocessor.std,
+        augments=[
+            dict(type='RandomCrop', size=(32, 32), padding=4),
+            dict(type='RandomHorizontalFlip', p=0.5),
+        ],
+    ),
+)
+train_dataloader = dict(
+    # Workers send one tensor for a batch, not one for each image.
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(pipeline=[dict(type='mmpretrain.PackInputs')]),
+)
+# Each process draws crops of its own.
+randomness = dict(diff_rank_seed=True)
