@@ -11,9 +11,7 @@ model = dict(
         bgr_to_rgb=True,
         augments=[
             # On the half-pixel grid, as OpenCV resizes.
-            dict(
-                type='RandomResizedCrop', size=(64, 64), align_corners=False
-            ),
+            dict(type='RandomResizedCrop', size=(64, 64), align_corners=False),
             dict(type='RandomHorizontalFlip', p=0.5),
         ],
     ),

@@ -97,7 +97,7 @@ class BatchDataPreprocessor(ImgDataPreprocessor):
         if self.rgb_to_bgr:
             images = images.flip(1)
         if self._enable_normalize:
-            images = (images - self.mean) / self.std
+            images = (images - self.mean).div_(self.std)
         if self.samples_on_device:
             samples = self.cast_data(samples)
         return dict(data, inputs=images, data_samples=samples)
