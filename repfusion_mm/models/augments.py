@@ -52,7 +52,7 @@ class BatchAugments:
         images = images / 255
         for augment in self.augments:
             images = augment(images)
-        return images.mul_(255)
+        return images * 255
 
 
 def build_augment(config: dict) -> nn.Module:

@@ -19,8 +19,8 @@ class BatchDataPreprocessor(ImgDataPreprocessor):
     Without ``augments`` it gives what ``ImgDataPreprocessor`` gives, to
     rounding. It stacks images on the host (in pinned memory for a GPU), moves
     them in one copy, augments in training and normalises on the device, and
-    reads nothing back. Data samples stay on the host, where this package's
-    decoders read labels.
+    reads nothing back for crops and flips. Data samples stay on the host,
+    where this package's decoders read labels.
 
     Args:
         mean: Of each channel, after any conversion, in [0, 255].

@@ -142,7 +142,7 @@ def test_resized_crops_and_flips_are_drawn_as_mmpretrains(tiny_imagenet):
     ('wrong', 'seen'),
     [
         (dict(scale=(0.15, 1.0)), 'area'),
-        (dict(scale=(0.08, 0.75)), 'area'),
+        (dict(scale=(0.08, 0.8)), 'area'),
         (dict(ratio=(0.8, 1.25)), 'log_aspect'),
         (dict(same_on_batch=True), 'left'),
     ],

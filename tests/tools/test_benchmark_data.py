@@ -68,9 +68,10 @@ def test_data_on_this_disk_go_before_stand_ins(tmp_path):
     save_cifar10(tmp_path / 'data/cifar10')
     cfg = config('cifar')
     cfg.train_dataloader.dataset.type = 'tests.toy.MiniCIFAR10'
-    loader = build_train_loader(cfg, 4, 0, num_images=12)
-    assert describe(loader) == 'the data on this disk (MiniCIFAR10)'
-    assert len(loader) == 3
+    for num_images, num_batches in ((12, 3), (1000, 10)):
+        loader = build_train_loader(cfg, 4, 0, num_images)
+        assert describe(loader) == 'the data on this disk (MiniCIFAR10)'
+        assert len(list(loader)) == num_batches
 
 
 def test_unlabelled_parts_stay_unlabelled():

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset, ConcatDataset
+from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader, Dataset
 
@@ -55,7 +56,7 @@ def build_train_loader(
         cfg: Any config with a ``train_dataloader``.
         batch_size: The config's by default.
         num_workers: Likewise.
-        num_images: Images in an epoch, where the sampler does not say.
+        num_images: Images in an epoch at most, unless the sampler says it.
         image_size: Of stand-ins, see ``stand_in_dataset``.
 
     Returns:
@@ -70,9 +71,14 @@ def build_train_loader(
     if num_workers is not None:
         loader.num_workers = num_workers
         loader.persistent_workers = num_workers > 0
+    num_images = max(num_images, loader.batch_size)
     if any(missing_roots(loader.dataset)):
         loader.dataset = stand_in_dataset(cfg, num_images, image_size)
-    loader.num_batch_per_epoch = max(1, num_images // loader.batch_size)
+    else:
+        loader.dataset = DATASETS.build(loader.dataset)
+        loader.dataset.full_init()
+    if len(loader.dataset) > num_images:
+        loader.num_batch_per_epoch = num_images // loader.batch_size
     return Runner.build_dataloader(loader, seed=0)
 
 
@@ -88,7 +94,7 @@ def stand_in_dataset(
 
     Args:
         cfg: The config of a training on ``mmpretrain``'s data sets.
-        num_images: Images, in each part of a ``ConcatDataset``.
+        num_images: Images in each part of a ``ConcatDataset``.
         image_size: Their side, or height and width, in pixels; by default
             what is usual in the config's ``data_root``.
 
