@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Optional, Sequence, Union
 
 import torch
@@ -10,6 +9,7 @@ from mmengine.model import ImgDataPreprocessor
 
 from ..registry import MODELS
 from .augments import BatchAugments
+from .autocast import without_autocast
 
 
 @MODELS.register_module()
@@ -92,7 +92,8 @@ class BatchDataPreprocessor(ImgDataPreprocessor):
             images = images.flip(1)
         images = images.float()
         if training and self.augments:
-            with full_precision(images.device):
+            # Crops are matrices in kornia: in half they would miss by pixels.
+            with without_autocast(images.device):
                 images = self.augments(images, samples)
         if self.rgb_to_bgr:
             images = images.flip(1)
@@ -130,13 +131,3 @@ def stack(images: Sequence[torch.Tensor]) -> torch.Tensor:
             'mmengine.ImgDataPreprocessor'
         )
     return torch.stack(list(images))
-
-
-def full_precision(device: torch.device) -> AbstractContextManager:
-    """Return a context in which nothing is rounded to half precision.
-
-    Crops are matrices in kornia: under AMP they would miss by pixels.
-    """
-    if device.type == 'meta':  # has no autocast
-        return nullcontext()
-    return torch.autocast(device.type, enabled=False)

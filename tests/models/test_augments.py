@@ -4,6 +4,8 @@ Every pixel of the picture tells its place, so that box and flip are read back
 from what either library returns.
 """
 
+import sys
+
 import mmcv
 import numpy as np
 import pytest
@@ -176,3 +178,22 @@ def test_a_resized_crop_has_the_pixels_of_mmpretrains():
         theirs = mmcv.imresize(mmcv.imcrop(image, corners), (64, 64))
         theirs = torch.from_numpy(theirs).permute(2, 0, 1).float()
         torch.testing.assert_close(crop, theirs, atol=2, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ('config', 'error'),
+    [
+        (dict(type='RandomCorp', size=(8, 8)), 'did you mean .RandomCrop'),
+        (dict(type='RandomMixUpV2'), 'of images alone'),
+        (dict(CROP, p=0.5), 'p=1 for RandomCrop'),
+    ],
+)
+def test_what_cannot_be_had_is_refused(config, error):
+    with pytest.raises(ValueError, match=error):
+        BatchAugments([config])
+
+
+def test_without_kornia_its_name_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'kornia.augmentation', None)
+    with pytest.raises(ImportError, match='pip install kornia'):
+        BatchAugments([CROP])

@@ -1,5 +1,4 @@
 import copy
-import sys
 
 import pytest
 import torch
@@ -7,6 +6,7 @@ from mmengine.registry import MODELS
 from mmengine.structures import PixelData
 
 from repfusion_mm.models.image_range import to_unit_range
+from tests.models.test_device import step_on_meta
 from tests.toy import batch, distiller_config
 
 IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
@@ -112,8 +112,9 @@ def test_nothing_is_read_back_from_the_device(augment, mode):
         done['inputs'].sum().item()
 
 
-def test_a_distiller_trains_on_it():
-    config = distiller_config(
+def distiller():
+    """Return what overrides a distiller's data preprocessor."""
+    return dict(
         data_preprocessor=dict(
             type='repfusion_mm.BatchDataPreprocessor',
             bgr_to_rgb=True,
@@ -121,11 +122,21 @@ def test_a_distiller_trains_on_it():
             **IMAGENET,
         )
     )
-    model = MODELS.build(config)
+
+
+def test_a_distiller_trains_on_it():
+    model = MODELS.build(distiller_config(**distiller()))
     data = model.data_preprocessor(batch(), training=True)
     losses = model(**data, mode='loss')
     assert all(value.isfinite().all() for value in losses.values())
     assert not any('preprocessor' in key for key in model.state_dict())
+
+
+def test_a_whole_step_with_labels_on_the_host_does_not_wait():
+    pytest.importorskip('kornia', minversion='0.9', reason='0.8 reads back')
+    statistics = step_on_meta(**distiller())
+    assert {value.device.type for value in statistics.values()} == {'meta'}
+    assert 'reward' in statistics
 
 
 def test_mmpretrains_classifier_trains_and_predicts():
@@ -178,22 +189,6 @@ def test_images_of_several_sizes_are_refused():
         build(**IMAGENET)(dict(inputs=torch.zeros(2, 1, 8, 8)))
 
 
-@pytest.mark.parametrize(
-    ('arguments', 'error'),
-    [
-        (dict(augments=[dict(type='RandomCorp', size=(8, 8))]), 'RandomCrop'),
-        (dict(augments=[dict(type='RandomMixUpV2')]), 'of images alone'),
-        (dict(augments=[dict(CROP, p=0.5)]), 'p=1 for RandomCrop'),
-        (dict(batch_augments=dict(augments='Mixup')), 'no batch_augments'),
-    ],
-)
-def test_what_cannot_be_had_is_refused(arguments, error):
-    with pytest.raises(ValueError, match=error):
-        build(**arguments)
-
-
-def test_without_kornia_its_name_is_told(monkeypatch):
-    monkeypatch.setitem(sys.modules, 'kornia.augmentation', None)
-    build()
-    with pytest.raises(ImportError, match='pip install kornia'):
-        build(augments=[CROP])
+def test_mixed_images_are_refused():
+    with pytest.raises(ValueError, match='no batch_augments'):
+        build(batch_augments=dict(augments='Mixup'))
