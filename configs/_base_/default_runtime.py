@@ -2,6 +2,8 @@ custom_imports = dict(imports=['repfusion_mm'], allow_failed_imports=False)
 default_scope = 'mmpretrain'
 
 default_hooks = dict(
+    # mmengine's own waits for the device in every iteration.
+    runtime_info=dict(type='repfusion_mm.LazyRuntimeInfoHook'),
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
@@ -16,7 +18,8 @@ env_cfg = dict(
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     dist_cfg=dict(backend='nccl'),
 )
-randomness = dict(seed=0)
+# Each process draws its own timesteps.
+randomness = dict(seed=0, diff_rank_seed=True)
 log_level = 'INFO'
 load_from = None
 resume = False

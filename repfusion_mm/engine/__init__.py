@@ -1,5 +1,6 @@
 from .export_hooks import ExportDenoiserHook, ExportStudentHook
 from .initializers import StrictPretrained
+from .lazy_info_hook import LazyRuntimeInfoHook
 from .optim import JointOptimWrapper, PartwiseOptimWrapperConstructor
 from .policy_hook import TimestepPolicyHook
 from .sample_hook import SampleImagesHook
@@ -10,6 +11,7 @@ __all__ = [
     'ExportDenoiserHook',
     'ExportStudentHook',
     'JointOptimWrapper',
+    'LazyRuntimeInfoHook',
     'PartwiseOptimWrapperConstructor',
     'SampleImagesHook',
     'StrictLoadHook',

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Optional
 
@@ -11,7 +12,12 @@ import torch
 from ..registry import HOOKS
 from .periodic import PeriodicHook, bare_model, show
 from .policy_records import FILENAME, draw_records, read_records
-from .preflight import check_batches, describe_labels, find_labels
+from .preflight import (
+    check_batches,
+    check_seeds,
+    describe_labels,
+    find_labels,
+)
 
 
 @HOOKS.register_module()
@@ -38,7 +44,8 @@ class TimestepPolicyHook(PeriodicHook):
     Raises:
         ValueError: ``entropy_decay`` is outside (0, 1]; before the first
             iteration, if labels do not fit the decoder, a learned policy
-            has no label to be rewarded by, or a batch has one image or none.
+            has no label to be rewarded by, a batch has one image or none, or
+            two processes would draw the same timesteps.
         FileNotFoundError: Before the first iteration, if files of labelled
             images are missing.
     """
@@ -62,6 +69,8 @@ class TimestepPolicyHook(PeriodicHook):
         """Check what rewards depend on, and remember the initial weight."""
         model = bare_model(runner)
         check_batches(runner.train_dataloader)
+        if len(model.policy.timesteps) > 1:
+            check_seeds()
         if model.decoder is not None:
             dataset = runner.train_dataloader.dataset
             key = model.decoder.info_key
@@ -115,8 +124,9 @@ class TimestepPolicyHook(PeriodicHook):
         )
         scalars = runner.message_hub.log_scalars
         for name in ('reward', 'advantage_std'):
-            if f'train/{name}' in scalars:
-                entry[name] = float(scalars[f'train/{name}'].current())
+            history = scalars.get(f'train/{name}')
+            if history is not None and not math.isnan(history.current()):
+                entry[name] = float(history.current())
         with Path(runner.log_dir, FILENAME).open('a') as file:
             file.write(json.dumps(entry) + '\n')
         show(runner, 'policy', draw_records(read_records(runner.work_dir)))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Iterator
 
+import torch
+from mmengine.dist import all_gather_object
 from torch.utils.data import DataLoader, Dataset
 
 #: More labelled files than this are left to the data loader to find.
@@ -35,6 +37,21 @@ def check_batches(dataloader: DataLoader) -> None:
             f'expected batches of more than one image, got {num_images} '
             f'images in batches of {size}, the last of one; set '
             'train_dataloader.drop_last=True'
+        )
+
+
+def check_seeds() -> None:
+    """Refuse processes that would draw the same random numbers.
+
+    Raises:
+        ValueError: Two processes have the same seed.
+    """
+    seeds = all_gather_object(torch.initial_seed())
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(
+            'expected another random seed on each process, which draw '
+            f'timesteps of their own, got {seeds}; set '
+            'randomness=dict(seed=0, diff_rank_seed=True)'
         )
 
 

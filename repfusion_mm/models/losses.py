@@ -7,6 +7,7 @@ from typing import Callable
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from mmengine.dist import all_reduce
 
 from ..registry import MODELS
 from .connectors import resize_to
@@ -178,11 +179,15 @@ def spread(feat: torch.Tensor) -> torch.Tensor:
 def standardize(feat: torch.Tensor) -> torch.Tensor:
     """Bring each channel of N x C (x H x W) to mean zero, variance one.
 
-    A channel without spread (every channel, in a batch of one) becomes zero.
+    Mean and variance are those of the batches of all ranks, of equal size. A
+    channel without spread (every channel, in a batch of one) becomes zero.
     """
     dims = [dim for dim in range(feat.dim()) if dim != 1]
-    centred = feat - feat.mean(dims, keepdim=True)
+    mean = feat.mean(dims, keepdim=True)
+    all_reduce(mean, 'mean')
+    centred = feat - mean
     variance = centred.pow(2).mean(dims, keepdim=True)
+    all_reduce(variance, 'mean')
     return centred / variance.clamp(min=1e-12).sqrt()
 
 

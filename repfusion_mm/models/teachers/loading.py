@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Optional, Tuple
 
 import torch.nn as nn
+from mmengine.dist import broadcast
 from mmengine.logging import print_log
 
 
@@ -33,7 +34,10 @@ def load_teacher(
             level=logging.WARNING,
         )
         default = dict(type='DDPMScheduler')
-        return build_denoiser(config), build_scheduler(scheduler or default)
+        denoiser = build_denoiser(config)
+        for value in denoiser.state_dict().values():
+            broadcast(value)  # one teacher, whatever seed a rank has
+        return denoiser, build_scheduler(scheduler or default)
     denoiser = load_denoiser(pretrained)
     if scheduler is not None:
         return denoiser, build_scheduler(scheduler)
