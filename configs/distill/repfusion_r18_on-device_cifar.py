@@ -18,5 +18,3 @@ train_dataloader = dict(
     collate_fn=dict(type='default_collate'),
     dataset=dict(pipeline=[dict(type='mmpretrain.PackInputs')]),
 )
-# Each process draws crops of its own.
-randomness = dict(diff_rank_seed=True)

@@ -26,5 +26,3 @@ train_dataloader = dict(
         ]
     ),
 )
-# Each process draws crops of its own.
-randomness = dict(diff_rank_seed=True)

@@ -1,6 +1,9 @@
 """The architectures of the benchmarks' teachers, for when their weights are
 not on this disk."""
 
+from pathlib import Path
+from typing import Tuple
+
 
 def _ddpm(size: int, channels: tuple, attends: tuple) -> dict:
     down = ['AttnDownBlock2D' if a else 'DownBlock2D' for a in attends]
@@ -61,3 +64,42 @@ KNOWN_TEACHERS = {
         256, (256, 256, 512, 512, 1024, 1024), 2, (False,) * 3 + (True,) * 3
     ),
 }
+
+
+def find_teacher(teacher: dict) -> Tuple[dict, bool]:
+    """Return a teacher's config that needs no network.
+
+    Args:
+        teacher: ``model.teacher`` of a config.
+
+    Returns:
+        The config as it is where the weights are on this disk, else one of
+        the same architecture with random weights; and whether they are
+        random.
+
+    Raises:
+        SystemExit: The teacher is neither known nor on this disk.
+    """
+    teacher = dict(teacher)
+    name = teacher.get('pretrained')
+    if name is None:
+        return teacher, 'config' in teacher
+    if Path(name).is_dir() or _is_cached(name):
+        return teacher, False
+    if name not in KNOWN_TEACHERS:
+        raise SystemExit(
+            f'error: expected a teacher among {list(KNOWN_TEACHERS)} or on '
+            f'this disk, got {name!r}'
+        )
+    teacher.pop('pretrained')
+    return dict(teacher, config=KNOWN_TEACHERS[name]), True
+
+
+def _is_cached(name: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return isinstance(try_to_load_from_cache(name, 'config.json'), str)
+    except HFValidationError:
+        return False

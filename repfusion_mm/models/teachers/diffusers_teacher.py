@@ -14,8 +14,12 @@ from ...registry import MODELS
 from ..autocast import without_autocast
 from .class_signal import CLASS_SIGNALS, ClassSignal
 from .feature_reader import FeatureReader
-from .guided_diffusion import module_names
-from .layers import check_layers, count_calls, find_layers, release_unused
+from .layers import (
+    check_layers,
+    count_calls,
+    release_unused,
+    resolve_layers,
+)
 from .loading import load_teacher
 from .precision import DTYPES, resolve_dtype
 
@@ -62,6 +66,8 @@ class DiffusersTeacher(nn.Module):
             :func:`~repfusion_mm.models.teachers.precision.resolve_dtype`).
             Features are float32.
         early_stop: Stop behind the last layer and drop the rest.
+        channels_last: Keep the weights, and so the maps, with the channels
+            innermost, which some devices and U-Nets compute faster.
         compile: Run the truncated pass through ``torch.compile``, once for
             each shape of a batch.
 
@@ -83,6 +89,7 @@ class DiffusersTeacher(nn.Module):
         class_signal: str = 'none',
         dtype: str = 'auto',
         early_stop: bool = True,
+        channels_last: bool = False,
         compile: bool = False,
     ) -> None:
         super().__init__()
@@ -93,10 +100,13 @@ class DiffusersTeacher(nn.Module):
         self.input_mode = input_mode
         self.dtype = dtype
         self.early_stop = early_stop
+        self.memory_format = (
+            torch.channels_last if channels_last else torch.contiguous_format
+        )
         self.denoiser, self.scheduler = load_teacher(
             pretrained, config, scheduler
         )
-        self.layers = self._resolve(layers)
+        self.layers = resolve_layers(self.denoiser, layers)
         self.requires_grad_(False)
         self.eval()
         self._check_denoiser()
@@ -154,7 +164,7 @@ class DiffusersTeacher(nn.Module):
         if self._settled_on == device:
             return
         dtype = resolve_dtype(self.dtype, device)
-        self.to(dtype)
+        self.to(dtype=dtype, memory_format=self.memory_format)
         self._settled_on = device
         print_log(f'teacher: computes in {dtype} on {device}', 'current')
 
@@ -194,19 +204,6 @@ class DiffusersTeacher(nn.Module):
             noise = torch.randn_like(sample)
             sample = self.scheduler.add_noise(sample, noise, timesteps)
         return sample
-
-    def _resolve(self, layers: Sequence[str]) -> Tuple[str, ...]:
-        """Return the layers under diffusers' names."""
-        names = module_names(self.denoiser.config)
-        is_list = not isinstance(layers, str) and len(layers) > 0
-        paths = [names.get(name, name) for name in layers]
-        if not is_list or len(set(paths)) < len(paths):
-            raise ValueError(
-                'expected teacher.layers to be a list of paths, each once, '
-                f'got {layers!r}'
-            )
-        find_layers(self.denoiser, paths, aliases=names)
-        return tuple(paths)
 
     def _check_denoiser(self) -> None:
         channels = self.denoiser.config.in_channels

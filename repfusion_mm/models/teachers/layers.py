@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from typing import Callable, Dict, Iterable, List, Sequence, Set
+from typing import Callable, Dict, Iterable, List, Sequence, Set, Tuple
 
 import torch
 import torch.nn as nn
+
+from .guided_diffusion import module_names
 
 CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.Sequential)
 
@@ -36,6 +38,26 @@ def find_layers(
                 f'teacher has no module {name!r}; did you mean {listed}?'
             )
     return [modules[name] for name in names]
+
+
+def resolve_layers(
+    denoiser: nn.Module, layers: Sequence[str]
+) -> Tuple[str, ...]:
+    """Return paths under diffusers' names, where published ones are known.
+
+    Raises:
+        ValueError: Not a list of paths, each once, or an unknown one.
+    """
+    names = module_names(denoiser.config)
+    is_list = not isinstance(layers, str) and len(layers) > 0
+    paths = [names.get(name, name) for name in layers]
+    if not is_list or len(set(paths)) < len(paths):
+        raise ValueError(
+            'expected teacher.layers to be a list of paths, each once, '
+            f'got {layers!r}'
+        )
+    find_layers(denoiser, paths, aliases=names)
+    return tuple(paths)
 
 
 def count_calls(module: nn.Module, run: Callable[[], object]) -> Counter:

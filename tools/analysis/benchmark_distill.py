@@ -1,0 +1,287 @@
+"""Time a distillation's step against the public algorithm and the floor.
+
+    benchmark_distill.py configs/distill/repfusion_r18_cifar.py --batch 32
+
+In one run, in turn, after a warm-up: the step of the paper's public algorithm
+(whole U-Net, float32, one SGD), ours as configured, ours with single options
+changed, and the floor: the student's forward and backward and the teacher's
+forward up to its last layer, alone. Several batch sizes show how the cost
+grows. --runner, --growth and --equal measure more; see below.
+"""
+
+import argparse
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Dict, List, Optional
+
+import step_memory
+import torch
+from benchmark_report import print_report
+from known_teachers import find_teacher
+from measuring import (
+    count_flops,
+    interleave,
+    matmul_rate,
+    median_ratio,
+    summarize,
+    timed_parts,
+)
+from mmengine.config import Config, DictAction
+from mmengine.logging import MMLogger
+from mmengine.registry import init_default_scope
+from runner_overhead import measure_runner
+from stand_in_data import build_train_loader, describe
+from step_variants import (
+    CHANGES,
+    FLOORS,
+    REFERENCE,
+    Step,
+    build_step,
+    compare_students,
+    names_for,
+    prepare,
+)
+
+import repfusion_mm  # noqa: F401  # heals the stack before it is imported
+
+
+def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add('config', help='of a distillation')
+    add('--device', choices=['cpu', 'cuda'])
+    add('--batch', type=int, nargs='+', default=[32], metavar='N',
+        help='images in a step; several show how the cost grows')  # fmt: skip
+    add('--variants', nargs='+', metavar='NAME',
+        help='which to time beside ours, of '
+        + ', '.join(map(repr, [REFERENCE, *CHANGES, *FLOORS])))  # fmt: skip
+    add('--rounds', type=int, default=9, help='steps of each (default: 9)')
+    add('--warmup', type=int, default=2, help='uncounted (default: 2)')
+    add('--runner', type=int, default=0, metavar='ITERATIONS',
+        help="time so many iterations of mmengine's loop too")  # fmt: skip
+    add('--growth', type=int, default=0, metavar='STEPS',
+        help='watch the memory of so many steps too')  # fmt: skip
+    add('--equal', type=int, default=0, metavar='STEPS',
+        help='compare the student with that of the public algorithm after so '
+        'many steps on the same draws')  # fmt: skip
+    add('--json', type=Path, metavar='OUT', help='write all figures there')
+    add('--cfg-options', nargs='+', action=DictAction)
+    step_memory.add_arguments(parser)
+    return parser.parse_args(argv)
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Return the config, with a teacher that needs no network.
+
+    Raises:
+        SystemExit: It is no distillation, or its teacher cannot be had.
+    """
+    cfg = Config.fromfile(args.config)
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+    if 'teacher' not in cfg.get('model', {}):
+        raise SystemExit(
+            f'error: expected the config of a distillation, got {args.config} '
+            'without model.teacher'
+        )
+    teacher, cfg.random_teacher = find_teacher(cfg.model.teacher)
+    cfg.model.teacher = teacher
+    if args.device == 'cpu' and cfg.optim_wrapper.get('type') is not None:
+        cfg.optim_wrapper.type = 'OptimWrapper'  # AMP needs a GPU
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    # Or each model that is built would list how it was initialised.
+    MMLogger.get_instance('benchmark', log_level='WARNING')
+    return cfg
+
+
+def read_batches(cfg: Config, size: int, number: int = 4) -> tuple:
+    """Return batches of the config's own pipeline, and what they are of."""
+    loader = build_train_loader(cfg, size, 0, num_images=size * number)
+    batches = [data for data, _ in zip(loader, range(number))]
+    return batches, describe(loader)
+
+
+def time_steps(
+    steps: Dict[str, Step], batches: list, args: argparse.Namespace
+) -> Dict[str, List[float]]:
+    """Time one step of each in turn; see ``interleave``."""
+    count = 0
+
+    def preparer(name: str):
+        def prepare_one():
+            nonlocal count
+            count += 1
+            data = prepare(steps[name], name, batches[count % len(batches)])
+            return lambda: steps[name].run(data)
+
+        return prepare_one
+
+    runs = {name: preparer(name) for name in steps}
+    return interleave(runs, args.rounds, args.warmup, args.device)
+
+
+def time_parts(step: Step, batches: list, args: argparse.Namespace) -> dict:
+    """Return the milliseconds of each part of our step, and of all."""
+    model, wrapper = step.model, step.optim_wrapper
+    parts = {
+        'data': [(model.data_preprocessor, 'forward'), (model, 'images')],
+        'teacher': [(model.teacher, 'forward')],
+        'student': [(model.student, 'forward')],
+        'policy and decoder': [(model.policy, 'forward')],
+        'backward': [(wrapper, 'backward')],
+        'optimizers': [(wrapper, 'step'), (wrapper, 'zero_grad')],
+    }
+    if model.policy.learnable:
+        parts['policy and decoder'].append((model.policy, 'loss'))
+    if model.decoder is not None:
+        parts['policy and decoder'].append((model.decoder, 'loss'))
+    runs = {'all': lambda: lambda: step.run(copy.deepcopy(batches[0]))}
+    rows = []
+    for _ in range(args.rounds):
+        with timed_parts(parts, args.device) as seconds:
+            whole = interleave(runs, 1, 0, args.device)['all'][0]
+        seconds['rest'] = whole - sum(seconds.values())
+        rows.append(dict(seconds, all=whole))
+    return {name: summarize([r[name] for r in rows]) for name in rows[0]}
+
+
+def count_arithmetic(
+    steps: Dict[str, Step], batches: list, device: str
+) -> dict:
+    """Count FLOP, and what share of the device's rate ours reaches."""
+    model = steps['ours'].model
+    _, images, timesteps = prepare(steps['ours'], 'floor', batches[0])
+    teacher = count_flops(lambda: model.teacher(images, timesteps))
+    flops = {}
+    for name in (REFERENCE, 'ours', 'floor'):
+        if name in steps:
+            data = prepare(steps[name], name, batches[0])
+            flops[name] = count_flops(lambda n=name, d=data: steps[n].run(d))
+    dtype = model.teacher.denoiser.dtype
+    rates = {
+        str(kind).split('.')[1]: matmul_rate(kind, device)
+        for kind in {torch.float32, dtype}
+    }
+    at_peak = teacher / rates[str(dtype).split('.')[1]]
+    at_peak += (flops['ours'] - teacher) / rates['float32']
+    return dict(
+        teacher_flop=teacher, step_flop=flops, flop_per_second=rates,
+        seconds_at_these_rates=at_peak,
+    )  # fmt: skip
+
+
+def measure_memory(
+    name: str, size: int, args: argparse.Namespace, num_steps: int = 5
+) -> dict:
+    """Measure in a process of its own; see ``step_memory``."""
+    options = [f'{k}={v}' for k, v in (args.cfg_options or {}).items()]
+    command = [
+        sys.executable, __file__, args.config, '--device', args.device,
+        '--batch', str(size), '--memory-of', name,
+        '--memory-steps', str(num_steps),
+        *(['--cfg-options', *options] if options else []),
+    ]  # fmt: skip
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise SystemExit(f'error: {name} failed with {size} images')
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure_growth(cfg: Config, args: argparse.Namespace) -> List[dict]:
+    """Time ours at every batch size, in turn."""
+    step = {'ours': build_step('ours', cfg, args.device)}
+    batches = {size: read_batches(cfg, size, 1)[0] for size in args.batch}
+    runs = {
+        str(size): lambda b=batch: (
+            lambda: step['ours'].run(copy.deepcopy(b[0]))
+        )
+        for size, batch in batches.items()
+    }
+    times = interleave(runs, args.rounds, args.warmup, args.device)
+    return [
+        dict(
+            summarize(times[str(size)]),
+            batch=size,
+            memory=measure_memory('ours', size, args),
+        )
+        for size in args.batch
+    ]
+
+
+def main(argv: Optional[List[str]] = None) -> dict:
+    args = parse_args(argv)
+    args.device = args.device or (
+        'cuda' if torch.cuda.is_available() else 'cpu'
+    )
+    cfg = load_config(args)
+    size = args.batch[0]
+    batches, data = read_batches(cfg, size)
+    if args.memory_of:
+        result = step_memory.measure(args, cfg, batches)
+        print(json.dumps(result))
+        return result
+
+    names = args.variants or names_for(args.device)
+    names = [n for n in names_for(args.device) if n in {*names, 'ours'}]
+    steps = {name: build_step(name, cfg, args.device) for name in names}
+    times = time_steps(steps, batches, args)
+    result = dict(
+        config=args.config, device=args.device, batch=size,
+        threads=torch.get_num_threads(), torch=torch.__version__, data=data,
+        random_teacher=cfg.random_teacher,
+        teacher_dtype=str(steps['ours'].model.teacher.denoiser.dtype),
+        steps={
+            name: dict(
+                summarize(seconds),
+                images_per_second=1e3 * size / summarize(seconds)['median'],
+            )
+            for name, seconds in times.items()
+        },
+        parts=time_parts(steps['ours'], batches, args),
+        arithmetic=count_arithmetic(steps, batches, args.device),
+    )  # fmt: skip
+    if args.device == 'cuda':
+        result['gpu'] = torch.cuda.get_device_name()
+    for name in times:
+        if REFERENCE in times:
+            result['steps'][name]['reference_over'] = median_ratio(
+                times[REFERENCE], times[name]
+            )
+    ratios = {
+        'reference_over_ours': (REFERENCE, 'ours'),
+        'ours_over_floor': ('ours', 'floor'),
+    }
+    for key, (above, below) in ratios.items():
+        if {above, below} <= set(times):
+            result[key] = median_ratio(times[above], times[below])[0]
+    steps.clear()
+    result['memory'] = {
+        name: measure_memory(name, size, args)
+        for name in names
+        if name in (REFERENCE, 'ours')
+    }
+    if args.growth:
+        result['growth'] = measure_memory('ours', size, args, args.growth)
+    if len(args.batch) > 1:
+        result['batches'] = measure_growth(cfg, args)
+    if args.equal:
+        result['student_difference'] = dict(
+            compare_students(cfg, batches, args.equal, args.device),
+            steps=args.equal,
+        )
+    if args.runner:
+        result['runner'] = measure_runner(cfg, size, args.runner, args.device)
+    print_report(result)
+    if args.json:
+        args.json.write_text(json.dumps(result, indent=2) + '\n')
+    return result
+
+
+if __name__ == '__main__':
+    main()
