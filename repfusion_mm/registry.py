@@ -5,6 +5,9 @@ mmengine imports ``<scope>.registry`` by itself when it meets a type such as
 names resolve from every OpenMMLab project.
 """
 
+from importlib import import_module
+from typing import Optional
+
 from mmengine import registry as root
 from mmengine.registry import Registry
 
@@ -18,10 +21,31 @@ def _child(parent: Registry, location: str) -> Registry:
     )
 
 
+class _DatasetRegistry(Registry):
+    """Import each data set when it is asked for by name.
+
+    ``locations`` are all imported at the first look-up, and one of these
+    needs mmsegmentation, which the others must not ask for.
+    """
+
+    PLACES = {
+        'CachedFeaturesDataset': 'cached_features',
+        'CelebAMaskHQDataset': 'celebamask_hq',
+    }
+
+    def get(self, key: str) -> Optional[type]:
+        """Return the data set called ``key``, as mmengine does."""
+        place = self.PLACES.get(key.split('.')[-1])
+        if place:
+            import_module(f'repfusion_mm.datasets.{place}')
+        return super().get(key)
+
+
 MODELS = _child(root.MODELS, 'models')
 HOOKS = _child(root.HOOKS, 'engine')
-# Not all of 'datasets': its data sets need mmsegmentation, samplers do not.
-DATASETS = _child(root.DATASETS, 'datasets.celebamask_hq')
+DATASETS = _DatasetRegistry(
+    root.DATASETS.name, parent=root.DATASETS, scope='repfusion_mm'
+)
 DATA_SAMPLERS = _child(root.DATA_SAMPLERS, 'datasets.samplers')
 OPTIM_WRAPPER_CONSTRUCTORS = _child(root.OPTIM_WRAPPER_CONSTRUCTORS, 'engine')
 WEIGHT_INITIALIZERS = _child(root.WEIGHT_INITIALIZERS, 'engine')

@@ -1,12 +1,13 @@
 """What the documentation says, done."""
 
+import inspect
 import re
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import DATASETS, MODELS, init_default_scope
 
 from tests.test_configs import ROOT
 
@@ -40,6 +41,20 @@ def test_a_project_of_ones_own_loads_the_student(page, tmp_path, monkeypatch):
     assert said[0].startswith(' '.join(promised.split()))
     for key, value in network.backbone.state_dict().items():
         assert torch.equal(value, weights[key]), key
+
+
+def test_a_cached_config_wraps_what_it_inherits(tmp_path):
+    text = (ROOT / 'docs/feature_cache.md').read_text()
+    config = re.findall(r'```python\n(.*?)```', text, re.S)[0]
+    folder = f'{ROOT}/configs/distill/'
+    (tmp_path / 'cached.py').write_text(config.replace('./', folder))
+    base = Config.fromfile(f'{folder}repfusion_r18_celebahq.py')
+    ours = Config.fromfile(tmp_path / 'cached.py').train_dataloader
+    dataset = ours.pop('dataset')
+    assert dataset.pop('dataset') == base.train_dataloader.pop('dataset')
+    assert ours == base.train_dataloader
+    cls = DATASETS.get(dataset.pop('type'))
+    assert set(dataset) < set(inspect.signature(cls).parameters)
 
 
 @pytest.mark.parametrize('page', DOCS, ids=lambda path: path.stem)

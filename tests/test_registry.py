@@ -14,6 +14,7 @@ for parent, name in {names!r}.items():
 NAMES = dict(
     OPTIM_WRAPPER_CONSTRUCTORS='PartwiseOptimWrapperConstructor',
     DATA_SAMPLERS='ProportionalSampler',
+    DATASETS='CachedFeaturesDataset',
     HOOKS='TimestepPolicyHook',
     MODELS='RepFusion',
 )
@@ -28,7 +29,9 @@ def test_names_resolve_without_an_import_of_this_package(scope):
         text=True,
         cwd=ROOT,
     )
-    assert done.stdout.split()[-4:] == list(NAMES.values()), done.stderr
+    assert done.stdout.split()[-len(NAMES) :] == list(NAMES.values()), (
+        done.stderr
+    )
 
 
 def test_importing_the_package_is_light():
@@ -64,3 +67,22 @@ net.init_weights()
         cwd=ROOT,
     )
     assert 'expected the path of a checkpoint' in done.stderr
+
+
+def test_a_data_set_is_imported_without_the_projects_of_the_others():
+    code = (
+        'import sys; from mmengine.registry import DATASETS; '
+        "found = DATASETS.get('repfusion_mm.CachedFeaturesDataset'); "
+        "print(found.__name__, 'mmseg' in sys.modules); "
+        "print(DATASETS.get('repfusion_mm.CelebAMaskHQDataset').__name__)"
+    )
+    done = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', code],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.stdout.splitlines()[-2:] == [
+        'CachedFeaturesDataset False',
+        'CelebAMaskHQDataset',
+    ], done.stderr

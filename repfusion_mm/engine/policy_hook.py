@@ -14,6 +14,7 @@ from .periodic import PeriodicHook, bare_model, show
 from .policy_records import FILENAME, draw_records, read_records
 from .preflight import (
     check_batches,
+    check_cached_features,
     check_seeds,
     describe_labels,
     find_labels,
@@ -44,10 +45,11 @@ class TimestepPolicyHook(PeriodicHook):
     Raises:
         ValueError: ``entropy_decay`` is outside (0, 1]; before the first
             iteration, if labels do not fit the decoder, a learned policy
-            has no label to be rewarded by, a batch has one image or none, or
-            two processes would draw the same timesteps.
+            has no label to be rewarded by, a batch has one image or none,
+            two processes would draw the same timesteps, or cached features
+            are not of this model and these images.
         FileNotFoundError: Before the first iteration, if files of labelled
-            images are missing.
+            images or cached features are missing.
     """
 
     def __init__(
@@ -68,11 +70,12 @@ class TimestepPolicyHook(PeriodicHook):
     def before_train(self, runner) -> None:
         """Check what rewards depend on, and remember the initial weight."""
         model = bare_model(runner)
+        dataset = runner.train_dataloader.dataset
         check_batches(runner.train_dataloader)
+        check_cached_features(dataset, model)
         if len(model.policy.timesteps) > 1:
             check_seeds()
         if model.decoder is not None:
-            dataset = runner.train_dataloader.dataset
             key = model.decoder.info_key
             labels = find_labels(dataset, key)
             model.decoder.check_labels(labels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import Dict, List, Optional, Sequence
 
 import torch
@@ -10,6 +11,7 @@ import torch.nn as nn
 from mmengine.model import BaseModel
 
 from ..registry import MODELS
+from .cached_features import make_key, read_cached
 from .fitting import as_tuple, build_connectors, find_shapes
 from .image_range import resolve_channel_order, to_unit_range
 from .labels import read_labels
@@ -142,9 +144,7 @@ class RepFusion(BaseModel):
         timesteps = self.policy.timesteps[actions]
 
         # 2. Read the frozen teacher: z_t = s(x, t).
-        labels = self._labels_for_teacher(data_samples, images)
-        feats = self.teacher(images, timesteps, labels)
-        teacher_feats = list(feats.values())
+        teacher_feats = self._read_teacher(images, timesteps, data_samples)
 
         # 3. Move student and connectors towards z_t.
         losses = dict(
@@ -184,6 +184,23 @@ class RepFusion(BaseModel):
             decoder=decoder,
         )
         return {name: nn.ModuleDict(part) for name, part in parts.items()}
+
+    @cached_property
+    def feature_key(self) -> str:
+        """What cached features must belong to; found on first use."""
+        return make_key(self)
+
+    def _read_teacher(
+        self,
+        images: torch.Tensor,
+        timesteps: torch.Tensor,
+        data_samples: Optional[list],
+    ) -> List[torch.Tensor]:
+        feats = read_cached(self, data_samples, images.device)
+        if feats is None:
+            labels = self._labels_for_teacher(data_samples, images)
+            feats = self.teacher(images, timesteps, labels)
+        return list(feats.values())
 
     def _distill(
         self, inputs: torch.Tensor, teacher_feats: List[torch.Tensor]

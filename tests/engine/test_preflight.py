@@ -1,13 +1,17 @@
+import cv2
 import numpy as np
 import pytest
 from mmengine.dataset import BaseDataset, ConcatDataset, RepeatDataset
+from mmengine.registry import DATASETS, MODELS
 from torch.utils.data import DataLoader
 
 from repfusion_mm.engine.preflight import (
     check_batches,
+    check_cached_features,
     describe_labels,
     find_labels,
 )
+from tests.cached import NUM_IMAGES, make_cache, model_config
 
 
 class Listed(BaseDataset):
@@ -65,3 +69,89 @@ def test_batches_of_one_image_or_none_are_refused():
         check_batches(DataLoader(range(9), batch_size=4))
     with pytest.raises(ValueError, match='got 3 images'):
         check_batches(DataLoader(range(3), batch_size=4, drop_last=True))
+
+
+@pytest.fixture
+def cached(tmp_path, teacher_folder):
+    return make_cache(tmp_path, teacher_folder, num_views=2)
+
+
+def unopened(dataset):
+    """Return the data set as another process would build it."""
+    return DATASETS.build(dict(
+        type='repfusion_mm.CachedFeaturesDataset', dataset=dataset.dataset,
+        folder=dataset.folder, num_views=dataset.num_views,
+    ))  # fmt: skip
+
+
+def test_cached_features_pass_alone_and_wrapped(cached):
+    model, dataset = cached
+    check_cached_features(dataset, model)
+    both = ConcatDataset([dataset.dataset, dataset.dataset])
+    both.datasets = [dataset, unopened(dataset)]
+    check_cached_features(both, model)
+
+
+def test_data_without_cached_features_are_not_asked_for_any(teacher_folder):
+    config = model_config(teacher_folder)
+    config['policy'] = dict(type='repfusion_mm.UniformTimestepPolicy')
+    check_cached_features(Listed([None]), MODELS.build(config))
+
+
+def test_labels_behind_cached_features_are_found_once():
+    dataset = DATASETS.build(dict(
+        type='repfusion_mm.CachedFeaturesDataset', dataset=Listed([4, None]),
+        folder='nowhere', num_views=3,
+    ))  # fmt: skip
+    assert labels_of(dataset) == [4]
+
+
+def test_features_of_some_parts_alone_are_refused(cached):
+    model, dataset = cached
+    mixture = ConcatDataset([dataset.dataset, dataset.dataset])
+    mixture.datasets = [dataset, dataset.dataset]
+    with pytest.raises(ValueError, match='got CustomDataset without them'):
+        check_cached_features(mixture, model)
+
+
+def test_several_timesteps_are_refused_before_the_first_step(
+    cached, teacher_folder
+):
+    config = model_config(teacher_folder)
+    config['policy'] = dict(type='repfusion_mm.UniformTimestepPolicy')
+    with pytest.raises(ValueError, match='UniformTimestepPolicy with 1000'):
+        check_cached_features(cached[1], MODELS.build(config))
+
+
+def test_another_teacher_is_refused_before_the_first_step(
+    cached, teacher_folder
+):
+    model = MODELS.build(model_config(teacher_folder, dtype='bfloat16'))
+    with pytest.raises(ValueError, match=r'\(dtype: expected bfloat16, got'):
+        check_cached_features(cached[1], model)
+
+
+def test_missing_features_are_seen_before_the_first_step(cached, tmp_path):
+    model, dataset = cached
+    (tmp_path / 'features' / 'cache.json').unlink()
+    with pytest.raises(FileNotFoundError, match=r'without cache\.json'):
+        check_cached_features(unopened(dataset), model)
+
+
+def test_changed_images_are_seen_before_the_first_step(cached, tmp_path):
+    model, dataset = cached
+    for i in range(NUM_IMAGES):
+        image = np.zeros((16, 16, 3), dtype=np.uint8)
+        cv2.imwrite(str(tmp_path / 'images' / f'{i}.png'), image)
+    with pytest.raises(ValueError, match='or the pipeline has changed'):
+        check_cached_features(dataset, model)
+
+
+def test_features_that_the_teacher_does_not_give_are_seen(
+    cached, teacher_folder
+):
+    config = model_config(teacher_folder)
+    config['data_preprocessor'].pop('bgr_to_rgb')
+    config['channel_order'] = 'rgb'
+    with pytest.raises(ValueError, match='relative to their norm, got 0'):
+        check_cached_features(cached[1], MODELS.build(config))

@@ -78,7 +78,7 @@ def test_the_compiled_pass_is_truncated_and_gives_the_same(
 ):
     said = []
     monkeypatch.setattr(
-        'repfusion_mm.models.teachers.feature_reader.print_log',
+        'repfusion_mm.models.teachers.truncated_pass.print_log',
         lambda message, **kwargs: said.append(message),
     )
     layers = ['down_blocks.1.resnets.0.conv1', LAYER]
@@ -95,7 +95,7 @@ def test_the_compiled_pass_is_truncated_and_gives_the_same(
         for layer in layers:
             torch.testing.assert_close(feats[layer], expected[layer])
     assert said == []
-    assert compiled._reader._compiled is not None
+    assert compiled._pass._compiled is not None
 
 
 def test_without_a_compiler_the_pass_runs_as_it_is(
@@ -103,7 +103,7 @@ def test_without_a_compiler_the_pass_runs_as_it_is(
 ):
     said = []
     monkeypatch.setattr(
-        'repfusion_mm.models.teachers.feature_reader.print_log',
+        'repfusion_mm.models.teachers.truncated_pass.print_log',
         lambda message, **kwargs: said.append(message),
     )
     monkeypatch.setattr('torch._inductor.config.cpp.cxx', ('nowhere',))

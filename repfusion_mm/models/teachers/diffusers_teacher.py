@@ -13,7 +13,6 @@ from mmengine.logging import print_log
 from ...registry import MODELS
 from ..autocast import without_autocast
 from .class_signal import CLASS_SIGNALS, ClassSignal
-from .feature_reader import FeatureReader
 from .layers import (
     check_layers,
     count_calls,
@@ -22,6 +21,7 @@ from .layers import (
 )
 from .loading import load_teacher
 from .precision import DTYPES, resolve_dtype
+from .truncated_pass import TruncatedPass
 
 INPUT_MODES = ('clean', 'noised')
 
@@ -113,7 +113,7 @@ class DiffusersTeacher(nn.Module):
         self.class_signal = ClassSignal(class_signal, self.denoiser)
         self._settled_on: Optional[torch.device] = None
         self.feature_shapes = self._dry_run()
-        self._reader = FeatureReader(
+        self._pass = TruncatedPass(
             self.denoiser, self.layers, early_stop, compile
         )
 
@@ -149,7 +149,7 @@ class DiffusersTeacher(nn.Module):
                 denoiser.
         """
         self._settle_on(images.device)
-        feats = self._read(self._reader, images, timesteps, labels)
+        feats = self._read(self._pass, images, timesteps, labels)
         return {name: feat.float() for name, feat in feats.items()}
 
     def train(self, mode: bool = True) -> DiffusersTeacher:
@@ -171,7 +171,7 @@ class DiffusersTeacher(nn.Module):
     @torch.no_grad()
     def _read(
         self,
-        reader: FeatureReader,
+        truncated: TruncatedPass,
         images: torch.Tensor,
         timesteps: torch.Tensor,
         labels: Optional[torch.Tensor] = None,
@@ -180,7 +180,7 @@ class DiffusersTeacher(nn.Module):
         sample = sample.to(self.denoiser.dtype)
         classes = self.class_signal(timesteps, labels)
         with without_autocast(images.device):
-            return reader(sample, timesteps, **classes)
+            return truncated(sample, timesteps, **classes)
 
     def _to_denoiser_input(
         self, images: torch.Tensor, timesteps: torch.Tensor
@@ -230,8 +230,8 @@ class DiffusersTeacher(nn.Module):
         zeros = torch.zeros(1, dtype=torch.long)
         classes = self.class_signal(zeros, labels=zeros)
         whole = partial(self.denoiser, blank, zeros, **classes)
-        reader = FeatureReader(self.denoiser, self.layers, self.early_stop)
-        truncated = partial(self._read, reader, blank, zeros, labels=zeros)
+        stopping = TruncatedPass(self.denoiser, self.layers, self.early_stop)
+        truncated = partial(self._read, stopping, blank, zeros, labels=zeros)
         check_layers(self.denoiser, self.layers, whole, truncated, side)
         if self.early_stop:
             used = count_calls(self.denoiser, truncated)

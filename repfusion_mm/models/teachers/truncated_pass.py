@@ -16,7 +16,7 @@ class _LastLayerReached(Exception):
     """Ends a forward pass whose remainder nobody reads."""
 
 
-class FeatureReader:
+class TruncatedPass:
     """Run a module, and return what some of its layers give.
 
     The outputs are handed over by the call that made them: no hook and no

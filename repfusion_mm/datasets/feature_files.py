@@ -1,0 +1,144 @@
+"""A teacher's features on disk, one float16 array for each layer.
+
+A cache is a folder: ``LAYER.npy`` (rows x C x H x W), the CRC-32 of each row's
+input and of each row's features, and ``cache.json``, which says what they
+belong to. It appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from pathlib import Path
+from typing import Dict, Sequence
+
+import numpy as np
+
+FORMAT = 1
+META = 'cache.json'
+INPUT_CRCS = 'input_crcs.npy'
+FEATURE_CRCS = 'feature_crcs.npy'
+META_FIELDS = {
+    'format', 'key', 'num_images', 'num_views', 'seed', 'input_shape',
+    'data_set',
+}  # fmt: skip
+WRITE = 'write it with tools/cache_features.py CONFIG'
+REWRITE = WRITE + ' --overwrite'
+
+
+def crc_of(array: np.ndarray, start: int = 0) -> int:
+    """Return the CRC-32 of an array's bytes."""
+    return zlib.crc32(np.ascontiguousarray(array), start)
+
+
+def unfinished_of(folder: Path) -> Path:
+    """Return where a cache lies while it is written."""
+    return folder.with_name(folder.name + '.tmp')
+
+
+def bytes_per_row(layers: Dict[str, Sequence[int]]) -> int:
+    """Return the size of one row's features.
+
+    Args:
+        layers: (C, H, W) of each layer.
+    """
+    return sum(2 * int(np.prod(shape)) for shape in layers.values())
+
+
+class FeatureReader:
+    """Read the rows of a cache, each checked against its CRC.
+
+    Args:
+        folder: The cache.
+
+    Raises:
+        FileNotFoundError: There is none.
+        ValueError: It is damaged, or of another format.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+        self.meta = read_meta(self.folder)
+        self.key_text = text_of(self.meta['key'])
+        num_rows = self.meta['num_images'] * self.meta['num_views']
+        self.layers = {
+            layer: self._map(f'{layer}.npy', '<f2', (num_rows, *shape))
+            for layer, shape in self.meta['key']['layers'].items()
+        }
+        self.input_crcs = self._map(INPUT_CRCS, '<u4', (num_rows,))
+        self.feature_crcs = self._map(FEATURE_CRCS, '<u4', (num_rows,))
+        if fingerprint_of(self.input_crcs) != self.meta['data_set']:
+            raise self._damaged(INPUT_CRCS, 'other images than ' + META)
+
+    def read(self, row: int) -> Dict[str, np.ndarray]:
+        """Return a row's features, C x H x W float16 of each layer.
+
+        Raises:
+            ValueError: They are not what was written.
+        """
+        feats = {layer: np.array(a[row]) for layer, a in self.layers.items()}
+        crc = 0
+        for feat in feats.values():
+            crc = crc_of(feat, crc)
+        if crc != self.feature_crcs[row]:
+            files = [f'{layer}.npy' for layer in feats] + [FEATURE_CRCS]
+            raise self._damaged(' or '.join(files), f'a changed row {row}')
+        return feats
+
+    def _map(self, name: str, dtype: str, shape: tuple) -> np.ndarray:
+        path = self.folder / name
+        try:
+            array = np.load(path, mmap_mode='r')
+        except (OSError, ValueError, EOFError) as error:
+            raise self._damaged(name, str(error)) from error
+        size = array.offset + array.nbytes
+        if (array.dtype, array.shape) != (np.dtype(dtype), shape):
+            raise self._damaged(name, f'{array.dtype} of {array.shape}')
+        if path.stat().st_size != size:
+            raise self._damaged(name, f'{path.stat().st_size} bytes')
+        return array
+
+    def _damaged(self, name: str, got: str) -> ValueError:
+        return ValueError(
+            f'expected the feature cache {str(self.folder)!r} as it was '
+            f'written, got a damaged {name} ({got}); {REWRITE}'
+        )
+
+
+def read_meta(folder: Path) -> dict:
+    """Read what a cache says of itself.
+
+    Raises:
+        FileNotFoundError: There is no whole cache.
+        ValueError: It is damaged, or of another format.
+    """
+    if not (folder / META).is_file():
+        got = f'a folder without {META}' if folder.is_dir() else 'none'
+        if unfinished_of(folder).is_dir():
+            got += ', beside one whose writing was interrupted'
+        raise FileNotFoundError(
+            f'expected a feature cache at {str(folder)!r}, got {got}; {WRITE}'
+        )
+    try:
+        meta = json.loads((folder / META).read_text())
+    except ValueError:
+        meta = None
+    found = meta.get('format') if isinstance(meta, dict) else 'no JSON object'
+    if found != FORMAT or set(meta) != META_FIELDS:
+        raise ValueError(
+            f'expected {META} of format {FORMAT} in {str(folder)!r}, with '
+            f'{sorted(META_FIELDS)}, got format {found!r} or other fields; '
+            + REWRITE
+        )
+    return meta
+
+
+def text_of(key: dict) -> str:
+    """Return a key as a text that can be compared."""
+    return json.dumps(key, sort_keys=True)
+
+
+def fingerprint_of(input_crcs: np.ndarray) -> str:
+    """Return the SHA-256 of a data set's images, by their CRCs."""
+    return hashlib.sha256(np.ascontiguousarray(input_crcs)).hexdigest()
