@@ -14,7 +14,5 @@ model = dict(
     ),
 )
 train_dataloader = dict(
-    # Workers send one tensor for a batch, not one for each image.
-    collate_fn=dict(type='default_collate'),
     dataset=dict(pipeline=[dict(type='mmpretrain.PackInputs')]),
 )

@@ -17,8 +17,6 @@ model = dict(
     ),
 )
 train_dataloader = dict(
-    # Workers send one tensor for a batch, not one for each image.
-    collate_fn=dict(type='default_collate'),
     dataset=dict(
         pipeline=[
             dict(type='mmpretrain.LoadImageFromFile'),

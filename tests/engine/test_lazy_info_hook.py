@@ -73,6 +73,14 @@ def test_nothing_is_asked_before_it_is_read():
         hub.get_scalar('train/loss').current()
 
 
+def test_what_nobody_reads_does_not_pile_up():
+    hook, hub = LazyRuntimeInfoHook(), MessageHub('piled')
+    for value in range(2500):
+        step(hook, hub, loss=torch.tensor(float(value)))
+        assert len(hook._rows) <= 1000
+    assert hub.get_scalar('train/loss').data[0].tolist() == [*range(2500)]
+
+
 def test_what_was_not_there_is_left_out_but_losses_stay():
     hook, hub = LazyRuntimeInfoHook(), MessageHub('partly')
     for value in (math.nan, 1.0, math.nan, 3.0):

@@ -29,12 +29,19 @@ def test_known_teachers_are_of_the_published_size(name):
 
 def test_flop_of_a_distillation_are_counted(capsys):
     config = ROOT / 'configs/distill/repfusion_r18_cifar.py'
-    main([str(config), '--images', '50000', '--tflops', '100'])
+    main([str(config), '--images', '50000', '--tflops', '100',
+          '--gpus', '8', '64'])  # fmt: skip
     output = capsys.readouterr().out
     # ResNet-18 for CIFAR: 0.56 G multiply-adds, as mmpretrain publishes.
     assert 'teacher, up to its last layer         3.3' in output
     assert 'student, forward                      1.1' in output
     assert 'student, forward and backward         3.3' in output
+    # ResNet-18 for CIFAR: 11.17 M parameters without its classifier.
+    assert '11.2 M parameters' in output
+    assert '44.7 MB a step' in output
+    # 6.67 GFLOP x 128; 2 x 7/8 x 44.7 MB over 200 GB/s, 2 x 63/64 over 25.
+    assert '8.5 ms of arithmetic a step and 0.4 ms of all-reduce' in output
+    assert '3.5 ms of all-reduce, 41' in output
     # 6.7 GFLOP x 50,000 x 200 = 67 PFLOP; at 100 TFLOP/s 670 s.
     assert '67 PFLOP; at 100 TFLOP/s estimated 0.2 h on one GPU' in output
 

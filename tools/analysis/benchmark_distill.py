@@ -15,34 +15,31 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import List, Optional
 
 import step_memory
 import torch
 from benchmark_report import print_report
 from known_teachers import find_teacher
-from measuring import (
-    count_flops,
-    interleave,
-    matmul_rate,
-    median_ratio,
-    summarize,
-    timed_parts,
-)
+from measuring import interleave, median_ratio, summarize
 from mmengine.config import Config, DictAction
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from runner_overhead import measure_runner
 from stand_in_data import build_train_loader, describe
+from step_figures import (
+    compare_features,
+    count_arithmetic,
+    time_parts,
+    time_steps,
+)
 from step_variants import (
     CHANGES,
     FLOORS,
     REFERENCE,
-    Step,
     build_step,
     compare_students,
     names_for,
-    prepare,
 )
 
 import repfusion_mm  # noqa: F401  # heals the stack before it is imported
@@ -105,75 +102,6 @@ def read_batches(cfg: Config, size: int, number: int = 4) -> tuple:
     loader = build_train_loader(cfg, size, 0, num_images=size * number)
     batches = [data for data, _ in zip(loader, range(number))]
     return batches, describe(loader)
-
-
-def time_steps(
-    steps: Dict[str, Step], batches: list, args: argparse.Namespace
-) -> Dict[str, List[float]]:
-    """Time one step of each in turn; see ``interleave``."""
-    count = 0
-
-    def preparer(name: str):
-        def prepare_one():
-            nonlocal count
-            count += 1
-            data = prepare(steps[name], name, batches[count % len(batches)])
-            return lambda: steps[name].run(data)
-
-        return prepare_one
-
-    runs = {name: preparer(name) for name in steps}
-    return interleave(runs, args.rounds, args.warmup, args.device)
-
-
-def time_parts(step: Step, batches: list, args: argparse.Namespace) -> dict:
-    """Return the milliseconds of each part of our step, and of all."""
-    model, wrapper = step.model, step.optim_wrapper
-    parts = {
-        'data': [(model.data_preprocessor, 'forward'), (model, 'images')],
-        'teacher': [(model.teacher, 'forward')],
-        'student': [(model.student, 'forward')],
-        'policy and decoder': [(model.policy, 'forward')],
-        'backward': [(wrapper, 'backward')],
-        'optimizers': [(wrapper, 'step'), (wrapper, 'zero_grad')],
-    }
-    if model.policy.learnable:
-        parts['policy and decoder'].append((model.policy, 'loss'))
-    if model.decoder is not None:
-        parts['policy and decoder'].append((model.decoder, 'loss'))
-    runs = {'all': lambda: lambda: step.run(copy.deepcopy(batches[0]))}
-    rows = []
-    for _ in range(args.rounds):
-        with timed_parts(parts, args.device) as seconds:
-            whole = interleave(runs, 1, 0, args.device)['all'][0]
-        seconds['rest'] = whole - sum(seconds.values())
-        rows.append(dict(seconds, all=whole))
-    return {name: summarize([r[name] for r in rows]) for name in rows[0]}
-
-
-def count_arithmetic(
-    steps: Dict[str, Step], batches: list, device: str
-) -> dict:
-    """Count FLOP, and what share of the device's rate ours reaches."""
-    model = steps['ours'].model
-    _, images, timesteps = prepare(steps['ours'], 'floor', batches[0])
-    teacher = count_flops(lambda: model.teacher(images, timesteps))
-    flops = {}
-    for name in (REFERENCE, 'ours', 'floor'):
-        if name in steps:
-            data = prepare(steps[name], name, batches[0])
-            flops[name] = count_flops(lambda n=name, d=data: steps[n].run(d))
-    dtype = model.teacher.denoiser.dtype
-    rates = {
-        str(kind).split('.')[1]: matmul_rate(kind, device)
-        for kind in {torch.float32, dtype}
-    }
-    at_peak = teacher / rates[str(dtype).split('.')[1]]
-    at_peak += (flops['ours'] - teacher) / rates['float32']
-    return dict(
-        teacher_flop=teacher, step_flop=flops, flop_per_second=rates,
-        seconds_at_these_rates=at_peak,
-    )  # fmt: skip
 
 
 def measure_memory(
@@ -245,6 +173,7 @@ def main(argv: Optional[List[str]] = None) -> dict:
         },
         parts=time_parts(steps['ours'], batches, args),
         arithmetic=count_arithmetic(steps, batches, args.device),
+        feature_error=compare_features(steps, batches),
     )  # fmt: skip
     if args.device == 'cuda':
         result['gpu'] = torch.cuda.get_device_name()

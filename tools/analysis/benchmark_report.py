@@ -21,6 +21,11 @@ def print_report(result: dict) -> None:
     for key in ('reference_over_ours', 'ours_over_floor'):
         if key in result:
             show(f'{key}: {result[key]:.2f}')
+    for name, error in result['feature_error'].items():
+        show(
+            f'{name}: features {error["maps"]:.1e} from float32, relative to '
+            f'their norm; pooled {error["pooled"]:.1e}'
+        )
     for name, memory in result['memory'].items():
         show(
             f'memory of {name}: {memory["model"]:.0f} MB before the first '

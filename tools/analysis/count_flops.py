@@ -4,8 +4,10 @@
 
 Counted by torch on tensors without memory, of the true architectures; one
 multiply-add is two FLOP, and a backward is taken as two forwards. Policy and
-decoder are small and left out. The hours are an estimate: all FLOP of the
-run, divided by what a GPU is assumed to sustain.
+decoder are small and left out. Hours and milliseconds are estimates: FLOP,
+divided by what a GPU is assumed to sustain; and the bytes that a ring
+all-reduce of the gradients sends, 2 (n - 1) / n of them, over the bandwidth
+that each GPU is assumed to have.
 """
 
 import argparse
@@ -33,6 +35,18 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
         type=float,
         default=50,
         help='TFLOP/s that a GPU sustains (default: 50)',
+    )
+    parser.add_argument(
+        '--gpus', type=int, nargs='+', default=[], help='how many, to compare'
+    )
+    parser.add_argument(
+        '--bandwidth',
+        type=float,
+        nargs=2,
+        default=(200, 25),
+        metavar='GB/s',
+        help='of a GPU, within a machine of eight and beyond it '
+        '(default: 200 25)',
     )
     parser.add_argument('--cfg-options', nargs='+', action=DictAction)
     return parser.parse_args(argv)
@@ -76,6 +90,12 @@ def count(run: Callable[[], object]) -> int:
     return counter.get_total_flops()
 
 
+def all_reduce_ms(num_bytes: float, gpus: int, bandwidth: tuple) -> float:
+    """Return the milliseconds of a ring all-reduce, without its latency."""
+    sent = 2 * (gpus - 1) / gpus * num_bytes
+    return 1e3 * sent / (bandwidth[gpus > 8] * 1e9)
+
+
 def main(argv: Optional[List[str]] = None) -> None:
     args = parse_args(argv)
     cfg = Config.fromfile(args.config)
@@ -101,6 +121,20 @@ def main(argv: Optional[List[str]] = None) -> None:
     print(f'  student, forward                 {of_student / 1e9:8.1f}')
     print(f'  student, forward and backward    {3 * of_student / 1e9:8.1f}')
     print(f'  teacher and student              {total / 1e9:8.1f}')
+    size = sum(p.numel() for p in student.parameters()) / 1e6
+    print(
+        f'student: {size:.1f} M parameters; several GPUs all-reduce their '
+        f'gradients, {4 * size:.1f} MB a step in float32'
+    )
+    batch = cfg.train_dataloader.batch_size
+    compute = 1e3 * total * batch / (args.tflops * 1e12)
+    for gpus in args.gpus:
+        send = all_reduce_ms(4e6 * size, gpus, args.bandwidth)
+        print(
+            f'{gpus} GPUs of {args.tflops:g} TFLOP/s, {batch} images each: '
+            f'estimated {compute:.1f} ms of arithmetic a step and {send:.1f} '
+            f'ms of all-reduce, {send / compute:.1%} of it'
+        )
     epochs = cfg.train_cfg.get('max_epochs')
     if args.images and epochs:
         flop = total * args.images * epochs

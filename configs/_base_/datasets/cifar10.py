@@ -10,6 +10,8 @@ train_dataloader = dict(
     num_workers=2,
     drop_last=True,
     persistent_workers=True,
+    # Workers send one tensor for a batch, not one for each image.
+    collate_fn=dict(type='default_collate'),
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type='mmpretrain.CIFAR10',
