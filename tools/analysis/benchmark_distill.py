@@ -56,6 +56,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     add('--batch', type=int, nargs='+', default=[32], metavar='N',
         help='images in a step; several show how the cost grows')  # fmt: skip
     add('--variants', nargs='+', metavar='NAME',
+        choices=[REFERENCE, *CHANGES, *FLOORS],
         help='which to time beside ours, of '
         + ', '.join(map(repr, [REFERENCE, *CHANGES, *FLOORS])))  # fmt: skip
     add('--rounds', type=int, default=9, help='steps of each (default: 9)')
@@ -147,6 +148,8 @@ def main(argv: Optional[List[str]] = None) -> dict:
     args.device = args.device or (
         'cuda' if torch.cuda.is_available() else 'cpu'
     )
+    if args.device == 'cuda' and not torch.cuda.is_available():
+        raise SystemExit('error: expected a GPU for --device cuda, got none')
     cfg = load_config(args)
     size = args.batch[0]
     batches, data = read_batches(cfg, size)
