@@ -8,6 +8,7 @@ import torch
 from mmengine.config import Config, DictAction
 
 import repfusion_mm  # noqa: F401  # heals the stack before it is imported
+from repfusion_mm.allocator import keep_freed_memory
 
 #: What every run of these tools has.
 HOOKS = ('StrictLoadHook', 'VersionsHook')
@@ -49,8 +50,10 @@ def load_config(args: argparse.Namespace) -> Config:
         cfg.work_dir = osp.join('work_dirs', name)
     ours = [dict(type=f'repfusion_mm.{name}') for name in HOOKS]
     cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), *ours]
-    if args.launcher == 'pytorch' and not torch.cuda.is_available():
-        _use_cpu_processes(cfg)
+    if not torch.cuda.is_available():
+        keep_freed_memory()
+        if args.launcher == 'pytorch':
+            _use_cpu_processes(cfg)
     return cfg
 
 

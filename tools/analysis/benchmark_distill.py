@@ -43,6 +43,7 @@ from step_variants import (
 )
 
 import repfusion_mm  # noqa: F401  # heals the stack before it is imported
+from repfusion_mm.allocator import keep_freed_memory
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
@@ -150,6 +151,8 @@ def main(argv: Optional[List[str]] = None) -> dict:
     )
     if args.device == 'cuda' and not torch.cuda.is_available():
         raise SystemExit('error: expected a GPU for --device cuda, got none')
+    if args.device == 'cpu':
+        keep_freed_memory()  # as tools/train.py does
     cfg = load_config(args)
     size = args.batch[0]
     batches, data = read_batches(cfg, size)
