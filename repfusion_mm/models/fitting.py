@@ -1,4 +1,4 @@
-"""Fit a student to a teacher, by their shapes in one dry run."""
+"""Fit the parts of a distiller to the teacher, by shapes of one dry run."""
 
 from __future__ import annotations
 
@@ -135,3 +135,37 @@ def build_connectors(
             )
         connectors.append(connector)
     return connectors
+
+
+def build_policy(config: dict, num_timesteps: int) -> nn.Module:
+    """Build the policy over a teacher's schedule.
+
+    Raises:
+        ValueError: The policy's schedule is longer than the teacher's.
+    """
+    policy = MODELS.build({'num_timesteps': num_timesteps, **config})
+    if policy.num_timesteps > num_timesteps:
+        raise ValueError(
+            f"expected policy.num_timesteps within the teacher's schedule "
+            f'of {num_timesteps} timesteps, got {policy.num_timesteps}'
+        )
+    return policy
+
+
+def build_decoder(
+    config: Optional[dict], in_channels: int, policy: nn.Module
+) -> Optional[nn.Module]:
+    """Build the decoder, where there is one.
+
+    Raises:
+        ValueError: There is none to reward a learned policy.
+    """
+    if config is not None:
+        return MODELS.build({'in_channels': in_channels, **config})
+    if policy.learnable:
+        raise ValueError(
+            f'expected a decoder, which rewards {type(policy)}, got '
+            'none; add model.decoder, or use FixedTimestepPolicy or '
+            'UniformTimestepPolicy for unlabelled images'
+        )
+    return None

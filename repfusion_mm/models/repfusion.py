@@ -12,7 +12,13 @@ from mmengine.model import BaseModel
 
 from ..registry import MODELS
 from .cached_features import make_key, read_cached
-from .fitting import as_tuple, build_connectors, find_shapes
+from .fitting import (
+    as_tuple,
+    build_connectors,
+    build_decoder,
+    build_policy,
+    find_shapes,
+)
 from .image_range import resolve_channel_order, to_unit_range
 from .labels import read_labels
 from .losses import spread
@@ -94,8 +100,10 @@ class RepFusion(BaseModel):
         self.connectors = build_connectors(
             connector, self.distill_loss, student_shapes, teacher_shapes
         )
-        self.policy = self._build_policy(policy)
-        self.decoder = self._build_decoder(decoder, teacher_shapes[-1][0])
+        self.policy = build_policy(policy, self.teacher.num_timesteps)
+        self.decoder = build_decoder(
+            decoder, teacher_shapes[-1][0], self.policy
+        )
 
     def init_weights(self) -> None:
         """Initialise, to the same numbers in every memory format."""
@@ -220,29 +228,6 @@ class RepFusion(BaseModel):
         if self.teacher.class_signal.kind != 'label':
             return None
         return read_labels(data_samples, len(images))
-
-    def _build_policy(self, policy: dict) -> nn.Module:
-        length = self.teacher.num_timesteps
-        policy = MODELS.build({'num_timesteps': length, **policy})
-        if policy.num_timesteps > length:
-            raise ValueError(
-                f"expected policy.num_timesteps within the teacher's schedule "
-                f'of {length} timesteps, got {policy.num_timesteps}'
-            )
-        return policy
-
-    def _build_decoder(
-        self, decoder: Optional[dict], in_channels: int
-    ) -> Optional[nn.Module]:
-        if decoder is not None:
-            return MODELS.build({'in_channels': in_channels, **decoder})
-        if self.policy.learnable:
-            raise ValueError(
-                f'expected a decoder, which rewards {type(self.policy)}, got '
-                'none; add model.decoder, or use FixedTimestepPolicy or '
-                'UniformTimestepPolicy for unlabelled images'
-            )
-        return None
 
     def _apply(self, fn, *args, **kwargs) -> RepFusion:
         self.teacher._apply(fn, *args, **kwargs)

@@ -14,6 +14,7 @@ from ...registry import MODELS
 from ..autocast import without_autocast
 from .class_signal import CLASS_SIGNALS, ClassSignal
 from .layers import (
+    check_denoiser,
     check_layers,
     count_calls,
     release_unused,
@@ -109,7 +110,7 @@ class DiffusersTeacher(nn.Module):
         self.layers = resolve_layers(self.denoiser, layers)
         self.requires_grad_(False)
         self.eval()
-        self._check_denoiser()
+        check_denoiser(self.denoiser, self.image_size)
         self.class_signal = ClassSignal(class_signal, self.denoiser)
         self._settled_on: Optional[torch.device] = None
         self.feature_shapes = self._dry_run()
@@ -204,20 +205,6 @@ class DiffusersTeacher(nn.Module):
             noise = torch.randn_like(sample)
             sample = self.scheduler.add_noise(sample, noise, timesteps)
         return sample
-
-    def _check_denoiser(self) -> None:
-        channels = self.denoiser.config.in_channels
-        if channels != 3:
-            raise ValueError(
-                'expected a teacher that takes RGB images (in_channels 3), '
-                f'got in_channels {channels}; a latent or grayscale denoiser '
-                'cannot teach here'
-            )
-        if not isinstance(self.image_size, int):
-            raise ValueError(
-                'expected a square image size, got sample_size '
-                f'{self.image_size!r} in the denoiser; set teacher.input_size'
-            )
 
     def _dry_run(self) -> Dict[str, Tuple[int, int, int]]:
         """Find the layers' shapes on a blank image, and drop what is unused.

@@ -1,4 +1,4 @@
-"""The named layers of a denoiser: find, check, and drop what is unused."""
+"""A denoiser and its named layers: find, check, and drop what is unused."""
 
 from __future__ import annotations
 
@@ -58,6 +58,26 @@ def resolve_layers(
         )
     find_layers(denoiser, paths, aliases=names)
     return tuple(paths)
+
+
+def check_denoiser(denoiser: nn.Module, image_size: object) -> None:
+    """Check that a denoiser takes square RGB images.
+
+    Raises:
+        ValueError: It does not.
+    """
+    channels = denoiser.config.in_channels
+    if channels != 3:
+        raise ValueError(
+            'expected a teacher that takes RGB images (in_channels 3), '
+            f'got in_channels {channels}; a latent or grayscale denoiser '
+            'cannot teach here'
+        )
+    if not isinstance(image_size, int):
+        raise ValueError(
+            'expected a square image size, got sample_size '
+            f'{image_size!r} in the denoiser; set teacher.input_size'
+        )
 
 
 def count_calls(module: nn.Module, run: Callable[[], object]) -> Counter:
