@@ -12,6 +12,7 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 from tests.test_configs import ROOT
 
 PAGES = sorted((ROOT / 'docs/projects').glob('*.md'))
+PATH = r'(?<![\w/])(?:configs|tools|docs|tests)/[\w./-]+\w'
 DOCS = [ROOT / 'README.md', *sorted((ROOT / 'docs').rglob('*.md'))]
 
 
@@ -63,6 +64,6 @@ def test_what_pages_name_is_there(page):
     for link in re.findall(r'\]\(([^)#]*)\)', text):
         if not link.startswith('http'):
             assert (page.parent / link).exists(), link
-    for path in re.findall(r'\b(?:configs|tools|docs)/[\w./-]+\w', text):
+    for path in re.findall(PATH, text):
         if '...' not in path:
             assert (ROOT / path).exists(), path

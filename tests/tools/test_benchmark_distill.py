@@ -7,6 +7,7 @@ import torch
 from benchmark_distill import main
 from measuring import count_flops, interleave, timed_parts
 from mmengine.config import Config
+from step_figures import count_arithmetic
 from step_variants import CHANGES, build_step, compare_students, prepare
 
 from tests.tools.launcher import ROOT
@@ -128,6 +129,18 @@ def test_steps_are_timed_in_turn_and_parts_apart():
 def test_flop_are_those_of_the_operation():
     left, right = torch.rand(2, 8, 8)
     assert count_flops(lambda: left @ right) == 2 * 8**3
+
+
+def test_depthwise_convolutions_do_not_inflate_the_arithmetic(cfg):
+    """torch counts their backward as if they were dense."""
+    cfg.model.student = dict(type='repfusion_mm.MobileNetV2_CIFAR')
+    steps = {'ours': build_step('ours', cfg, 'cpu')}
+    found = count_arithmetic(steps, [batch(6)], 'cpu')
+    student = count_flops(
+        lambda: steps['ours'].model.student(torch.rand(6, 3, 16, 16))
+    )
+    flops = found['step_flop']['floor'] - found['teacher_flop']
+    assert flops == pytest.approx(3 * student)
 
 
 def test_configs_that_distil_nothing_are_refused():

@@ -72,7 +72,10 @@ def test_converted_teacher_agrees_with_the_reference(order, tmp_path, capsys):
     ]
     for signal in ('none', 'label'):
         teacher = DiffusersTeacher(
-            published, str(tmp_path / 'out'), class_signal=signal
+            published,
+            str(tmp_path / 'out'),
+            class_signal=signal,
+            dtype='float32',
         )
         labels = LABELS if signal == 'label' else None
         feats = teacher(IMAGES, TIMESTEPS, labels)
