@@ -143,6 +143,17 @@ def test_depthwise_convolutions_do_not_inflate_the_arithmetic(cfg):
     assert flops == pytest.approx(3 * student)
 
 
+def test_unusable_arguments_are_refused(capsys):
+    with pytest.raises(SystemExit, match='no such file'):
+        main(['nowhere.py'])
+    for flags in (['--batch', '0'], ['--rounds', '0'], ['--variants', 'x']):
+        with pytest.raises(SystemExit):
+            main([str(CONFIG), *flags])
+    errors = capsys.readouterr().err
+    assert errors.count("1 or more, got '0'") == 2
+    assert "invalid choice: 'x'" in errors
+
+
 def test_configs_that_distil_nothing_are_refused():
     other = ROOT / 'configs/teacher/ddpm_digits.py'
     with pytest.raises(SystemExit, match=r'without model\.teacher'):

@@ -54,13 +54,15 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     add = parser.add_argument
     add('config', help='of a distillation')
     add('--device', choices=['cpu', 'cuda'])
-    add('--batch', type=int, nargs='+', default=[32], metavar='N',
+    add('--batch', type=positive, nargs='+', default=[32], metavar='N',
         help='images in a step; several show how the cost grows')  # fmt: skip
     add('--variants', nargs='+', metavar='NAME',
         choices=[REFERENCE, *CHANGES, *FLOORS],
         help='which to time beside ours, of '
         + ', '.join(map(repr, [REFERENCE, *CHANGES, *FLOORS])))  # fmt: skip
-    add('--rounds', type=int, default=9, help='steps of each (default: 9)')
+    add(
+        '--rounds', type=positive, default=9, help='steps of each (default: 9)'
+    )
     add('--warmup', type=int, default=2, help='uncounted (default: 2)')
     add('--runner', type=int, default=0, metavar='ITERATIONS',
         help="time so many iterations of mmengine's loop too")  # fmt: skip
@@ -75,12 +77,25 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def positive(text: str) -> int:
+    """Return a whole number of one or more, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(
+            f'expected a whole number of 1 or more, got {text!r}'
+        )
+    return int(text)
+
+
 def load_config(args: argparse.Namespace) -> Config:
     """Return the config, with a teacher that needs no network.
 
     Raises:
         SystemExit: It is no distillation, or its teacher cannot be had.
     """
+    if not Path(args.config).is_file():
+        raise SystemExit(
+            f'error: expected a config file, got no such file {args.config!r}'
+        )
     cfg = Config.fromfile(args.config)
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
