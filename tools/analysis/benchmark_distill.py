@@ -5,8 +5,10 @@
 In one run, in turn, after a warm-up: the step of the paper's public algorithm
 (whole U-Net, float32, one SGD), ours as configured, ours with single options
 changed, and the floor: the student's forward and backward and the teacher's
-forward up to its last layer, alone. Several batch sizes show how the cost
-grows. --runner, --growth and --equal measure more; see below.
+forward up to its last layer, alone. On a CPU ours keeps freed memory, as
+tools/train.py does, and the public algorithm is timed with and without.
+Several batch sizes show how the cost grows. --runner, --growth and --equal
+measure more; see below.
 """
 
 import argparse
@@ -22,6 +24,7 @@ import torch
 from benchmark_report import print_report
 from known_teachers import find_teacher
 from measuring import interleave, median_ratio, summarize
+from memory_policy import can_be_kept, keep_memory
 from mmengine.config import Config, DictAction
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
@@ -34,8 +37,8 @@ from step_figures import (
     time_steps,
 )
 from step_variants import (
-    CHANGES,
-    FLOORS,
+    GIVING_BACK,
+    NAMES,
     REFERENCE,
     build_step,
     compare_students,
@@ -43,7 +46,6 @@ from step_variants import (
 )
 
 import repfusion_mm  # noqa: F401  # heals the stack before it is imported
-from repfusion_mm.allocator import keep_freed_memory
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
@@ -57,9 +59,9 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     add('--batch', type=positive, nargs='+', default=[32], metavar='N',
         help='images in a step; several show how the cost grows')  # fmt: skip
     add('--variants', nargs='+', metavar='NAME',
-        choices=[REFERENCE, *CHANGES, *FLOORS],
+        choices=NAMES,
         help='which to time beside ours, of '
-        + ', '.join(map(repr, [REFERENCE, *CHANGES, *FLOORS])))  # fmt: skip
+        + ', '.join(map(repr, NAMES)))  # fmt: skip
     add(
         '--rounds', type=positive, default=9, help='steps of each (default: 9)'
     )
@@ -166,8 +168,8 @@ def main(argv: Optional[List[str]] = None) -> dict:
     )
     if args.device == 'cuda' and not torch.cuda.is_available():
         raise SystemExit('error: expected a GPU for --device cuda, got none')
-    if args.device == 'cpu':
-        keep_freed_memory()  # as tools/train.py does
+    if can_be_kept(args.device):
+        keep_memory(args.memory_of not in GIVING_BACK)
     cfg = load_config(args)
     size = args.batch[0]
     batches, data = read_batches(cfg, size)

@@ -12,7 +12,8 @@ from measuring import (
     summarize,
     timed_parts,
 )
-from step_variants import REFERENCE, Step, prepare
+from memory_policy import can_be_kept, keep_memory
+from step_variants import GIVING_BACK, REFERENCE, Step, prepare
 
 from repfusion_mm.models.losses import pool
 
@@ -22,18 +23,31 @@ def time_steps(
 ) -> Dict[str, List[float]]:
     """Time one step of each in turn; see ``interleave``."""
     count = 0
+    kept = None
 
     def preparer(name: str):
         def prepare_one():
-            nonlocal count
+            nonlocal count, kept
             count += 1
-            data = prepare(steps[name], name, batches[count % len(batches)])
+            batch = batches[count % len(batches)]
+            keep = name not in GIVING_BACK
+            if can_be_kept(args.device) and kept != keep:
+                kept = keep
+                keep_memory(keep)
+                # So that there is something to keep, or to give back.
+                steps[name].run(prepare(steps[name], name, batch))
+            data = prepare(steps[name], name, batch)
             return lambda: steps[name].run(data)
 
         return prepare_one
 
-    runs = {name: preparer(name) for name in steps}
-    return interleave(runs, args.rounds, args.warmup, args.device)
+    # Those that give memory back one after the other.
+    order = sorted(steps, key=lambda name: name not in GIVING_BACK)
+    runs = {name: preparer(name) for name in order}
+    times = interleave(runs, args.rounds, args.warmup, args.device)
+    if can_be_kept(args.device):
+        keep_memory(True)
+    return {name: times[name] for name in steps}
 
 
 def time_parts(step: Step, batches: list, args: argparse.Namespace) -> dict:

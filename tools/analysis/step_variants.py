@@ -4,6 +4,7 @@ import copy
 from typing import Callable, Dict, List, NamedTuple
 
 import torch
+from memory_policy import can_be_kept
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
@@ -21,12 +22,18 @@ CHANGES: Dict[str, dict] = {
     'student channels_last off': {'channels_last': False},
     'teacher channels_last': {'teacher.channels_last': True},
     'teacher compiled': {'teacher.compile': True},
+    'freed memory given back': {},
 }
 REFERENCE = 'reference'
+KEEPING_REFERENCE = 'reference, freed memory kept'
+#: Those that run in a process like any other; the others, on a CPU, in one
+#: that keeps freed memory, as tools/train.py makes it.
+GIVING_BACK = (REFERENCE, 'freed memory given back')
 FLOORS = {
     'floor': 'ours',
     'floor, teacher in float32': 'teacher in float32',
 }
+NAMES = [REFERENCE, KEEPING_REFERENCE, *CHANGES, *FLOORS]
 
 
 class Step(NamedTuple):
@@ -46,7 +53,7 @@ def build_step(name: str, cfg: Config, device: str) -> Step:
         device: ``'cpu'`` or ``'cuda'``.
     """
     torch.manual_seed(0)
-    if name == REFERENCE:
+    if name in (REFERENCE, KEEPING_REFERENCE):
         optimizer = cfg.optim_wrapper.student.optimizer
         step = ReferenceStep(cfg.model, optimizer, device)
         return Step(step, step.model)
@@ -91,8 +98,9 @@ def prepare(step: Step, name: str, batch: dict) -> object:
 def names_for(device: str) -> List[str]:
     """Return the variants that a device can run."""
     skip = {'teacher in float16'} if device == 'cpu' else set()
-    ours = [name for name in CHANGES if name not in skip]
-    return [REFERENCE, *ours, *FLOORS]
+    if not can_be_kept(device):
+        skip |= {KEEPING_REFERENCE, 'freed memory given back'}
+    return [name for name in NAMES if name not in skip]
 
 
 def compare_students(
