@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import List, Optional
 
+import torch
 import torch.nn as nn
 from launch import load_config, make_parser
 from mmengine.config import Config
@@ -73,7 +74,14 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
         action='store_true',
         help='replace a cache that lies there, once the new one is whole',
     )
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.batch_size is not None and args.batch_size < 1:
+        parser.error(
+            f'expected --batch-size of 1 or more, got {args.batch_size}'
+        )
+    if args.device.startswith('cuda') and not torch.cuda.is_available():
+        parser.error(f'expected a GPU for --device {args.device}, got none')
+    return args
 
 
 def build_datasets(cfg: Config) -> List[CachedFeaturesDataset]:

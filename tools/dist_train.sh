@@ -16,6 +16,11 @@ fi
 config=$1
 gpus=$2
 shift 2
+if [ "${NNODES:-1}" -gt 1 ] && [ -z "${NODE_RANK:-}" -o -z "${MASTER_ADDR:-}" ]; then
+    echo "error: expected NODE_RANK and MASTER_ADDR with NNODES=$NNODES, got" \
+        "NODE_RANK='${NODE_RANK:-}' MASTER_ADDR='${MASTER_ADDR:-}'" >&2
+    exit 2
+fi
 exec "${PYTHON:-python}" -m torch.distributed.run \
     --nnodes="${NNODES:-1}" \
     --node_rank="${NODE_RANK:-0}" \

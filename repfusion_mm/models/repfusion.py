@@ -84,6 +84,11 @@ class RepFusion(BaseModel):
         )
         self.student_indices = tuple(student_indices)
         self.student = MODELS.build(student)
+        if channels_last not in (True, False):
+            raise ValueError(
+                'expected model.channels_last to be True or False, got '
+                f'{channels_last!r}'
+            )
         self.memory_format = (
             torch.channels_last if channels_last else torch.contiguous_format
         )

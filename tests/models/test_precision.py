@@ -95,7 +95,7 @@ def test_the_compiled_pass_is_truncated_and_gives_the_same(
         for layer in layers:
             torch.testing.assert_close(feats[layer], expected[layer])
     assert said == []
-    assert compiled._pass._compiled is not None
+    assert compiled.truncated_pass.is_compiled
 
 
 def test_without_a_compiler_the_pass_runs_as_it_is(

@@ -290,6 +290,7 @@ VIT = dict(
         ),
         (dict(student=VIT), "set its out_indices .or out_type."),
         (dict(student_indices=(4,)), 'map at index 4'),
+        (dict(channels_last='no'), "True or False, got 'no'"),
         (dict(student_indices=(-1, -1)), 'one student map for each'),
         (
             dict(policy=dict(

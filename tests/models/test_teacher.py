@@ -249,6 +249,7 @@ def test_labels_that_are_no_classes_are_refused(labels):
         (dict(layers=[LAYER, LAYER]), 'each once'),
         (dict(input_mode='dirty'), 'input_mode to be one of'),
         (dict(dtype='half'), 'dtype to be one of'),
+        (dict(compile='yes'), 'compile to be one of'),
         (dict(config=None), 'exactly one of'),
         (dict(config={**DENOISER, 'in_channels': 1}), 'got in_channels 1'),
         (dict(config={**DENOISER, 'type': 'Linear'}), "got 'Linear'"),

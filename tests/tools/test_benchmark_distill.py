@@ -67,7 +67,7 @@ def test_the_figures_are_of_one_run_and_fit_together(tmp_path, capsys):
     assert result['student_difference']['channels innermost'] == 0
     assert result['runner']['loop'] >= result['runner']['step'] > 0
     output = capsys.readouterr().out
-    assert 'teacher: weights of the architecture' in output
+    assert 'teacher: its own weights' in output
     assert 'stand-in pictures' in output or 'the data on this disk' in output
 
 
@@ -76,7 +76,7 @@ def test_random_weights_are_said(tmp_path, capsys):
         str(ROOT / 'configs/distill/repfusion_r18_cifar.py'), *FLAGS,
         '--rounds', '1', '--batch', '2', '--variants', 'ours',
     ])  # fmt: skip
-    assert 'teacher: random weights' in capsys.readouterr().out
+    assert 'teacher: RANDOM weights' in capsys.readouterr().out
 
 
 def test_ours_trains_the_student_of_the_public_algorithm(cfg):
@@ -145,7 +145,7 @@ def test_depthwise_convolutions_do_not_inflate_the_arithmetic(cfg):
 
 
 def test_unusable_arguments_are_refused(capsys):
-    with pytest.raises(SystemExit, match='no such file'):
+    with pytest.raises(SystemExit, match=r'a file \*\.py'):
         main(['nowhere.py'])
     for flags in (['--batch', '0'], ['--rounds', '0'], ['--variants', 'x']):
         with pytest.raises(SystemExit):
@@ -153,6 +153,34 @@ def test_unusable_arguments_are_refused(capsys):
     errors = capsys.readouterr().err
     assert errors.count("1 or more, got '0'") == 2
     assert "invalid choice: 'x'" in errors
+
+
+@pytest.mark.parametrize(
+    ('option', 'message'),
+    [
+        ('model.teacher.input_mode=noised', "input_mode='clean'"),
+        ('optim_wrapper.student.optimizer.type=AdamW', "type='SGD'"),
+        ('optim_wrapper.accumulative_counts=2', 'accumulative_counts=1'),
+    ],
+)
+def test_the_public_algorithm_has_no_such_option(option, message):
+    with pytest.raises(SystemExit, match=message):
+        main([str(CONFIG), *FLAGS, '--batch', '2', '--variants', 'reference',
+              '--cfg-options', option])  # fmt: skip
+
+
+def test_a_teacher_that_failed_to_compile_is_marked(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setenv('TORCHINDUCTOR_CACHE_DIR', str(tmp_path / 'inductor'))
+    monkeypatch.setattr('torch._inductor.config.cpp.cxx', ('nowhere',))
+    monkeypatch.setattr('torch._inductor.config.fx_graph_cache', False)
+    torch.compiler.reset()
+    result = main([str(CONFIG), *FLAGS, '--rounds', '1', '--batch', '2',
+                   '--variants', 'teacher compiled'])  # fmt: skip
+    assert result['steps']['teacher compiled']['not_compiled']
+    assert 'not_compiled' not in result['steps']['ours']
+    assert 'FAILED, not compiled' in capsys.readouterr().out.replace('\n', '')
 
 
 def test_configs_that_distil_nothing_are_refused():

@@ -279,6 +279,16 @@ def test_scripts_say_how_they_are_called(script):
     assert 'set -euo' not in output
 
 
+@pytest.mark.parametrize('script', ['dist_train', 'dist_test'])
+def test_machines_without_a_rank_or_a_master_are_refused(script):
+    """They would wait for each other without a word."""
+    arguments = ['c.py', 1] if script == 'dist_train' else ['c.py', 'p', 1]
+    output = launch(
+        f'tools/{script}.sh', *arguments, expect=2, NNODES='2', NODE_RANK='1'
+    )
+    assert "NODE_RANK='1' MASTER_ADDR=''" in output
+
+
 def test_slurm_scripts_hand_everything_on(tmp_path):
     srun = tmp_path / 'srun'
     srun.write_text('#!/bin/sh\nfor a in "$@"; do echo "<$a>"; done\n')

@@ -7,8 +7,8 @@ In one run, in turn, after a warm-up: the step of the paper's public algorithm
 changed, and the floor: the student's forward and backward and the teacher's
 forward up to its last layer, alone. On a CPU ours keeps freed memory, as
 tools/train.py does, and the public algorithm is timed with and without.
-Several batch sizes show how the cost grows. --runner, --growth and --equal
-measure more; see below.
+Several batch sizes show how the cost grows; --runner, --growth and --equal
+measure mmengine's loop, memory over many steps, and the student's weights.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from typing import List, Optional
 
 import step_memory
 import torch
+from arguments import not_negative, positive, read_distillation
 from benchmark_report import print_report
 from known_teachers import find_teacher
 from measuring import interleave, median_ratio, summarize
@@ -65,12 +66,14 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     add(
         '--rounds', type=positive, default=9, help='steps of each (default: 9)'
     )
-    add('--warmup', type=int, default=2, help='uncounted (default: 2)')
-    add('--runner', type=int, default=0, metavar='ITERATIONS',
+    add(
+        '--warmup', type=not_negative, default=2, help='uncounted (default: 2)'
+    )
+    add('--runner', type=not_negative, default=0, metavar='ITERATIONS',
         help="time so many iterations of mmengine's loop too")  # fmt: skip
-    add('--growth', type=int, default=0, metavar='STEPS',
+    add('--growth', type=not_negative, default=0, metavar='STEPS',
         help='watch the memory of so many steps too')  # fmt: skip
-    add('--equal', type=int, default=0, metavar='STEPS',
+    add('--equal', type=not_negative, default=0, metavar='STEPS',
         help='compare the student with that of the public algorithm after so '
         'many steps on the same draws')  # fmt: skip
     add('--json', type=Path, metavar='OUT', help='write all figures there')
@@ -79,33 +82,13 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def positive(text: str) -> int:
-    """Return a whole number of one or more, for argparse."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(
-            f'expected a whole number of 1 or more, got {text!r}'
-        )
-    return int(text)
-
-
 def load_config(args: argparse.Namespace) -> Config:
     """Return the config, with a teacher that needs no network.
 
     Raises:
         SystemExit: It is no distillation, or its teacher cannot be had.
     """
-    if not Path(args.config).is_file():
-        raise SystemExit(
-            f'error: expected a config file, got no such file {args.config!r}'
-        )
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
-    if 'teacher' not in cfg.get('model', {}):
-        raise SystemExit(
-            f'error: expected the config of a distillation, got {args.config} '
-            'without model.teacher'
-        )
+    cfg = read_distillation(args.config, args.cfg_options)
     teacher, cfg.random_teacher = find_teacher(cfg.model.teacher)
     cfg.model.teacher = teacher
     if args.device == 'cpu' and cfg.optim_wrapper.get('type') is not None:
@@ -168,6 +151,10 @@ def main(argv: Optional[List[str]] = None) -> dict:
     )
     if args.device == 'cuda' and not torch.cuda.is_available():
         raise SystemExit('error: expected a GPU for --device cuda, got none')
+    if args.json and not args.json.absolute().parent.is_dir():
+        raise SystemExit(
+            f'error: expected a folder for --json, got {str(args.json)!r}'
+        )
     if can_be_kept(args.device):
         keep_memory(args.memory_of not in GIVING_BACK)
     cfg = load_config(args)
@@ -178,8 +165,14 @@ def main(argv: Optional[List[str]] = None) -> dict:
         print(json.dumps(result))
         return result
 
-    names = args.variants or names_for(args.device)
-    names = [n for n in names_for(args.device) if n in {*names, 'ours'}]
+    possible = names_for(args.device)
+    wanted = {*(args.variants or possible), 'ours'}
+    if not wanted <= set(possible):
+        raise SystemExit(
+            f'error: expected variants for {args.device}, got '
+            f'{sorted(wanted - set(possible))}'
+        )
+    names = [name for name in possible if name in wanted]
     steps = {name: build_step(name, cfg, args.device) for name in names}
     times = time_steps(steps, batches, args)
     result = dict(
@@ -201,6 +194,8 @@ def main(argv: Optional[List[str]] = None) -> dict:
     if args.device == 'cuda':
         result['gpu'] = torch.cuda.get_device_name()
     for name in times:
+        if not steps[name].compiles():
+            result['steps'][name]['not_compiled'] = True
         if REFERENCE in times:
             result['steps'][name]['reference_over'] = median_ratio(
                 times[REFERENCE], times[name]

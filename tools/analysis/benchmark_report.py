@@ -10,11 +10,13 @@ def print_report(result: dict) -> None:
     """Print the figures as tables."""
     console = Console(width=100, highlight=False)
     show = console.print
-    weights = 'random weights of' if result['random_teacher'] else 'weights of'
+    weights = 'its own weights'
+    if result['random_teacher']:
+        weights = 'RANDOM weights of the true architecture'
     where = result.get('gpu') or f'CPU, {result["threads"]} threads'
     show(f'{result["config"]}, {result["batch"]} images a step')
     show(f'{where}, torch {result["torch"]}')
-    show(f'teacher: {weights} the architecture, {result["teacher_dtype"]}')
+    show(f'teacher: {weights}, {result["teacher_dtype"]}')
     show(f'images: {result["data"]}')
     _show_steps(show, result)
     _show_parts(show, result)
@@ -64,7 +66,7 @@ def _show_steps(show: Callable, result: dict) -> None:
     for name, step in result['steps'].items():
         ratio = step.get('reference_over')
         table.add_row(
-            name,
+            name + (' (FAILED, not compiled)' * ('not_compiled' in step)),
             *(f'{step[k]:.1f}' for k in ('median', 'least', 'largest')),
             f'{step["images_per_second"]:.1f}',
             '{:.2f} ({:.2f} - {:.2f})'.format(*ratio) if ratio else '',
@@ -95,7 +97,8 @@ def _show_parts(show: Callable, result: dict) -> None:
         f'{found["teacher_flop"] / 1e9:.1f}\n'
         f'square matrix products here: {rates}; at these rates our step '
         f'would take {1e3 * found["seconds_at_these_rates"]:.1f} ms, '
-        f'{found["seconds_at_these_rates"] / step:.0%} of its time'
+        f'{found["seconds_at_these_rates"] / step:.0%} of its time (a rate of '
+        'large products, not a bound: convolutions may be faster)'
     )
 
 

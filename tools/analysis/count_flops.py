@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Callable, List, Optional
 
 import torch
+from arguments import above_zero, positive, read_distillation
 from known_teachers import KNOWN_TEACHERS
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from mmengine.registry import MODELS, init_default_scope
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -29,19 +30,23 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument('config')
-    parser.add_argument('--images', type=int, help='in the training set')
+    parser.add_argument('--images', type=positive, help='in the training set')
     parser.add_argument(
         '--tflops',
-        type=float,
+        type=above_zero,
         default=50,
         help='TFLOP/s that a GPU sustains (default: 50)',
     )
     parser.add_argument(
-        '--gpus', type=int, nargs='+', default=[], help='how many, to compare'
+        '--gpus',
+        type=positive,
+        nargs='+',
+        default=[],
+        help='how many, to compare',
     )
     parser.add_argument(
         '--bandwidth',
-        type=float,
+        type=above_zero,
         nargs=2,
         default=(200, 25),
         metavar='GB/s',
@@ -98,14 +103,7 @@ def all_reduce_ms(num_bytes: float, gpus: int, bandwidth: tuple) -> float:
 
 def main(argv: Optional[List[str]] = None) -> None:
     args = parse_args(argv)
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
-    if 'teacher' not in cfg.model:
-        raise SystemExit(
-            f'error: expected the config of a distillation, got {args.config} '
-            'without model.teacher'
-        )
+    cfg = read_distillation(args.config, args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     teacher = build_teacher(cfg.model.teacher)
     student = MODELS.build(cfg.model.student).to('meta')

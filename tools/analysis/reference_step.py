@@ -21,12 +21,22 @@ class ReferenceStep:
 
     Args:
         model: ``model`` of a config, whose teacher needs no network.
-        optimizer: ``optimizer`` of its student.
+        optim_wrapper: The config's.
         device: Where it runs.
+
+    Raises:
+        SystemExit: The config asks for what the public algorithm has not.
     """
 
-    def __init__(self, model: dict, optimizer: dict, device: str) -> None:
-        teacher = dict(model['teacher'], early_stop=False, dtype='float32')
+    def __init__(self, model: dict, optim_wrapper: dict, device: str) -> None:
+        optimizer = check(model, optim_wrapper)
+        teacher = dict(
+            model['teacher'],
+            early_stop=False,
+            dtype='float32',
+            channels_last=False,
+            compile=False,
+        )
         policy = dict(model['policy'])
         if policy['type'].endswith('LearnedTimestepPolicy'):
             policy.update(logits='free', baseline='none')
@@ -92,3 +102,27 @@ class ReferenceStep:
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
+
+
+def check(model: dict, optim_wrapper: dict) -> dict:
+    """Return the student's SGD; see ``ReferenceStep`` for what is refused."""
+    student, teacher = optim_wrapper['student'], model['teacher']
+    found = {
+        'model.teacher.input_mode': (teacher.get('input_mode'), 'clean'),
+        'model.teacher.class_signal': (teacher.get('class_signal'), 'none'),
+        'optim_wrapper.student.optimizer.type': (
+            student['optimizer']['type'], 'SGD',
+        ),
+        'optim_wrapper.student.clip_grad': (student.get('clip_grad'), None),
+        'optim_wrapper.accumulative_counts': (
+            optim_wrapper.get('accumulative_counts'), 1,
+        ),
+    }  # fmt: skip
+    for name, (got, expected) in found.items():
+        if got not in (None, expected):
+            raise SystemExit(
+                f'error: expected {name}={expected!r}, as the public '
+                f'algorithm has it, got {got!r}; leave it out of the '
+                "comparison: --variants floor 'whole U-Net'"
+            )
+    return student['optimizer']

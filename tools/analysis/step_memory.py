@@ -29,6 +29,8 @@ def measure(args: argparse.Namespace, cfg: Config, batches: list) -> dict:
     before = in_use(args.device)
     step = build_step(args.memory_of, cfg, args.device)
     built = settled = in_use(args.device)
+    # The first step may compile, which is not its memory.
+    step.run(prepare(step, args.memory_of, batches[0]))
     reset_peak(args.device)
     for number in range(args.memory_steps):
         batch = batches[number % len(batches)]

@@ -43,6 +43,11 @@ class Step(NamedTuple):
     model: torch.nn.Module
     optim_wrapper: object = None
 
+    def compiles(self) -> bool:
+        """Whether the teacher is compiled, where it was asked for."""
+        truncated = self.model.teacher.truncated_pass
+        return truncated.is_compiled or not truncated.compile
+
 
 def build_step(name: str, cfg: Config, device: str) -> Step:
     """Build one of the variants, all from the same seed.
@@ -54,8 +59,7 @@ def build_step(name: str, cfg: Config, device: str) -> Step:
     """
     torch.manual_seed(0)
     if name in (REFERENCE, KEEPING_REFERENCE):
-        optimizer = cfg.optim_wrapper.student.optimizer
-        step = ReferenceStep(cfg.model, optimizer, device)
+        step = ReferenceStep(cfg.model, cfg.optim_wrapper, device)
         return Step(step, step.model)
     cfg = copy.deepcopy(cfg)
     changes = CHANGES[FLOORS.get(name, name)]
@@ -97,7 +101,7 @@ def prepare(step: Step, name: str, batch: dict) -> object:
 
 def names_for(device: str) -> List[str]:
     """Return the variants that a device can run."""
-    skip = {'teacher in float16'} if device == 'cpu' else set()
+    skip = set()
     if not can_be_kept(device):
         skip |= {KEEPING_REFERENCE, 'freed memory given back'}
     return [name for name in NAMES if name not in skip]

@@ -97,6 +97,10 @@ class DiffusersTeacher(nn.Module):
         _check_choice('input_mode', input_mode, INPUT_MODES)
         _check_choice('class_signal', class_signal, CLASS_SIGNALS)
         _check_choice('dtype', dtype, DTYPES)
+        for name, value in dict(
+            early_stop=early_stop, channels_last=channels_last, compile=compile
+        ).items():
+            _check_choice(name, value, (True, False))
         self.input_size = input_size
         self.input_mode = input_mode
         self.dtype = dtype
@@ -114,7 +118,7 @@ class DiffusersTeacher(nn.Module):
         self.class_signal = ClassSignal(class_signal, self.denoiser)
         self._settled_on: Optional[torch.device] = None
         self.feature_shapes = self._dry_run()
-        self._pass = TruncatedPass(
+        self.truncated_pass = TruncatedPass(
             self.denoiser, self.layers, early_stop, compile
         )
 
@@ -150,7 +154,7 @@ class DiffusersTeacher(nn.Module):
                 denoiser.
         """
         self._settle_on(images.device)
-        feats = self._read(self._pass, images, timesteps, labels)
+        feats = self._read(self.truncated_pass, images, timesteps, labels)
         return {name: feat.float() for name, feat in feats.items()}
 
     def train(self, mode: bool = True) -> DiffusersTeacher:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from typing import Callable, Dict, Optional, Sequence
+from typing import Callable, Dict, Iterator, Optional, Sequence
 
 import torch
 import torch.nn as nn
@@ -49,6 +50,7 @@ class TruncatedPass:
             for name, layer in zip(layers, find_layers(module, layers))
         ]
         self._outputs: Dict[str, torch.Tensor] = {}
+        self.compile = compile
         self._compiled: Optional[Callable] = None
         if compile:
             self._compiled = torch.compile(
@@ -73,6 +75,20 @@ class TruncatedPass:
             self._outputs.clear()
             for hook in hooks:
                 hook.remove()
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the pass is compiled; not so where that failed."""
+        return self._compiled is not None
+
+    @contextlib.contextmanager
+    def uncompiled(self) -> Iterator[None]:
+        """Run the pass as it is while the context lasts."""
+        compiled, self._compiled = self._compiled, None
+        try:
+            yield
+        finally:
+            self._compiled = compiled
 
     def _run(self, *args, **kwargs) -> Dict[str, torch.Tensor]:
         try:  # noqa: SIM105  # torch.compile does not see through suppress()
