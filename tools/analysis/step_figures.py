@@ -6,6 +6,7 @@ from typing import Dict, List
 
 import torch
 from measuring import (
+    clock,
     count_flops,
     interleave,
     matmul_rate,
@@ -65,11 +66,11 @@ def time_parts(step: Step, batches: list, args: argparse.Namespace) -> dict:
         parts['policy and decoder'].append((model.policy, 'loss'))
     if model.decoder is not None:
         parts['policy and decoder'].append((model.decoder, 'loss'))
-    runs = {'all': lambda: lambda: step.run(copy.deepcopy(batches[0]))}
     rows = []
     for _ in range(args.rounds):
+        data = copy.deepcopy(batches[0])
         with timed_parts(parts, args.device) as seconds:
-            whole = interleave(runs, 1, 0, args.device)['all'][0]
+            whole = clock(lambda d=data: step.run(d), args.device)
         seconds['rest'] = whole - sum(seconds.values())
         rows.append(dict(seconds, all=whole))
     return {name: summarize([r[name] for r in rows]) for name in rows[0]}
