@@ -13,6 +13,26 @@ def _same_draws():
     torch.manual_seed(0)
 
 
+@pytest.fixture
+def fresh_compiler(tmp_path, monkeypatch):
+    """Nothing that was compiled before."""
+    monkeypatch.setenv('TORCHINDUCTOR_CACHE_DIR', str(tmp_path / 'inductor'))
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+@pytest.fixture
+def no_compiler(fresh_compiler):
+    """A machine on which torch.compile finds no C++ compiler."""
+    from torch._inductor import config
+
+    # Not pytest's monkeypatch: once it has put an option of this module back,
+    # the module says that there is none.
+    with config.patch({'cpp.cxx': ('nowhere',), 'fx_graph_cache': False}):
+        yield
+
+
 @pytest.fixture(scope='session')
 def teacher_folder(tmp_path_factory):
     from tests.toy import save_teacher

@@ -64,15 +64,6 @@ def test_bfloat16_is_near_float32(teacher_folder):
     assert 0 < error.norm() / expected.norm() < 0.05
 
 
-@pytest.fixture
-def fresh_compiler(tmp_path, monkeypatch):
-    """Nothing that was compiled before."""
-    monkeypatch.setenv('TORCHINDUCTOR_CACHE_DIR', str(tmp_path / 'inductor'))
-    torch.compiler.reset()
-    yield
-    torch.compiler.reset()
-
-
 def test_the_compiled_pass_is_truncated_and_gives_the_same(
     teacher_folder, fresh_compiler, monkeypatch
 ):
@@ -99,15 +90,13 @@ def test_the_compiled_pass_is_truncated_and_gives_the_same(
 
 
 def test_without_a_compiler_the_pass_runs_as_it_is(
-    teacher_folder, fresh_compiler, monkeypatch
+    teacher_folder, no_compiler, monkeypatch
 ):
     said = []
     monkeypatch.setattr(
         'repfusion_mm.models.teachers.truncated_pass.print_log',
         lambda message, **kwargs: said.append(message),
     )
-    monkeypatch.setattr('torch._inductor.config.cpp.cxx', ('nowhere',))
-    monkeypatch.setattr('torch._inductor.config.fx_graph_cache', False)
     plain, compiled = (
         DiffusersTeacher([LAYER], teacher_folder, compile=compile)
         for compile in (False, True)

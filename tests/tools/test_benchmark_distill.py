@@ -169,13 +169,7 @@ def test_the_public_algorithm_has_no_such_option(option, message):
               '--cfg-options', option])  # fmt: skip
 
 
-def test_a_teacher_that_failed_to_compile_is_marked(
-    tmp_path, capsys, monkeypatch
-):
-    monkeypatch.setenv('TORCHINDUCTOR_CACHE_DIR', str(tmp_path / 'inductor'))
-    monkeypatch.setattr('torch._inductor.config.cpp.cxx', ('nowhere',))
-    monkeypatch.setattr('torch._inductor.config.fx_graph_cache', False)
-    torch.compiler.reset()
+def test_a_teacher_that_failed_to_compile_is_marked(no_compiler, capsys):
     result = main([str(CONFIG), *FLAGS, '--rounds', '1', '--batch', '2',
                    '--variants', 'teacher compiled'])  # fmt: skip
     assert result['steps']['teacher compiled']['not_compiled']
