@@ -11,7 +11,7 @@ import repfusion_mm  # noqa: F401  # heals the stack before it is imported
 from repfusion_mm.allocator import keep_freed_memory
 
 #: What every run of these tools has.
-HOOKS = ('StrictLoadHook', 'VersionsHook')
+HOOKS = ('StrictLoadHook', 'VersionsHook', 'ExactResumeHook', 'PreemptionHook')
 
 
 def make_parser(description: str) -> argparse.ArgumentParser:
@@ -50,11 +50,23 @@ def load_config(args: argparse.Namespace) -> Config:
         cfg.work_dir = osp.join('work_dirs', name)
     ours = [dict(type=f'repfusion_mm.{name}') for name in HOOKS]
     cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), *ours]
+    _write_safely(cfg)
     if not torch.cuda.is_available():
         keep_freed_memory()
         if args.launcher == 'pytorch':
             _use_cpu_processes(cfg)
     return cfg
+
+
+def _write_safely(cfg: Config) -> None:
+    """Put our checkpoint hook in the place of mmengine's."""
+    hooks = cfg.setdefault('default_hooks', {})
+    hook = hooks.setdefault('checkpoint', dict(type='CheckpointHook'))
+    if hook is not None and hook.type in (
+        'CheckpointHook',
+        'mmengine.CheckpointHook',
+    ):
+        hook.type = 'repfusion_mm.SafeCheckpointHook'
 
 
 def _use_cpu_processes(cfg: Config) -> None:

@@ -1,0 +1,121 @@
+"""Write checkpoints so that there always is a whole one."""
+
+from __future__ import annotations
+
+import os
+import os.path as osp
+from pathlib import Path
+from typing import Union
+
+from mmengine.dist import is_main_process
+from mmengine.fileio import LocalBackend, register_backend
+from mmengine.hooks import CheckpointHook
+
+from ..registry import HOOKS
+
+
+class AtomicLocalBackend(LocalBackend):
+    """Write a file wholly or not at all."""
+
+    def put(self, obj: bytes, filepath: Union[str, Path]) -> None:
+        """Write ``obj`` beside ``filepath``, and then in its place.
+
+        Raises:
+            OSError: It cannot be written. What was there is untouched.
+        """
+        path = Path(filepath)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(path.name + '.tmp')
+        try:
+            with unfinished.open('wb') as file:
+                file.write(obj)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(unfinished, path)
+        except OSError:
+            unfinished.unlink(missing_ok=True)
+            raise
+
+
+register_backend('repfusion_mm_atomic', AtomicLocalBackend)
+
+
+@HOOKS.register_module()
+class SafeCheckpointHook(CheckpointHook):
+    """Remove an old checkpoint only when the new one is whole.
+
+    mmengine's ``CheckpointHook`` removes the oldest first and then writes into
+    the new file itself. A run that dies in between, with ``max_keep_ckpts=1``,
+    has lost everything; one that dies while writing resumes from a torn file.
+    All arguments are those of ``CheckpointHook``. Files that are not local are
+    written as their backend does.
+
+    Raises:
+        OSError: The checkpoint cannot be written, as on a full disk. It says
+            which one is the last good one.
+    """
+
+    def __init__(self, *args, max_keep_ckpts: int = -1, **kwargs) -> None:
+        super().__init__(*args, max_keep_ckpts=-1, **kwargs)
+        self.num_kept = max_keep_ckpts
+
+    def before_train(self, runner) -> None:
+        """Write to local folders through ``AtomicLocalBackend``."""
+        super().before_train(runner)
+        if type(self.file_backend) is LocalBackend:
+            self.backend_args = dict(backend='repfusion_mm_atomic')
+
+    def _save_checkpoint_with_step(self, runner, step: int, meta) -> None:
+        info = runner.message_hub.runtime_info
+        outdated = []
+        if self.num_kept > 0:
+            steps = [i for i in info.get('keep_ckpt_ids', []) if i != step]
+            steps.append(step)
+            outdated = steps[: -self.num_kept]
+            kept = steps[-self.num_kept :]
+            runner.message_hub.update_info('keep_ckpt_ids', kept)
+        self.last_ckpt = self._path(step)
+        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        write_checkpoint(
+            runner,
+            self.last_ckpt,
+            meta=meta,
+            save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler,
+            by_epoch=self.by_epoch,
+            backend_args=self.backend_args,
+            **self.args,
+        )
+        for old in map(self._path, outdated):
+            if is_main_process() and self.file_backend.isfile(old):
+                self.file_backend.remove(old)
+
+    def _path(self, step: int) -> str:
+        name = self.filename_tmpl.format(step)
+        return self.file_backend.join_path(self.out_dir, name)
+
+
+def write_checkpoint(runner, path: str, **kwargs) -> None:
+    """Write a checkpoint, and then that it is the one to resume from.
+
+    Args:
+        runner: The runner, on every process; the main one writes.
+        path: Where to write it.
+        kwargs: Those of ``Runner.save_checkpoint``.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    pointer = Path(runner.work_dir, 'last_checkpoint')
+    try:
+        runner.save_checkpoint(*osp.split(path), **kwargs)
+        if is_main_process():
+            AtomicLocalBackend().put(path.encode(), pointer)
+    except OSError as error:
+        last = pointer.read_text() if pointer.exists() else 'none'
+        raise OSError(
+            error.errno,
+            f'expected to write the checkpoint {path}, got '
+            f'{error.strerror or error}; the last good checkpoint is {last}: '
+            'make room, or choose another --work-dir, and go on with --resume',
+        ) from error

@@ -1,0 +1,105 @@
+"""Let a run that was interrupted end as if it never had been."""
+
+from __future__ import annotations
+
+import random
+from typing import Optional
+
+import numpy as np
+import torch
+from mmengine.dist import get_rank
+from mmengine.hooks import Hook
+
+from ..datasets.seeded_draws import SeededDraws, skip_batches
+from ..registry import HOOKS
+
+
+@HOOKS.register_module()
+class ExactResumeHook(Hook):
+    """Make all random numbers functions of seed, rank and iteration.
+
+    mmengine restores no random states. Here there is nothing to restore:
+    before each iteration the generators of Python, numpy and torch are seeded
+    anew from the run's seed and the iteration's number, and before each batch
+    is read, in whichever process, from the seed, the rank, the epoch and the
+    batch's place in it. So a resumed run draws what it would have drawn, after
+    a validation or without, with any number of workers; and the order of the
+    images goes on within an epoch too, at the batch behind the checkpoint.
+
+    Raises:
+        ValueError: The run is of another length than the one that wrote the
+            checkpoint, whose schedules would go on unchanged; or checkpoints
+            would be written between two batches of one update, whose
+            gradients they do not hold.
+    """
+
+    # Before any hook that draws.
+    priority = 'VERY_HIGH'
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Check that the run is the one that wrote the checkpoint."""
+        if not runner._resume:
+            return
+        info = checkpoint.get('message_hub', {}).get('runtime_info', {})
+        written = info.get('max_iters', runner.max_iters)
+        if written != runner.max_iters:
+            raise ValueError(
+                f'expected a run of {written} iterations, as the checkpoint '
+                f'was written in, got {runner.max_iters}: its schedules would '
+                'go on as before; resume with the same data, batch size, '
+                'processes and length, or start a new run with '
+                'load_from=CHECKPOINT'
+            )
+        self._resumed_seed = checkpoint['meta'].get('sampler_seed')
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Write the seed of the sampler, which may have been drawn."""
+        seed = getattr(runner.train_dataloader.sampler, 'seed', None)
+        checkpoint['meta']['sampler_seed'] = seed
+
+    def before_train(self, runner) -> None:
+        """Seed every batch, and go on behind the last one."""
+        loop = runner.train_loop
+        check_accumulation(runner)
+        sampler = loop.dataloader.sampler
+        seed = getattr(self, '_resumed_seed', None)
+        if seed is not None and hasattr(sampler, 'seed'):
+            sampler.seed = seed
+        SeededDraws.install(loop.dataloader, (runner.seed, get_rank()))
+        skip_batches(loop)
+
+    def before_train_iter(
+        self, runner, batch_idx: int, data_batch: Optional[dict] = None
+    ) -> None:
+        """Seed the random numbers of this iteration."""
+        key = np.random.SeedSequence((runner.seed, runner.iter))
+        first, second, third = key.generate_state(3).tolist()
+        random.seed(first)
+        np.random.seed(second)
+        torch.manual_seed(third)
+
+
+def check_accumulation(runner) -> None:
+    """Refuse checkpoints that would lose gradients.
+
+    Raises:
+        ValueError: An interval of checkpoints is no multiple of the batches
+            that one update accumulates.
+    """
+    wrapper = runner.optim_wrapper
+    wrapper = getattr(wrapper, '_lead', wrapper)
+    count = getattr(wrapper, '_accumulative_counts', 1)
+    for hook in runner.hooks:
+        if not hasattr(hook, 'save_begin'):  # no CheckpointHook
+            continue
+        interval = hook.interval
+        if hook.by_epoch:
+            interval *= len(runner.train_dataloader)
+        if interval > 0 and interval % count:
+            raise ValueError(
+                'expected checkpoints after whole updates, got one every '
+                f'{interval} batches and updates of {count} batches, whose '
+                'gradients are in no checkpoint; change '
+                'default_hooks.checkpoint.interval or '
+                'optim_wrapper.accumulative_counts'
+            )
