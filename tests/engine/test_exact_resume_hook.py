@@ -8,6 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from repfusion_mm.datasets.seeded_draws import SeededDraws
+from tests.equal import assert_equal
 from tests.toy import distiller_config, save_cifar10
 
 PIPELINE = [
@@ -116,25 +117,6 @@ def run(cfg, name, iters=None, resume=False):
     return runner
 
 
-def same(first, second, name=''):
-    """Compare all numbers of two checkpoints, to the bit."""
-    assert type(first) is type(second), name
-    if isinstance(first, dict):
-        assert first.keys() == second.keys(), name
-        for key in first:
-            same(first[key], second[key], f'{name}.{key}')
-    elif isinstance(first, (list, tuple)):
-        assert len(first) == len(second), name
-        for i, pair in enumerate(zip(first, second)):
-            same(*pair, f'{name}.{i}')
-    elif torch.is_tensor(first):
-        assert torch.equal(first, second), name
-    elif isinstance(first, np.ndarray):
-        np.testing.assert_array_equal(first, second, err_msg=name)
-    else:
-        assert first == second, name
-
-
 def same_ends(folder, last):
     whole, resumed = (
         torch.load(folder / name / last, weights_only=True)
@@ -142,12 +124,12 @@ def same_ends(folder, last):
     )
     parts = ['state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers']
     for part in parts:
-        same(whole[part], resumed[part], part)
+        assert_equal(whole[part], resumed[part], part)
     students = [
         torch.load(folder / name / 'student.pth', weights_only=True)
         for name in ('whole', 'resumed')
     ]
-    same(*(student['state_dict'] for student in students))
+    assert_equal(*(student['state_dict'] for student in students))
     losses = [
         c['message_hub']['log_scalars']['train/loss'].data[0]
         for c in (whole, resumed)

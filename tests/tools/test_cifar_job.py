@@ -12,6 +12,7 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 
+from tests.equal import assert_equal
 from tests.tools.launcher import launch
 from tests.toy import save_cifar10, save_teacher
 
@@ -97,7 +98,7 @@ def ends_the_same(whole, resumed):
         for folder in (whole, resumed)
     )
     for part in ('state_dict', 'ema_state_dict', 'optimizer'):
-        torch.testing.assert_close(first[part], second[part], rtol=0, atol=0)
+        assert_equal(first[part], second[part], part)
 
 
 def test_it_resumes(job):
