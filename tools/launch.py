@@ -6,9 +6,11 @@ import os.path as osp
 
 import torch
 from mmengine.config import Config, DictAction
+from mmengine.runner import CheckpointLoader
 
 import repfusion_mm  # noqa: F401  # heals the stack before it is imported
 from repfusion_mm.allocator import keep_freed_memory
+from repfusion_mm.engine.checkpoint import load_from_local
 
 #: What every run of these tools has.
 HOOKS = ('StrictLoadHook', 'VersionsHook', 'ExactResumeHook', 'PreemptionHook')
@@ -51,6 +53,9 @@ def load_config(args: argparse.Namespace) -> Config:
     ours = [dict(type=f'repfusion_mm.{name}') for name in HOOKS]
     cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), *ours]
     _write_safely(cfg)
+    # Before torch 2.4 nothing lets the logs in mmengine's checkpoints through.
+    if hasattr(torch.serialization, 'add_safe_globals'):
+        CheckpointLoader.register_scheme('', load_from_local, force=True)
     if not torch.cuda.is_available():
         keep_freed_memory()
         if args.launcher == 'pytorch':

@@ -88,8 +88,10 @@ class FeatureReader:
 
     def _map(self, name: str, dtype: str, shape: tuple) -> np.ndarray:
         path = self.folder / name
+        if path.name != name:
+            raise self._damaged(META, f'the file {name!r}, a path')
         try:
-            array = np.load(path, mmap_mode='r')
+            array = np.load(path, mmap_mode='r', allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise self._damaged(name, str(error)) from error
         size = array.offset + array.nbytes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import torch
 import torch.nn as nn
@@ -96,17 +96,11 @@ def read_checkpoint(checkpoint: str, hint: str) -> Tuple[StateDict, dict]:
         )
     try:
         with get_local_path(checkpoint) as path:
-            content = torch.load(path, map_location='cpu', weights_only=True)
+            content = load_from_local(path, name=checkpoint)
     except (FileNotFoundError, IsADirectoryError) as error:
         raise FileNotFoundError(
             f'expected a checkpoint at {checkpoint!r}, got no such file; '
             + hint
-        ) from error
-    except Exception as error:
-        raise ValueError(
-            f'expected a checkpoint of weights at {checkpoint!r}, got a file '
-            f'that cannot be read safely ({_reason(error)}): it is damaged, '
-            'or holds more than weights'
         ) from error
     meta = {}
     if isinstance(content, dict) and 'state_dict' in content:
@@ -125,6 +119,32 @@ def read_checkpoint(checkpoint: str, hint: str) -> Tuple[StateDict, dict]:
             'or as its "state_dict"'
         )
     return content, meta
+
+
+def load_from_local(
+    path: str, map_location: str = 'cpu', name: Optional[str] = None
+) -> object:
+    """Read a local file of ``torch.save`` without running code from it.
+
+    Args:
+        path: The file.
+        map_location: Where its tensors go, as in ``torch.load``.
+        name: What the error calls it; ``path`` by default.
+
+    Raises:
+        FileNotFoundError, IsADirectoryError: There is no such file.
+        ValueError: It is damaged, or holds more than weights and logs.
+    """
+    try:
+        return torch.load(path, map_location=map_location, weights_only=True)
+    except (FileNotFoundError, IsADirectoryError):
+        raise
+    except Exception as error:
+        raise ValueError(
+            f'expected a checkpoint of weights at {str(name or path)!r}, got '
+            f'a file that cannot be read safely ({_reason(error)}): it is '
+            'damaged, or holds more than weights'
+        ) from error
 
 
 def _reason(error: Exception) -> str:

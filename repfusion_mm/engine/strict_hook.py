@@ -15,6 +15,8 @@ class StrictLoadHook(Hook):
 
     It sees the checkpoints of ``resume``, ``load_from`` and ``tools/test.py``
     before the model does. The tools of this package add it to every config.
+    A config in the text of a checkpoint, which mmengine's ``resume`` would
+    run as Python, is left out.
 
     Raises:
         ValueError: The checkpoint does not fit the model.
@@ -22,6 +24,12 @@ class StrictLoadHook(Hook):
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Compare the checkpoint with the model."""
+        meta = checkpoint.get('meta')
+        if isinstance(meta, dict) and meta.pop('config', None) is not None:
+            runner.logger.warning(
+                "left out the checkpoint's own config: a config is Python, "
+                'and a checkpoint is not trusted to bring any'
+            )
         source = checkpoint.get('state_dict', checkpoint)
         target = bare_model(runner).state_dict()
         faults = find_faults(source, target)

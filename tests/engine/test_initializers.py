@@ -1,11 +1,11 @@
 import pickle
-from pathlib import Path
 
 import pytest
 import torch
 from mmengine.registry import MODELS
 
 from repfusion_mm.engine.checkpoint import strides_of
+from tests.canary import Canary
 
 BACKBONE = dict(
     type='mmpretrain.ResNet', depth=18, stem_channels=8, base_channels=8
@@ -205,16 +205,6 @@ def test_files_that_are_no_checkpoint_are_refused(tmp_path):
     torch.save(dict(epoch=3), path)
     with pytest.raises(ValueError, match=r"got a dict with \['epoch'\]"):
         build(str(path))
-
-
-class Canary:
-    """Touches a file when it is unpickled."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
 
 
 def test_checkpoints_run_no_code(tmp_path):
