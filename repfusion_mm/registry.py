@@ -47,6 +47,7 @@ DATASETS = _DatasetRegistry(
     root.DATASETS.name, parent=root.DATASETS, scope='repfusion_mm'
 )
 DATA_SAMPLERS = _child(root.DATA_SAMPLERS, 'datasets.samplers')
+TRANSFORMS = _child(root.TRANSFORMS, 'datasets.loading')
 OPTIM_WRAPPER_CONSTRUCTORS = _child(root.OPTIM_WRAPPER_CONSTRUCTORS, 'engine')
 WEIGHT_INITIALIZERS = _child(root.WEIGHT_INITIALIZERS, 'engine')
 
@@ -56,5 +57,6 @@ __all__ = [
     'HOOKS',
     'MODELS',
     'OPTIM_WRAPPER_CONSTRUCTORS',
+    'TRANSFORMS',
     'WEIGHT_INITIALIZERS',
 ]

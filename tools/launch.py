@@ -13,7 +13,13 @@ from repfusion_mm.allocator import keep_freed_memory
 from repfusion_mm.engine.checkpoint import load_from_local
 
 #: What every run of these tools has.
-HOOKS = ('StrictLoadHook', 'VersionsHook', 'ExactResumeHook', 'PreemptionHook')
+HOOKS = (
+    'StrictLoadHook',
+    'VersionsHook',
+    'ExactResumeHook',
+    'FiniteLossHook',
+    'PreemptionHook',
+)
 
 
 def make_parser(description: str) -> argparse.ArgumentParser:
@@ -41,7 +47,13 @@ def make_parser(description: str) -> argparse.ArgumentParser:
 def load_config(args: argparse.Namespace) -> Config:
     """Read the config, and merge the options that all tools have into it."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    cfg = Config.fromfile(args.config)
+    try:
+        cfg = Config.fromfile(args.config)
+    except SyntaxError as error:  # mmengine does not say of which file
+        raise SyntaxError(
+            f'expected a config in Python in {args.config}, got '
+            f'{error.msg} in line {error.lineno}; correct it there'
+        ) from error
     cfg.launcher = args.launcher
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)

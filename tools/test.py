@@ -1,5 +1,6 @@
 """Evaluate a checkpoint with the test settings of a config."""
 
+from advice import explained
 from launch import load_config, make_parser
 from mmengine.runner import Runner
 
@@ -21,4 +22,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    with explained():
+        main()

@@ -4,6 +4,7 @@ import argparse
 from typing import List, Optional
 
 import torch
+from advice import explained
 from launch import load_config, make_parser
 from mmengine.config import Config
 from mmengine.runner import Runner
@@ -62,4 +63,5 @@ def build_runner(argv: Optional[List[str]] = None) -> Runner:
 
 
 if __name__ == '__main__':
-    build_runner().train()
+    with explained():
+        build_runner().train()

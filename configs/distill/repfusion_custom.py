@@ -51,7 +51,7 @@ images = dict(
     data_root=data_root,
     with_label=labels == 'folders',
     pipeline=[
-        dict(type='mmpretrain.LoadImageFromFile'),
+        dict(type='repfusion_mm.LoadImage'),
         dict(
             type='mmpretrain.RandomResizedCrop',
             scale=image_size,
@@ -85,7 +85,7 @@ if labels:
         ann_file='' if labels == 'folders' else labels,
         with_label=True,
         pipeline=[
-            dict(type='mmpretrain.LoadImageFromFile'),
+            dict(type='repfusion_mm.LoadImage'),
             dict(type='mmpretrain.ResizeEdge', scale=image_size),
             dict(type='mmpretrain.CenterCrop', crop_size=image_size),
             dict(type='mmpretrain.PackInputs'),

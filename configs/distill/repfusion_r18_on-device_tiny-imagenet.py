@@ -19,7 +19,7 @@ model = dict(
 train_dataloader = dict(
     dataset=dict(
         pipeline=[
-            dict(type='mmpretrain.LoadImageFromFile'),
+            dict(type='repfusion_mm.LoadImage'),
             dict(type='mmpretrain.PackInputs'),
         ]
     ),

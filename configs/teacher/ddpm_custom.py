@@ -32,7 +32,7 @@ train_dataloader = dict(
         data_root=data_root,
         with_label=False,
         pipeline=[
-            dict(type='mmpretrain.LoadImageFromFile'),
+            dict(type='repfusion_mm.LoadImage'),
             dict(type='mmpretrain.ResizeEdge', scale=image_size),
             dict(type='mmpretrain.RandomCrop', crop_size=image_size),
             dict(type='mmpretrain.PackInputs'),

@@ -1,6 +1,7 @@
 from .checkpoint_hook import SafeCheckpointHook
 from .exact_resume_hook import ExactResumeHook
 from .export_hooks import ExportDenoiserHook, ExportStudentHook
+from .finite_loss_hook import FiniteLossHook
 from .initializers import StrictPretrained
 from .lazy_info_hook import LazyRuntimeInfoHook
 from .optim import JointOptimWrapper, PartwiseOptimWrapperConstructor
@@ -14,6 +15,7 @@ __all__ = [
     'ExactResumeHook',
     'ExportDenoiserHook',
     'ExportStudentHook',
+    'FiniteLossHook',
     'JointOptimWrapper',
     'LazyRuntimeInfoHook',
     'PartwiseOptimWrapperConstructor',

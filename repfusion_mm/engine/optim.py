@@ -124,8 +124,8 @@ class PartwiseOptimWrapperConstructor:
         paramwise_cfg: mmengine's parameter-wise settings, for every part.
 
     Raises:
-        ValueError: A part without optimizer, an unknown part, or an
-            accumulation count of one part alone.
+        ValueError: A part without optimizer, an unknown part, an accumulation
+            count of one part alone, or a learning rate that is no number.
     """
 
     def __init__(
@@ -174,6 +174,12 @@ class PartwiseOptimWrapperConstructor:
                 'expected type, accumulative_counts, loss_scale and dtype '
                 f'once for all parts, got them in optim_wrapper.{name}; move '
                 'them up to optim_wrapper'
+            )
+        rate = own.get('optimizer', {}).get('lr', 0.0)
+        if not isinstance(rate, (int, float)):
+            raise ValueError(
+                f'expected optim_wrapper.{name}.optimizer.lr to be a number, '
+                f'got {rate!r}'
             )
         config = copy.deepcopy({**shared, **own})
         config.setdefault('type', 'OptimWrapper')

@@ -13,6 +13,7 @@ from ..registry import HOOKS
 from .periodic import PeriodicHook, bare_model, show
 from .policy_records import FILENAME, draw_records, read_records
 from .preflight import (
+    check_baseline,
     check_batches,
     check_cached_features,
     check_seeds,
@@ -89,6 +90,7 @@ class TimestepPolicyHook(PeriodicHook):
                     'FixedTimestepPolicy or UniformTimestepPolicy'
                 )
         if model.policy.learnable:
+            check_baseline(model.policy, runner.train_dataloader)
             self._initial_weight = model.policy.entropy_weight
 
     def before_train_iter(

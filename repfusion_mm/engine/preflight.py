@@ -8,7 +8,7 @@ from typing import Iterator, List, Optional, Tuple
 import torch
 import torch.nn as nn
 from mmengine.dataset import pseudo_collate
-from mmengine.dist import all_gather_object
+from mmengine.dist import all_gather_object, get_world_size
 from torch.utils.data import DataLoader, Dataset
 
 from ..datasets.cached_features import CachedFeaturesDataset
@@ -43,6 +43,23 @@ def check_batches(dataloader: DataLoader) -> None:
             f'expected batches of more than one image, got {num_images} '
             f'images in batches of {size}, the last of one; set '
             'train_dataloader.drop_last=True'
+        )
+
+
+def check_baseline(policy: nn.Module, dataloader: DataLoader) -> None:
+    """Refuse batches in which no image has others to be compared with.
+
+    Raises:
+        ValueError: The baseline is the mean reward of the others in a batch,
+            and a batch has one image over all processes.
+    """
+    size = dataloader.batch_size * get_world_size()
+    if policy.baseline.kind == 'batch' and size < 2:
+        raise ValueError(
+            'expected batches of two images or more, by which the reward of '
+            "each is judged (policy.baseline='batch'), got "
+            f'train_dataloader.batch_size={size}; raise it, or set '
+            "model.policy.baseline='ema'"
         )
 
 

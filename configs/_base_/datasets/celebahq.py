@@ -22,7 +22,7 @@ train_dataloader = dict(
         with_label=False,
         pipeline=[
             # 33 is cv2.IMREAD_REDUCED_COLOR_4: 1024 pixels decoded as 256.
-            dict(type='mmpretrain.LoadImageFromFile', color_type=33),
+            dict(type='repfusion_mm.LoadImage', color_type=33),
             dict(
                 type='mmpretrain.RandomFlip', prob=0.5, direction='horizontal'
             ),

@@ -11,12 +11,12 @@ data_preprocessor = dict(
 )
 
 train_pipeline = [
-    dict(type='mmpretrain.LoadImageFromFile'),
+    dict(type='repfusion_mm.LoadImage'),
     dict(type='mmpretrain.RandomCrop', crop_size=image_size, padding=1),
     dict(type='mmpretrain.PackInputs'),
 ]
 test_pipeline = [
-    dict(type='mmpretrain.LoadImageFromFile'),
+    dict(type='repfusion_mm.LoadImage'),
     dict(type='mmpretrain.PackInputs'),
 ]
 

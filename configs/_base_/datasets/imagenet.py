@@ -18,7 +18,7 @@ train_dataloader = dict(
         data_root='data/imagenet',
         split='train',
         pipeline=[
-            dict(type='mmpretrain.LoadImageFromFile'),
+            dict(type='repfusion_mm.LoadImage'),
             dict(type='mmpretrain.RandomResizedCrop', scale=256),
             dict(
                 type='mmpretrain.RandomFlip', prob=0.5, direction='horizontal'

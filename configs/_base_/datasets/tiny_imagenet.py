@@ -18,7 +18,7 @@ train_dataloader = dict(
         data_root='data/tiny-imagenet-200',
         ann_file='meta/train.txt',
         pipeline=[
-            dict(type='mmpretrain.LoadImageFromFile'),
+            dict(type='repfusion_mm.LoadImage'),
             dict(type='mmpretrain.RandomResizedCrop', scale=64),
             dict(
                 type='mmpretrain.RandomFlip', prob=0.5, direction='horizontal'

@@ -69,6 +69,11 @@ class LearnedTimestepPolicy(TimestepPolicy):
             raise ValueError(
                 f'expected policy.logits to be one of {LOGITS}, got {logits!r}'
             )
+        if not isinstance(entropy_weight, (int, float)) or entropy_weight < 0:
+            raise ValueError(
+                'expected policy.entropy_weight to be a number of 0 or more, '
+                f'got {entropy_weight!r}'
+            )
         self.entropy_weight = entropy_weight
         self.scale_advantage = scale_advantage
         self.baseline = Baseline(baseline)

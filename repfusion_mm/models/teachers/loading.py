@@ -53,15 +53,25 @@ def load_denoiser(pretrained: str) -> nn.Module:
 
     Raises:
         OSError: The folder or the hub id gives no denoiser.
-        ValueError: The weights do not cover the architecture.
+        ValueError: The weights cannot be read, or do not cover the
+            architecture.
     """
     subfolder, config = _find_config(pretrained)
-    denoiser, report = _denoiser_class(config).from_pretrained(
-        pretrained,
-        subfolder=subfolder,
-        low_cpu_mem_usage=False,
-        output_loading_info=True,
-    )
+    denoiser_class = _denoiser_class(config)
+    try:
+        denoiser, report = denoiser_class.from_pretrained(
+            pretrained,
+            subfolder=subfolder,
+            low_cpu_mem_usage=False,
+            output_loading_info=True,
+        )
+    except Exception as error:  # of safetensors, of pickle, of a shape
+        reason = ' '.join(str(error).split())[:300]
+        raise ValueError(
+            f'expected weights in {str(pretrained)!r} that can be read '
+            f'safely and fit its config.json, got {reason}; the download is '
+            'incomplete, or mixed of two: fetch the folder again'
+        ) from error
     faults = {
         kind: report[kind]
         for kind in ('missing_keys', 'unexpected_keys', 'mismatched_keys')

@@ -1,0 +1,56 @@
+"""End a command line with one line that says what is wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import traceback
+from typing import Iterator
+
+#: What to do about errors of other packages, which do not say.
+ADVICE = {
+    r'unexpected keyword argument': 'correct the name in the config or in '
+    '--cfg-options, or leave it out',
+    r'missing \d+ required': 'add it to the config',
+    r'is not in the .*registry': "correct the config's type",
+    r'invalid literal for int': 'in a list of labels each line is "path '
+    'label", and labels are integers from 0',
+    r'Found no valid file|Found 0 files': 'put images there, or correct '
+    'data_root and data_prefix',
+    r'No such file|Not a directory|is a directory': 'correct the path',
+    r'Permission denied|Read-only file system': 'choose another folder, as '
+    'by --work-dir',
+    r'No space left': 'make room, or choose another --work-dir',
+    r'File exists': 'remove it, or choose another --work-dir',
+    r'`epoch_length` must be': 'there are fewer images than a batch takes: '
+    'lower train_dataloader.batch_size',
+    r'batch_size should be': 'correct train_dataloader.batch_size',
+    r'out of memory': 'lower train_dataloader.batch_size',
+    r'equal size': 'let the pipeline bring all images to one size',
+}
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Print an error's traceback, and end with what is wrong in one line.
+
+    Raises:
+        SystemExit: With status 1, instead of any other exception.
+    """
+    try:
+        yield
+    except Exception as error:
+        traceback.print_exc()
+        raise SystemExit('\n' + describe(error)) from None
+
+
+def describe(error: Exception) -> str:
+    """Say in one line what is wrong, and what to do."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    text = f'{type(error).__name__}: ' + '; '.join(filter(None, lines))
+    if re.search(r'(^|\] )expected ', str(error)):  # it says so itself
+        return text
+    for pattern, advice in ADVICE.items():
+        if re.search(pattern, text):
+            return f'{text}; {advice}'
+    return text
