@@ -17,6 +17,7 @@ from .preflight import (
     check_batches,
     check_cached_features,
     check_seeds,
+    check_sizes,
     describe_labels,
     find_labels,
 )
@@ -44,9 +45,10 @@ class TimestepPolicyHook(PeriodicHook):
         num_records: How often the distribution is recorded over the run.
 
     Raises:
-        ValueError: ``entropy_decay`` is outside (0, 1]; before the first
-            iteration, if labels do not fit the decoder, a learned policy
-            has no label to be rewarded by, a batch has one image or none,
+        ValueError: ``entropy_decay`` is outside (0, 1]; images of a batch
+            differ in size; before the first iteration, if labels do not fit
+            the decoder, a learned policy has no label to be rewarded by or
+            nothing to compare a reward with, a batch has one image or none,
             two processes would draw the same timesteps, or cached features
             are not of this model and these images.
         FileNotFoundError: Before the first iteration, if files of labelled
@@ -97,6 +99,8 @@ class TimestepPolicyHook(PeriodicHook):
         self, runner, batch_idx: int, data_batch: Optional[dict] = None
     ) -> None:
         """Set lambda_H for this iteration."""
+        if data_batch is not None:
+            check_sizes(data_batch)
         policy = bare_model(runner).policy
         if policy.learnable:
             policy.entropy_weight = self.entropy_weight(

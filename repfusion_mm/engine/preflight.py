@@ -46,6 +46,26 @@ def check_batches(dataloader: DataLoader) -> None:
         )
 
 
+def check_sizes(data_batch: dict) -> None:
+    """Refuse a batch that the data preprocessor would pad with black.
+
+    Raises:
+        ValueError: The images are not of one size.
+    """
+    if torch.is_tensor(data_batch['inputs']):
+        return
+    sizes = [tuple(image.shape[-2:]) for image in data_batch['inputs']]
+    usual = max(set(sizes), key=sizes.count)
+    odd = [i for i, size in enumerate(sizes) if size != usual]
+    if odd:
+        sample = data_batch['data_samples'][odd[0]]
+        raise ValueError(
+            f'expected images of one size in a batch, got {usual} and '
+            f'{sizes[odd[0]]}, that of {getattr(sample, "img_path", "one")}; '
+            'let the pipeline resize it, or give RandomCrop pad_if_needed'
+        )
+
+
 def check_baseline(policy: nn.Module, dataloader: DataLoader) -> None:
     """Refuse batches in which no image has others to be compared with.
 

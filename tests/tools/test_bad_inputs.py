@@ -11,6 +11,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.tools.launcher import ROOT, launch
 
@@ -77,17 +78,22 @@ def remove(path):
     return edit
 
 
-def image(size, dtype='uint8', name='images/0.jpg', channels=3, value=0):
-    """Put another image in the place of the first."""
+def image(size, channels=3):
+    """Put a black image in the place of the first."""
 
     def edit(folder):
-        array = np.full((size, size, channels), value, dtype)
-        suffix = '.png' if dtype == 'uint8' else '.tiff'
-        written = folder / f'other{suffix}'
+        written = folder / 'other.png'
+        array = np.zeros((size, size, channels), np.uint8)
         cv2.imwrite(str(written), array)
-        written.rename(folder / name)
+        written.rename(folder / 'images/0.jpg')
 
     return edit
+
+
+def not_finite(folder):
+    """Put a TIFF of floats in its place, which are none."""
+    pixels = Image.fromarray(np.full((16, 16), np.nan, np.float32))
+    pixels.save(folder / 'images/0.jpg', format='TIFF')
 
 
 #: Name: options, what is done to the inputs, what the last line says.
@@ -123,13 +129,14 @@ ROWS = {
         [], write('images/0.jpg', b''), ['images/0.jpg', 'mend or remove']),
     'pixels that are not finite': (
         [f'{PARTS}.{i}.pipeline.0.color_type=unchanged' for i in (0, 1)],
-        image(16, 'float32', value=np.nan),
+        not_finite,
         ['images/0.jpg', 'not finite', 'mend or remove']),
     'empty folder': (
         [], remove('images/*'), ['images', 'data_root']),
     'no folder': ([], remove('images'), ['images', 'correct the path']),
     'image smaller than the crop': (
-        [], image(8), ['16 x 16', '(10, 10)', 'model.teacher.input_size']),
+        [], image(8),
+        ['images/0.jpg', '(10, 10)', 'let the pipeline resize it']),
     'no list of labels': (
         [], remove('images/labels.txt'), ['labels.txt', 'correct the path']),
     'label out of range': (
