@@ -15,7 +15,11 @@ from typing import Callable, Iterator
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.utils import digit_version
 
+#: Before torch 2.6 nothing lets single calls in checkpoints through, and
+#: mmengine loads its own without restriction.
+READS_SAFELY = digit_version(torch.__version__) >= digit_version('2.6')
 STATISTICS = ('min', 'max', 'mean', 'current')
 
 
@@ -30,15 +34,14 @@ def heal_stack() -> None:
 def allow_mmengine_checkpoints() -> None:
     """Let safe loading read the logs in mmengine's checkpoints.
 
-    torch >= 2.6 loads with ``weights_only=True``, as the tools of this package
-    do from 2.4 on, and then refuses the
+    torch >= 2.6 loads with ``weights_only=True`` and then refuses the
     ``HistoryBuffer`` that mmengine stores beside the weights, so that nothing
     resumes, and the numpy arrays in what mmpose stores of its data set. The
     buffer holds its own four statistics as ``getattr(HistoryBuffer, name)``:
     that call alone is let through, and of arrays those of numbers.
     """
-    if not hasattr(torch.serialization, 'add_safe_globals'):
-        return  # before torch 2.4
+    if not READS_SAFELY:
+        return
     array = np.zeros(1)
     reconstruct = array.__reduce__()[0]
     scalar = array[0].__reduce__()[0]

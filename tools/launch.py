@@ -10,6 +10,7 @@ from mmengine.runner import CheckpointLoader
 
 import repfusion_mm  # noqa: F401  # heals the stack before it is imported
 from repfusion_mm.allocator import keep_freed_memory
+from repfusion_mm.compat import READS_SAFELY
 from repfusion_mm.engine.checkpoint import load_from_local
 
 #: What every run of these tools has.
@@ -65,8 +66,7 @@ def load_config(args: argparse.Namespace) -> Config:
     ours = [dict(type=f'repfusion_mm.{name}') for name in HOOKS]
     cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), *ours]
     _write_safely(cfg)
-    # Before torch 2.4 nothing lets the logs in mmengine's checkpoints through.
-    if hasattr(torch.serialization, 'add_safe_globals'):
+    if READS_SAFELY:
         CheckpointLoader.register_scheme('', load_from_local, force=True)
     if not torch.cuda.is_available():
         keep_freed_memory()
@@ -77,13 +77,11 @@ def load_config(args: argparse.Namespace) -> Config:
 
 def _write_safely(cfg: Config) -> None:
     """Put our checkpoint hook in the place of mmengine's."""
-    hooks = cfg.setdefault('default_hooks', {})
-    hook = hooks.setdefault('checkpoint', dict(type='CheckpointHook'))
-    if hook is not None and hook.type in (
-        'CheckpointHook',
-        'mmengine.CheckpointHook',
-    ):
-        hook.type = 'repfusion_mm.SafeCheckpointHook'
+    hooks = cfg.get('default_hooks') or {}
+    hook = hooks.get('checkpoint', dict(type='CheckpointHook'))
+    if hook and hook['type'] in ('CheckpointHook', 'mmengine.CheckpointHook'):
+        hook = dict(hook, type='repfusion_mm.SafeCheckpointHook')
+        cfg.default_hooks = dict(hooks, checkpoint=hook)
 
 
 def _use_cpu_processes(cfg: Config) -> None:
