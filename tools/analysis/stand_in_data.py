@@ -159,7 +159,7 @@ def _stand_in(
     size = (size, size) if isinstance(size, int) else size
     rng = np.random.default_rng(0)
     pictures = [draw(rng, *size) for _ in range(min(num_images, MAX_FILES))]
-    if dataset.pipeline[0].type.endswith('LoadImageFromFile'):
+    if dataset.pipeline[0].type.endswith(('LoadImage', 'LoadImageFromFile')):
         infos = [dict(img_path=str(path)) for path in write(pictures)]
     else:
         infos = [dict(img=picture) for picture in pictures]
