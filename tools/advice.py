@@ -17,7 +17,14 @@ ADVICE = {
     'label", and labels are integers from 0',
     r'Found no valid file|Found 0 files': 'put images there, or correct '
     'data_root and data_prefix',
-    r'No such file|Not a directory|is a directory': 'correct the path',
+    r'No such file|Not a directory|Is a directory': 'correct the path',
+    r'end should be larger than begin': 'correct the length of the run '
+    '(train_cfg.max_epochs or max_iters) or of its schedules',
+    r'not enough values to unpack': 'if it came from --cfg-options, write '
+    'each as key=value',
+    r'num_workers option': 'correct num_workers of the dataloader',
+    r'Cannot find valid image': 'every image of a data set is damaged; the '
+    'log names them, or correct its data_root',
     r'Permission denied|Read-only file system': 'choose another folder, as '
     'by --work-dir',
     r'No space left': 'make room, or choose another --work-dir',

@@ -46,3 +46,26 @@ def test_errors_become_one_line():
     )
     others = FileNotFoundError(2, 'No such file or directory', 'x.txt')
     assert describe(others).endswith("'x.txt'; correct the path")
+
+
+@pytest.mark.parametrize(
+    ('error', 'advice'),
+    [
+        (IsADirectoryError(21, 'Is a directory', 'a'), 'correct the path'),
+        (
+            ValueError('not enough values to unpack (expected 2, got 1)'),
+            'key=value',
+        ),
+        (
+            ValueError('end should be larger than begin, but got begin=0'),
+            'train_cfg.max_epochs',
+        ),
+        (
+            ValueError('num_workers option should be non-negative'),
+            'of the dataloader',
+        ),
+        (Exception('Cannot find valid image after 1000!'), 'data_root'),
+    ],
+)
+def test_what_a_new_user_met_has_advice(error, advice):
+    assert advice in describe(error).split('; ', 1)[1]
