@@ -30,8 +30,6 @@ CONFIG = ROOT / 'configs/distill/repfusion_r18_digits.py'
 PARTS = ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers')
 #: Longer than a life of a random length.
 GIVE_UP = 300
-
-
 #: Small batches, many checkpoints, and an average as in the paper's runs.
 SETTINGS = """
 _base_ = [{config!r}]
@@ -73,8 +71,9 @@ def start(arguments: list, log: Path) -> subprocess.Popen:
     env = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)}
     with log.open('a') as file:
         return subprocess.Popen(
-            arguments, cwd=ROOT, env=env, stdout=file, stderr=file
-        )
+            arguments, cwd=ROOT, env=env, stdout=file, stderr=file,
+            start_new_session=True,  # to signal it with its workers
+        )  # fmt: skip
 
 
 def is_writing(work_dir: Path) -> bool:
@@ -138,8 +137,13 @@ def main(argv=None) -> dict:
     parser.add_argument('--epochs', type=int, default=15)
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory(prefix='kill_runs_') as folder:
+        return kill(Path(folder), args)
+
+
+def kill(folder: Path, args: argparse.Namespace) -> dict:
+    """Kill runs in a folder until there were enough kills."""
     rng = random.Random(args.seed)
-    folder = Path(tempfile.mkdtemp(prefix='kill_runs_'))
     config = prepare(folder, args.epochs)
     quiet = folder / 'quiet'
     log = folder / 'log.txt'

@@ -55,6 +55,7 @@ def describe(error: Exception) -> str:
     """Say in one line what is wrong, and what to do."""
     lines = [line.strip() for line in str(error).splitlines()]
     text = f'{type(error).__name__}: ' + '; '.join(filter(None, lines))
+    text = text.replace(':; ', ': ')
     if re.search(r'(^|\] )expected ', str(error)):  # it says so itself
         return text
     for pattern, advice in ADVICE.items():

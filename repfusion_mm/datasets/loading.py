@@ -19,7 +19,8 @@ class LoadImage(LoadImageFromFile):
     """Read an image, and name it where it cannot be read.
 
     mmcv's ``LoadImageFromFile`` does not name an empty file, and with
-    ``ignore_empty=True`` says nothing at all. All other arguments are its.
+    ``ignore_empty=True`` says nothing at all. All other arguments are its, but
+    for ``ignore_empty``.
 
     Args:
         on_error: ``'raise'``, or ``'skip'``: another image is drawn in its
@@ -32,7 +33,7 @@ class LoadImage(LoadImageFromFile):
     """
 
     def __init__(self, on_error: str = 'raise', **kwargs) -> None:
-        super().__init__(**kwargs)
+        super().__init__(ignore_empty=False, **kwargs)
         if on_error not in CHOICES:
             raise ValueError(
                 f'expected on_error to be one of {CHOICES}, got {on_error!r}'
@@ -45,7 +46,8 @@ class LoadImage(LoadImageFromFile):
         path = results['img_path']
         try:
             loaded = super().transform(results)
-            if np.isfinite(loaded['img']).all():
+            image = loaded['img']
+            if image.dtype.kind != 'f' or np.isfinite(image).all():
                 return loaded
             reason = 'values that are not finite'
         except Exception as error:

@@ -42,7 +42,8 @@ class ProportionalSampler:
         if len(parts) != len(proportions) or min(proportions) < 1:
             raise ValueError(
                 f'expected {len(parts)} positive proportions, one for each '
-                f'part of the ConcatDataset, got {tuple(proportions)}'
+                f'part of the ConcatDataset, got {tuple(proportions)}; '
+                'correct train_dataloader.sampler.proportions'
             )
         self.sizes = [len(part) for part in parts]
         if min(self.sizes) == 0:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import random
 from typing import Iterator, List, Sequence, Tuple
 
-import numpy as np
 import torch
 from mmengine.dataset import InfiniteSampler
 from torch.utils.data import DataLoader, Dataset, Sampler
+
+from .cached_features import seeded
 
 Key = Tuple[int, ...]
 
@@ -84,26 +83,10 @@ class SeededFetch:
     def __call__(self, draws: Sequence[Draw]) -> List:
         """Read the images, and leave the process's generators alone."""
         indices = [int(draw) for draw in draws]
-        with seeded((*self.key, *draws[0].key)):
+        with seeded(*self.key, *draws[0].key):
             if self.fetch is not None:
                 return self.fetch(indices)
             return [self.dataset[index] for index in indices]
-
-
-@contextlib.contextmanager
-def seeded(key: Key) -> Iterator[None]:
-    """Seed the generators on the CPU, and put them back behind it."""
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    first, second, third = np.random.SeedSequence(key).generate_state(3)
-    random.seed(int(first))
-    np.random.seed(second)
-    torch.default_generator.manual_seed(int(third))
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])
 
 
 def skip_batches(loop) -> None:

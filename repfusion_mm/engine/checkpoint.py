@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import os.path as osp
 from typing import Dict, List, Optional, Sequence, Tuple
 
 import torch
@@ -136,7 +137,8 @@ def load_from_local(
         ValueError: It is damaged, or holds more than weights and logs.
     """
     try:
-        return torch.load(path, map_location=map_location, weights_only=True)
+        file = osp.expanduser(path)
+        return torch.load(file, map_location=map_location, weights_only=True)
     except (FileNotFoundError, IsADirectoryError):
         raise
     except Exception as error:

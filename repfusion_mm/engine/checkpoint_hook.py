@@ -37,7 +37,8 @@ class AtomicLocalBackend(LocalBackend):
             raise
 
 
-register_backend('repfusion_mm_atomic', AtomicLocalBackend)
+ATOMIC = dict(backend='repfusion_mm_atomic')
+register_backend(ATOMIC['backend'], AtomicLocalBackend)
 
 
 @HOOKS.register_module()
@@ -63,7 +64,7 @@ class SafeCheckpointHook(CheckpointHook):
         """Write to local folders through ``AtomicLocalBackend``."""
         super().before_train(runner)
         if type(self.file_backend) is LocalBackend:
-            self.backend_args = dict(backend='repfusion_mm_atomic')
+            self.backend_args = dict(ATOMIC)
 
     def _save_checkpoint_with_step(self, runner, step: int, meta) -> None:
         info = runner.message_hub.runtime_info
@@ -80,6 +81,7 @@ class SafeCheckpointHook(CheckpointHook):
             runner,
             self.last_ckpt,
             meta=meta,
+            file_client_args=self.file_client_args,
             save_optimizer=self.save_optimizer,
             save_param_scheduler=self.save_param_scheduler,
             by_epoch=self.by_epoch,

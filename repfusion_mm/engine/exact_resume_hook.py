@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import random
 from typing import Optional
 
 import numpy as np
-import torch
 from mmengine.dist import get_rank
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, Hook
+from mmengine.runner import set_random_seed
 
 from ..datasets.seeded_draws import SeededDraws, skip_batches
 from ..registry import HOOKS
+from .optim import batches_per_update
 
 
 @HOOKS.register_module()
@@ -36,6 +36,9 @@ class ExactResumeHook(Hook):
     # Before any hook that draws.
     priority = 'VERY_HIGH'
 
+    def __init__(self) -> None:
+        self._sampler_seed = None
+
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Check that the run is the one that wrote the checkpoint."""
         if not runner._resume:
@@ -50,7 +53,7 @@ class ExactResumeHook(Hook):
                 'processes and length, or start a new run with '
                 'load_from=CHECKPOINT'
             )
-        self._resumed_seed = checkpoint['meta'].get('sampler_seed')
+        self._sampler_seed = checkpoint['meta'].get('sampler_seed')
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Write the seed of the sampler, which may have been drawn."""
@@ -62,9 +65,8 @@ class ExactResumeHook(Hook):
         loop = runner.train_loop
         check_accumulation(runner)
         sampler = loop.dataloader.sampler
-        seed = getattr(self, '_resumed_seed', None)
-        if seed is not None and hasattr(sampler, 'seed'):
-            sampler.seed = seed
+        if self._sampler_seed is not None and hasattr(sampler, 'seed'):
+            sampler.seed = self._sampler_seed
         SeededDraws.install(loop.dataloader, (runner.seed, get_rank()))
         skip_batches(loop)
 
@@ -73,10 +75,7 @@ class ExactResumeHook(Hook):
     ) -> None:
         """Seed the random numbers of this iteration."""
         key = np.random.SeedSequence((runner.seed, runner.iter))
-        first, second, third = key.generate_state(3).tolist()
-        random.seed(first)
-        np.random.seed(second)
-        torch.manual_seed(third)
+        set_random_seed(int(key.generate_state(1)[0]))
 
 
 def check_accumulation(runner) -> None:
@@ -86,11 +85,9 @@ def check_accumulation(runner) -> None:
         ValueError: An interval of checkpoints is no multiple of the batches
             that one update accumulates.
     """
-    wrapper = runner.optim_wrapper
-    wrapper = getattr(wrapper, '_lead', wrapper)
-    count = getattr(wrapper, '_accumulative_counts', 1)
+    count = batches_per_update(runner.optim_wrapper)
     for hook in runner.hooks:
-        if not hasattr(hook, 'save_begin'):  # no CheckpointHook
+        if not isinstance(hook, CheckpointHook):
             continue
         interval = hook.interval
         if hook.by_epoch:

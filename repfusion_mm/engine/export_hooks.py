@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Dict
 
 import torch
 from mmengine.hooks import Hook
+from mmengine.runner import save_checkpoint
 
 from ..registry import HOOKS
 from ..version import __version__
 from .checkpoint import strides_of
+from .checkpoint_hook import ATOMIC
 from .periodic import bare_model
 
 
@@ -61,9 +64,7 @@ class ExportStudentHook(_ExportHook):
             ),
         )
         path = Path(runner.work_dir, self.filename)
-        unfinished = path.with_name(path.name + '.tmp')
-        torch.save(content, unfinished)
-        os.replace(unfinished, path)
+        save_checkpoint(content, str(path), backend_args=ATOMIC)
 
 
 @HOOKS.register_module()
@@ -101,8 +102,14 @@ class ExportDenoiserHook(_ExportHook):
         path = Path(runner.work_dir, self.filename)
         unfinished = path.with_name(path.name + '.tmp')
         shutil.rmtree(unfinished, ignore_errors=True)
-        denoiser.save_pretrained(unfinished)
-        model.scheduler.save_pretrained(unfinished)
+        try:
+            denoiser.save_pretrained(unfinished)
+            model.scheduler.save_pretrained(unfinished)
+        except Exception as error:  # safetensors has errors of its own
+            shutil.rmtree(unfinished, ignore_errors=True)
+            reason = getattr(error, 'strerror', None) or error
+            code = getattr(error, 'errno', None) or errno.EIO
+            raise OSError(code, f'{reason} ({unfinished})') from error
         shutil.rmtree(path, ignore_errors=True)
         os.replace(unfinished, path)
 

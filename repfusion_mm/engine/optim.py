@@ -102,6 +102,12 @@ class JointOptimWrapper(OptimWrapperDict):
         super().load_state_dict(state_dict)
 
 
+def batches_per_update(wrapper: OptimWrapper) -> int:
+    """Return how many batches' gradients one update accumulates."""
+    wrapper = getattr(wrapper, '_lead', wrapper)
+    return getattr(wrapper, '_accumulative_counts', 1)
+
+
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class PartwiseOptimWrapperConstructor:
     """Build one optimizer for each part of a model.

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import os.path as osp
 import signal
+from functools import partial
+from threading import Thread
 from types import FrameType
-from typing import Optional
+from typing import Callable, Optional
 
 import torch
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.hooks import Hook
+from mmengine.runner import BaseLoop
 
 from ..registry import HOOKS
-from .checkpoint_hook import write_checkpoint
+from .checkpoint_hook import ATOMIC, write_checkpoint
+from .optim import batches_per_update
 
 FILENAME = 'preempted.pth'
 #: EX_TEMPFAIL of sysexits.h: try again later.
@@ -25,7 +30,9 @@ class PreemptionHook(Hook):
 
     The checkpoint is ``preempted.pth`` in the work directory, and the one that
     ``--resume`` goes on from. The exit status is 75, so that a job script can
-    tell it from a failure. A second SIGTERM ends the process at once.
+    tell it from a failure. Launchers send SIGTERM to all processes, and some
+    of them twice: more of them change nothing, and the workers of the data
+    loaders listen to the training process alone.
 
     Args:
         interval: How many iterations several processes go between two looks
@@ -48,6 +55,17 @@ class PreemptionHook(Hook):
         self.interval = interval
         self._told = False
 
+    def before_run(self, runner) -> None:
+        """Let workers outlive the signal, before any of them starts."""
+        # runner.train_loop would build the one of a config under test.
+        if not isinstance(runner._train_loop, BaseLoop):
+            return
+        loaders = [runner.train_dataloader]
+        if runner.val_loop is not None:
+            loaders.append(runner.val_dataloader)
+        for loader in loaders:
+            loader.worker_init_fn = partial(init_worker, loader.worker_init_fn)
+
     def before_train(self, runner) -> None:
         """Listen to SIGTERM."""
         self._previous = signal.signal(signal.SIGTERM, self._hear)
@@ -58,7 +76,6 @@ class PreemptionHook(Hook):
 
     def _hear(self, signum: int, frame: Optional[FrameType]) -> None:
         self._told = True
-        signal.signal(signal.SIGTERM, self._previous)
 
     def after_train_iter(
         self,
@@ -69,17 +86,14 @@ class PreemptionHook(Hook):
     ) -> None:
         """Save and exit, if any process was told, behind a whole update."""
         done = runner.iter + 1
-        wrapper = runner.optim_wrapper
-        wrapper = getattr(wrapper, '_lead', wrapper)
-        if done % getattr(wrapper, '_accumulative_counts', 1):
+        if done % batches_per_update(runner.optim_wrapper):
             return
         if not self._is_anyone_told(done):
             return
         path = osp.join(runner.work_dir, FILENAME)
         meta = dict(epoch=runner.epoch, iter=done)
-        backend = dict(backend='repfusion_mm_atomic')
         write_checkpoint(
-            runner, path, meta=meta, by_epoch=False, backend_args=backend
+            runner, path, meta=meta, by_epoch=False, backend_args=ATOMIC
         )
         runner.logger.warning(
             f'Got SIGTERM: saved {path} after {done} of {runner.max_iters} '
@@ -88,8 +102,34 @@ class PreemptionHook(Hook):
         raise SystemExit(EXIT_STATUS)
 
     def _is_anyone_told(self, done: int) -> bool:
-        if get_world_size() == 1 or done % self.interval:
-            return self._told and get_world_size() == 1
+        if get_world_size() == 1:
+            return self._told
+        if done % self.interval:
+            return False
         told = torch.tensor(float(self._told))
         all_reduce(told, 'max')
         return bool(told)
+
+
+def init_worker(init: Optional[Callable], worker_id: int) -> None:
+    """Initialise a worker that obeys SIGTERM of its parent alone.
+
+    A worker that dies of a cluster's signal, before the checkpoint is
+    written, would take the training down with it. Where the system does not
+    say who sent a signal (macOS), nothing is changed.
+
+    Args:
+        init: What initialised it before.
+        worker_id: Its number.
+    """
+    if hasattr(signal, 'sigwaitinfo'):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        Thread(target=_obey_parent, daemon=True).start()
+    if init is not None:
+        init(worker_id)
+
+
+def _obey_parent() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)  # as torch's own handler does

@@ -48,11 +48,13 @@ def test_killed_runs_end_as_a_quiet_one(capsys):
 def test_on_sigterm_a_run_saves_and_exits_with_its_own_status(
     config, tmp_path
 ):
+    """Twice, and to its workers too, as launchers send it."""
     quiet, told = tmp_path / 'quiet', tmp_path / 'told'
     assert start(config, quiet).wait(BOUND) == 0
-    process = start(config, told)
+    process = start(config, told, 'train_dataloader.num_workers=2')
     wait_for(told, 'Saving checkpoint at 10 iterations')
-    process.terminate()
+    for _ in range(2):
+        os.killpg(process.pid, signal.SIGTERM)
     assert process.wait(BOUND) == 75
     log = (told / 'log.txt').read_text()
     assert 'Got SIGTERM: saved' in log
@@ -64,16 +66,26 @@ def test_on_sigterm_a_run_saves_and_exits_with_its_own_status(
     assert kill_runs.find_differences(quiet, told) == []
 
 
-def test_a_full_disk_leaves_the_last_good_checkpoint(config, tmp_path):
+@pytest.mark.parametrize('name', ['the checkpoint', 'student.pth'])
+def test_a_full_disk_leaves_the_last_good_checkpoint(config, tmp_path, name):
+    options = [f'{CHECKPOINT}.max_keep_ckpts=1']
+    process = start(config, tmp_path, *options)
+    wait_for(tmp_path, 'Saving checkpoint at 10 iterations')
+    process.kill()
+    process.wait()
+    good = Path((tmp_path / 'last_checkpoint').read_text()).name
+    before = (tmp_path / good).read_bytes()
+    if name == 'the checkpoint':
+        name = f'iter_{int(good[5:-4]) + 5}.pth'  # the next one
     # What is written there finds no space left on the device.
-    (tmp_path / 'iter_15.pth.tmp').symlink_to('/dev/full')
-    process = start(config, tmp_path, f'{CHECKPOINT}.max_keep_ckpts=1')
-    assert process.wait(BOUND) == 1
+    (tmp_path / f'{name}.tmp').unlink(missing_ok=True)
+    (tmp_path / f'{name}.tmp').symlink_to('/dev/full')
+    assert start(config, tmp_path, *options).wait(BOUND) == 1
     last = (tmp_path / 'log.txt').read_text().strip().splitlines()[-1]
-    assert 'iter_15.pth, got No space left on device' in last
-    assert f'the last good checkpoint is {tmp_path}/iter_10.pth' in last
-    assert [path.name for path in tmp_path.glob('*.pth*')].count('iter_10.pth')
-    assert not list(tmp_path.glob('iter_15*'))
+    assert 'got No space left on device' in last
+    assert f'the last good checkpoint is {tmp_path}/{good}' in last
+    assert (tmp_path / good).read_bytes() == before
+    assert not list(tmp_path.glob(f'{name}.tmp'))
     assert start(config, tmp_path).wait(BOUND) == 0  # there is room again
 
 

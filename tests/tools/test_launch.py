@@ -42,7 +42,7 @@ def test_hooks_of_the_config_stay(tmp_path):
 def test_errors_become_one_line():
     ours = ValueError('expected a, got b:\n  c\nNo such file: mend it')
     assert describe(ours) == (
-        'ValueError: expected a, got b:; c; No such file: mend it'
+        'ValueError: expected a, got b: c; No such file: mend it'
     )
     others = FileNotFoundError(2, 'No such file or directory', 'x.txt')
     assert describe(others).endswith("'x.txt'; correct the path")

@@ -1,0 +1,166 @@
+"""Ways to get it wrong: what is done, and what must be said."""
+
+import os
+import shutil
+
+import cv2
+import numpy as np
+from PIL import Image
+
+PARTS = 'train_dataloader.dataset.datasets'
+WEIGHTS = 'diffusion_pytorch_model.safetensors'
+
+
+def damage(path, size):
+    return lambda folder: os.truncate(folder / path, size)
+
+
+def write(path, content):
+    return lambda folder: (folder / path).write_bytes(content)
+
+
+def replace(path, old, new):
+    def edit(folder):
+        text = (folder / path).read_text()
+        assert old in text
+        (folder / path).write_text(text.replace(old, new))
+
+    return edit
+
+
+def remove(path):
+    def edit(folder):
+        target = folder / path
+        shutil.rmtree(target) if target.is_dir() else target.unlink()
+
+    return edit
+
+
+def damage_all(folder):
+    for path in (folder / 'images').glob('*.jpg'):
+        path.write_bytes(b'')
+
+
+def empty(folder):
+    for path in (folder / 'images').glob('*.jpg'):
+        path.unlink()
+
+
+def image(size, channels=3):
+    """Put a black image in the place of the first."""
+
+    def edit(folder):
+        written = folder / 'other.png'
+        array = np.zeros((size, size, channels), np.uint8)
+        cv2.imwrite(str(written), array)
+        written.rename(folder / 'images/0.jpg')
+
+    return edit
+
+
+def not_finite(folder):
+    """Put a TIFF of floats in its place, which are none."""
+    pixels = Image.fromarray(np.full((16, 16), np.nan, np.float32))
+    pixels.save(folder / 'images/0.jpg', format='TIFF')
+
+
+#: Name: options, what is done to the inputs, what the last line says.
+ROWS = {
+    # Configs.
+    'unknown layer': (
+        ['model.teacher.layers=["mid_block.nope"]'], None,
+        ['no module', 'mid_block.nope', 'did you mean']),
+    'typo in a key': (
+        ['model.teacher.layer=x'], None,
+        ['DiffusersTeacher', "'layer'", 'correct the name']),
+    'typo in a type': (
+        ['model.student.type=mmpretrain.ResNet_CIFARR'], None,
+        ['ResNet_CIFARR', 'registry', 'correct the config']),
+    'wrong type, policy': (
+        ['model.policy.entropy_weight=big'], None,
+        ['policy.entropy_weight', "'big'", 'a number']),
+    'wrong type, rate': (
+        ['optim_wrapper.student.optimizer.lr=fast'], None,
+        ['optim_wrapper.student.optimizer.lr', "'fast'", 'a number']),
+    'wrong type, batch': (
+        ['train_dataloader.batch_size=x'], None,
+        ['batch_size=x', 'train_dataloader.batch_size']),
+    'policy without decoder': (
+        ['model.decoder=None'], None, ['expected a decoder', 'add model']),
+    # Data.
+    'corrupt JPEG': (
+        [], write('images/0.jpg', b'\xff\xd8\xff no picture'),
+        ['images/0.jpg', 'mend or remove']),
+    'truncated JPEG': (
+        [], damage('images/0.jpg', 150), ['images/0.jpg', 'mend or remove']),
+    'empty file': (
+        [], write('images/0.jpg', b''), ['images/0.jpg', 'mend or remove']),
+    'pixels that are not finite': (
+        [f'{PARTS}.{i}.pipeline.0.color_type=unchanged' for i in (0, 1)],
+        not_finite,
+        ['images/0.jpg', 'not finite', 'mend or remove']),
+    'empty folder': (
+        [f'{PARTS}.0.ann_file='], empty, ['images', 'data_root']),
+    'no folder': ([], remove('images'), ['images', 'correct the path']),
+    'image smaller than the crop': (
+        [], image(8),
+        ['images/0.jpg', '(10, 10)', 'let the pipeline resize it']),
+    'no list of labels': (
+        [], remove('images/labels.txt'), ['labels.txt', 'correct the path']),
+    'label out of range': (
+        [], replace('images/labels.txt', '0.jpg 0', '0.jpg 99'),
+        ['[0, 9]', '[99]', 'model.decoder.num_classes']),
+    'negative label': (
+        [], replace('images/labels.txt', '0.jpg 0', '0.jpg -3'),
+        ['[0, 9]', '[-3]', 'model.decoder.num_classes']),
+    'label that is no number': (
+        [], replace('images/labels.txt', '0.jpg 0', '0.jpg cat'),
+        ["'cat'", 'labels are integers']),
+    'label without image': (
+        [], remove('images/0.jpg'), ['images/0.jpg', 'mend the list']),
+    'proportions of other parts': (
+        ['train_dataloader.sampler.proportions=[1,1,1]'], None,
+        ['2 positive proportions', '(1, 1, 1)',
+         'correct train_dataloader.sampler.proportions']),
+    'every image damaged': (
+        [f'{PARTS}.0.pipeline.0.on_error=skip'], damage_all,
+        ['valid image', 'the log names them']),
+    # Teachers.
+    'truncated weights': (
+        [], damage(f'teacher/{WEIGHTS}', 100_000),
+        ['teacher', 'fetch the folder again']),
+    'no weights': (
+        [], remove(f'teacher/{WEIGHTS}'),
+        ['teacher', 'fetch the folder again']),
+    'wrong channels': (
+        [], replace(
+            'teacher/config.json', '"in_channels": 3', '"in_channels": 4'),
+        ['teacher', 'config.json', 'fetch the folder again']),
+    'wrong architecture': (
+        [], replace('teacher/config.json', 'UNet2DModel', 'ResNet50'),
+        ['a diffusers model', "'ResNet50'", 'UNet2DModel']),
+    'no teacher': (
+        [], remove('teacher'), ['teacher', 'no such folder', 'set model']),
+    'hub unreachable': (
+        ['model.teacher.pretrained=nobody/nothing'], None,
+        ['nobody/nothing', 'hf download', 'model.teacher.pretrained']),
+    # Training.
+    'loss not finite': (
+        ['optim_wrapper.student.optimizer.lr=1e30',
+         'train_cfg.max_epochs=20'], None,
+        ['loss_distill not finite in iteration', 'last good checkpoint',
+         'lower the learning rate']),
+    'no labels': (
+        [f'{PARTS}.0.with_label=False'], None,
+        ['expected labelled images', 'give labels']),
+    'batches of one': (
+        ['train_dataloader.batch_size=1'], None,
+        ['two images or more', 'batch_size=1']),
+    'last batch of one': (
+        ['train_dataloader.drop_last=False',
+         'train_dataloader.sampler.num_samples=9'], None,
+        ['9 images in batches of 4', 'drop_last=True']),
+    'fewer images than a batch': (
+        ['train_dataloader.batch_size=100'], None,
+        ['fewer images than a batch', 'lower train_dataloader.batch_size']),
+}  # fmt: skip
