@@ -10,15 +10,14 @@ import importlib.util
 import pickle
 import sys
 from pathlib import Path
-from typing import Callable, Iterator
+from typing import Callable, Dict, Iterator
 
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.utils import digit_version
 
-#: Before torch 2.6 nothing lets single calls in checkpoints through, and
-#: mmengine loads its own without restriction.
+#: Before torch 2.6 nothing lets single calls in checkpoints through.
 READS_SAFELY = digit_version(torch.__version__) >= digit_version('2.6')
 STATISTICS = ('min', 'max', 'mean', 'current')
 
@@ -40,25 +39,32 @@ def allow_mmengine_checkpoints() -> None:
     buffer holds its own four statistics as ``getattr(HistoryBuffer, name)``:
     that call alone is let through, and of arrays those of numbers.
     """
-    if not READS_SAFELY:
-        return
+    if READS_SAFELY:
+        found = [(thing, name) for name, thing in safe_globals().items()]
+        torch.serialization.add_safe_globals(found)
+
+
+def safe_globals() -> Dict[str, Callable]:
+    """Return what mmengine's and mmpose's checkpoints name beside tensors.
+
+    Returns:
+        dict: Of each name, as it stands in the file, what to take for it.
+    """
     array = np.zeros(1)
     reconstruct = array.__reduce__()[0]
     scalar = array[0].__reduce__()[0]
+    found = {f'{HistoryBuffer.__module__}.HistoryBuffer': HistoryBuffer}
+    found['builtins.getattr'] = history_statistic
+    found['builtins.bytes'] = bytes  # the content of an empty array
+    found['numpy.ndarray'] = np.ndarray
+    found['numpy.dtype'] = np.dtype
+    for core in ('numpy.core', 'numpy._core'):  # before and since numpy 2
+        found[f'{core}.multiarray._reconstruct'] = reconstruct
+        found[f'{core}.multiarray.scalar'] = scalar
     kinds = np.typecodes['AllInteger'] + np.typecodes['AllFloat'] + '?'
-    dtypes = {type(np.dtype(kind)) for kind in kinds}
-    torch.serialization.add_safe_globals(
-        [
-            HistoryBuffer,
-            np.ndarray,
-            np.dtype,
-            reconstruct,
-            scalar,
-            *dtypes,
-            bytes,  # the content of an empty array
-            (history_statistic, 'builtins.getattr'),
-        ]
-    )
+    for dtype in {type(np.dtype(kind)) for kind in kinds}:
+        found[f'{dtype.__module__}.{dtype.__qualname__}'] = dtype
+    return found
 
 
 def history_statistic(owner: type, name: str) -> Callable:

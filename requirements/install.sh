@@ -11,17 +11,13 @@ cd "$(dirname "$0")/.."
 
 kind=${1:-}
 venv=${VENV:-.venv}
-mmcv=2.1.0
-say() { echo "== $*" >&2; }
-fail() { say "$*"; exit 1; }
-run_pip() {
-    "$venv/bin/python" -m pip --disable-pip-version-check "$@" \
-        -c requirements/constraints.txt
-}
+mmcv=mmcv==2.1.0
+pip_options=(-c requirements/constraints.txt)
+. requirements/common.sh
 
 # A stamp holds the contents that the environment was made from.
 stamp="$venv/.$kind.stamp"
-state() { cat requirements/*.txt requirements/install.sh setup.py | cksum; }
+state() { cat requirements/*.txt requirements/*.sh setup.py | cksum; }
 
 suits() {
     "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' \
@@ -45,32 +41,8 @@ install_core() {
     run_pip install -q -r requirements/core.txt
     # mmcv and mmcv-lite share their import name and must never meet.
     "$venv/bin/python" -m pip show -q mmcv 2>/dev/null ||
-        run_pip install -q --no-build-isolation mmcv-lite==$mmcv
+        run_pip install -q --no-build-isolation "${mmcv/mmcv/mmcv-lite}"
     run_pip install -q --no-build-isolation --no-deps -e .
-}
-
-# Build mmcv once for each mmcv, torch and Python; print the wheel's path.
-# It is built for the CPU unless FORCE_CUDA=1: with a GPU but no compiler for
-# it, a build with CUDA fails.
-mmcv_wheel() {
-    local key folder
-    key=$("$venv/bin/python" -c "
-import sys, torch
-print('mmcv$mmcv-torch%s-cp%d%d' % (torch.__version__, *sys.version_info[:2]))")
-    folder=${REPFUSION_MM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/repfusion_mm}
-    folder=$folder/$key$([ "${FORCE_CUDA:-0}" = 1 ] && echo -cuda || true)
-    if ! compgen -G "$folder/*.whl" > /dev/null; then
-        command -v "${CXX:-c++}" > /dev/null ||
-            fail "mmcv is built from source: install a C++ compiler (g++)"
-        say "building mmcv $mmcv, once: about ten minutes on two cores"
-        mkdir -p "$folder"
-        if [ "${FORCE_CUDA:-0}" != 1 ]; then export CUDA_VISIBLE_DEVICES=; fi
-        # Not from pip's own cache, which does not know torch's version.
-        MMCV_WITH_OPS=1 run_pip wheel -q --no-cache-dir --no-deps \
-            --no-build-isolation -w "$folder/unfinished" mmcv==$mmcv >&2
-        mv "$folder"/unfinished/*.whl "$folder"
-    fi
-    echo "$folder"/*.whl
 }
 
 install_full() {

@@ -73,6 +73,11 @@ ROWS = {
     'typo in a key': (
         ['model.teacher.layer=x'], None,
         ['DiffusersTeacher', "'layer'", 'correct the name']),
+    'typo at the top': (
+        ['train_dataloder.batch_size=3'], None,
+        ["'train_dataloder.batch_size'", 'mean train_dataloader?']),
+    'a name that nothing reads': (
+        ['seed=3'], None, ["'seed'", 'nothing would read', 'randomness']),
     'typo in a type': (
         ['model.student.type=mmpretrain.ResNet_CIFARR'], None,
         ['ResNet_CIFARR', 'registry', 'correct the config']),

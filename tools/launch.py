@@ -5,12 +5,12 @@ import os
 import os.path as osp
 
 import torch
+from config_keys import check_names, check_options
 from mmengine.config import Config, DictAction
 from mmengine.runner import CheckpointLoader
 
 import repfusion_mm  # noqa: F401  # heals the stack before it is imported
 from repfusion_mm.allocator import keep_freed_memory
-from repfusion_mm.compat import READS_SAFELY
 from repfusion_mm.engine.checkpoint import load_from_local
 
 #: What every run of these tools has.
@@ -55,6 +55,8 @@ def load_config(args: argparse.Namespace) -> Config:
             f'expected a config in Python in {args.config}, got '
             f'{error.msg} in line {error.lineno}; correct it there'
         ) from error
+    check_names(cfg)
+    check_options(cfg, args.cfg_options or ())
     cfg.launcher = args.launcher
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
@@ -66,8 +68,7 @@ def load_config(args: argparse.Namespace) -> Config:
     ours = [dict(type=f'repfusion_mm.{name}') for name in HOOKS]
     cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), *ours]
     _write_safely(cfg)
-    if READS_SAFELY:
-        CheckpointLoader.register_scheme('', load_from_local, force=True)
+    CheckpointLoader.register_scheme('', load_from_local, force=True)
     if not torch.cuda.is_available():
         keep_freed_memory()
         if args.launcher == 'pytorch':

@@ -10,6 +10,9 @@ import torch
 import torch.nn as nn
 from mmengine.fileio import get_local_path
 
+from repfusion_mm import safe_pickle
+from repfusion_mm.compat import READS_SAFELY
+
 StateDict = Dict[str, torch.Tensor]
 
 
@@ -138,7 +141,11 @@ def load_from_local(
     """
     try:
         file = osp.expanduser(path)
-        return torch.load(file, map_location=map_location, weights_only=True)
+        if READS_SAFELY:
+            return torch.load(
+                file, map_location=map_location, weights_only=True
+            )
+        return safe_pickle.load_file(file, map_location)
     except (FileNotFoundError, IsADirectoryError):
         raise
     except Exception as error:

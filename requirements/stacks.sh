@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Build another environment of docs/compatibility.md, and run the tests in it.
+#
+#   requirements/stacks.sh older  [PYTEST_ARGUMENT ...]   wants Python 3.10
+#   requirements/stacks.sh newest [PYTEST_ARGUMENT ...]
+#   requirements/stacks.sh forks  [PYTEST_ARGUMENT ...]
+#
+# The versions are in requirements/stacks/. PYTHON makes the environment,
+# .venv-NAME; what it holds is written into it, as versions.txt.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+name=${1:-}
+venv=.venv-$name
+python=${PYTHON:-python3}
+mmcv=mmcv==2.1.0
+mmpose=mmpose==1.3.2
+pip_options=()
+. requirements/common.sh
+
+case $name in
+    older) python=${PYTHON:-python3.10} mmpose=mmpose==1.3.1 ;;
+    newest) mmpose=mmpose ;;
+    forks) mmcv=onedl-mmcv==2.3.6 ;;
+    *) fail "expected older, newest or forks, got '$name'" ;;
+esac
+shift
+if [ ! -e "$venv/versions.txt" ]; then
+    say "making $venv with $("$python" -V)"
+    "$python" -m venv --clear "$venv"
+    # Only then is there a torch to build mmcv with, and a numpy for the rest.
+    grep -E '^(setuptools|torch|torchvision|numpy)\b' \
+        "requirements/stacks/$name.txt" > "$venv/first.txt"
+    run_pip install -q -r "$venv/first.txt" -r requirements/stacks/common.txt
+    run_pip install -q --no-deps "$(mmcv_wheel)"
+    run_pip install -q --no-build-isolation \
+        -r "requirements/stacks/$name.txt" -r requirements/stacks/common.txt
+    # As in install.sh: mmpose without chumpy.
+    run_pip install -q --no-deps --no-build-isolation xtcocotools
+    run_pip install -q --no-deps "$mmpose"
+    run_pip install -q --no-build-isolation --no-deps -e .
+    run_pip freeze --exclude-editable > "$venv/versions.txt"
+fi
+"$venv/bin/python" -m pytest tests "$@"
