@@ -16,6 +16,7 @@ from typing import List, Optional
 
 import torch
 import torch.nn as nn
+from advice import explained
 from launch import load_config, make_parser
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
@@ -199,4 +200,5 @@ def main(argv: Optional[List[str]] = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    with explained():
+        main()

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from mmengine.hooks import Hook
+from mmengine.runner import find_latest_checkpoint
 
 from ..registry import HOOKS
 from .checkpoint import find_faults, shorten
 from .periodic import bare_model
+
+TO_START = (
+    '; to start training from a backbone, name its file in '
+    "init_cfg=dict(type='Pretrained', _scope_='repfusion_mm', checkpoint=...)"
+)
 
 
 @HOOKS.register_module()
@@ -35,11 +41,11 @@ class StrictLoadHook(Hook):
         faults = find_faults(source, target)
         if faults:
             name = type(bare_model(runner)).__name__
+            file = runner._load_from or find_latest_checkpoint(runner.work_dir)
             raise ValueError(
-                f'expected the checkpoint to fit all {len(target)} tensors '
-                f'of {name}, got {len(faults)} faults:\n  '
+                f'expected the checkpoint {file} to fit all {len(target)} '
+                f'tensors of {name}, got {len(faults)} faults:\n  '
                 + '\n  '.join(shorten(faults))
-                + '\nUse the config that wrote the checkpoint; to start from '
-                "a backbone, use init_cfg=dict(type='Pretrained', "
-                "_scope_='repfusion_mm', checkpoint=...) instead of load_from"
+                + '\nUse the config that wrote it'
+                + ('' if runner._resume else TO_START)
             )

@@ -183,3 +183,13 @@ def test_a_folder_of_something_else_is_left_alone(job):
 def test_views_that_seeds_do_not_govern_are_not_cached(job):
     crop = 'train_dataloader.dataset.dataset.pipeline.1.type=EntropyCrop'
     check_refused(job, 'views are not fixed', other_folder(job), crop)
+
+
+def test_an_error_ends_with_one_line(job):
+    folder = job['folder'] / 'nowhere'
+    output = run(
+        'cache_features', job['config'], other_folder(job, 'third'),
+        f'model.teacher.pretrained={folder}', expect=1,
+    )  # fmt: skip
+    assert str(folder) in output.strip().splitlines()[-1]
+    assert not (job['folder'] / 'third').exists()
