@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import os.path as osp
 from pathlib import Path
-from typing import Union
+from typing import Dict, Iterable, Optional, Union
 
 from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend, register_backend
@@ -48,8 +48,9 @@ class SafeCheckpointHook(CheckpointHook):
     mmengine's ``CheckpointHook`` removes the oldest first and then writes into
     the new file itself. A run that dies in between, with ``max_keep_ckpts=1``,
     has lost everything; one that dies while writing resumes from a torn file.
-    All arguments are those of ``CheckpointHook``. Files that are not local are
-    written as their backend does.
+    So it is with the best one (``save_best``). All arguments are those of
+    ``CheckpointHook``. Files that are not local are written as their backend
+    does.
 
     Raises:
         OSError: The checkpoint cannot be written, as on a full disk. It says
@@ -88,9 +89,38 @@ class SafeCheckpointHook(CheckpointHook):
             backend_args=self.backend_args,
             **self.args,
         )
-        for old in map(self._path, outdated):
-            if is_main_process() and self.file_backend.isfile(old):
-                self.file_backend.remove(old)
+        self._remove(map(self._path, outdated))
+
+    def _save_best_checkpoint(self, runner, metrics: dict) -> None:
+        if not self.save_best:
+            return
+        before = self._best_paths()
+        self._set_best_paths(dict.fromkeys(before))  # it removes these first
+        try:
+            super()._save_best_checkpoint(runner, metrics)
+        finally:
+            after = self._best_paths()
+            self._set_best_paths({i: after[i] or before[i] for i in before})
+        replaced = [before[i] for i in before if after[i] and before[i]]
+        self._remove(i for i in replaced if i not in after.values())
+
+    def _best_paths(self) -> Dict[str, Optional[str]]:
+        """Return where the best checkpoint by each metric is."""
+        if len(self.key_indicators) == 1:  # its name may still be 'auto'
+            return {'': self.best_ckpt_path}
+        return dict(self.best_ckpt_path_dict)
+
+    def _set_best_paths(self, paths: Dict[str, Optional[str]]) -> None:
+        if len(self.key_indicators) == 1:
+            self.best_ckpt_path = paths['']
+        else:
+            self.best_ckpt_path_dict = paths
+
+    def _remove(self, paths: Iterable[str]) -> None:
+        """Remove those that are there."""
+        for path in paths:
+            if is_main_process() and self.file_backend.isfile(path):
+                self.file_backend.remove(path)
 
     def _path(self, step: int) -> str:
         name = self.filename_tmpl.format(step)
