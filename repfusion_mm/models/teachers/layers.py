@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from typing import Callable, Dict, Iterable, List, Sequence, Set, Tuple
+from typing import (
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 import torch
 import torch.nn as nn
@@ -27,7 +36,7 @@ def find_layers(
     Raises:
         ValueError: A name is unknown; near names are listed.
     """
-    modules = dict(module.named_modules())
+    modules = dict(named_modules(module))
     modules.pop('')
     for name in names:
         if name not in modules:
@@ -80,8 +89,19 @@ def check_denoiser(denoiser: nn.Module, image_size: object) -> None:
         )
 
 
+def named_modules(module: nn.Module) -> Iterator[Tuple[str, nn.Module]]:
+    """Walk through the sub-modules, and under each of its paths through one
+    that is shared, as diffusers before 0.26 shares activations.
+    """
+    return module.named_modules(remove_duplicate=False)
+
+
 def count_calls(module: nn.Module, run: Callable[[], object]) -> Counter:
-    """Count how often each sub-module, by path, is called during ``run()``."""
+    """Count how often each sub-module is called during ``run()``.
+
+    Returns:
+        By path; a module of several paths counts under each of them.
+    """
     calls: Counter = Counter()
 
     def counter(name: str) -> Callable:
@@ -92,7 +112,7 @@ def count_calls(module: nn.Module, run: Callable[[], object]) -> Counter:
 
     hooks = [
         child.register_forward_pre_hook(counter(name))
-        for name, child in module.named_modules()
+        for name, child in named_modules(module)
     ]
     try:
         run()

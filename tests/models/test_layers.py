@@ -1,0 +1,39 @@
+"""Modules that stand in several places of a denoiser."""
+
+import torch
+from torch import nn
+
+from repfusion_mm.models.teachers.layers import (
+    count_calls,
+    find_layers,
+    release_unused,
+)
+
+
+class Blocks(nn.Module):
+    """Blocks with one activation, as in diffusers before 0.26."""
+
+    def __init__(self):
+        super().__init__()
+        shared = nn.SiLU()
+        for name in ('first', 'second', 'third'):
+            block = nn.Module()
+            block.conv, block.act = nn.Conv2d(3, 3, 1), shared
+            setattr(self, name, block)
+
+    def forward(self, x):
+        for block in (self.first, self.second):
+            x = block.act(block.conv(x))
+        return x
+
+
+def test_a_shared_activation_is_kept_in_every_place():
+    """It was dropped in all but one, and the features were others."""
+    blocks, x = Blocks(), torch.rand(1, 3, 4, 4)
+    before = blocks(x)
+    calls = count_calls(blocks, lambda: blocks(x))
+    assert calls['first.act'] == calls['second.act'] == 2
+    assert find_layers(blocks, ['second.act'])
+    released = release_unused(blocks, set(calls))
+    assert released == sum(p.numel() for p in nn.Conv2d(3, 3, 1).parameters())
+    assert torch.equal(blocks(x), before)
