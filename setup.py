@@ -21,7 +21,8 @@ setup(
     # environment has all of it but, perhaps, diffusers. The versions that
     # the tests run with are pinned in requirements/.
     install_requires=[
-        'diffusers>=0.21',
+        # Older ones unpickle teachers, or cannot hold a converted ADM's.
+        'diffusers>=0.32',
         'matplotlib',
         'mmengine>=0.8',
         'numpy',

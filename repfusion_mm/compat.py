@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Callable, Dict, Iterator
 
+import mmengine
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
@@ -19,6 +20,8 @@ from mmengine.utils import digit_version
 
 #: Before torch 2.6 nothing lets single calls in checkpoints through.
 READS_SAFELY = digit_version(torch.__version__) >= digit_version('2.6')
+#: Before mmengine 0.10.3 a resumed loop of iterations drew from the start.
+LOOPS_SKIP = digit_version(mmengine.__version__) >= digit_version('0.10.3')
 STATISTICS = ('min', 'max', 'mean', 'current')
 
 

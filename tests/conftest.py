@@ -2,7 +2,7 @@ import pytest
 import torch
 from mmengine.registry import init_default_scope
 
-import repfusion_mm  # noqa: F401  # heals the stack before it is imported
+from repfusion_mm.compat import READS_SAFELY  # heals the stack as well
 
 torch.set_num_threads(2)
 
@@ -16,6 +16,8 @@ def _same_draws():
 @pytest.fixture
 def fresh_compiler(tmp_path, monkeypatch):
     """Nothing that was compiled before."""
+    if not READS_SAFELY:
+        pytest.skip('torch 2.1 compiles no pass that ends early: seen there')
     monkeypatch.setenv('TORCHINDUCTOR_CACHE_DIR', str(tmp_path / 'inductor'))
     torch.compiler.reset()
     yield

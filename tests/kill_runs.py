@@ -20,9 +20,8 @@ import tempfile
 import time
 from pathlib import Path
 
-import torch
-
 import repfusion_mm  # noqa: F401  # lets mmengine's logs be read safely
+from repfusion_mm.engine.checkpoint import load_from_local
 from tests.equal import assert_equal
 
 ROOT = Path(__file__).parents[1]
@@ -114,11 +113,11 @@ def find_differences(first: Path, second: Path) -> list:
     """Name what is not equal to the bit in the ends of two runs."""
     found = []
     ends = [
-        torch.load((folder / 'last_checkpoint').read_text(), weights_only=True)
+        load_from_local((folder / 'last_checkpoint').read_text())
         for folder in (first, second)
     ]
     students = [
-        torch.load(folder / 'student.pth', weights_only=True)['state_dict']
+        load_from_local(folder / 'student.pth')['state_dict']
         for folder in (first, second)
     ]
     pairs = {part: [end[part] for end in ends] for part in PARTS}

@@ -8,6 +8,7 @@ import torch
 from mmengine.dataset import InfiniteSampler
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from ..compat import LOOPS_SKIP
 from .cached_features import seeded
 
 Key = Tuple[int, ...]
@@ -111,9 +112,13 @@ def skip_batches(loop) -> None:
         )
         draws.num_skipped = loop.iter * loader.batch_sampler.batch_size
         batches = type(loop.dataloader_iterator)(loader)
-        loop.dataloader_iterator = SkippedBatches(batches, loop.iter)
-    else:
-        loop.dataloader_iterator = type(loop.dataloader_iterator)(loader)
+        num_asked = loop.iter if LOOPS_SKIP else 0
+        loop.dataloader_iterator = SkippedBatches(batches, num_asked)
+        return
+    loop.dataloader_iterator = type(loop.dataloader_iterator)(loader)
+    if not LOOPS_SKIP:
+        for _ in range(loop.iter):
+            next(loop.dataloader_iterator)
 
 
 class SkippedBatches:

@@ -8,6 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from repfusion_mm.datasets.seeded_draws import SeededDraws
+from repfusion_mm.engine.checkpoint import load_from_local
 from tests.equal import assert_equal
 from tests.toy import distiller_config, save_cifar10
 
@@ -119,14 +120,13 @@ def run(cfg, name, iters=None, resume=False):
 
 def same_ends(folder, last):
     whole, resumed = (
-        torch.load(folder / name / last, weights_only=True)
-        for name in ('whole', 'resumed')
+        load_from_local(folder / name / last) for name in ('whole', 'resumed')
     )
     parts = ['state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers']
     for part in parts:
         assert_equal(whole[part], resumed[part], part)
     students = [
-        torch.load(folder / name / 'student.pth', weights_only=True)
+        load_from_local(folder / name / 'student.pth')
         for name in ('whole', 'resumed')
     ]
     assert_equal(*(student['state_dict'] for student in students))

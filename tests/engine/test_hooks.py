@@ -17,6 +17,7 @@ from mmengine.runner import Runner
 
 import repfusion_mm
 from repfusion_mm.engine import TimestepPolicyHook
+from repfusion_mm.engine.checkpoint import load_from_local
 from repfusion_mm.engine.sample_hook import make_grid
 from repfusion_mm.engine.versions_hook import find_commit
 from repfusion_mm.models import DiffusersTeacher
@@ -138,7 +139,7 @@ def test_versions_commits_and_seed_are_written_down(tmp_path, monkeypatch):
     runner = Runner.from_cfg(config(tmp_path, [hook], max_epochs=1))
     runner.train()
     entry = json.loads(Path(runner.log_dir, 'versions.json').read_text())
-    assert entry['packages']['torch'] == torch.__version__
+    assert torch.__version__.startswith(entry['packages']['torch'])
     assert entry['packages']['repfusion_mm'] == repfusion_mm.__version__
     assert 'mmcv-lite' not in entry['packages']
     assert (entry['seed'], entry['processes']) == (0, 1)
@@ -204,8 +205,8 @@ def test_exported_student_is_that_of_the_checkpoint(tmp_path, averaged):
         hooks.append(dict(type='EMAHook', momentum=0.1))
     runner = Runner.from_cfg(config(tmp_path, hooks, max_epochs=2))
     runner.train()
-    student = torch.load(tmp_path / 'student.pth', weights_only=True)
-    checkpoint = torch.load(tmp_path / 'epoch_2.pth', weights_only=True)
+    student = load_from_local(tmp_path / 'student.pth')
+    checkpoint = load_from_local(tmp_path / 'epoch_2.pth')
     weights = student['state_dict']
     assert set(weights) == set(runner.model.student.state_dict())
     for key, value in weights.items():
@@ -223,7 +224,7 @@ def test_checkpoints_hold_nothing_of_the_teacher(tmp_path):
     hooks = [dict(type='EMAHook', momentum=0.1)]
     runner = Runner.from_cfg(config(tmp_path, hooks, max_epochs=1))
     runner.train()
-    checkpoint = torch.load(tmp_path / 'epoch_1.pth', weights_only=True)
+    checkpoint = load_from_local(tmp_path / 'epoch_1.pth')
     for part in ('state_dict', 'ema_state_dict'):
         roots = {key.split('.')[0] for key in checkpoint[part]}
         if part == 'ema_state_dict':
@@ -253,7 +254,7 @@ def test_trained_denoiser_is_a_teacher(tmp_path, dtype):
     runner.train()
     folder = tmp_path / 'teacher'
     unet = diffusers.UNet2DModel.from_pretrained(folder)
-    checkpoint = torch.load(tmp_path / 'epoch_1.pth', weights_only=True)
+    checkpoint = load_from_local(tmp_path / 'epoch_1.pth')
     for key, value in unet.state_dict().items():
         averaged = checkpoint['state_dict'][f'denoiser.{key}']
         stored = averaged.to(getattr(torch, dtype)).float()

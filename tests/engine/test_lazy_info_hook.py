@@ -10,6 +10,7 @@ from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.runner import Runner
 
 from repfusion_mm.engine import LazyRuntimeInfoHook
+from repfusion_mm.engine.checkpoint import load_from_local
 from tests.engine.test_hooks import config
 
 LAZY = dict(type='repfusion_mm.LazyRuntimeInfoHook')
@@ -48,7 +49,7 @@ def test_the_histories_are_those_of_mmengine(tmp_path):
 def test_a_resumed_run_goes_on_with_its_histories(tmp_path):
     first = run(tmp_path / 'first', True)
     path = tmp_path / 'first' / 'epoch_4.pth'
-    saved = torch.load(path, weights_only=True)['message_hub']
+    saved = load_from_local(path)['message_hub']
     for history in saved['log_scalars'].values():
         assert type(history) is HistoryBuffer
     resumed = run(

@@ -11,7 +11,7 @@ from repfusion_mm.models.teachers.layers import (
 
 
 class Blocks(nn.Module):
-    """Blocks with one activation, as in diffusers before 0.26."""
+    """Blocks with one activation, as in diffusers before 0.33."""
 
     def __init__(self):
         super().__init__()

@@ -17,6 +17,8 @@ def test_a_cpu_uses_bfloat16_where_it_multiplies_it():
     cpuinfo = Path('/proc/cpuinfo')
     if not cpuinfo.exists():
         pytest.skip('no /proc/cpuinfo to compare with')
+    if not hasattr(torch.cpu, 'get_capabilities'):
+        pytest.skip('this torch does not tell, and float32 is taken')
     flags = cpuinfo.read_text().split()
     native = 'avx512_bf16' in flags or 'amx_bf16' in flags
     expected = torch.bfloat16 if native else torch.float32
@@ -47,7 +49,7 @@ def test_the_type_is_the_teachers_own(teacher_folder, dtype):
     alone = teacher(IMAGES, TIMESTEPS)[LAYER]
     with torch.autocast('cpu', dtype=torch.bfloat16):
         inside = teacher(IMAGES, TIMESTEPS)[LAYER]
-        assert torch.is_autocast_enabled('cpu')
+        assert torch.is_autocast_cpu_enabled()
     assert torch.equal(alone, inside)
     assert inside.dtype == torch.float32
     held = {p.dtype for p in teacher.parameters()}

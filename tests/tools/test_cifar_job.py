@@ -12,6 +12,7 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 
+from repfusion_mm.engine.checkpoint import load_from_local
 from tests.equal import assert_equal
 from tests.tools.launcher import launch
 from tests.toy import save_cifar10, save_teacher
@@ -65,7 +66,7 @@ def loads_fully(path, scope):
         dict(type='mmpretrain.ResNet_CIFAR', depth=18, init_cfg=init_cfg)
     )
     net.init_weights()
-    stored = torch.load(path, weights_only=True)['state_dict']
+    stored = load_from_local(path)['state_dict']
     assert set(stored) == set(net.state_dict())
     for key, value in net.state_dict().items():
         assert torch.equal(value, stored[key])
@@ -75,7 +76,7 @@ def test_it_trains_checkpoints_and_exports(job):
     work_dir = job['folder'] / 'one'
     assert 'loss_distill' in job['output']
     assert 'policy_entropy' in job['output']
-    checkpoint = torch.load(work_dir / 'epoch_2.pth', weights_only=True)
+    checkpoint = load_from_local(work_dir / 'epoch_2.pth')
     roots = {key.split('.')[0] for key in checkpoint['state_dict']}
     assert roots == {'student', 'connectors', 'policy', 'decoder'}
     assert set(checkpoint['optimizer']) == {'student', 'policy', 'decoder'}
@@ -94,8 +95,7 @@ def interrupted(whole, folder):
 
 def ends_the_same(whole, resumed):
     first, second = (
-        torch.load(folder / 'epoch_2.pth', weights_only=True)
-        for folder in (whole, resumed)
+        load_from_local(folder / 'epoch_2.pth') for folder in (whole, resumed)
     )
     for part in ('state_dict', 'ema_state_dict', 'optimizer'):
         assert_equal(first[part], second[part], part)
@@ -128,7 +128,7 @@ def test_it_trains_and_resumes_in_two_processes(job):
     assert 'Auto resumed' in output
     assert 'Epoch(train) [1]' not in output
     ends_the_same(work_dir, resumed)
-    checkpoint = torch.load(resumed / 'epoch_2.pth', weights_only=True)
+    checkpoint = load_from_local(resumed / 'epoch_2.pth')
     # 40 images, 2 processes of 8: two whole batches in each of two epochs.
     assert checkpoint['meta']['iter'] == 4
     roots = {key.split('.')[0] for key in checkpoint['state_dict']}

@@ -6,8 +6,8 @@ import sys
 import cv2
 import numpy as np
 import pytest
-import torch
 
+from repfusion_mm.engine.checkpoint import load_from_local
 from tests.tools.launcher import ROOT, launch
 from tests.toy import save_teacher
 
@@ -77,9 +77,7 @@ def test_own_student_is_distilled(images, tmp_path, labels):
         'train_dataloader.num_workers=0',
         'default_hooks.logger.interval=1',
     )  # fmt: skip
-    student = torch.load(
-        tmp_path / 'student' / 'student.pth', weights_only=True
-    )
+    student = load_from_local(tmp_path / 'student' / 'student.pth')
     assert 'conv1.weight' in student['state_dict']
     assert ('reward' in output) == (labels is not None)
     assert ('policy: no parameters' in output) == (labels is None)

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 
+from repfusion_mm.engine.checkpoint import load_from_local
 from tests import kill_runs
 from tests.equal import assert_equal
 from tests.tools.launcher import ROOT
@@ -59,7 +59,7 @@ def test_on_sigterm_a_run_saves_and_exits_with_its_own_status(
     log = (told / 'log.txt').read_text()
     assert 'Got SIGTERM: saved' in log
     assert (told / 'last_checkpoint').read_text().endswith('preempted.pth')
-    done = torch.load(told / 'preempted.pth', weights_only=True)['meta']
+    done = load_from_local(told / 'preempted.pth')['meta']
     assert 10 <= done['iter'] < 60
     assert start(config, told).wait(BOUND) == 0
     assert f'iter: {done["iter"]}' in (told / 'log.txt').read_text()
@@ -135,6 +135,6 @@ def test_an_old_checkpoint_goes_when_the_new_one_is_whole(config, tmp_path):
     assert process.wait(BOUND) == 0
     names = sorted(path.name for path in tmp_path.glob('iter_*'))
     assert names == ['iter_55.pth', 'iter_60.pth']
-    content = torch.load(tmp_path / 'iter_60.pth', weights_only=True)
+    content = load_from_local(tmp_path / 'iter_60.pth')
     info = content['message_hub']['runtime_info']
     assert_equal(info['keep_ckpt_ids'], [55, 60])

@@ -7,6 +7,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from repfusion_mm.engine.checkpoint import load_from_local
 from tests.tools.launcher import ROOT, launch
 from tests.toy import save_cifar10, save_teacher
 
@@ -65,7 +66,7 @@ def test_two_processes_give_the_student_of_one(config):
     """The same seed and global batches: 15 steps of 8 images."""
     one, two = train(config, 1, 8), train(config, 2, 4)
     weights = [
-        torch.load(work_dir / 'epoch_3.pth', weights_only=True)['state_dict']
+        load_from_local(work_dir / 'epoch_3.pth')['state_dict']
         for work_dir, _ in (one, two)
     ]
     for part in ('student', 'connectors', 'decoder'):

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
+from repfusion_mm.engine.checkpoint import load_from_local
 from tests.miniature import options_for
 from tests.tools.launcher import ROOT, launch
 
@@ -78,7 +78,7 @@ def test_from_distillation_to_evaluation(project, site, tmp_path):
         theirs, tools / 'tools/train.py', f'{finetune}.py',
         *as_options(options),
     )  # fmt: skip
-    size = len(torch.load(student, weights_only=True)['state_dict'])
+    size = len(load_from_local(student)['state_dict'])
     assert f'loaded {size}/{size} tensors' in output
     checkpoint = next(theirs.glob('work_dirs/*/*_[12].pth'))
     output = call(

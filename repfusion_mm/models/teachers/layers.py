@@ -91,7 +91,7 @@ def check_denoiser(denoiser: nn.Module, image_size: object) -> None:
 
 def named_modules(module: nn.Module) -> Iterator[Tuple[str, nn.Module]]:
     """Walk through the sub-modules, and under each of its paths through one
-    that is shared, as diffusers before 0.26 shares activations.
+    that is shared, as diffusers before 0.33 shares activations.
     """
     return module.named_modules(remove_duplicate=False)
 
