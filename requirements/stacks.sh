@@ -35,8 +35,10 @@ if [ ! -e "$venv/versions.txt" ]; then
     run_pip install -q --no-deps "$(mmcv_wheel)"
     run_pip install -q --no-build-isolation \
         -r "requirements/stacks/$name.txt" -r requirements/stacks/common.txt
-    # As in install.sh: mmpose without chumpy.
-    run_pip install -q --no-deps --no-build-isolation xtcocotools
+    # As in install.sh: mmpose without chumpy. Not from pip's own cache, which
+    # does not know what numpy it was built against.
+    run_pip install -q --no-cache-dir --no-deps \
+        --no-build-isolation xtcocotools
     run_pip install -q --no-deps "$mmpose"
     run_pip install -q --no-build-isolation --no-deps -e .
     run_pip freeze --exclude-editable > "$venv/versions.txt"
