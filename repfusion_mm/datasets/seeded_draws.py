@@ -112,7 +112,8 @@ def skip_batches(loop) -> None:
         )
         draws.num_skipped = loop.iter * loader.batch_sampler.batch_size
         batches = type(loop.dataloader_iterator)(loader)
-        num_asked = loop.iter if LOOPS_SKIP else 0
+        skips = LOOPS_SKIP and not getattr(loop, 'fast_forward_on_resume', 0)
+        num_asked = loop.iter if skips else 0
         loop.dataloader_iterator = SkippedBatches(batches, num_asked)
         return
     loop.dataloader_iterator = type(loop.dataloader_iterator)(loader)
@@ -139,3 +140,7 @@ class SkippedBatches:
             self.num_skipped -= 1
             return None
         return next(self.batches)
+
+    def skip_iter(self, num_iters: int) -> None:
+        """Skip batches that were done before, as onedl-mmengine asks for."""
+        self.num_skipped -= num_iters
