@@ -21,7 +21,7 @@ setup(
     # environment has all of it but, perhaps, diffusers. The versions that
     # the tests run with are pinned in requirements/.
     install_requires=[
-        # Older ones unpickle teachers, or cannot hold a converted ADM's.
+        # 0.25 unpickles .bin weights; none before 0.32 holds a converted ADM.
         'diffusers>=0.32',
         'matplotlib',
         'mmengine>=0.8',

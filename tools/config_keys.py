@@ -64,10 +64,14 @@ def check_options(cfg: Config, options: Iterable[str]) -> None:
                 'settings were already made; set those, as '
                 'train_dataloader.dataset.data_root, or edit the config'
             )
-        meant = _nearest(name, SETTINGS) or sorted(SETTINGS)
+        meant = _nearest(name, SETTINGS)
         raise ValueError(
-            f'{wrong}, which nothing would read; did you mean '
-            f'{" or ".join(meant)}?'
+            f'{wrong}, which nothing would read; '
+            + (
+                f'did you mean {meant[0]}?'
+                if meant
+                else f'set one of {", ".join(sorted(SETTINGS))}'
+            )
         )
 
 

@@ -10,8 +10,8 @@ import torch
 import torch.nn as nn
 from mmengine.fileio import get_local_path
 
-from repfusion_mm import safe_pickle
-from repfusion_mm.compat import READS_SAFELY
+from .. import safe_pickle
+from ..compat import READS_SAFELY
 
 StateDict = Dict[str, torch.Tensor]
 

@@ -4,6 +4,7 @@ import json
 import math
 import re
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 
 import cv2
@@ -139,7 +140,7 @@ def test_versions_commits_and_seed_are_written_down(tmp_path, monkeypatch):
     runner = Runner.from_cfg(config(tmp_path, [hook], max_epochs=1))
     runner.train()
     entry = json.loads(Path(runner.log_dir, 'versions.json').read_text())
-    assert torch.__version__.startswith(entry['packages']['torch'])
+    assert entry['packages']['torch'] == version('torch')
     assert entry['packages']['repfusion_mm'] == repfusion_mm.__version__
     assert 'mmcv-lite' not in entry['packages']
     assert (entry['seed'], entry['processes']) == (0, 1)

@@ -90,8 +90,9 @@ def check_denoiser(denoiser: nn.Module, image_size: object) -> None:
 
 
 def named_modules(module: nn.Module) -> Iterator[Tuple[str, nn.Module]]:
-    """Walk through the sub-modules, and under each of its paths through one
-    that is shared, as diffusers before 0.33 shares activations.
+    """Walk through the sub-modules, a shared one under each of its paths.
+
+    diffusers before 0.33 shares one activation among all blocks.
     """
     return module.named_modules(remove_duplicate=False)
 
