@@ -13,7 +13,6 @@ import contextlib
 import json
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Dict, List
 
@@ -47,12 +46,12 @@ from report import write_report  # noqa: E402
 from train import build_runner  # noqa: E402
 
 from repfusion_mm.engine.policy_records import moments  # noqa: E402
+from repfusion_mm.engine.versions_hook import find_versions  # noqa: E402
 
 GRID = (*range(0, 1000, 50), 999)
 TEACHER = 'configs/teacher/ddpm_digits.py'
 DISTILL = 'configs/distill/repfusion_r18_digits.py'
 FINETUNE = 'configs/finetune/mmpretrain/resnet18-{}_digits.py'
-PACKAGES = ('torch', 'mmengine', 'mmpretrain', 'diffusers', 'scikit-learn')
 
 
 class ProgressHook(Hook):
@@ -194,7 +193,7 @@ class Demo:
             probe={str(t): round(mean, 4) for t, (mean, _) in curve.items()},
             policy=dict(timestep_mean=centre, timestep_std=std),
             seconds=self.seconds,
-            versions={name: version(name) for name in PACKAGES},
+            versions=find_versions(),
         )
         out = self.args.work_dir
         (out / 'results.json').write_text(json.dumps(results, indent=2) + '\n')

@@ -16,7 +16,9 @@ from ..registry import HOOKS
 FILENAME = 'versions.json'
 PACKAGES = (
     'repfusion_mm', 'torch', 'mmengine', 'mmcv', 'mmcv-lite', 'mmpretrain',
-    'mmsegmentation', 'mmpose', 'diffusers', 'numpy',
+    'mmsegmentation', 'mmpose', 'onedl-mmengine', 'onedl-mmcv',
+    'onedl-mmpretrain', 'onedl-mmsegmentation', 'diffusers', 'numpy',
+    'scikit-learn',
 )  # fmt: skip
 
 
