@@ -9,12 +9,14 @@ import contextlib
 import importlib.util
 import pickle
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Callable, Dict, Iterator
 
 import mmengine
 import numpy as np
 import torch
+from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.logging import HistoryBuffer
 from mmengine.utils import digit_version
 
@@ -28,6 +30,7 @@ STATISTICS = ('min', 'max', 'mean', 'current')
 def heal_stack() -> None:
     """Apply every remedy that this environment needs."""
     allow_mmengine_checkpoints()
+    find_configs_of_forks()
     if 'torchvision' not in sys.modules and not torchvision_ops_load():
         with without_missing_fakes('torchvision'):
             import torchvision  # noqa: F401
@@ -83,6 +86,21 @@ def history_statistic(owner: type, name: str) -> Callable:
             f'checkpoint, got {name!r} of {owner!r}; do not trust this file'
         )
     return getattr(owner, name)
+
+
+def find_configs_of_forks() -> None:
+    """Let ``mmseg::`` in configs find a fork's configs.
+
+    mmengine looks for a distribution called mmsegmentation, and failing that
+    for a module of the same name. The fork's distribution is called
+    onedl-mmsegmentation, its module still mmseg.
+    """
+    if importlib.util.find_spec('mmseg') is None:
+        return
+    try:
+        metadata.distribution('mmsegmentation')
+    except metadata.PackageNotFoundError:
+        MODULE2PACKAGE['mmseg'] = 'mmseg'
 
 
 def torchvision_ops_load() -> bool:

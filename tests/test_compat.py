@@ -2,11 +2,14 @@ import os
 import pickle
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.logging import HistoryBuffer
 
 from repfusion_mm import compat
@@ -158,3 +161,19 @@ def test_soundness_is_that_of_the_compiled_operators(monkeypatch, tmp_path):
     (package / '_C.so').unlink()
     package.rmdir()
     assert compat.torchvision_ops_load()  # no torchvision, nothing to heal
+
+
+def test_configs_of_a_fork_are_found(monkeypatch):
+    """The distribution onedl-mmsegmentation brings the module mmseg."""
+
+    def not_installed(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setitem(MODULE2PACKAGE, 'mmseg', 'mmsegmentation')
+    with monkeypatch.context() as patch:
+        patch.setattr(compat.metadata, 'distribution', not_installed)
+        compat.find_configs_of_forks()
+    assert MODULE2PACKAGE['mmseg'] == 'mmseg'
+    folder = ROOT / 'configs/finetune/mmseg'
+    config = Config.fromfile(next(folder.glob('bisenetv1_r18-d32-scratch*')))
+    assert config.model.decode_head.num_classes == 19
