@@ -13,10 +13,12 @@ from repfusion_mm.allocator import keep_freed_memory
 print('done', keep_freed_memory() if {keep} else None)
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-torch.ones(20_000_000)
+def take(times):
+    for _ in range(times):
+        torch.ones(20_000_000)
+take(10)  # until one has found its place: with torch 2.1 that takes six
 before = faults()
-for _ in range(20):
-    torch.ones(20_000_000)
+take(20)
 print('faults', faults() - before)
 """
 
