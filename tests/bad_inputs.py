@@ -87,6 +87,12 @@ ROWS = {
     'wrong type, rate': (
         ['optim_wrapper.student.optimizer.lr=fast'], None,
         ['optim_wrapper.student.optimizer.lr', "'fast'", 'a number']),
+    'negative rate': (
+        ['optim_wrapper.student.optimizer.lr=-1'], None,
+        ['optim_wrapper.student.optimizer.lr', 'got -1', '0 or more']),
+    'optimizer of no part': (
+        ['optim_wrapper.studnet.optimizer.lr=0.1'], None,
+        ["'studnet'", "'student'", 'correct the name']),
     'wrong type, batch': (
         ['train_dataloader.batch_size=x'], None,
         ['batch_size=x', 'train_dataloader.batch_size']),
@@ -121,8 +127,14 @@ ROWS = {
     'label that is no number': (
         [], replace('images/labels.txt', '0.jpg 0', '0.jpg cat'),
         ["'cat'", 'labels are integers']),
+    'list of labels that is no text': (
+        [], write('images/labels.txt', b'0.jpg \xd0\xff'),
+        ["can't decode", 'list of labels', 'UTF-8']),
     'label without image': (
         [], remove('images/0.jpg'), ['images/0.jpg', 'mend the list']),
+    'data set that is not there': (
+        [f'{PARTS}.5.data_root=x'], None,
+        ['Index 5', 'correct the number in --cfg-options']),
     'proportions of other parts': (
         ['train_dataloader.sampler.proportions=[1,1,1]'], None,
         ['2 positive proportions', '(1, 1, 1)',
@@ -155,6 +167,11 @@ ROWS = {
          'train_cfg.max_epochs=20'], None,
         ['loss_distill not finite in iteration', 'last good checkpoint',
          'lower the learning rate']),
+    'weights not finite': (
+        ['optim_wrapper.student.optimizer.lr=1e38',
+         'optim_wrapper.student.optimizer.weight_decay=1e38',
+         'train_dataloader.sampler.num_samples=4'], None,
+        ['finite weights', 'after iteration 1 of 1', 'learning rate']),
     'no labels': (
         [f'{PARTS}.0.with_label=False'], None,
         ['expected labelled images', 'give labels']),

@@ -34,7 +34,14 @@ ADVICE = {
     r'batch_size should be': 'correct train_dataloader.batch_size',
     r'out of memory': 'lower train_dataloader.batch_size',
     r'equal size': 'let the pipeline bring all images to one size',
+    r"codec can't decode": 'a list of labels, or another file that should be '
+    'text, is none; write it again in UTF-8',
+    r'exceeds the length of list': 'correct the number in --cfg-options',
+    r'urlopen error|HTTP Error': 'correct the address, or fetch the file '
+    'yourself and give its path',
 }
+#: Characters of an error of which the last line is made.
+LONGEST = 1000
 
 
 @contextlib.contextmanager
@@ -42,10 +49,14 @@ def explained() -> Iterator[None]:
     """Print an error's traceback, and end with what is wrong in one line.
 
     Raises:
-        SystemExit: With status 1, instead of any other exception.
+        SystemExit: With status 1, instead of any other exception; with 130
+            after Ctrl-C.
     """
     try:
         yield
+    except KeyboardInterrupt:
+        print('\nstopped by hand; --resume goes on from the last checkpoint')
+        raise SystemExit(130) from None
     except Exception as error:
         traceback.print_exc()
         raise SystemExit('\n' + describe(error)) from None
@@ -56,6 +67,8 @@ def describe(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines()]
     text = f'{type(error).__name__}: ' + '; '.join(filter(None, lines))
     text = text.replace(':; ', ': ')
+    if len(text) > LONGEST:
+        text = f'{text[:LONGEST]} ...'
     if re.search(r'(^|\] )expected ', str(error)):  # it says so itself
         return text
     for pattern, advice in ADVICE.items():

@@ -92,8 +92,9 @@ def build_datasets(cfg: Config) -> List[CachedFeaturesDataset]:
     cached, live = split_cached(dataset)
     if live:
         raise SystemExit(
-            'expected train_dataloader.dataset to be a CachedFeaturesDataset, '
-            f'got {type(live[0]).__name__} without one; write\n{SNIPPET}'
+            f'{SNIPPET.strip()}\n\nexpected train_dataloader.dataset to be a '
+            f'CachedFeaturesDataset, got {type(live[0]).__name__} without '
+            'one; wrap it as above'
         )
     folders = [part.folder for part in cached]
     if len(set(folders)) < len(folders):

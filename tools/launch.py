@@ -11,7 +11,7 @@ from mmengine.runner import CheckpointLoader
 
 import repfusion_mm  # noqa: F401  # heals the stack before it is imported
 from repfusion_mm.allocator import keep_freed_memory
-from repfusion_mm.engine.checkpoint import load_from_local
+from repfusion_mm.engine.checkpoint import load_from_address
 
 #: What every run of these tools has.
 HOOKS = (
@@ -68,12 +68,20 @@ def load_config(args: argparse.Namespace) -> Config:
     ours = [dict(type=f'repfusion_mm.{name}') for name in HOOKS]
     cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), *ours]
     _write_safely(cfg)
-    CheckpointLoader.register_scheme('', load_from_local, force=True)
+    _read_safely()
     if not torch.cuda.is_available():
         keep_freed_memory()
         if args.launcher == 'pytorch':
             _use_cpu_processes(cfg)
     return cfg
+
+
+def _read_safely() -> None:
+    """Let no checkpoint run code, wherever it comes from."""
+    for prefix in ('', 'http://', 'https://'):
+        CheckpointLoader.register_scheme(prefix, load_from_address, force=True)
+    # For mmengine's other loaders, which call torch.load themselves.
+    os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
 
 
 def _write_safely(cfg: Config) -> None:

@@ -1,6 +1,7 @@
 """Train from a config: a teacher, a distillation, or a finetuning."""
 
 import argparse
+from pathlib import Path
 from typing import List, Optional
 
 import torch
@@ -45,6 +46,8 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> None:
     if args.resume is not None:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
+    if cfg.get('resume') and not cfg.get('load_from'):
+        cfg.load_from = latest_checkpoint(cfg.work_dir)
     if args.auto_scale_lr:
         if 'auto_scale_lr' not in cfg:
             raise SystemExit(
@@ -52,6 +55,31 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> None:
                 f'{args.config} for --auto-scale-lr, got none'
             )
         cfg.auto_scale_lr.enable = True
+
+
+def latest_checkpoint(work_dir: str) -> Optional[str]:
+    """Return the checkpoint to go on from; None where there is none.
+
+    mmengine writes its whole path into last_checkpoint. A work directory that
+    was copied or moved goes on with its own.
+
+    Raises:
+        FileNotFoundError: What last_checkpoint names is not there.
+    """
+    pointer = Path(work_dir, 'last_checkpoint')
+    if not pointer.is_file():
+        return None
+    named = pointer.read_text().strip()
+    here = Path(work_dir, Path(named).name)
+    if here.is_file():
+        return str(here)
+    of_another_run = Path(named).parent.joinpath('last_checkpoint').exists()
+    if '://' in named or (Path(named).is_file() and not of_another_run):
+        return named  # as by out_dir of the checkpoint hook
+    raise FileNotFoundError(
+        f'expected the checkpoint that {pointer} names, {named!r}, got no '
+        f'such file in {work_dir}; give one: --resume CHECKPOINT'
+    )
 
 
 def build_runner(argv: Optional[List[str]] = None) -> Runner:

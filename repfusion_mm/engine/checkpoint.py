@@ -156,6 +156,17 @@ def load_from_local(
         ) from error
 
 
+def load_from_address(
+    filename: str, map_location: str = 'cpu', logger: object = None
+) -> object:
+    """Read what is at any address that ``mmengine.fileio`` reads.
+
+    See :func:`load_from_local`. ``logger`` is one of mmengine's loaders'.
+    """
+    with get_local_path(filename) as path:
+        return load_from_local(path, map_location, name=filename)
+
+
 def _reason(error: Exception) -> str:
     """Keep of torch's page of advice what is wrong."""
     lines = [line.strip() for line in str(error).splitlines()]

@@ -12,6 +12,7 @@ from mmengine.runner import set_random_seed
 from ..datasets.seeded_draws import SeededDraws, skip_batches
 from ..registry import HOOKS
 from .optim import batches_per_update
+from .run_settings import check_kept, kept_settings
 
 
 @HOOKS.register_module()
@@ -28,7 +29,8 @@ class ExactResumeHook(Hook):
 
     Raises:
         ValueError: The run is of another length than the one that wrote the
-            checkpoint, whose schedules would go on unchanged; or checkpoints
+            checkpoint, whose schedules would go on unchanged; or it has other
+            optimizers, schedules, batches or another seed; or checkpoints
             would be written between two batches of one update, whose
             gradients they do not hold.
     """
@@ -53,12 +55,14 @@ class ExactResumeHook(Hook):
                 'processes and length, or start a new run with '
                 'load_from=CHECKPOINT'
             )
+        check_kept(runner, checkpoint['meta'])
         self._sampler_seed = checkpoint['meta'].get('sampler_seed')
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Write the seed of the sampler, which may have been drawn."""
+        """Write the settings, and the sampler's seed, which may be drawn."""
         seed = getattr(runner.train_dataloader.sampler, 'seed', None)
         checkpoint['meta']['sampler_seed'] = seed
+        checkpoint['meta']['kept_settings'] = kept_settings(runner)
 
     def before_train(self, runner) -> None:
         """Seed every batch, and go on behind the last one."""

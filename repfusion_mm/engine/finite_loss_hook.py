@@ -1,31 +1,34 @@
-"""Stop where a loss is no number any more."""
+"""Stop where a loss, or a weight, is no number any more."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Optional
+from typing import Dict, List, Optional
 
 import numpy as np
+import torch
 from mmengine.hooks import Hook
 
 from ..registry import HOOKS
+from .periodic import bare_model
 
 
 @HOOKS.register_module()
 class FiniteLossHook(Hook):
-    """Stop a run whose losses are not finite, before it is saved.
+    """Stop a run whose losses or weights are not finite, before it is saved.
 
     The losses of past iterations are looked at together, so that the step
     need not wait for the device: every ``interval`` iterations, and before
-    each checkpoint.
+    each checkpoint. So are the weights before they are written: the last
+    update may have spoilt them, and no loss has seen it yet.
 
     Args:
         interval: How many iterations pass between two looks.
 
     Raises:
         ValueError: ``interval`` is less than one.
-        FloatingPointError: A loss was not finite. It says which one, in which
-            iteration, and which checkpoint is the last good one.
+        FloatingPointError: A loss or a weight was not finite. It says which
+            one, in which iteration, and which checkpoint is the last good one.
     """
 
     # Behind RuntimeInfoHook, which writes the losses down.
@@ -41,6 +44,8 @@ class FiniteLossHook(Hook):
     def before_train(self, runner) -> None:
         """Begin behind what was looked at in a run before."""
         self._looked_at = self._done = runner.iter
+        # A mask may well hold infinities.
+        self._never_finite = set(_not_finite(bare_model(runner).state_dict()))
 
     def after_train_iter(
         self,
@@ -55,8 +60,16 @@ class FiniteLossHook(Hook):
             self.look(runner)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Look before the weights are written."""
+        """Look before the weights are written, and at them."""
         self.look(runner)
+        bad = _not_finite(checkpoint['state_dict'])
+        bad = [name for name in bad if name not in self._never_finite]
+        if bad:
+            raise _error(
+                runner,
+                f'finite weights, got {len(bad)} tensors ({bad[0]}, ...) not '
+                f'finite after iteration {self._done} of {runner.max_iters}',
+            )
 
     def look(self, runner) -> None:
         """Check the losses of the iterations since the last look."""
@@ -76,15 +89,34 @@ class FiniteLossHook(Hook):
         first = min(found.values())
         names = [name for name, place in found.items() if place == first]
         parts = [name for name in names if name != 'loss'] or names
-        pointer = Path(runner.work_dir, 'last_checkpoint')
-        last = pointer.read_text() if pointer.exists() else 'none'
-        raise FloatingPointError(
-            f'expected finite losses, got {", ".join(parts)} not finite in '
-            f'iteration {first} of {runner.max_iters}; the last good '
-            f'checkpoint is {last}; lower the learning rate, or clip '
-            'gradients (optim_wrapper.student.clip_grad), and go on with '
-            '--resume'
+        raise _error(
+            runner,
+            f'finite losses, got {", ".join(parts)} not finite in iteration '
+            f'{first} of {runner.max_iters}',
         )
+
+
+def _error(runner, text: str) -> FloatingPointError:
+    # A resumed run would go on with the learning rate of its checkpoint.
+    pointer = Path(runner.work_dir, 'last_checkpoint')
+    last = pointer.read_text() if pointer.exists() else 'none'
+    return FloatingPointError(
+        f'expected {text}; the last good checkpoint is {last}; lower the '
+        'learning rate, or clip gradients '
+        '(optim_wrapper.student.clip_grad), and start a new run, from the '
+        'beginning or with load_from=CHECKPOINT'
+    )
+
+
+def _not_finite(state_dict: Dict[str, torch.Tensor]) -> List[str]:
+    """Name the tensors that are not finite."""
+    return [
+        name
+        for name, value in state_dict.items()
+        if torch.is_tensor(value)
+        and value.is_floating_point()
+        and not value.isfinite().all()
+    ]
 
 
 def _losses(runner) -> dict:

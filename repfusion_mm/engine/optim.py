@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from contextlib import contextmanager
 from typing import Dict, Iterator, Optional
 
@@ -154,7 +155,7 @@ class PartwiseOptimWrapperConstructor:
         if unknown:
             raise ValueError(
                 f'expected optim_wrapper to have the parts {sorted(parts)}, '
-                f'got {unknown}'
+                f'got {unknown}; correct the name'
             )
         wrappers = {}
         for name, part in parts.items():
@@ -182,10 +183,10 @@ class PartwiseOptimWrapperConstructor:
                 'them up to optim_wrapper'
             )
         rate = own.get('optimizer', {}).get('lr', 0.0)
-        if not isinstance(rate, (int, float)):
+        if not isinstance(rate, (int, float)) or not 0 <= rate < math.inf:
             raise ValueError(
-                f'expected optim_wrapper.{name}.optimizer.lr to be a number, '
-                f'got {rate!r}'
+                f'expected optim_wrapper.{name}.optimizer.lr to be a number '
+                f'of 0 or more, got {rate!r}; correct it'
             )
         config = copy.deepcopy({**shared, **own})
         config.setdefault('type', 'OptimWrapper')

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -38,7 +38,7 @@ def read_records(work_dir: str) -> List[dict]:
     paths = [folder / FILENAME, *sorted(folder.glob(f'*/{FILENAME}'))]
     records: List[dict] = []
     for path in filter(Path.exists, paths):
-        newer = read_lines(path)
+        newer = read_lines(path, ('iter', 'timesteps', 'probabilities'))
         begin = newer[0]['iter'] if newer else float('inf')
         records = [r for r in records if r['iter'] < begin] + newer
     if not records:
@@ -50,13 +50,17 @@ def read_records(work_dir: str) -> List[dict]:
     return records
 
 
-def read_lines(path: Path) -> List[dict]:
+def read_lines(path: Path, keys: Sequence[str]) -> List[dict]:
     """Read a file of one JSON object a line.
 
     A last line that was cut short, as by a run that was killed, is left out.
 
+    Args:
+        path: The file.
+        keys: What every object has.
+
     Raises:
-        ValueError: Another line is not JSON.
+        ValueError: Another line is not JSON, or lacks a key.
     """
     lines = path.read_bytes().splitlines()
     entries = []
@@ -68,6 +72,13 @@ def read_lines(path: Path) -> List[dict]:
                 raise ValueError(
                     f'expected JSON in line {number} of {path}, got: {error}'
                 ) from error
+            continue
+        entry = entries[-1]
+        if not isinstance(entry, dict) or not entry.keys() >= set(keys):
+            raise ValueError(
+                f'expected {", ".join(keys)} in line {number} of {path}, got '
+                f'{line[:80]!r}; it is no log of a run'
+            )
     return entries
 
 

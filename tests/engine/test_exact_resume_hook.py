@@ -172,6 +172,24 @@ def test_a_run_of_another_length_is_refused(cifar10, tmp_path):
         run(longer, f'{tmp_path.name}-second', resume=True)
 
 
+@pytest.mark.parametrize(
+    ('name', 'value', 'told'),
+    [
+        ('optim_wrapper.student.optimizer.lr', 0.01, r'lr=0\.1 \(now 0\.01\)'),
+        ('train_dataloader.sampler.shuffle', False, 'True .now False'),
+        ('randomness', dict(seed=7), r'randomness\.seed=[0-9]+ \(now 7\)'),
+    ],
+)
+def test_what_the_checkpoint_brings_along_cannot_be_changed(
+    cifar10, tmp_path, name, value, told
+):
+    cfg = config_of(cifar10, tmp_path, EPOCHS)
+    run(cfg, f'{tmp_path.name}-first', 6)
+    cfg.merge_from_dict({name: value})
+    with pytest.raises(ValueError, match=told):
+        run(cfg, f'{tmp_path.name}-second', resume=True)
+
+
 def test_checkpoints_within_an_update_are_refused(cifar10, tmp_path):
     cfg = config_of(
         cifar10, tmp_path, EPOCHS, **{'optim_wrapper.accumulative_counts': 2}

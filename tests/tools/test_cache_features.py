@@ -160,7 +160,7 @@ def test_data_without_a_cache_are_shown_how(job):
         'train_dataloader.dataset.with_label=False',
     ]
     check_refused(
-        job, "got CustomDataset(.|\n)*type='repfusion_mm.C", *options
+        job, "type='repfusion_mm.C(.|\n)*got CustomDataset", *options
     )
 
 

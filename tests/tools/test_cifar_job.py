@@ -104,7 +104,7 @@ def ends_the_same(whole, resumed):
 def test_it_resumes(job):
     work_dir = interrupted(job['folder'] / 'one', job['folder'] / 'resumed')
     output = train(DISTILL, work_dir, *job['options'], flags=['--resume'])
-    assert 'Auto resumed' in output
+    assert 'resumed epoch: 1' in output
     assert 'Epoch(train) [1]' not in output
     assert 'Epoch(train) [2]' in output
     ends_the_same(job['folder'] / 'one', work_dir)
@@ -125,7 +125,7 @@ def test_it_trains_and_resumes_in_two_processes(job):
     assert 'GPU number: 2' in output
     resumed = interrupted(work_dir, job['folder'] / 'two_resumed')
     output = launch_two(resumed)
-    assert 'Auto resumed' in output
+    assert 'resumed epoch: 1' in output
     assert 'Epoch(train) [1]' not in output
     ends_the_same(work_dir, resumed)
     checkpoint = load_from_local(resumed / 'epoch_2.pth')

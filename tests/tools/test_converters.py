@@ -70,9 +70,17 @@ def no_class(root):
     (root / 'wnids.txt').write_text('')
 
 
+def leave_the_folder(root):
+    path = root / 'val' / 'val_annotations.txt'
+    (root.parent / 'other.JPEG').write_bytes(b'another')
+    text = path.read_text()
+    path.write_text(text.replace('val_1.JPEG', '../../../other.JPEG'))
+
+
 @pytest.mark.parametrize(
     ('damage', 'message'),
     [
+        (leave_the_folder, r'got the path .*other\.JPEG'),
         (empty_image, '1 missing or empty files .*n00001000_1'),
         (repeat_class, 'each once, got 4, of which 3 differ'),
         (no_class, 'each once, got 0'),

@@ -1,8 +1,9 @@
 """What the tools put into every config."""
 
 import pytest
-from advice import describe
+from advice import describe, explained
 from launch import load_config, make_parser
+from train import latest_checkpoint
 
 
 def load(tmp_path, text):
@@ -64,8 +65,58 @@ def test_errors_become_one_line():
             ValueError('num_workers option should be non-negative'),
             'of the dataloader',
         ),
+        (
+            IndexError('Index 5 exceeds the length of list ' + 'x' * 9999),
+            '--cfg',
+        ),
         (Exception('Cannot find valid image after 1000!'), 'data_root'),
     ],
 )
 def test_what_a_new_user_met_has_advice(error, advice):
     assert advice in describe(error).split('; ', 1)[1]
+
+
+def test_a_long_error_is_cut():
+    assert len(describe(ValueError('x' * 9999))) < 1100
+
+
+def test_ctrl_c_says_how_to_go_on(capsys):
+    with pytest.raises(SystemExit) as stop, explained():
+        raise KeyboardInterrupt
+    assert stop.value.code == 130
+    assert '--resume' in capsys.readouterr().out
+
+
+def written(folder, named=None):
+    """Write a work directory as of a run with one checkpoint."""
+    folder.mkdir()
+    path = folder / 'epoch_2.pth'
+    path.touch()
+    pointer = folder / 'last_checkpoint'
+    pointer.write_text(str(path) if named is None else named)
+    return path
+
+
+def test_a_copied_run_goes_on_with_its_own_checkpoint(tmp_path):
+    first, second = tmp_path / 'first', tmp_path / 'second'
+    assert latest_checkpoint(str(first)) is None
+    theirs = written(first)
+    assert latest_checkpoint(str(first)) == str(theirs)
+    own = written(second, named=str(theirs))
+    assert latest_checkpoint(str(second)) == str(own)
+    own.unlink()  # and not with the one that it was copied from
+    with pytest.raises(FileNotFoundError, match=r'second.* --resume C'):
+        latest_checkpoint(str(second))
+
+
+def test_a_checkpoint_elsewhere_is_found(tmp_path):
+    elsewhere = tmp_path / 'epoch_9.pth'  # out_dir of the checkpoint hook
+    elsewhere.touch()
+    written(tmp_path / 'run', named=str(elsewhere))
+    assert latest_checkpoint(str(tmp_path / 'run')) == str(elsewhere)
+
+
+def test_an_empty_pointer_is_named(tmp_path):
+    written(tmp_path / 'run', named='')
+    with pytest.raises(FileNotFoundError, match='last_checkpoint names'):
+        latest_checkpoint(str(tmp_path / 'run'))

@@ -7,11 +7,15 @@ unpickled or run.
 import pickle
 import shutil
 import sys
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
 import torch
+from dumped_config import read_dumped_config
 
 from repfusion_mm.datasets.feature_files import FeatureReader
 from repfusion_mm.engine.checkpoint import load_from_local
@@ -111,6 +115,52 @@ def test_the_config_in_a_checkpoint_is_not_run(config, tmp_path, canary):
     torch.save(content, path)
     output = launch(*command, 'train_cfg.max_epochs=1')
     assert "left out the checkpoint's own config" in output
+    assert not canary.exists()
+
+
+@pytest.fixture
+def address(tmp_path):
+    """Serve what is in ``tmp_path``."""
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f'http://127.0.0.1:{server.server_port}'
+        server.shutdown()
+
+
+def test_a_checkpoint_at_an_address_runs_none(
+    config, tmp_path, canary, address
+):
+    name = poison(tmp_path / 'given.pth', canary).name
+    command = kill_runs.command(config, tmp_path / 'run')
+    command.remove('--resume')
+    output = launch(
+        *command, f'load_from={address}/{name}', expect=1, no_proxy='*'
+    )
+    assert 'cannot be read safely' in last_line(output)
+    assert f'{address}/{name}' in last_line(output)
+    assert not canary.exists()
+
+
+def test_the_other_loaders_run_none(tmp_path, canary):
+    """mmengine has more of them, for addresses of its own."""
+    path = poison(tmp_path / 'given.pth', canary)
+    code = (
+        f'from launch import _read_safely; _read_safely(); import torch; '
+        f'torch.load({str(path)!r}, weights_only=False)'
+    )
+    tools = str(ROOT / 'tools')
+    output = launch(sys.executable, '-c', code, expect=1, PYTHONPATH=tools)
+    assert 'UnpicklingError' in output
+    assert not canary.exists()
+
+
+def test_a_report_runs_none(tmp_path, canary):
+    text = f'a = __import__("pathlib").Path({str(canary)!r}).touch()'
+    path = tmp_path / 'config.py'
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r'expected a config .*__import__'):
+        read_dumped_config(path)
     assert not canary.exists()
 
 

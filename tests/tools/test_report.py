@@ -6,11 +6,15 @@ import shutil
 
 import numpy as np
 import pytest
+from dumped_config import read_dumped_config
+from mmengine.config import Config
 from report import main
 from report_figures import shorten
 from report_groups import compare
 from report_runs import read_run
 from report_warnings import check
+
+from tests.tools.launcher import ROOT
 
 CONFIG = """
 model = dict(policy=dict(type='Learned'), note={note!r})
@@ -294,10 +298,14 @@ def test_folders_that_are_no_runs_are_named(tmp_path):
     ('name', 'text', 'words'),
     [
         ('vis_data/scalars.json', 'garbage}\n{"loss": 1}', 'line 1 of .*sca'),
-        ('vis_data/scalars.json', '{"loss": 1}\n', "KeyError: 'step'"),
+        ('vis_data/scalars.json', '{"loss": 1}\n', 'expected step in line 1'),
+        ('vis_data/scalars.json', '{"loss": 1, "step": 1}\n[3]\n', 'line 2'),
+        ('policy.jsonl', '{"iter": 1}\n', 'expected iter, timesteps'),
         ('policy.jsonl', 'garbage}', 'line 1 of .*policy.jsonl'),
         ('versions.json', '{"packa', 'JSON in .*versions.json'),
-        ('vis_data/config.py', 'model = dict(', 'SyntaxError'),
+        ('vis_data/config.py', 'model = dict(', 'closed .* at line 1'),
+        ('vis_data/config.py', 'import os', 'an? import at line 1'),
+        ('vis_data/config.py', 'a = dict(b=os.getcwd())', 'getcwd'),
         ('../probe.csv', 'no scores', 'first line is .*no scores'),
     ],
 )
@@ -320,3 +328,13 @@ def test_the_page_must_be_called_html(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main([str(tmp_path), '--out', str(tmp_path)])
     assert 'expected --out to end in .html' in capsys.readouterr().err
+
+
+CONFIGS = ['distill/*r18_digits', 'finetune/mmseg/*r18*', 'finetune/mmpose/*']
+
+
+@pytest.mark.parametrize('pattern', CONFIGS)
+def test_what_mmengine_writes_is_read_without_running_it(pattern, tmp_path):
+    cfg = Config.fromfile(next((ROOT / 'configs').glob(f'{pattern}.py')))
+    cfg.dump(tmp_path / 'config.py')
+    assert read_dumped_config(tmp_path / 'config.py') == cfg.to_dict()

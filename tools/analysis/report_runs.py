@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
-from mmengine.config import Config
+from dumped_config import read_dumped_config
 from probe_report import Curve as ProbeCurve
 from probe_report import best_curve, curves
 from probe_timesteps import read_scores
 
 from repfusion_mm.engine import policy_records, versions_hook
+from repfusion_mm.engine.run_settings import flatten
 
 #: What is logged beside validation scores.
 NO_SCORES = ('data_time', 'time', 'step')
@@ -127,8 +128,7 @@ def read_settings(config: Path, start: Path) -> Dict[str, str]:
     """
     own = start / 'vis_data' / 'config.py'
     path = own if own.exists() else config
-    cfg = Config.fromfile(path, use_predefined_variables=False)
-    return flatten(cfg.to_dict())
+    return flatten(read_dumped_config(path))
 
 
 def logged(start: Path) -> bool:
@@ -151,7 +151,9 @@ def read_scalars(
     entries: List[dict] = []
     for start in starts:
         path = start / 'vis_data' / 'scalars.json'
-        newer = policy_records.read_lines(path) if path.exists() else []
+        newer = (
+            policy_records.read_lines(path, ('step',)) if path.exists() else []
+        )
         begin = newer[0]['step'] if newer else float('inf')
         entries = [e for e in entries if e['step'] < begin] + newer
     train: Dict[str, Curve] = {}
@@ -186,19 +188,3 @@ def read_probe(path: Path) -> Optional[Probe]:
         f'linear probe\n{fewest} labels, {mode}\n{layer}',
         {t: mean for t, (mean, _) in curve.items()},
     )
-
-
-def flatten(value, prefix: str = '') -> Dict[str, str]:
-    """Return nested settings as ``{'a.b.0': 'value'}``."""
-    if isinstance(value, dict):
-        items = list(value.items())
-    elif isinstance(value, (list, tuple)) and any(
-        isinstance(item, dict) for item in value
-    ):
-        items = list(enumerate(value))
-    else:
-        return {prefix: str(value)}
-    flat: Dict[str, str] = {}
-    for key, item in items:
-        flat.update(flatten(item, f'{prefix}.{key}' if prefix else str(key)))
-    return flat

@@ -7,6 +7,7 @@ OUT/train_20.txt ...      the same for 2, 5 and 10 images of each digit
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import cv2
@@ -73,4 +74,7 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    try:
+        main()
+    except OSError as error:
+        sys.exit(f'error: {error}; choose another --out')

@@ -47,6 +47,11 @@ def list_val(root: Path, classes: Dict[str, int]) -> List[Entry]:
                 f'expected a file and one of {len(classes)} WordNet ids in '
                 f'{annotations}, line {number}, got {line!r}'
             )
+        if Path(fields[0]).name != fields[0]:
+            raise ValueError(
+                f'expected the name of a file in {annotations}, line '
+                f'{number}, got the path {fields[0]!r}; do not trust this list'
+            )
         entries.append((f'val/images/{fields[0]}', classes[fields[1]]))
     return entries
 
