@@ -35,9 +35,9 @@ if [ ! -e "$venv/versions.txt" ]; then
     run_pip install -q --no-deps "$(mmcv_wheel)"
     run_pip install -q --no-build-isolation \
         -r "requirements/stacks/$name.txt" -r requirements/stacks/common.txt
-    # As in install.sh: mmpose without chumpy. Not from pip's own cache, which
-    # does not know what numpy it was built against.
-    run_pip install -q --no-cache-dir --no-deps \
+    # As in install.sh: mmpose without chumpy. Built here: neither pip's cache
+    # nor the wheel knows what numpy is installed.
+    run_pip install -q --no-cache-dir --no-deps --no-binary xtcocotools \
         --no-build-isolation xtcocotools
     run_pip install -q --no-deps "$mmpose"
     run_pip install -q --no-build-isolation --no-deps -e .
