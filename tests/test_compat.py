@@ -20,6 +20,11 @@ needs_exceptions = pytest.mark.skipif(
     not compat.READS_SAFELY, reason='see test_safe_pickle'
 )
 
+needs_fakes = pytest.mark.skipif(
+    not hasattr(torch.library, 'register_fake'),
+    reason='before torch 2.4 torchvision registers none',
+)
+
 
 def python(code, **environ):
     """Run code in a fresh interpreter and return what it prints."""
@@ -97,6 +102,7 @@ def test_torchvision_imports_after_this_package():
     assert out.endswith('1'), error
 
 
+@needs_fakes
 def test_missing_operators_are_skipped_and_others_registered():
     register_fake = torch.library.register_fake
     torch.library.define('repfusion_test::there', '(Tensor x) -> Tensor')
@@ -118,6 +124,7 @@ def test_missing_operators_are_skipped_and_others_registered():
     assert len(calls) == 1
 
 
+@needs_fakes
 def test_broken_torchvision_is_healed(monkeypatch):
     imported = []
     monkeypatch.setattr(compat, 'torchvision_ops_load', lambda: False)
@@ -136,6 +143,7 @@ def test_broken_torchvision_is_healed(monkeypatch):
     assert imported[0] is not torch.library.register_fake
 
 
+@needs_fakes
 def test_sound_torchvision_is_untouched(monkeypatch):
     monkeypatch.setattr(compat, 'torchvision_ops_load', lambda: True)
     monkeypatch.delitem(sys.modules, 'torchvision', raising=False)

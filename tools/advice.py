@@ -55,7 +55,10 @@ def explained() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        print('\nstopped by hand; --resume goes on from the last checkpoint')
+        print(
+            '\nstopped by hand; tools/train.py --resume goes on from the last '
+            'checkpoint'
+        )
         raise SystemExit(130) from None
     except Exception as error:
         traceback.print_exc()

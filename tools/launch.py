@@ -12,6 +12,7 @@ from mmengine.runner import CheckpointLoader
 import repfusion_mm  # noqa: F401  # heals the stack before it is imported
 from repfusion_mm.allocator import keep_freed_memory
 from repfusion_mm.engine.checkpoint import load_from_address
+from repfusion_mm.safe_pickle import FORCED
 
 #: What every run of these tools has.
 HOOKS = (
@@ -81,7 +82,7 @@ def _read_safely() -> None:
     for prefix in ('', 'http://', 'https://'):
         CheckpointLoader.register_scheme(prefix, load_from_address, force=True)
     # For mmengine's other loaders, which call torch.load themselves.
-    os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
+    os.environ[FORCED] = '1'
 
 
 def _write_safely(cfg: Config) -> None:

@@ -99,8 +99,7 @@ def read_checkpoint(checkpoint: str, hint: str) -> Tuple[StateDict, dict]:
             f'expected the path of a checkpoint, got {checkpoint!r}; {hint}'
         )
     try:
-        with get_local_path(checkpoint) as path:
-            content = load_from_local(path, name=checkpoint)
+        content = load_from_address(checkpoint)
     except (FileNotFoundError, IsADirectoryError) as error:
         raise FileNotFoundError(
             f'expected a checkpoint at {checkpoint!r}, got no such file; '
@@ -156,12 +155,11 @@ def load_from_local(
         ) from error
 
 
-def load_from_address(
-    filename: str, map_location: str = 'cpu', logger: object = None
-) -> object:
+def load_from_address(filename: str, map_location: str = 'cpu') -> object:
     """Read what is at any address that ``mmengine.fileio`` reads.
 
-    See :func:`load_from_local`. ``logger`` is one of mmengine's loaders'.
+    It is fetched first, and then read and refused as by
+    :func:`load_from_local`.
     """
     with get_local_path(filename) as path:
         return load_from_local(path, map_location, name=filename)

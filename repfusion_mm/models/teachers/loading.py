@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Optional, Tuple
 
+import safetensors.torch  # noqa: F401  # diffusers 0.32 leaves that to others
 import torch.nn as nn
 from mmengine.dist import broadcast
 from mmengine.logging import print_log
