@@ -73,8 +73,9 @@ def test_a_data_set_is_imported_without_the_projects_of_the_others():
     code = (
         'import sys; from mmengine.registry import DATASETS; '
         "found = DATASETS.get('repfusion_mm.CachedFeaturesDataset'); "
-        "print(found.__name__, 'mmseg' in sys.modules); "
-        "print(DATASETS.get('repfusion_mm.CelebAMaskHQDataset').__name__)"
+        "alone = 'mmseg' not in sys.modules; "
+        "faces = DATASETS.get('repfusion_mm.CelebAMaskHQDataset'); "
+        'print(found.__name__, alone, faces.__name__)'
     )
     done = subprocess.run(
         [sys.executable, '-W', 'ignore', '-c', code],
@@ -82,7 +83,7 @@ def test_a_data_set_is_imported_without_the_projects_of_the_others():
         text=True,
         cwd=ROOT,
     )
-    assert done.stdout.splitlines()[-2:] == [
-        'CachedFeaturesDataset False',
-        'CelebAMaskHQDataset',
-    ], done.stderr
+    # Behind what a fork prints when mmseg is imported.
+    assert done.stdout.splitlines()[-1] == (
+        'CachedFeaturesDataset True CelebAMaskHQDataset'
+    ), done.stderr
