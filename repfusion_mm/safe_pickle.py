@@ -13,7 +13,7 @@ import os
 import pickle
 import sys
 import tarfile
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from typing import BinaryIO, Dict
 
 import torch
@@ -92,6 +92,7 @@ def allowed() -> Dict[str, object]:
     found: Dict[str, object] = {
         f'{thing.__module__}.{thing.__qualname__}': thing
         for thing in (
+            Counter,  # the milestones of MultiStepLR
             OrderedDict,
             set,
             torch.Size,

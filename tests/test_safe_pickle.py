@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.optim import MultiStepLR
 
 from repfusion_mm.safe_pickle import FORCED, load_file
 from tests.canary import Canary
@@ -24,6 +25,7 @@ def test_reads_what_mmengine_writes(tmp_path, zipped):
         state_dict=net.state_dict(),
         parameter=net[1].weight,
         optimizer=optimizer.state_dict(),
+        param_schedulers=[MultiStepLR(optimizer, [1, 2]).state_dict()],
         half=torch.ones(3, dtype=torch.bfloat16),
         message_hub=dict(
             log_scalars=dict(loss=HistoryBuffer([1.0, 3.0], [1, 1])),
