@@ -1,3 +1,6 @@
+import os
+from unittest import mock
+
 import pytest
 import torch
 from mmengine.registry import init_default_scope
@@ -11,6 +14,13 @@ torch.set_num_threads(2)
 def _same_draws():
     init_default_scope('mmpretrain')
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _same_environment():
+    """What the tools set for their own process ends with the test."""
+    with mock.patch.dict(os.environ):
+        yield
 
 
 @pytest.fixture
