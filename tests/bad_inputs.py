@@ -126,10 +126,10 @@ ROWS = {
         ['[0, 9]', '[-3]', 'model.decoder.num_classes']),
     'label that is no number': (
         [], replace('images/labels.txt', '0.jpg 0', '0.jpg cat'),
-        ["'cat'", 'labels are integers']),
+        ["'cat'", 'images/labels.txt', 'labels are integers']),
     'list of labels that is no text': (
         [], write('images/labels.txt', b'0.jpg \xd0\xff'),
-        ["can't decode", 'list of labels', 'UTF-8']),
+        ["can't decode", 'images/labels.txt', 'UTF-8']),
     'label without image': (
         [], remove('images/0.jpg'), ['images/0.jpg', 'mend the list']),
     'data set that is not there': (

@@ -83,3 +83,16 @@ def make_cache(tmp_path, teacher_folder, **settings):
     model = MODELS.build(model_config(teacher_folder))
     fill(model, dataset)
     return model, dataset
+
+
+def build_dataset(cache, pipeline=(LOAD, CROP, PACK), num_views=2, **settings):
+    """Return the data set over what make_cache wrote."""
+    return DATASETS.build(
+        dataset_config(
+            cache / 'images',
+            cache / 'features',
+            pipeline,
+            num_views=num_views,
+            **settings,
+        )
+    )

@@ -74,7 +74,23 @@ def describe(error: Exception) -> str:
         text = f'{text[:LONGEST]} ...'
     if re.search(r'(^|\] )expected ', str(error)):  # it says so itself
         return text
+    path = annotations_of(error)
+    if path and path not in text:
+        text = f'{text} in {path}'
     for pattern, advice in ADVICE.items():
         if re.search(pattern, text):
             return f'{text}; {advice}'
     return text
+
+
+def annotations_of(error: BaseException | None) -> str | None:
+    """Return the file that a data set was reading when it failed, if any.
+
+    The errors of Python's own functions, as of int(), do not say.
+    """
+    while error is not None:
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            if frame.f_code.co_name == 'load_data_list':
+                return getattr(frame.f_locals.get('self'), 'ann_file', None)
+        error = error.__context__
+    return None

@@ -11,15 +11,13 @@ from mmengine.dataset import BaseDataset, pseudo_collate
 from mmengine.registry import DATASETS
 from torch.utils.data import DataLoader
 
-from repfusion_mm.datasets.feature_writer import FeatureWriter
 from tests.cached import (
     CROP,
     LOAD,
     NUM_IMAGES,
     PACK,
+    build_dataset,
     dataset_config,
-    fill,
-    make_cache,
     save_images,
 )
 from tests.toy import LAYER
@@ -30,33 +28,6 @@ def views(tmp_path):
     save_images(tmp_path / 'images')
     config = dataset_config(tmp_path / 'images', 'nowhere', num_views=3)
     return DATASETS.build(config)
-
-
-@pytest.fixture(scope='module')
-def written(tmp_path_factory, teacher_folder):
-    """Images and features, written once; tests work on copies."""
-    folder = tmp_path_factory.mktemp('written')
-    make_cache(folder, teacher_folder, num_views=2)
-    return folder
-
-
-@pytest.fixture
-def cache(written, tmp_path):
-    for name in ('images', 'features'):
-        shutil.copytree(written / name, tmp_path / name)
-    return tmp_path
-
-
-def build(cache, pipeline=(LOAD, CROP, PACK), num_views=2, **settings):
-    return DATASETS.build(
-        dataset_config(
-            cache / 'images',
-            cache / 'features',
-            pipeline,
-            num_views=num_views,
-            **settings,
-        )
-    )
 
 
 def images_of(dataset):
@@ -124,7 +95,7 @@ def test_a_list_that_was_put_off_is_loaded(tmp_path):
 
 
 def test_items_carry_what_was_written(cache):
-    dataset = build(cache)
+    dataset = build_dataset(cache)
     array = np.load(cache / 'features' / f'{LAYER}.npy')
     assert array.dtype == np.float16
     assert array.shape == (2 * NUM_IMAGES, 16, 8, 8)
@@ -135,7 +106,7 @@ def test_items_carry_what_was_written(cache):
 
 
 def test_features_are_opened_once_and_anew_in_another_process(cache):
-    dataset = build(cache)
+    dataset = build_dataset(cache)
     assert dataset.open() is dataset.open()
     twin = pickle.loads(pickle.dumps(dataset))
     assert twin._reader is None
@@ -147,7 +118,7 @@ def test_features_are_opened_once_and_anew_in_another_process(cache):
 
 @pytest.mark.parametrize('opened', [False, True])
 def test_workers_read_the_same(cache, opened):
-    dataset = build(cache)
+    dataset = build_dataset(cache)
     if opened:
         dataset.open()
     loader = DataLoader(
@@ -220,19 +191,19 @@ def test_damages_are_seen_when_it_is_opened(cache, damage):
     spoil, message = DAMAGES[damage]
     spoil(cache / 'features')
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        build(cache).open()
+        build_dataset(cache).open()
 
 
 @pytest.mark.parametrize('settings', [dict(num_views=1), dict(seed=1)])
 def test_other_views_are_refused(cache, settings):
     with pytest.raises(ValueError, match=r'got one of .*--overwrite'):
-        build(cache, **settings)[0]
+        build_dataset(cache, **settings)[0]
 
 
 @pytest.mark.parametrize('name', [FEATS, 'feature_crcs.npy'])
 def test_a_flipped_byte_is_seen_in_its_row_alone(cache, name):
     flip_byte(cache / 'features' / name, -1)
-    dataset = build(cache)
+    dataset = build_dataset(cache)
     last = len(dataset) - 1
     dataset[last - 1]
     with pytest.raises(ValueError, match=f'a changed row {last}'):
@@ -242,7 +213,7 @@ def test_a_flipped_byte_is_seen_in_its_row_alone(cache, name):
 def test_a_changed_image_is_named(cache):
     image = np.zeros((16, 16, 3), dtype=np.uint8)
     cv2.imwrite(str(cache / 'images' / '2.png'), image)
-    dataset = build(cache)
+    dataset = build_dataset(cache)
     dataset[1]
     with pytest.raises(
         ValueError, match=r'row 8 \(image 2, view 1, .*2.png.*has changed'
@@ -257,11 +228,13 @@ def test_a_changed_image_is_named(cache):
 )
 def test_a_changed_pipeline_is_refused(cache, pipeline):
     with pytest.raises(ValueError, match='the pipeline has changed'):
-        build(cache, pipeline)[0]
+        build_dataset(cache, pipeline)[0]
 
 
 def test_what_seeds_do_not_govern_is_named(cache):
-    dataset = build(cache, (LOAD, {**CROP, 'type': 'EntropyCrop'}, PACK))
+    dataset = build_dataset(
+        cache, (LOAD, {**CROP, 'type': 'EntropyCrop'}, PACK)
+    )
     with pytest.raises(ValueError, match='views are not fixed'):
         for _ in range(20):  # a crop may be the cached one by chance
             dataset[0]
@@ -280,58 +253,4 @@ def test_unfit_settings_are_refused(tmp_path, settings, message):
 
 def test_unpacked_items_are_refused(cache):
     with pytest.raises(ValueError, match='PackInputs'):
-        build(cache, (LOAD,))[0]
-
-
-def test_interrupted_writing_leaves_the_old_cache(cache, teacher_folder):
-    dataset = build(cache)
-    before = dataset[0]['data_samples'].teacher_feats[LAYER]
-    key = json.loads(dataset.open().key_text)
-    writer = FeatureWriter(dataset.folder, key, dataset.settings)
-    feats = {LAYER: np.zeros((1, 16, 8, 8), dtype=np.float32)}
-    image = dataset.view(0)['inputs'].numpy()
-    with pytest.raises(KeyboardInterrupt), writer:
-        writer.write([image], feats)
-        raise KeyboardInterrupt
-    with pytest.raises(ValueError, match='expected 12 rows, got 1'), writer:
-        writer.write([image], feats)
-    assert {path.name for path in cache.iterdir()} == {'images', 'features'}
-    after = build(cache)[0]['data_samples'].teacher_feats[LAYER]
-    assert np.array_equal(before, after)
-
-
-def test_killed_writing_leaves_no_cache(cache):
-    """A killed process does not tidy up."""
-    features = cache / 'features'
-    features.rename(cache / 'features.tmp')
-    with pytest.raises(FileNotFoundError, match='was interrupted; write it'):
-        build(cache).open()
-
-
-def test_a_cache_is_replaced_whole(cache, teacher_folder):
-    (cache / 'features.tmp').mkdir()
-    (cache / 'features.tmp' / 'rest').touch()
-    model, dataset = make_cache(cache, teacher_folder, num_views=1)
-    assert len(np.load(cache / 'features' / FEATS)) == NUM_IMAGES
-    assert not (cache / 'features.tmp').exists()
-    fill(model, dataset, batch_size=1)
-    assert dataset[5]
-
-
-def test_what_float16_does_not_hold_is_not_written(tmp_path):
-    key = dict(layers={LAYER: [1, 1, 1]})
-    settings = dict(num_images=1, num_views=1, seed=0)
-    writer = FeatureWriter(str(tmp_path / 'features'), key, settings)
-    feats = {LAYER: np.full((1, 1, 1, 1), 7e4, dtype=np.float32)}
-    with pytest.raises(ValueError, match=r'within \+-65504.*7e\+04'), writer:
-        writer.write([np.zeros(1)], feats)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_images_of_several_shapes_are_not_written(tmp_path):
-    key = dict(layers={})
-    settings = dict(num_images=2, num_views=1, seed=0)
-    writer = FeatureWriter(str(tmp_path / 'features'), key, settings)
-    images = [np.zeros((3, 8, 8)), np.zeros((3, 8, 9))]
-    with pytest.raises(ValueError, match='images of one shape'), writer:
-        writer.write(images, {})
+        build_dataset(cache, (LOAD,))[0]

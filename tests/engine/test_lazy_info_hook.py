@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 
 from repfusion_mm.engine import LazyRuntimeInfoHook
 from repfusion_mm.engine.checkpoint import load_from_local
-from tests.engine.test_hooks import config
+from tests.engine.memory_run import config
 
 LAZY = dict(type='repfusion_mm.LazyRuntimeInfoHook')
 

@@ -1,10 +1,8 @@
 """The page of runs, from files as mmengine and our hooks write them."""
 
-import json
 import re
 import shutil
 
-import numpy as np
 import pytest
 from dumped_config import read_dumped_config
 from mmengine.config import Config
@@ -12,83 +10,14 @@ from report import main
 from report_figures import shorten
 from report_groups import compare
 from report_runs import read_run
-from report_warnings import check
 
 from tests.tools.launcher import ROOT
-
-CONFIG = """
-model = dict(policy=dict(type='Learned'), note={note!r})
-randomness = dict(seed={seed})
-train_dataloader = dict(dataset=dict(ann_file={ann_file!r}))
-load_from = {load_from!r}
-"""
-
-
-def write_lines(path, entries):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(''.join(json.dumps(entry) + '\n' for entry in entries))
-
-
-def write_config(
-    folder, name, start='1', seed=0, ann_file='train_20.txt', note='',
-    load_from=None,
-):  # fmt: skip
-    """Write a config as mmengine does: by its name, and for each start."""
-    text = CONFIG.format(
-        seed=seed, ann_file=ann_file, note=note, load_from=load_from
-    )
-    own = folder / start / 'vis_data' / 'config.py'
-    own.parent.mkdir(parents=True, exist_ok=True)
-    own.write_text(text)
-    (folder / f'{name}.py').write_text(text)
-
-
-def policy_record(iteration, width=100.0, **statistics):
-    timesteps = np.arange(1000)
-    probs = np.exp(-0.5 * ((timesteps - 300) / width) ** 2)
-    return dict(
-        iter=iteration,
-        max_iters=180,
-        timesteps=timesteps.tolist(),
-        probabilities=(probs / probs.sum()).tolist(),
-        entropy=1.0,
-        **statistics,
-    )
-
-
-def distillation(
-    folder, width=100.0, rising=1.0, spread=0.5, falling=1.0, points=18,
-    last=180,
-):  # fmt: skip
-    """Write a run of eighteen logged intervals."""
-    write_config(folder, 'repfusion_toy')
-    noise = np.random.default_rng(0).normal(0, 0.01, points)
-    write_lines(
-        folder / '1' / 'vis_data' / 'scalars.json',
-        [
-            dict(
-                loss=1.0, loss_distill=2 - falling * i / 10 + noise[i],
-                loss_policy=0.1, reward=rising * i / 10 + noise[i],
-                feature_spread=spread, epoch=1, iter=10 * i, step=10 * i,
-            )
-            for i in range(points)
-        ],
-    )  # fmt: skip
-    records = [policy_record(i, width, reward=0.1) for i in (60, 120, last)]
-    write_lines(folder / '1' / 'policy.jsonl', records)
-    return folder
-
-
-def finetuning(folder, score, name='resnet18_toy', **settings):
-    write_config(folder, name, **settings)
-    write_lines(
-        folder / '1' / 'vis_data' / 'scalars.json',
-        [
-            dict(loss=1.0, epoch=1, iter=10, step=10),
-            {'accuracy/top1': score, 'data_time': 0.1, 'time': 1, 'step': 10},
-        ],
-    )
-    return folder
+from tests.tools.report_files import (
+    distillation,
+    finetuning,
+    write_config,
+    write_lines,
+)
 
 
 def page_of(*folders, out):
@@ -131,51 +60,6 @@ def test_names_of_files_are_shown_not_run(tmp_path):
     page = page_of(folder, out=tmp_path)
     assert '<script>' not in page
     assert '&lt;script&gt;' in page
-
-
-@pytest.mark.parametrize(
-    ('change', 'words'),
-    [
-        (dict(width=0.1), 'policy collapsed'),
-        (dict(width=0.4), 'policy collapsed'),
-        (dict(rising=0.0), 'reward is flat'),
-        (dict(rising=-1.0), 'reward is flat'),
-        (dict(spread=0.0), 'variance zero'),
-        (dict(falling=0.0), 'loss did not fall'),
-        (dict(last=150), 'iteration 150 of 180'),
-        (dict(), None),
-    ],
-)
-def test_warnings_name_what_went_wrong_and_nothing_else(
-    tmp_path, change, words
-):
-    checks = check(read_run(distillation(tmp_path / 'a', **change)))
-    assert len(checks) == 6
-    assert not any(c.skipped for c in checks)
-    warnings = [c.warning for c in checks if c.warning]
-    assert len(warnings) == (0 if words is None else 1)
-    assert all(words in warning for warning in warnings)
-
-
-def test_a_policy_that_found_a_peak_has_not_collapsed(tmp_path):
-    """The demo's ends with a standard deviation of eight timesteps."""
-    run = read_run(distillation(tmp_path / 'a', width=8.0))
-    assert not any(c.warning for c in check(run))
-
-
-def test_a_reward_that_rises_at_once_is_not_flat(tmp_path):
-    run = read_run(distillation(tmp_path / 'a'))
-    noise = np.random.default_rng(0).normal(0, 0.02, 20)
-    quick = -2.3 * np.exp(-np.arange(20.0)) + noise
-    run.curves['reward'] = list(enumerate(quick.tolist()))
-    assert not any(c.warning for c in check(run))
-
-
-def test_what_is_not_finite_is_named_with_its_iteration(tmp_path):
-    run = read_run(distillation(tmp_path / 'a'))
-    run.curves['loss_distill'][7] = (70, float('nan'))
-    warnings = [c.warning for c in check(run) if c.warning]
-    assert 'loss_distill became nan at iteration 70' in warnings[0]
 
 
 def test_the_page_claims_nothing_that_was_not_logged(tmp_path):
