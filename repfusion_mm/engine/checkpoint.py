@@ -63,6 +63,8 @@ def find_faults(
         if key not in source:
             if not _matches(key, allow_missing):
                 faults.append(f'{key}: not in the checkpoint')
+        elif not torch.is_tensor(source[key]):
+            faults.append(f'{key}: not a tensor')
         elif source[key].shape != value.shape:
             faults.append(
                 f'{key}: expected {tuple(value.shape)}, got '
@@ -160,9 +162,18 @@ def load_from_address(filename: str, map_location: str = 'cpu') -> object:
 
     It is fetched first, and then read and refused as by
     :func:`load_from_local`.
+
+    Raises:
+        ValueError: No backend of mmengine reads such addresses.
     """
-    with get_local_path(filename) as path:
-        return load_from_local(path, map_location, name=filename)
+    try:
+        with get_local_path(filename) as path:
+            return load_from_local(path, map_location, name=filename)
+    except KeyError as error:
+        raise ValueError(
+            f'expected the path of a checkpoint, or an address that '
+            f'mmengine.fileio reads, got {filename!r}; give its path'
+        ) from error
 
 
 def _reason(error: Exception) -> str:

@@ -12,6 +12,8 @@ from mmengine.runner import set_random_seed
 from ..datasets.seeded_draws import SeededDraws, skip_batches
 from ..registry import HOOKS
 from .optim import batches_per_update
+from .owed_validation import OwedValidationHook
+from .resumable import check_resumable
 from .run_settings import check_kept, kept_settings
 
 
@@ -26,13 +28,15 @@ class ExactResumeHook(Hook):
     batch's place in it. So a resumed run draws what it would have drawn, after
     a validation or without, with any number of workers; and the order of the
     images goes on within an epoch too, at the batch behind the checkpoint.
+    A validation that was due at the checkpoint is made first.
 
     Raises:
-        ValueError: The run is of another length than the one that wrote the
-            checkpoint, whose schedules would go on unchanged; or it has other
-            optimizers, schedules, batches or another seed; or checkpoints
-            would be written between two batches of one update, whose
-            gradients they do not hold.
+        ValueError: The checkpoint is partial, as without an optimizer; or the
+            run is of another length than the one that wrote it, whose
+            schedules would go on unchanged; or it has other optimizers,
+            schedules, batches or another seed; or checkpoints would be written
+            between two batches of one update, whose gradients they do not
+            hold.
     """
 
     # Before any hook that draws.
@@ -45,7 +49,8 @@ class ExactResumeHook(Hook):
         """Check that the run is the one that wrote the checkpoint."""
         if not runner._resume:
             return
-        info = checkpoint.get('message_hub', {}).get('runtime_info', {})
+        check_resumable(runner, checkpoint)
+        info = checkpoint['message_hub']['runtime_info']
         written = info.get('max_iters', runner.max_iters)
         if written != runner.max_iters:
             raise ValueError(
@@ -57,6 +62,7 @@ class ExactResumeHook(Hook):
             )
         check_kept(runner, checkpoint['meta'])
         self._sampler_seed = checkpoint['meta'].get('sampler_seed')
+        runner.register_hook(OwedValidationHook())
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Write the settings, and the sampler's seed, which may be drawn."""

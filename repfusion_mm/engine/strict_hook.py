@@ -25,11 +25,21 @@ class StrictLoadHook(Hook):
     run as Python, is left out.
 
     Raises:
-        ValueError: The checkpoint does not fit the model.
+        ValueError: The checkpoint does not fit the model, or is none.
     """
+
+    # Before any hook that takes something out of the checkpoint.
+    priority = 'HIGHEST'
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Compare the checkpoint with the model."""
+        file = runner._load_from or find_latest_checkpoint(runner.work_dir)
+        if not isinstance(checkpoint, dict):
+            raise ValueError(
+                f'expected a checkpoint in {file}, got a file with '
+                f'a {type(checkpoint).__name__}; give one that '
+                'tools/train.py has written'
+            )
         meta = checkpoint.get('meta')
         if isinstance(meta, dict) and meta.pop('config', None) is not None:
             runner.logger.warning(
@@ -41,7 +51,6 @@ class StrictLoadHook(Hook):
         faults = find_faults(source, target)
         if faults:
             name = type(bare_model(runner)).__name__
-            file = runner._load_from or find_latest_checkpoint(runner.work_dir)
             raise ValueError(
                 f'expected the checkpoint {file} to fit all {len(target)} '
                 f'tensors of {name}, got {len(faults)} faults:\n  '
