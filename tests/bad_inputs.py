@@ -93,6 +93,18 @@ ROWS = {
     'optimizer of no part': (
         ['optim_wrapper.studnet.optimizer.lr=0.1'], None,
         ["'studnet'", "'student'", 'correct the name']),
+    'wrong type, classes': (
+        ['model.decoder.num_classes=ten'], None,
+        ['decoder.num_classes', "'ten'", 'correct model.decoder']),
+    'wrong length': (
+        [f'{PARTS}.{i}.pipeline.1.crop_size=[1,2,3]' for i in (0, 1)], None,
+        ['assert ', 'crop_size', 'value of the config']),
+    'typo in a hook': (
+        ['default_hooks.checkpoint.intervall=3'], None,
+        ["'intervall'", 'default_hooks.checkpoint']),
+    'typo in the environment': (
+        ['env_cfg.cudnn_benchmak=True'], None,
+        ['env_cfg.cudnn_benchmak', 'nothing would read']),
     'wrong type, batch': (
         ['train_dataloader.batch_size=x'], None,
         ['batch_size=x', 'train_dataloader.batch_size']),
@@ -127,6 +139,12 @@ ROWS = {
     'label that is no number': (
         [], replace('images/labels.txt', '0.jpg 0', '0.jpg cat'),
         ["'cat'", 'images/labels.txt', 'labels are integers']),
+    'label that is missing': (
+        [], replace('images/labels.txt', '0.jpg 0', '0.jpg'),
+        ['unpack', 'images/labels.txt', 'labels are integers']),
+    'empty list of labels': (
+        [], write('images/labels.txt', b''),
+        ['images/labels.txt', 'lists nothing']),
     'list of labels that is no text': (
         [], write('images/labels.txt', b'0.jpg \xd0\xff'),
         ["can't decode", 'images/labels.txt', 'UTF-8']),
@@ -139,6 +157,9 @@ ROWS = {
         ['train_dataloader.sampler.proportions=[1,1,1]'], None,
         ['2 positive proportions', '(1, 1, 1)',
          'correct train_dataloader.sampler.proportions']),
+    'an epoch of nothing': (
+        ['train_dataloader.sampler.num_samples=-5'], None,
+        ['num_samples', 'got -5', 'correct train_dataloader.sampler']),
     'every image damaged': (
         [f'{PARTS}.0.pipeline.0.on_error=skip'], damage_all,
         ['valid image', 'the log names them']),
@@ -156,6 +177,9 @@ ROWS = {
     'wrong architecture': (
         [], replace('teacher/config.json', 'UNet2DModel', 'ResNet50'),
         ['a diffusers model', "'ResNet50'", 'UNet2DModel']),
+    'damaged schedule': (
+        [], write('teacher/scheduler_config.json', b'{'),
+        ['teacher', 'scheduler_config.json', 'fetch the folder again']),
     'no teacher': (
         [], remove('teacher'), ['teacher', 'no such folder', 'set model']),
     'hub unreachable': (

@@ -13,8 +13,6 @@ ADVICE = {
     '--cfg-options, or leave it out',
     r'missing \d+ required': 'add it to the config',
     r'is not in the .*registry': "correct the config's type",
-    r'invalid literal for int': 'in a list of labels each line is "path '
-    'label", and labels are integers from 0',
     r'Found no valid file|Found 0 files': 'put images there, or correct '
     'data_root and data_prefix',
     r'No such file|Not a directory|Is a directory': 'correct the path',
@@ -34,11 +32,22 @@ ADVICE = {
     r'batch_size should be': 'correct train_dataloader.batch_size',
     r'out of memory': 'lower train_dataloader.batch_size',
     r'equal size': 'let the pipeline bring all images to one size',
-    r"codec can't decode": 'a list of labels, or another file that should be '
-    'text, is none; write it again in UTF-8',
     r'exceeds the length of list': 'correct the number in --cfg-options',
     r'urlopen error|HTTP Error': 'correct the address, or fetch the file '
     'yourself and give its path',
+    r'File too large|quota exceeded': 'make room, or choose another folder',
+    r'^AssertionError': 'a value of the config is not what is asked for there',
+    r'cannot find context': 'set env_cfg.mp_cfg.mp_start_method to fork, '
+    'spawn or forkserver',
+    r'cfg should be a dict': 'a part of the config that should be '
+    'dict(type=...) is not',
+}
+#: The same where a data set was reading its annotations.
+ADVICE_ON_LISTS = {
+    r'invalid literal for int|not enough values to unpack': 'in a list of '
+    'labels each line is "path label", and labels are integers from 0',
+    r'need at least one array': 'it lists nothing',
+    r"codec can't decode": 'it is no text; write it again in UTF-8',
 }
 #: Characters of an error of which the last line is made.
 LONGEST = 1000
@@ -68,6 +77,8 @@ def explained() -> Iterator[None]:
 def describe(error: Exception) -> str:
     """Say in one line what is wrong, and what to do."""
     lines = [line.strip() for line in str(error).splitlines()]
+    if not lines:  # of an assertion
+        lines = [_code_of(error)]
     text = f'{type(error).__name__}: ' + '; '.join(filter(None, lines))
     text = text.replace(':; ', ': ')
     if len(text) > LONGEST:
@@ -77,7 +88,8 @@ def describe(error: Exception) -> str:
     path = annotations_of(error)
     if path and path not in text:
         text = f'{text} in {path}'
-    for pattern, advice in ADVICE.items():
+    advices = {**ADVICE_ON_LISTS, **ADVICE} if path else ADVICE
+    for pattern, advice in advices.items():
         if re.search(pattern, text):
             return f'{text}; {advice}'
     return text
@@ -90,7 +102,14 @@ def annotations_of(error: BaseException | None) -> str | None:
     """
     while error is not None:
         for frame, _ in traceback.walk_tb(error.__traceback__):
-            if frame.f_code.co_name == 'load_data_list':
-                return getattr(frame.f_locals.get('self'), 'ann_file', None)
+            if frame.f_code.co_name in ('load_data_list', 'full_init'):
+                reader = frame.f_locals.get('self')
+                if getattr(reader, 'ann_file', None):
+                    return reader.ann_file
         error = error.__context__
     return None
+
+
+def _code_of(error: Exception) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    return f'{frames[-1].line} in {frames[-1].filename}' if frames else ''

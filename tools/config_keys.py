@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import logging
 from typing import Iterable, List
 
 from mmengine.config import Config
@@ -22,6 +23,14 @@ SETTINGS = {
     'probe_dataset',  # of tools/analysis/probe_timesteps.py
     'sync_bn',
 } - {'cfg'}
+
+#: What a runner reads of ``env_cfg``.
+ENVIRONMENT = ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit')
+#: Those that every runner has, and a config may change.
+DEFAULT_HOOKS = (
+    'runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler',
+    'checkpoint',
+)  # fmt: skip
 
 
 def check_names(cfg: Config) -> None:
@@ -73,6 +82,40 @@ def check_options(cfg: Config, options: Iterable[str]) -> None:
                 else f'set one of {", ".join(sorted(SETTINGS))}'
             )
         )
+
+
+def check_values(cfg: Config) -> None:
+    """Refuse values that mmengine would ignore, or fall over without a name.
+
+    Raises:
+        ValueError: There is one.
+    """
+    seed = (cfg.get('randomness') or {}).get('seed')
+    if seed is not None and type(seed) is not int:
+        raise ValueError(
+            f'expected randomness.seed to be an integer, got {seed!r}; '
+            'correct it, or leave it out'
+        )
+    level = cfg.get('log_level', 'INFO')
+    if isinstance(level, str) and level not in logging._nameToLevel:
+        raise ValueError(
+            f'expected log_level to be a level of logging, as "INFO", got '
+            f'{level!r}; correct it'
+        )
+    for key in cfg.get('env_cfg') or {}:
+        if key not in ENVIRONMENT:
+            raise ValueError(
+                f'expected env_cfg with {", ".join(ENVIRONMENT)}, got '
+                f'{f"env_cfg.{key}"!r}, which nothing would read; correct '
+                'its name, or leave it out'
+            )
+    for key, hook in (cfg.get('default_hooks') or {}).items():
+        if isinstance(hook, dict) and 'type' not in hook:
+            meant = [i for i in _nearest(key, DEFAULT_HOOKS) if i != key]
+            raise ValueError(
+                f'expected a type in {f"default_hooks.{key}"!r}, got {hook}; '
+                + (f'did you mean {meant[0]!r}?' if meant else 'give it one')
+            )
 
 
 def _nearest(name: str, names: Iterable[str]) -> List[str]:

@@ -5,7 +5,7 @@ import os
 import os.path as osp
 
 import torch
-from config_keys import check_names, check_options
+from config_keys import check_names, check_options, check_values
 from mmengine.config import Config, DictAction
 from mmengine.runner import CheckpointLoader
 
@@ -61,6 +61,7 @@ def load_config(args: argparse.Namespace) -> Config:
     cfg.launcher = args.launcher
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
+    check_values(cfg)
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:

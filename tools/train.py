@@ -33,6 +33,12 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
 
 def merge_args(cfg: Config, args: argparse.Namespace) -> None:
     """Merge the options of training into the config."""
+    for name in ('model', 'optim_wrapper', 'train_dataloader', 'train_cfg'):
+        if not isinstance(cfg.get(name), dict):
+            raise SystemExit(
+                f'expected {name}=dict(...) in {args.config}, got '
+                f'{cfg.get(name)}; add it, as the configs of configs/ have it'
+            )
     if args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')

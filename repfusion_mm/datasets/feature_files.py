@@ -127,13 +127,18 @@ def read_meta(folder: Path) -> dict:
     except ValueError:
         meta = None
     found = meta.get('format') if isinstance(meta, dict) else 'no JSON object'
-    if found != FORMAT or set(meta) != META_FIELDS:
+    if found != FORMAT or set(meta) != META_FIELDS or not _has_layers(meta):
         raise ValueError(
             f'expected {META} of format {FORMAT} in {str(folder)!r}, with '
             f'{sorted(META_FIELDS)}, got format {found!r} or other fields; '
             + REWRITE
         )
     return meta
+
+
+def _has_layers(meta: dict) -> bool:
+    key = meta['key']
+    return isinstance(key, dict) and isinstance(key.get('layers'), dict)
 
 
 def text_of(key: dict) -> str:

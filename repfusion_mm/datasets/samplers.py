@@ -28,7 +28,8 @@ class ProportionalSampler:
         seed: Seed of the shuffling; by default one shared by all ranks.
 
     Raises:
-        ValueError: The proportions do not fit the parts, or a part is empty.
+        ValueError: The proportions do not fit the parts, a part is empty, or
+            an epoch would be.
     """
 
     def __init__(
@@ -49,6 +50,11 @@ class ProportionalSampler:
         if min(self.sizes) == 0:
             raise ValueError(
                 f'expected images in every part, got parts of {self.sizes}'
+            )
+        if num_samples is not None and num_samples < 1:
+            raise ValueError(
+                f'expected num_samples of 1 or more, got {num_samples}; '
+                'correct train_dataloader.sampler.num_samples'
             )
         self.rank, self.world_size = get_dist_info()
         self.pattern = np.repeat(np.arange(len(parts)), proportions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import os.path as osp
 from pathlib import Path
@@ -55,6 +56,8 @@ class SafeCheckpointHook(CheckpointHook):
     Raises:
         OSError: The checkpoint cannot be written, as on a full disk. It says
             which one is the last good one.
+        TypeError: It was given arguments that neither it nor the runner's
+            ``save_checkpoint`` takes.
     """
 
     def __init__(self, *args, max_keep_ckpts: int = -1, **kwargs) -> None:
@@ -63,6 +66,13 @@ class SafeCheckpointHook(CheckpointHook):
 
     def before_train(self, runner) -> None:
         """Write to local folders through ``AtomicLocalBackend``."""
+        # mmengine would find them out when the first checkpoint is written.
+        taken = inspect.signature(runner.save_checkpoint).parameters
+        for name in self.args.keys() - taken.keys():
+            raise TypeError(
+                f'expected arguments of CheckpointHook, got {name!r}; correct '
+                'its name in default_hooks.checkpoint, or leave it out'
+            )
         super().before_train(runner)
         if type(self.file_backend) is LocalBackend:
             self.backend_args = dict(ATOMIC)

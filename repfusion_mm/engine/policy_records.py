@@ -33,12 +33,15 @@ def read_records(work_dir: str) -> List[dict]:
 
     Raises:
         FileNotFoundError: There are none.
+        ValueError: There are others than TimestepPolicyHook writes.
     """
     folder = Path(work_dir)
     paths = [folder / FILENAME, *sorted(folder.glob(f'*/{FILENAME}'))]
     records: List[dict] = []
     for path in filter(Path.exists, paths):
         newer = read_lines(path, ('iter', 'timesteps', 'probabilities'))
+        for record in newer:
+            _check(record, path)
         begin = newer[0]['iter'] if newer else float('inf')
         records = [r for r in records if r['iter'] < begin] + newer
     if not records:
@@ -46,6 +49,12 @@ def read_records(work_dir: str) -> List[dict]:
             f'expected {FILENAME} in {str(work_dir)!r} or in its log '
             'directories, got none; give the work directory of a '
             'distillation with TimestepPolicyHook'
+        )
+    lengths = {len(record['timesteps']) for record in records}
+    if len(lengths) > 1:
+        raise ValueError(
+            f'expected the records of one policy in {str(work_dir)!r}, got '
+            f'some of {sorted(lengths)} timesteps; it is no log of a run'
         )
     return records
 
@@ -67,7 +76,7 @@ def read_lines(path: Path, keys: Sequence[str]) -> List[dict]:
     for number, line in enumerate(lines, 1):
         try:
             entries.append(json.loads(line))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             if number < len(lines) or line.endswith(b'}'):
                 raise ValueError(
                     f'expected JSON in line {number} of {path}, got: {error}'
@@ -80,6 +89,24 @@ def read_lines(path: Path, keys: Sequence[str]) -> List[dict]:
                 f'{line[:80]!r}; it is no log of a run'
             )
     return entries
+
+
+def _check(record: dict, path: Path) -> None:
+    try:
+        sizes = [
+            np.array(record[name], dtype=float).shape
+            for name in ('timesteps', 'probabilities')
+        ]
+        fits = isinstance(record['iter'], int) and sizes[0] == sizes[1]
+        fits = fits and len(sizes[0]) == 1 and sizes[0] > (0,)
+    except (TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise ValueError(
+            'expected a number as iter, and a list of timesteps and one of '
+            f'as many probabilities in each line of {path}, got others at '
+            f'iter {record["iter"]!r:.80}; it is no log of a run'
+        )
 
 
 def moments(record: dict) -> Tuple[float, float]:

@@ -158,6 +158,11 @@ DAMAGES = {
         'got a folder without cache.json',
     ),
     'torn meta': (lambda f: cut(f / 'cache.json', 40), 'got format'),
+    'no key': (lambda f: edit_meta(f, key=None), 'or other fields'),
+    'other layers': (
+        lambda f: edit_meta(f, key=dict(layers=[])),
+        'or other fields',
+    ),
     'other format': (lambda f: edit_meta(f, format=2), 'format 1 .* format 2'),
     'torn features': (lambda f: cut(f / FEATS, -1), f'damaged {LAYER}'),
     'torn header': (lambda f: cut(f / FEATS, 20), f'damaged {LAYER}'),

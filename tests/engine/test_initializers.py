@@ -217,3 +217,8 @@ def test_checkpoints_run_no_code(tmp_path):
     with pytest.raises(ValueError, match='cannot be read safely'):
         build(str(path))
     assert not canary.exists()
+
+
+def test_addresses_that_nothing_reads_are_refused():
+    with pytest.raises(ValueError, match=r"reads, got 'ftp:"):
+        build('ftp://a/b.pth')

@@ -189,6 +189,22 @@ def test_scheduler_is_asked_for_where_none_lies(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ('name', 'text'),
+    [
+        ('config.json', '{'),
+        ('config.json', '[]'),
+        ('scheduler_config.json', '{'),
+        ('scheduler_config.json', '{"num_train_timesteps": "x"}'),
+    ],
+)
+def test_damaged_configs_are_named(tmp_path, name, text):
+    folder = Path(save_teacher(tmp_path / 'damaged'))
+    (folder / name).write_text(text)
+    with pytest.raises(ValueError, match=f'{name} of .*damaged.* fetch'):
+        DiffusersTeacher([LAYER], str(folder))
+
+
+@pytest.mark.parametrize(
     ('layer', 'message'),
     [
         (

@@ -49,6 +49,35 @@ def test_an_option_that_nothing_reads(tmp_path, option, said):
         load(tmp_path, TEXT, option)
 
 
+@pytest.mark.parametrize(
+    ('text', 'said'),
+    [
+        ('randomness = dict(seed="abc")', "randomness.seed .*'abc'"),
+        ('log_level = "LOUD"', "log_level .*'LOUD'"),
+        (
+            'env_cfg = dict(cudnn_benchmak=True)',
+            "'env_cfg.cudnn_benchmak', which nothing would read",
+        ),
+        (
+            'default_hooks = dict(timer=dict(interval=3))',
+            "'default_hooks.timer', got .*give it one",
+        ),
+        (
+            'default_hooks = dict(chekpoint=dict(interval=3))',
+            "'default_hooks.chekpoint'.*mean 'checkpoint'",
+        ),
+    ],
+)
+def test_values_that_mmengine_would_fall_over(tmp_path, text, said):
+    with pytest.raises(ValueError, match=said):
+        load(tmp_path, text)
+
+
+def test_hooks_may_be_left_out_or_added(tmp_path):
+    hooks = 'default_hooks = dict(logger=None, mine=dict(type="Mine"))'
+    assert load(tmp_path, hooks + '\nenv_cfg = dict(mp_cfg=dict())')
+
+
 def test_configs_of_the_projects_have_no_such_names():
     """But one, which does not do what it says (``models`` of BiSeNetV2)."""
     import ast

@@ -19,6 +19,8 @@ from tests.tools.report_files import (
     write_lines,
 )
 
+RECORD = '{{"iter": {}, "timesteps": {}, "probabilities": {}}}\n'
+
 
 def page_of(*folders, out):
     main([*map(str, folders), '--out', str(out / 'report.html')])
@@ -186,7 +188,21 @@ def test_folders_that_are_no_runs_are_named(tmp_path):
         ('vis_data/scalars.json', '{"loss": 1, "step": 1}\n[3]\n', 'line 2'),
         ('policy.jsonl', '{"iter": 1}\n', 'expected iter, timesteps'),
         ('policy.jsonl', 'garbage}', 'line 1 of .*policy.jsonl'),
+        ('policy.jsonl', '[' * 100_000 + '}', 'line 1 of .*policy.jsonl'),
+        ('policy.jsonl', RECORD.format('"a"', '[1]', '[1]'), "at iter 'a'"),
+        ('policy.jsonl', RECORD.format(1, '[]', '[]'), 'as many prob.*iter 1'),
+        ('policy.jsonl', RECORD.format(1, '[1, 2]', '[1]'), 'as many prob'),
+        ('policy.jsonl', RECORD.format(1, '[1]', '{}'), 'as many prob'),
+        (
+            'policy.jsonl',
+            RECORD.format(1, '[1]', '[1]')
+            + RECORD.format(2, '[1, 2]', '[1, 1]'),
+            r'some of \[1, 2\] timesteps',
+        ),
         ('versions.json', '{"packa', 'JSON in .*versions.json'),
+        ('versions.json', '[1, 2]', 'expected packages in .*versions.json'),
+        ('versions.json', '{"packages": {}}', 'expected commits in .*versio'),
+        ('vis_data/config.py', 'a = {[1]: 2}', 'unhashable'),
         ('vis_data/config.py', 'model = dict(', 'closed .* at line 1'),
         ('vis_data/config.py', 'import os', 'an? import at line 1'),
         ('vis_data/config.py', 'a = dict(b=os.getcwd())', 'getcwd'),
@@ -212,6 +228,16 @@ def test_the_page_must_be_called_html(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main([str(tmp_path), '--out', str(tmp_path)])
     assert 'expected --out to end in .html' in capsys.readouterr().err
+
+
+def test_a_run_that_cannot_be_shown_is_named(tmp_path):
+    """It logged that it has a loss, and then none."""
+    broken, whole = (distillation(tmp_path / i) for i in ('broken', 'whole'))
+    scalars = broken / '1' / 'vis_data' / 'scalars.json'
+    scalars.write_text('{"loss": null, "step": 1}\n')
+    with pytest.raises(SystemExit, match=r'logs of a run in .*broken'):
+        page_of(broken, whole, out=tmp_path)
+    assert 'the reward rose' in (tmp_path / 'report.html').read_text()
 
 
 CONFIGS = ['distill/*r18_digits', 'finetune/mmseg/*r18*', 'finetune/mmpose/*']

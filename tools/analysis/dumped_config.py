@@ -26,7 +26,7 @@ def read_dumped_config(path: Path) -> dict:
             (target,) = node.targets
             settings[ast.unparse(target)] = _value(node.value)
         return settings
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, TypeError, RecursionError) as error:
         raise ValueError(
             f'expected a config as mmengine writes it in {path}, got {error} '
             f'at line {line}; give a folder that was --work-dir, without '

@@ -89,8 +89,17 @@ def list_scores(run: Run) -> List[Tuple[str, int, float, float]]:
     ]
 
 
-def make_page(runs: List[Run], title: str, left_out: List[str]) -> str:
-    """Return the page of all runs."""
+def make_page(
+    runs: List[Run], distilled: List[dict], title: str, left_out: List[str]
+) -> str:
+    """Return the page of all runs.
+
+    Args:
+        runs: All that could be read.
+        distilled: What is shown of those that are distillations.
+        title: Of the page.
+        left_out: Why others could not be read.
+    """
     groups = compare([run for run in runs if run.scores])
     metrics: Dict[str, None] = {
         metric: None
@@ -98,10 +107,6 @@ def make_page(runs: List[Run], title: str, left_out: List[str]) -> str:
         for run in group.runs
         for metric in run.scores
     }
-    distilled = sorted(
-        (run for run in runs if run.records),
-        key=lambda run: natural(str(run.folder)),
-    )
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -111,7 +116,9 @@ def make_page(runs: List[Run], title: str, left_out: List[str]) -> str:
         title=title,
         written=datetime.now().strftime('%Y-%m-%d %H:%M'),
         left_out=left_out,
-        runs=[describe(run) for run in distilled],
+        runs=sorted(
+            distilled, key=lambda item: natural(str(item['run'].folder))
+        ),
         tables=[tabulate(groups, metric) for metric in metrics],
         groups=groups,
         list_scores=list_scores,
@@ -128,16 +135,31 @@ def write_report(folders: List[Path], out: Path, title: str) -> List[str]:
         ValueError: None could be read.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    runs, left_out = [], []
+    runs, distilled, left_out = [], [], []
     for folder in {folder.resolve(): folder for folder in folders}.values():
         try:
-            runs.append(read_run(folder))
-        except (OSError, ValueError) as error:
-            left_out.append(str(error))
+            run = read_run(folder)
+            shown = [describe(run)] if run.records else []
+        except Exception as error:  # a stranger's files may hold anything
+            left_out.append(explain(folder, error))
+            continue
+        runs.append(run)
+        distilled += shown
     if not runs:
         raise ValueError('\n'.join(left_out))
-    out.write_text(make_page(runs, title, left_out), encoding='utf-8')
+    page = make_page(runs, distilled, title, left_out)
+    out.write_text(page, encoding='utf-8')
     return left_out
+
+
+def explain(folder: Path, error: Exception) -> str:
+    """Return why a folder was left out, with its name."""
+    if str(folder) in str(error):
+        return str(error)
+    return (
+        f'expected the logs of a run in {folder}, got some that cannot be '
+        f'shown: {type(error).__name__}: {error}'
+    )
 
 
 def main(argv: Optional[List[str]] = None) -> None:

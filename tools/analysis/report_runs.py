@@ -77,16 +77,6 @@ def read_run(folder: Path) -> Run:
             'which none has logged anything; give the folder that was '
             '--work-dir'
         )
-    try:
-        return _read(folder, starts)
-    except (KeyError, SyntaxError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f'expected the logs of a run in {folder}, got some that cannot '
-            f'be read: {type(error).__name__}: {error}'
-        ) from error
-
-
-def _read(folder: Path, starts: List[Path]) -> Run:
     train, scores = read_scalars(starts)
     found = any((start / policy_records.FILENAME).exists() for start in starts)
     if not found and not scores:
@@ -106,7 +96,7 @@ def _read(folder: Path, starts: List[Path]) -> Run:
         scores=scores,
         records=policy_records.read_records(str(folder)) if found else [],
         probe=read_probe(folder / 'probe.csv'),
-        versions=read_json(versions) if versions.exists() else {},
+        versions=read_versions(versions) if versions.exists() else {},
     )
 
 
@@ -169,12 +159,21 @@ def read_scalars(
     return train, scores
 
 
-def read_json(path: Path) -> dict:
-    """Read a file; a ValueError names one that is not JSON."""
+def read_versions(path: Path) -> dict:
+    """Read what VersionsHook wrote; a ValueError names another file."""
     try:
-        return json.loads(path.read_text())
+        versions = json.loads(path.read_text())
     except ValueError as error:
         raise ValueError(f'expected JSON in {path}, got {error}') from error
+    for name in ('packages', 'commits'):
+        if not isinstance(versions, dict) or not isinstance(
+            versions.get(name), dict
+        ):
+            raise ValueError(
+                f'expected {name} in {path}, got none; it is not what '
+                'VersionsHook wrote'
+            )
+    return versions
 
 
 def read_probe(path: Path) -> Optional[Probe]:

@@ -18,6 +18,20 @@ LABEL_FIELDS = {
 }
 
 
+def check_count(name: str, value: object) -> None:
+    """Raise a ValueError if an argument of a decoder is no positive integer.
+
+    Args:
+        name: The argument, as ``num_classes``.
+        value: What it was given.
+    """
+    if type(value) is not int or value < 1:
+        raise ValueError(
+            f'expected decoder.{name} to be a positive integer, got '
+            f'{value!r}; correct model.decoder.{name}'
+        )
+
+
 class TaskDecoder(BaseModule):
     """Solve a task from the teacher's map; the reward is minus the loss."""
 

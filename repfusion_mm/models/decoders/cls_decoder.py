@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from ...registry import MODELS
 from ..losses import pool
-from .base import TaskDecoder
+from .base import TaskDecoder, check_count
 
 
 @MODELS.register_module()
@@ -38,6 +38,7 @@ class ClsDecoder(TaskDecoder):
         multi_label: bool = False,
     ) -> None:
         super().__init__()
+        check_count('num_classes', num_classes)
         self.num_classes = num_classes
         self.multi_label = multi_label
         widths = (in_channels, *hidden_channels)

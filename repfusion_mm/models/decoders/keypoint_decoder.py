@@ -8,7 +8,7 @@ import torch
 
 from ...registry import MODELS
 from ..labels import fill_in
-from .base import TaskDecoder
+from .base import TaskDecoder, check_count
 from .seg_decoder import make_convs
 
 
@@ -39,6 +39,7 @@ class KeypointDecoder(TaskDecoder):
         hidden_channels: Sequence[int] = (),
     ) -> None:
         super().__init__()
+        check_count('num_keypoints', num_keypoints)
         self.num_keypoints = num_keypoints
         self.convs = make_convs((in_channels, *hidden_channels), num_keypoints)
 

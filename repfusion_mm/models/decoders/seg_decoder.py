@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from ...registry import MODELS
 from ..labels import fill_in
-from .base import TaskDecoder
+from .base import TaskDecoder, check_count
 
 
 @MODELS.register_module()
@@ -37,6 +37,7 @@ class SegDecoder(TaskDecoder):
         ignore_index: int = 255,
     ) -> None:
         super().__init__()
+        check_count('num_classes', num_classes)
         self.num_classes = num_classes
         self.ignore_index = ignore_index
         self._checked = False

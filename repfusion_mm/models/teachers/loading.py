@@ -106,19 +106,49 @@ def load_scheduler(pretrained: str):
 
     Raises:
         FileNotFoundError: There is none.
+        ValueError: It is damaged.
     """
     from diffusers import DDPMScheduler
 
     for subfolder in (None, 'scheduler'):
         try:
-            config = DDPMScheduler.load_config(pretrained, subfolder=subfolder)
+            config = _load_config(DDPMScheduler, pretrained, subfolder)
         except OSError:
             continue
-        return DDPMScheduler.from_config(config)
+        try:
+            return DDPMScheduler.from_config(config)
+        except Exception as error:  # of torch, of numpy
+            raise _damaged(DDPMScheduler, pretrained, error) from error
     raise FileNotFoundError(
         f'expected scheduler_config.json with the denoiser {pretrained!r}, '
         "got none; give the teacher scheduler=dict(type='DDPMScheduler', "
         'num_train_timesteps=...) as the denoiser was trained'
+    )
+
+
+def _load_config(owner: type, pretrained: str, subfolder: Optional[str]):
+    """Return the config of a class of diffusers.
+
+    Raises:
+        OSError: There is none.
+        ValueError: It is damaged.
+    """
+    try:
+        config = owner.load_config(pretrained, subfolder=subfolder)
+    except OSError as error:
+        if Path(pretrained, subfolder or '', owner.config_name).is_file():
+            raise _damaged(owner, pretrained, error) from error
+        raise
+    if not isinstance(config, dict):
+        raise _damaged(owner, pretrained, type(config).__name__)
+    return config
+
+
+def _damaged(owner: type, pretrained: str, got: object) -> ValueError:
+    return ValueError(
+        f'expected {owner.config_name} of {str(pretrained)!r} as diffusers '
+        f'writes it, got {" ".join(str(got).split())[:200]}; fetch the '
+        'folder again'
     )
 
 
@@ -182,7 +212,7 @@ def _find_config(pretrained: str) -> Tuple[Optional[str], dict]:
     reasons = []
     for subfolder in (None, 'unet'):
         try:
-            config = UNet2DModel.load_config(pretrained, subfolder=subfolder)
+            config = _load_config(UNet2DModel, pretrained, subfolder)
         except OSError as error:
             reasons.append(error)
             continue
