@@ -35,6 +35,8 @@ ADVICE = {
     r'exceeds the length of list': 'correct the number in --cfg-options',
     r'urlopen error|HTTP Error': 'correct the address, or fetch the file '
     'yourself and give its path',
+    r"can't decode": 'a file that should be text is none; write it again in '
+    'UTF-8',
     r'File too large|quota exceeded': 'make room, or choose another folder',
     r'^AssertionError': 'a value of the config is not what is asked for there',
     r'cannot find context': 'set env_cfg.mp_cfg.mp_start_method to fork, '

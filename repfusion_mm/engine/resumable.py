@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import List
 
 #: What mmengine's ``MessageHub`` asks for.
@@ -47,8 +48,9 @@ def _faults_of_meta(meta: object, info: dict) -> List[str]:
     faults = []
     for name in ('epoch', 'iter'):
         value = meta.get(name)
-        most = info.get(f'max_{name}s', value)
-        if type(value) is not int or not 0 <= value <= most:
+        most = info.get(f'max_{name}s')
+        limit = most if isinstance(most, int) else math.inf
+        if type(value) is not int or not 0 <= value <= limit:
             faults.append(f'meta.{name}={value!r} instead of 0 to {most}')
     return faults
 

@@ -70,6 +70,7 @@ def test_errors_become_one_line():
             '--cfg',
         ),
         (Exception('Cannot find valid image after 1000!'), 'data_root'),
+        (UnicodeDecodeError('utf-8', b'\xff', 0, 1, 'no'), 'in UTF-8'),
     ],
 )
 def test_what_a_new_user_met_has_advice(error, advice):
