@@ -70,6 +70,9 @@ def test_errors_become_one_line():
             '--cfg',
         ),
         (Exception('Cannot find valid image after 1000!'), 'data_root'),
+        (OSError(27, 'File too large'), 'make room'),
+        (ValueError("cannot find context for 'forkk'"), 'forkserver'),
+        (TypeError('cfg should be a dict, ConfigDict or Config'), 'type=...'),
         (UnicodeDecodeError('utf-8', b'\xff', 0, 1, 'no'), 'in UTF-8'),
     ],
 )
