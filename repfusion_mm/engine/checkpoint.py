@@ -9,6 +9,7 @@ from typing import Dict, List, Optional, Sequence, Tuple
 import torch
 import torch.nn as nn
 from mmengine.fileio import get_local_path
+from mmengine.runner import find_latest_checkpoint
 
 from .. import safe_pickle
 from ..compat import READS_SAFELY
@@ -174,6 +175,14 @@ def load_from_address(filename: str, map_location: str = 'cpu') -> object:
             f'expected the path of a checkpoint, or an address that '
             f'mmengine.fileio reads, got {filename!r}; give its path'
         ) from error
+
+
+def name_of_loaded(runner) -> Optional[str]:
+    """Return the path of the checkpoint that a runner loads.
+
+    With ``resume=True`` alone it is the latest one in its work directory.
+    """
+    return runner._load_from or find_latest_checkpoint(runner.work_dir)
 
 
 def _reason(error: Exception) -> str:

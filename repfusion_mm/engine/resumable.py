@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import List
 
+from .checkpoint import name_of_loaded
+
 #: What mmengine's ``MessageHub`` asks for.
 LOGS = ('log_scalars', 'runtime_info', 'resumed_keys')
 
@@ -16,7 +18,7 @@ def check_resumable(runner, checkpoint: dict) -> None:
     ends at once behind the last iteration.
 
     Raises:
-        ValueError: It names them.
+        ValueError: It names them, and the file.
     """
     hub = checkpoint.get('message_hub')
     if not isinstance(hub, dict) or not hub.keys() >= set(LOGS):
@@ -35,8 +37,8 @@ def check_resumable(runner, checkpoint: dict) -> None:
         )
     if faults:
         raise ValueError(
-            f'expected in {runner._load_from} a checkpoint to resume from, '
-            f'got {", ".join(faults)}: it is partial, as with '
+            f'expected in {name_of_loaded(runner)} a checkpoint to resume '
+            f'from, got {", ".join(faults)}: it is partial, as with '
             'save_optimizer=False; begin a new run with '
             'load_from=CHECKPOINT, without --resume'
         )

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from mmengine.hooks import Hook
-from mmengine.runner import find_latest_checkpoint
 
 from ..registry import HOOKS
-from .checkpoint import find_faults, shorten
+from .checkpoint import find_faults, name_of_loaded, shorten
 from .periodic import bare_model
 
 TO_START = (
@@ -33,7 +32,7 @@ class StrictLoadHook(Hook):
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Compare the checkpoint with the model."""
-        file = runner._load_from or find_latest_checkpoint(runner.work_dir)
+        file = name_of_loaded(runner)
         if not isinstance(checkpoint, dict):
             raise ValueError(
                 f'expected a checkpoint in {file}, got a file with '

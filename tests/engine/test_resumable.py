@@ -95,5 +95,5 @@ def test_checkpoints_without_optimizer_are_not_resumed_from(tmp_path):
         type='CheckpointHook', interval=1, save_optimizer=False
     )}  # fmt: skip
     run(tmp_path, 'first', **checkpoint)
-    with pytest.raises(ValueError, match='no optimizer: it is partial'):
+    with pytest.raises(ValueError, match=r'epoch_2\.pth .*got no optimizer'):
         run(tmp_path, 'second', resume=True, **checkpoint)

@@ -63,6 +63,7 @@ def read_run(folder: Path) -> Run:
     Raises:
         OSError: It is not there, or is no work directory of a run.
         ValueError: It logged nothing, or a file is not what it should be.
+        Exception: A file holds what no run logs, of any kind.
     """
     if not folder.is_dir():
         what = 'a file' if folder.exists() else 'nothing'
