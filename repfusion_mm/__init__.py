@@ -1,8 +1,8 @@
 """RepFusion for OpenMMLab: diffusion models as teachers."""
 
-from .compat import heal_stack
-from .version import __version__
+from repfusion_mm.utils.compat import apply_workarounds
+from repfusion_mm.version import __version__
 
-heal_stack()
+apply_workarounds()
 
 __all__ = ['__version__']

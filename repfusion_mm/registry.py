@@ -29,7 +29,7 @@ class _DatasetRegistry(Registry):
     """
 
     PLACES = {
-        'CachedFeaturesDataset': 'cached_features',
+        'CachedFeaturesDataset': 'feature_cache.dataset',
         'CelebAMaskHQDataset': 'celebamask_hq',
     }
 
@@ -47,7 +47,7 @@ DATASETS = _DatasetRegistry(
     root.DATASETS.name, parent=root.DATASETS, scope='repfusion_mm'
 )
 DATA_SAMPLERS = _child(root.DATA_SAMPLERS, 'datasets.samplers')
-TRANSFORMS = _child(root.TRANSFORMS, 'datasets.loading')
+TRANSFORMS = _child(root.TRANSFORMS, 'datasets.transforms')
 OPTIM_WRAPPER_CONSTRUCTORS = _child(root.OPTIM_WRAPPER_CONSTRUCTORS, 'engine')
 WEIGHT_INITIALIZERS = _child(root.WEIGHT_INITIALIZERS, 'engine')
 

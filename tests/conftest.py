@@ -5,7 +5,7 @@ import pytest
 import torch
 from mmengine.registry import init_default_scope
 
-from repfusion_mm.compat import READS_SAFELY  # heals the stack as well
+from repfusion_mm.utils.compat import READS_SAFELY  # heals the stack as well
 
 torch.set_num_threads(2)
 
@@ -47,7 +47,7 @@ def no_compiler(fresh_compiler):
 
 @pytest.fixture(scope='session')
 def teacher_folder(tmp_path_factory):
-    from tests.toy import save_teacher
+    from tests.helpers.toy import save_teacher
 
     return save_teacher(tmp_path_factory.mktemp('teacher') / 'ddpm')
 
@@ -55,7 +55,7 @@ def teacher_folder(tmp_path_factory):
 @pytest.fixture(scope='session')
 def site(tmp_path_factory):
     """A folder with the data and teachers that the configs name."""
-    from tests.miniature import make_site
+    from tests.helpers.miniature import make_site
 
     site = tmp_path_factory.mktemp('site')
     make_site(site)

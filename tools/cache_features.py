@@ -16,8 +16,6 @@ from typing import List, Optional
 
 import torch
 import torch.nn as nn
-from advice import explained
-from launch import load_config, make_parser
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
@@ -26,14 +24,19 @@ from mmengine.utils import ProgressBar
 from mmengine.utils.dl_utils import set_multi_processing
 from torch.utils.data import DataLoader, Dataset
 
-from repfusion_mm.datasets.cached_features import (
+from repfusion_mm.cli.config import load_config, make_parser
+from repfusion_mm.cli.error_reporting import report_errors
+from repfusion_mm.datasets.feature_cache.dataset import (
     UNGOVERNED,
     CachedFeaturesDataset,
 )
-from repfusion_mm.datasets.feature_files import META, bytes_per_row
-from repfusion_mm.datasets.feature_writer import FeatureWriter
+from repfusion_mm.datasets.feature_cache.files import META, bytes_per_row
+from repfusion_mm.datasets.feature_cache.writer import FeatureWriter
 from repfusion_mm.engine.preflight import split_cached
-from repfusion_mm.models.cached_features import check_cacheable, extract_live
+from repfusion_mm.models.teachers.cached_teacher import (
+    check_cacheable,
+    extract_live,
+)
 from repfusion_mm.registry import DATASETS, MODELS
 
 SNIPPET = """
@@ -201,5 +204,5 @@ def main(argv: Optional[List[str]] = None) -> None:
 
 
 if __name__ == '__main__':
-    with explained():
+    with report_errors():
         main()

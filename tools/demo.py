@@ -38,15 +38,15 @@ from demo_report import (  # noqa: E402
     summarize,
 )
 from digits import BUDGETS, convert  # noqa: E402
-from launch import load_config, make_parser  # noqa: E402
 from probe_report import curves  # noqa: E402
 from probe_timesteps import write_scores  # noqa: E402
 from prober import Prober, Score  # noqa: E402
 from report import write_report  # noqa: E402
-from train import build_runner  # noqa: E402
 
-from repfusion_mm.engine.policy_records import moments  # noqa: E402
-from repfusion_mm.engine.versions_hook import find_versions  # noqa: E402
+from repfusion_mm.cli.config import load_config, make_parser  # noqa: E402
+from repfusion_mm.cli.train import build_runner  # noqa: E402
+from repfusion_mm.engine.hooks.env_info_hook import find_versions  # noqa: E402
+from repfusion_mm.visualization.policy_log import moments  # noqa: E402
 
 GRID = (*range(0, 1000, 50), 999)
 TEACHER = 'configs/teacher/ddpm_digits.py'

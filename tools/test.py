@@ -1,8 +1,9 @@
 """Evaluate a checkpoint with the test settings of a config."""
 
-from advice import explained
-from launch import load_config, make_parser
 from mmengine.runner import Runner
+
+from repfusion_mm.cli.config import load_config, make_parser
+from repfusion_mm.cli.error_reporting import report_errors
 
 
 def main() -> None:
@@ -22,5 +23,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    with explained():
+    with report_errors():
         main()

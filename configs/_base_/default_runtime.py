@@ -3,7 +3,7 @@ default_scope = 'mmpretrain'
 
 default_hooks = dict(
     # mmengine's own waits for the device in every iteration.
-    runtime_info=dict(type='repfusion_mm.LazyRuntimeInfoHook'),
+    runtime_info=dict(type='repfusion_mm.BufferedRuntimeInfoHook'),
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),

@@ -1,4 +1,5 @@
-# Data sets need their project, and are imported by name alone: registry.py.
+# Data sets need their own project: registry.py imports them by name.
 from .samplers import ProportionalSampler
+from .transforms import LoadImage
 
-__all__ = ['ProportionalSampler']
+__all__ = ['LoadImage', 'ProportionalSampler']

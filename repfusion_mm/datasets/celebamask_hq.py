@@ -10,7 +10,7 @@ import numpy as np
 from mmcv.transforms import RandomFlip
 from mmseg.datasets import BaseSegDataset
 
-from ..registry import DATASETS
+from repfusion_mm.registry import DATASETS
 
 #: How many label maps are read before the first iteration.
 NUM_CHECKED = 100

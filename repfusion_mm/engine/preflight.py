@@ -11,7 +11,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.dist import all_gather_object, get_world_size
 from torch.utils.data import DataLoader, Dataset
 
-from ..datasets.cached_features import CachedFeaturesDataset
+from repfusion_mm.datasets.feature_cache.dataset import CachedFeaturesDataset
 
 #: More labelled files than this are left to the data loader to find.
 MAX_FILES = 10_000
@@ -169,7 +169,7 @@ def check_cached_features(dataset: Dataset, model: nn.Module) -> None:
             teacher does not say the same each time.
     """
     # Finetuning imports the hooks too, and has no use for models.
-    from ..models.cached_features import compare_to_live
+    from repfusion_mm.models.teachers.cached_teacher import compare_to_live
 
     cached, live = split_cached(dataset)
     if not cached:

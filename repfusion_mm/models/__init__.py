@@ -1,15 +1,15 @@
 from . import backbones  # noqa: F401
 from .connectors import ConvConnector
-from .data_preprocessor import BatchDataPreprocessor
+from .data_preprocessors import BatchDataPreprocessor
 from .decoders import ClsDecoder, KeypointDecoder, SegDecoder
-from .denoising import DenoisingDiffusion
+from .diffusion import DenoisingDiffusion
+from .distillers import RepFusion
 from .losses import AttentionTransferLoss, HintLoss, RelationalLoss
 from .policies import (
     FixedTimestepPolicy,
     LearnedTimestepPolicy,
     UniformTimestepPolicy,
 )
-from .repfusion import RepFusion
 from .teachers import DiffusersTeacher
 
 __all__ = [

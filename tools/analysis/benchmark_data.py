@@ -20,7 +20,7 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.utils.dl_utils import set_multi_processing
-from stand_in_data import build_train_loader, describe
+from synthetic_data import build_train_loader, describe
 
 import repfusion_mm  # noqa: F401  # heals the stack before it is imported
 

@@ -21,16 +21,13 @@ from typing import List, Optional
 
 import step_memory
 import torch
-from arguments import not_negative, positive, read_distillation
 from benchmark_report import print_report
-from known_teachers import find_teacher
 from measuring import interleave, median_ratio, summarize
 from memory_policy import can_be_kept, keep_memory
 from mmengine.config import Config, DictAction
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from runner_overhead import measure_runner
-from stand_in_data import build_train_loader, describe
 from step_figures import (
     compare_features,
     count_arithmetic,
@@ -45,8 +42,15 @@ from step_variants import (
     compare_students,
     names_for,
 )
+from synthetic_data import build_train_loader, describe
+from teacher_presets import find_teacher
 
 import repfusion_mm  # noqa: F401  # heals the stack before it is imported
+from repfusion_mm.cli.argument_types import (
+    not_negative,
+    positive,
+    read_distillation,
+)
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:

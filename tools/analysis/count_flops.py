@@ -15,13 +15,17 @@ from pathlib import Path
 from typing import Callable, List, Optional
 
 import torch
-from arguments import above_zero, positive, read_distillation
-from known_teachers import KNOWN_TEACHERS
 from mmengine.config import DictAction
 from mmengine.registry import MODELS, init_default_scope
+from teacher_presets import KNOWN_TEACHERS
 from torch.utils.flop_counter import FlopCounterMode
 
 import repfusion_mm  # noqa: F401  # heals the stack before it is imported
+from repfusion_mm.cli.argument_types import (
+    above_zero,
+    positive,
+    read_distillation,
+)
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:

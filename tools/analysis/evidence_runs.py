@@ -20,12 +20,12 @@ sys.path[:0] = [
 
 from digits import balanced, convert, write_lines  # noqa: E402
 from evidence_methods import METHODS  # noqa: E402
-from launch import load_config, make_parser  # noqa: E402
 from probe_report import best_curve, curves, good_range  # noqa: E402
 from prober import Prober  # noqa: E402
-from train import build_runner  # noqa: E402
 
-from repfusion_mm.engine.policy_records import (  # noqa: E402
+from repfusion_mm.cli.config import load_config, make_parser  # noqa: E402
+from repfusion_mm.cli.train import build_runner  # noqa: E402
+from repfusion_mm.visualization.policy_log import (  # noqa: E402
     moments,
     read_records,
 )

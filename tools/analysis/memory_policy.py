@@ -4,7 +4,7 @@ giving it back, as a plain process does."""
 import ctypes
 import platform
 
-from repfusion_mm.allocator import (
+from repfusion_mm.utils.malloc import (
     M_MMAP_THRESHOLD,
     M_TRIM_THRESHOLD,
     keep_freed_memory,

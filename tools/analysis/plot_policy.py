@@ -16,7 +16,7 @@ import cv2
 from probe_report import best_curve, curves
 from probe_timesteps import read_scores
 
-from repfusion_mm.engine.policy_records import draw_records, read_records
+from repfusion_mm.visualization.policy_log import draw_records, read_records
 
 
 def main(argv: Optional[List[str]] = None) -> None:

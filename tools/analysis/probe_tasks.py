@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from repfusion_mm.models.decoders.keypoint_decoder import read_points
-from repfusion_mm.models.losses import pool
+from repfusion_mm.models.losses.losses import pool
 
 
 class ClassProbe:

@@ -24,10 +24,10 @@ from mmengine.config import Config
 from rich.progress import track
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from launch import load_config, make_parser
 from probe_report import draw, recommend
 from prober import MAX_IMAGES, Prober, Score
 
+from repfusion_mm.cli.config import load_config, make_parser
 from repfusion_mm.models.teachers.diffusers_teacher import INPUT_MODES
 
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.registry import MODELS
 
-from repfusion_mm.models.fitting import as_tuple
+from repfusion_mm.models.distillers.builders import as_tuple
 
 ENTROPY_WEIGHT = 0.1
 

@@ -22,7 +22,7 @@ from report_groups import Group, compare, natural
 from report_runs import Run, read_run
 from report_warnings import check, is_still
 
-from repfusion_mm.engine.policy_records import moments
+from repfusion_mm.visualization.policy_log import moments
 
 TEMPLATE = 'report.html.jinja'
 

@@ -13,7 +13,7 @@ from probe_report import COLORS
 from report_groups import Group
 from report_runs import Run
 
-from repfusion_mm.engine.policy_records import plot_records
+from repfusion_mm.visualization.policy_log import plot_records
 
 
 def encode(figure: Figure) -> str:

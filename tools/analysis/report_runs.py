@@ -12,8 +12,8 @@ from probe_report import Curve as ProbeCurve
 from probe_report import best_curve, curves
 from probe_timesteps import read_scores
 
-from repfusion_mm.engine import policy_records, versions_hook
-from repfusion_mm.engine.run_settings import flatten
+from repfusion_mm.engine import env_info_hook, policy_records
+from repfusion_mm.engine.resume.immutable_settings import flatten
 
 #: What is logged beside validation scores.
 NO_SCORES = ('data_time', 'time', 'step')
@@ -38,7 +38,7 @@ class Run:
         curves: Losses and statistics by iteration.
         scores: Validation scores by iteration.
         records: The policy's distributions; empty if there is no policy.
-        versions: See VersionsHook; empty if the run had none.
+        versions: See EnvInfoHook; empty if the run had none.
     """
 
     folder: Path
@@ -87,7 +87,7 @@ def read_run(folder: Path) -> Run:
             'TimestepPolicyHook, or of a finetuning that was validated?'
         )
     last = starts[-1]
-    versions = last / versions_hook.FILENAME
+    versions = last / env_info_hook.FILENAME
     config = find_config(folder)
     return Run(
         folder=folder,
@@ -161,7 +161,7 @@ def read_scalars(
 
 
 def read_versions(path: Path) -> dict:
-    """Read what VersionsHook wrote; a ValueError names another file."""
+    """Read what EnvInfoHook wrote; a ValueError names another file."""
     try:
         versions = json.loads(path.read_text())
     except ValueError as error:
@@ -172,7 +172,7 @@ def read_versions(path: Path) -> dict:
         ):
             raise ValueError(
                 f'expected {name} in {path}, got none; it is not what '
-                'VersionsHook wrote'
+                'EnvInfoHook wrote'
             )
     return versions
 

@@ -45,7 +45,7 @@ def check(run: Run) -> List[Check]:
                 'run was.',
             )
         )
-    checks.append(check_features(run.curves.get('feature_spread', [])))
+    checks.append(check_features(run.curves.get('feature_relative_std', [])))
     falling = [(i, -loss) for i, loss in run.curves.get('loss_distill', [])]
     checks.append(
         check_trend(
@@ -123,7 +123,7 @@ def check_features(spread: Curve) -> Check:
     """Look whether the teacher tells images apart."""
     passed = "the teacher's features differ between images"
     if not spread:
-        return Check(passed, skipped='feature_spread was not logged')
+        return Check(passed, skipped='feature_relative_std was not logged')
     if spread[-1][1] >= NO_SPREAD or not np.isfinite(spread[-1][1]):
         return Check(passed)
     return Check(

@@ -11,7 +11,7 @@ from measuring import wait
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from stand_in_data import build_train_loader
+from synthetic_data import build_train_loader
 
 
 class _Enough(Exception):

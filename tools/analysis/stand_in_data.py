@@ -31,7 +31,7 @@ USUAL_SIZES = {
 MAX_FILES = 200
 
 
-class StandInDataset(BaseDataset):
+class SyntheticDataset(BaseDataset):
     """Serve given infos as OpenMMLab's data sets serve theirs."""
 
     def __init__(self, infos: List[dict], pipeline: List[dict]) -> None:
@@ -57,7 +57,7 @@ def build_train_loader(
         batch_size: The config's by default.
         num_workers: Likewise.
         num_images: Images in an epoch at most, unless the sampler says it.
-        image_size: Of stand-ins, see ``stand_in_dataset``.
+        image_size: Of stand-ins, see ``synthetic_dataset``.
 
     Returns:
         The loader; ``describe(loader)`` says which data it serves.
@@ -73,7 +73,7 @@ def build_train_loader(
         loader.persistent_workers = num_workers > 0
     num_images = max(num_images, loader.batch_size)
     if any(missing_roots(loader.dataset)):
-        loader.dataset = stand_in_dataset(cfg, num_images, image_size)
+        loader.dataset = synthetic_dataset(cfg, num_images, image_size)
     else:
         loader.dataset = DATASETS.build(loader.dataset)
         loader.dataset.full_init()
@@ -82,7 +82,7 @@ def build_train_loader(
     return Runner.build_dataloader(loader, seed=0)
 
 
-def stand_in_dataset(
+def synthetic_dataset(
     cfg: Config,
     num_images: int,
     image_size: Union[int, Tuple[int, int], None] = None,
@@ -103,7 +103,7 @@ def stand_in_dataset(
             not known.
     """
     parts = [
-        _stand_in(part, cfg, num_images, image_size)
+        _synthetic(part, cfg, num_images, image_size)
         for part in leaves(cfg.train_dataloader.dataset)
     ]
     return parts[0] if len(parts) == 1 else ConcatDataset(parts)
@@ -114,7 +114,7 @@ def describe(loader: DataLoader) -> str:
     dataset = loader.dataset
     parts = getattr(dataset, 'datasets', [dataset])
     kinds = {type(getattr(part, '_dataset', part)) for part in parts}
-    if StandInDataset in kinds:
+    if SyntheticDataset in kinds:
         return 'stand-in pictures, for the data are not on this disk'
     return f'the data on this disk ({", ".join(k.__name__ for k in kinds)})'
 
@@ -137,12 +137,12 @@ def missing_roots(dataset: dict) -> Iterator[str]:
             yield root
 
 
-def _stand_in(
+def _synthetic(
     dataset: dict,
     cfg: Config,
     num_images: int,
     image_size: Union[int, Tuple[int, int], None],
-) -> StandInDataset:
+) -> SyntheticDataset:
     root = dataset.get('data_root', '')
     scope = [cfg.get('default_scope', 'mmengine'), *dataset.type.split('.')]
     if scope[-2] != 'mmpretrain':
@@ -168,7 +168,7 @@ def _stand_in(
         head = cfg.model.get('decoder') or cfg.model.get('head') or {}
         for info in infos:
             info['gt_label'] = int(rng.integers(head.get('num_classes', 10)))
-    return StandInDataset(infos, dataset.pipeline)
+    return SyntheticDataset(infos, dataset.pipeline)
 
 
 def draw(rng: np.random.Generator, height: int, width: int) -> np.ndarray:

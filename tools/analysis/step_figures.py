@@ -16,7 +16,7 @@ from measuring import (
 from memory_policy import can_be_kept, keep_memory
 from step_variants import GIVING_BACK, REFERENCE, Step, prepare
 
-from repfusion_mm.models.losses import pool
+from repfusion_mm.models.losses.losses import pool
 
 
 def time_steps(
@@ -85,7 +85,7 @@ def count_arithmetic(
     counts that of grouped convolutions many times too high.
     """
     model = steps['ours'].model
-    with model.teacher.truncated_pass.uncompiled():
+    with model.teacher.feature_extractor.uncompiled():
         return _count(steps, batches, device)
 
 

@@ -10,7 +10,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
 from reference_step import ReferenceStep
 
-from repfusion_mm.models.fitting import as_tuple
+from repfusion_mm.models.distillers.builders import as_tuple
 
 #: What each variant changes in ``model`` of the config.
 CHANGES: Dict[str, dict] = {
@@ -45,7 +45,7 @@ class Step(NamedTuple):
 
     def compiles(self) -> bool:
         """Whether the teacher is compiled, where it was asked for."""
-        truncated = self.model.teacher.truncated_pass
+        truncated = self.model.teacher.feature_extractor
         return truncated.is_compiled or not truncated.compile
 
 

@@ -4,7 +4,7 @@ from typing import Dict
 
 import torch
 
-from repfusion_mm.engine.checkpoint import shorten
+from repfusion_mm.engine.checkpoint.io import shorten
 from repfusion_mm.models.teachers.guided_diffusion import module_names
 
 StateDict = Dict[str, torch.Tensor]

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from adm_weights import StateDict, build, convert, read_architecture
 
 import repfusion_mm  # noqa: F401  # heals the stack before diffusers
-from repfusion_mm.engine.checkpoint import read_checkpoint
+from repfusion_mm.engine.checkpoint.io import read_checkpoint
 
 #: The two published teachers of the paper: what the weights do not tell, and
 #: what they must show.

@@ -1,7 +1,7 @@
 # Student, policy and decoder each have an optimizer of their own; policy and
 # decoder without weight decay.
 optim_wrapper = dict(
-    constructor='repfusion_mm.PartwiseOptimWrapperConstructor',
+    constructor='repfusion_mm.MultiOptimWrapperConstructor',
     student=dict(
         optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=1e-4)
     ),

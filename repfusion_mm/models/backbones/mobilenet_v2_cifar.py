@@ -2,7 +2,7 @@
 
 from mmpretrain.models.backbones import MobileNetV2
 
-from ...registry import MODELS
+from repfusion_mm.registry import MODELS
 
 
 @MODELS.register_module()

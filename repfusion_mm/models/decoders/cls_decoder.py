@@ -9,9 +9,9 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from ...registry import MODELS
-from ..losses import pool
-from .base import TaskDecoder, check_count
+from repfusion_mm.models.decoders.base import TaskDecoder, check_count
+from repfusion_mm.models.losses.losses import pool
+from repfusion_mm.registry import MODELS
 
 
 @MODELS.register_module()

@@ -6,10 +6,10 @@ from typing import Optional, Sequence, Tuple
 
 import torch
 
-from ...registry import MODELS
-from ..labels import fill_in
-from .base import TaskDecoder, check_count
-from .seg_decoder import make_convs
+from repfusion_mm.models.decoders.base import TaskDecoder, check_count
+from repfusion_mm.models.decoders.seg_decoder import make_convs
+from repfusion_mm.models.utils.labels import fill_in
+from repfusion_mm.registry import MODELS
 
 
 @MODELS.register_module()

@@ -8,9 +8,9 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from ...registry import MODELS
-from ..labels import fill_in
-from .base import TaskDecoder, check_count
+from repfusion_mm.models.decoders.base import TaskDecoder, check_count
+from repfusion_mm.models.utils.labels import fill_in
+from repfusion_mm.registry import MODELS
 
 
 @MODELS.register_module()

@@ -8,7 +8,7 @@ import torch
 from mmengine.model import BaseModule
 from torch.distributions import Categorical
 
-from ..autocast import without_autocast
+from repfusion_mm.models.utils.autocast import without_autocast
 
 
 class TimestepDistribution(Categorical):

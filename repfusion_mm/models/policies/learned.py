@@ -9,9 +9,13 @@ import torch
 import torch.nn as nn
 from torch.distributions import Categorical
 
-from ...registry import MODELS
-from .base import TimestepPolicy
-from .reinforce import Baseline, mean_over_ranks, scale_over_ranks
+from repfusion_mm.models.policies.base import TimestepPolicy
+from repfusion_mm.models.policies.reinforce import (
+    Baseline,
+    mean_over_ranks,
+    scale_over_ranks,
+)
+from repfusion_mm.registry import MODELS
 
 LOGITS = ('smooth', 'free')
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ...registry import MODELS
-from .base import TimestepPolicy
+from repfusion_mm.models.policies.base import TimestepPolicy
+from repfusion_mm.registry import MODELS
 
 
 @MODELS.register_module()

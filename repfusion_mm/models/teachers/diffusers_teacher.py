@@ -10,19 +10,22 @@ import torch.nn as nn
 import torch.nn.functional as F
 from mmengine.logging import print_log
 
-from ...registry import MODELS
-from ..autocast import without_autocast
-from .class_signal import CLASS_SIGNALS, ClassSignal
-from .layers import (
+from repfusion_mm.models.teachers.conditioning import (
+    CLASS_SIGNALS,
+    ClassSignal,
+)
+from repfusion_mm.models.teachers.dtype import DTYPES, resolve_dtype
+from repfusion_mm.models.teachers.feature_extractor import FeatureExtractor
+from repfusion_mm.models.teachers.layers import (
     check_denoiser,
     check_layers,
     count_calls,
     release_unused,
     resolve_layers,
 )
-from .loading import load_teacher
-from .precision import DTYPES, resolve_dtype
-from .truncated_pass import TruncatedPass
+from repfusion_mm.models.teachers.loading import load_teacher
+from repfusion_mm.models.utils.autocast import without_autocast
+from repfusion_mm.registry import MODELS
 
 INPUT_MODES = ('clean', 'noised')
 
@@ -64,7 +67,7 @@ class DiffusersTeacher(nn.Module):
         dtype: What the teacher computes in, whatever the student does:
             ``'float32'``, ``'bfloat16'``, ``'float16'``, or ``'auto'``, the
             fastest of them on its device (see
-            :func:`~repfusion_mm.models.teachers.precision.resolve_dtype`).
+            :func:`~repfusion_mm.models.teachers.dtype.resolve_dtype`).
             Features are float32.
         early_stop: Stop behind the last layer and drop the rest.
         channels_last: Keep the weights, and so the maps, with the channels
@@ -118,7 +121,7 @@ class DiffusersTeacher(nn.Module):
         self.class_signal = ClassSignal(class_signal, self.denoiser)
         self._settled_on: Optional[torch.device] = None
         self.feature_shapes = self._dry_run()
-        self.truncated_pass = TruncatedPass(
+        self.feature_extractor = FeatureExtractor(
             self.denoiser, self.layers, early_stop, compile
         )
 
@@ -154,7 +157,7 @@ class DiffusersTeacher(nn.Module):
                 denoiser.
         """
         self._settle_on(images.device)
-        feats = self._read(self.truncated_pass, images, timesteps, labels)
+        feats = self._read(self.feature_extractor, images, timesteps, labels)
         return {name: feat.float() for name, feat in feats.items()}
 
     def train(self, mode: bool = True) -> DiffusersTeacher:
@@ -176,7 +179,7 @@ class DiffusersTeacher(nn.Module):
     @torch.no_grad()
     def _read(
         self,
-        truncated: TruncatedPass,
+        truncated: FeatureExtractor,
         images: torch.Tensor,
         timesteps: torch.Tensor,
         labels: Optional[torch.Tensor] = None,
@@ -221,7 +224,9 @@ class DiffusersTeacher(nn.Module):
         zeros = torch.zeros(1, dtype=torch.long)
         classes = self.class_signal(zeros, labels=zeros)
         whole = partial(self.denoiser, blank, zeros, **classes)
-        stopping = TruncatedPass(self.denoiser, self.layers, self.early_stop)
+        stopping = FeatureExtractor(
+            self.denoiser, self.layers, self.early_stop
+        )
         truncated = partial(self._read, stopping, blank, zeros, labels=zeros)
         check_layers(self.denoiser, self.layers, whole, truncated, side)
         if self.early_stop:

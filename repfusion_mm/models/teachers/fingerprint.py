@@ -9,7 +9,7 @@ from typing import Dict
 import torch
 import torch.nn as nn
 
-from .precision import resolve_dtype
+from repfusion_mm.models.teachers.dtype import resolve_dtype
 
 
 def fingerprint(teacher: nn.Module) -> Dict[str, object]:

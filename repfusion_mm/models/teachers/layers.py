@@ -18,7 +18,7 @@ from typing import (
 import torch
 import torch.nn as nn
 
-from .guided_diffusion import module_names
+from repfusion_mm.models.teachers.guided_diffusion import module_names
 
 CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.Sequential)
 

@@ -1,0 +1,7 @@
+"""What the command lines of tools/ and projects/ share."""
+
+from .config import load_config, make_parser
+from .error_reporting import report_errors
+from .train import build_runner
+
+__all__ = ['build_runner', 'load_config', 'make_parser', 'report_errors']

@@ -1,0 +1,3 @@
+from .proportional_sampler import ProportionalSampler
+
+__all__ = ['ProportionalSampler']

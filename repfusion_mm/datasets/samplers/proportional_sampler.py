@@ -1,0 +1,87 @@
+"""Draw from several data sets in a given proportion."""
+
+from __future__ import annotations
+
+from typing import Iterator, Optional, Sequence
+
+import numpy as np
+from mmengine.dataset import ConcatDataset
+from mmengine.dist import get_dist_info, sync_random_seed
+
+from repfusion_mm.registry import DATA_SAMPLERS
+
+
+@DATA_SAMPLERS.register_module()
+class ProportionalSampler:
+    """Mix the parts of a ``ConcatDataset`` in a given proportion.
+
+    With few labelled and many unlabelled images, proportions of (1, 1) make
+    half of each batch labelled. Within a part, every image is drawn once
+    before any is drawn again. Ranks draw different images.
+
+    Args:
+        dataset: A ``ConcatDataset`` of P parts.
+        proportions: P positive integers; in a row of their sum, part p is
+            drawn ``proportions[p]`` times.
+        num_samples: Draws in an epoch over all ranks; by default the length
+            of ``dataset``.
+        seed: Seed of the shuffling; by default one shared by all ranks.
+
+    Raises:
+        ValueError: The proportions do not fit the parts, a part is empty, or
+            an epoch would be.
+    """
+
+    def __init__(
+        self,
+        dataset: ConcatDataset,
+        proportions: Sequence[int],
+        num_samples: Optional[int] = None,
+        seed: Optional[int] = None,
+    ) -> None:
+        parts = getattr(dataset, 'datasets', [dataset])
+        if len(parts) != len(proportions) or min(proportions) < 1:
+            raise ValueError(
+                f'expected {len(parts)} positive proportions, one for each '
+                f'part of the ConcatDataset, got {tuple(proportions)}; '
+                'correct train_dataloader.sampler.proportions'
+            )
+        self.sizes = [len(part) for part in parts]
+        if min(self.sizes) == 0:
+            raise ValueError(
+                f'expected images in every part, got parts of {self.sizes}'
+            )
+        if num_samples is not None and num_samples < 1:
+            raise ValueError(
+                f'expected num_samples of 1 or more, got {num_samples}; '
+                'correct train_dataloader.sampler.num_samples'
+            )
+        self.rank, self.world_size = get_dist_info()
+        self.pattern = np.repeat(np.arange(len(parts)), proportions)
+        total = sum(self.sizes) if num_samples is None else num_samples
+        self.num_samples = -(-total // self.world_size)
+        self.seed = sync_random_seed() if seed is None else seed
+        self.epoch = 0
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield this rank's indices of the current epoch."""
+        rng = np.random.default_rng((self.seed, self.epoch))
+        parts = np.resize(self.pattern, self.num_samples)
+        indices = np.empty(self.num_samples, dtype=np.int64)
+        offset = 0
+        for part, size in enumerate(self.sizes):
+            places = np.flatnonzero(parts == part)
+            draws = len(places) * self.world_size
+            rounds = [rng.permutation(size) for _ in range(-(-draws // size))]
+            drawn = np.concatenate(rounds or [np.empty(0, np.int64)])
+            mine = drawn[self.rank : draws : self.world_size]
+            indices[places] = offset + mine
+            offset += size
+        return iter(indices.tolist())
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+    def set_epoch(self, epoch: int) -> None:
+        """Tell the epoch, which seeds the shuffling."""
+        self.epoch = epoch

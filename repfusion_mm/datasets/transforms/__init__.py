@@ -1,0 +1,3 @@
+from .loading import LoadImage
+
+__all__ = ['LoadImage']

@@ -1,0 +1,24 @@
+from .buffered_runtime_info_hook import BufferedRuntimeInfoHook
+from .checkpoint_hook import SafeCheckpointHook
+from .env_info_hook import EnvInfoHook
+from .exact_resume_hook import ExactResumeHook
+from .export_hooks import ExportDenoiserHook, ExportStudentHook
+from .finite_loss_hook import FiniteLossHook
+from .preemption_hook import PreemptionHook
+from .sample_images_hook import SampleImagesHook
+from .strict_load_hook import StrictLoadHook
+from .timestep_policy_hook import TimestepPolicyHook
+
+__all__ = [
+    'BufferedRuntimeInfoHook',
+    'EnvInfoHook',
+    'ExactResumeHook',
+    'ExportDenoiserHook',
+    'ExportStudentHook',
+    'FiniteLossHook',
+    'PreemptionHook',
+    'SafeCheckpointHook',
+    'SampleImagesHook',
+    'StrictLoadHook',
+    'TimestepPolicyHook',
+]

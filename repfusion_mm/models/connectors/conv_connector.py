@@ -1,0 +1,47 @@
+"""Bring a student map to the teacher's channels and grid."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+
+from repfusion_mm.registry import MODELS
+
+
+@MODELS.register_module()
+class ConvConnector(BaseModule):
+    """Map the student's channels onto the teacher's by one convolution.
+
+    Args:
+        in_channels: Channels of the student's map.
+        out_channels: Channels of the teacher's map.
+        kernel_size: Odd side of the kernel; the grid is kept.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int = 1
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(
+            in_channels, out_channels, kernel_size, padding=kernel_size // 2
+        )
+
+    def forward(self, feat: torch.Tensor) -> torch.Tensor:
+        """Map N x in_channels x H x W to N x out_channels x H x W."""
+        return self.conv(feat)
+
+
+def resize_to(feat: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """Resize N x C x h x w to ``size``, bilinear and antialiased.
+
+    A map that already has the size is returned as it is.
+    """
+    if tuple(feat.shape[-2:]) == tuple(size):
+        return feat
+    return F.interpolate(
+        feat, size=tuple(size), mode='bilinear', antialias=True
+    )

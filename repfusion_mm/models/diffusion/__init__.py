@@ -1,0 +1,3 @@
+from .ddpm import DenoisingDiffusion
+
+__all__ = ['DenoisingDiffusion']

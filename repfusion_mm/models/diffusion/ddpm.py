@@ -1,0 +1,129 @@
+"""Train one's own diffusion model, to be a teacher later."""
+
+from __future__ import annotations
+
+from typing import Dict, Optional
+
+import torch
+from mmengine.model import BaseModel
+
+from repfusion_mm.models.teachers.loading import (
+    build_denoiser,
+    build_scheduler,
+)
+from repfusion_mm.models.utils.image_range import (
+    resolve_channel_order,
+    to_unit_range,
+)
+from repfusion_mm.registry import MODELS
+
+
+@MODELS.register_module()
+class DenoisingDiffusion(BaseModel):
+    """Train a diffusers denoiser to predict the noise in x_t.
+
+    Minimises ||eps - s(x_t, t)||^2 with t uniform ("simple" loss of DDPM,
+    arXiv 2006.11239, eq. 14).
+
+    Args:
+        denoiser: ``type`` and arguments of a diffusers model that takes
+            (sample, timestep), such as ``UNet2DModel``.
+        scheduler: ``type`` and arguments of a diffusers scheduler.
+        channel_order: ``'rgb'`` or ``'bgr'``, the order of the channels that
+            the data preprocessor gives. Needed where it does not convert.
+        data_preprocessor: Config of the data preprocessor. Images in [0, 1]
+            are rebuilt by its mean and std.
+        init_cfg: Initialisation config.
+
+    Raises:
+        ValueError: The denoiser does not take RGB images, or the scheduler
+            does not predict the noise.
+    """
+
+    def __init__(
+        self,
+        denoiser: dict,
+        scheduler: dict,
+        channel_order: Optional[str] = None,
+        data_preprocessor: Optional[dict] = None,
+        init_cfg: Optional[dict] = None,
+    ) -> None:
+        super().__init__(data_preprocessor, init_cfg)
+        self.channel_order = resolve_channel_order(
+            channel_order, data_preprocessor
+        )
+        self.denoiser = build_denoiser(denoiser)
+        self.scheduler = build_scheduler(scheduler)
+        channels = self.denoiser.config.in_channels
+        if channels != 3:
+            raise ValueError(
+                f'expected denoiser.in_channels 3 (RGB), got {channels}'
+            )
+        prediction = self.scheduler.config.prediction_type
+        if prediction != 'epsilon':
+            raise ValueError(
+                "expected scheduler.prediction_type 'epsilon', got "
+                f'{prediction!r}'
+            )
+
+    def forward(
+        self,
+        inputs: torch.Tensor,
+        data_samples: Optional[list] = None,
+        mode: str = 'tensor',
+    ):
+        """Return the loss of N x 3 x H x W inputs.
+
+        Args:
+            inputs: N x 3 x H x W, from the data preprocessor.
+            data_samples: Ignored; a denoiser needs no labels.
+            mode: ``'loss'``.
+
+        Raises:
+            ValueError: Another mode.
+        """
+        if mode != 'loss':
+            raise ValueError(
+                f"expected mode 'loss', got {mode!r}; the exported folder "
+                'samples through diffusers'
+            )
+        return self.loss(inputs)
+
+    def loss(self, inputs: torch.Tensor) -> Dict[str, torch.Tensor]:
+        """Compute the denoising loss at random timesteps."""
+        images = to_unit_range(
+            inputs, self.data_preprocessor, self.channel_order
+        )
+        clean = images * 2 - 1
+        length = self.scheduler.config.num_train_timesteps
+        timesteps = torch.randint(length, (len(clean),), device=clean.device)
+        noise = torch.randn_like(clean)
+        noised = self.scheduler.add_noise(clean, noise, timesteps)
+        predicted = self.denoiser(noised, timesteps).sample
+        return dict(loss=(predicted.float() - noise).pow(2).mean())
+
+    @torch.no_grad()
+    def sample(
+        self, num_images: int, num_steps: int = 50, seed: int = 0
+    ) -> torch.Tensor:
+        """Draw images by DDIM (arXiv 2010.02502) from the noise of ``seed``.
+
+        Returns:
+            num_images x 3 x H x W, RGB, in [0, 1].
+        """
+        from diffusers import DDIMScheduler
+
+        scheduler = DDIMScheduler.from_config(self.scheduler.config)
+        scheduler.set_timesteps(num_steps)
+        size = self.denoiser.config.sample_size
+        generator = torch.Generator().manual_seed(seed)
+        sample = torch.randn(
+            num_images, 3, size, size, generator=generator
+        ).to(self.denoiser.device)
+        training = self.denoiser.training
+        self.denoiser.eval()
+        for timestep in scheduler.timesteps:
+            predicted = self.denoiser(sample, timestep).sample
+            sample = scheduler.step(predicted, timestep, sample).prev_sample
+        self.denoiser.train(training)
+        return ((sample + 1) / 2).clamp(0, 1)

@@ -1,0 +1,3 @@
+from .repfusion import RepFusion
+
+__all__ = ['RepFusion']

@@ -1,0 +1,3 @@
+from .losses import AttentionTransferLoss, HintLoss, RelationalLoss
+
+__all__ = ['AttentionTransferLoss', 'HintLoss', 'RelationalLoss']

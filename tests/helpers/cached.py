@@ -1,0 +1,98 @@
+"""A few images on disk, and the features that a toy teacher gives for them."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from cache_features import Views, write
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import DATASETS, MODELS, TRANSFORMS
+from mmpretrain.datasets.transforms import RandomCrop
+from torch.utils.data import DataLoader
+
+from tests.helpers.toy import distiller_config
+
+NUM_IMAGES = 6
+LOAD = dict(type='mmpretrain.LoadImageFromFile')
+CROP = dict(type='mmpretrain.RandomCrop', crop_size=16, padding=4)
+PACK = dict(type='mmpretrain.PackInputs')
+
+
+@TRANSFORMS.register_module()
+class EntropyCrop(RandomCrop):
+    """Crops by the system's entropy, which no seed governs."""
+
+    def transform(self, results):
+        np.random.seed()
+        return super().transform(results)
+
+
+def save_images(root: Path) -> None:
+    """Write six images of noise, 16 pixels wide."""
+    root.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(NUM_IMAGES):
+        image = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        cv2.imwrite(str(root / f'{i}.png'), image)
+
+
+def dataset_config(root, folder, pipeline=(LOAD, CROP, PACK), **settings):
+    """Return the config of those images with cached features."""
+    return dict(
+        type='repfusion_mm.CachedFeaturesDataset',
+        dataset=dict(
+            type='mmpretrain.CustomDataset',
+            data_root=str(root),
+            with_label=False,
+            pipeline=list(pipeline),
+        ),
+        folder=str(folder),
+        **settings,
+    )
+
+
+def model_config(teacher_folder, **teacher) -> dict:
+    """Return a distiller whose features can be cached."""
+    config = distiller_config(
+        decoder=None,
+        policy=dict(type='repfusion_mm.FixedTimestepPolicy', timestep=100),
+    )
+    config['teacher'].pop('config')
+    config['teacher'].update(
+        {'pretrained': teacher_folder, 'dtype': 'float32', **teacher}
+    )
+    return config
+
+
+def fill(model, dataset, batch_size=4) -> None:
+    """Write the features, by the tool's own function."""
+    loader = DataLoader(
+        Views(dataset), batch_size=batch_size, collate_fn=pseudo_collate
+    )
+    write(model, dataset, loader)
+
+
+def make_cache(tmp_path, teacher_folder, **settings):
+    """Return a model and a data set whose features are written."""
+    if not (tmp_path / 'images').exists():
+        save_images(tmp_path / 'images')
+    config = dataset_config(
+        tmp_path / 'images', tmp_path / 'features', **settings
+    )
+    dataset = DATASETS.build(config)
+    model = MODELS.build(model_config(teacher_folder))
+    fill(model, dataset)
+    return model, dataset
+
+
+def build_dataset(cache, pipeline=(LOAD, CROP, PACK), num_views=2, **settings):
+    """Return the data set over what make_cache wrote."""
+    return DATASETS.build(
+        dataset_config(
+            cache / 'images',
+            cache / 'features',
+            pipeline,
+            num_views=num_views,
+            **settings,
+        )
+    )

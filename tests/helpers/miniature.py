@@ -1,0 +1,117 @@
+"""A folder in which every config runs, in miniature.
+
+The data lie in the layouts of the real archives, the teachers are miniatures
+of the real classes.
+"""
+
+import re
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+
+from tests.helpers import layouts
+from tests.helpers.launcher import ROOT
+from tests.helpers.reference_adm import ReferenceADM
+from tests.helpers.toy import save_cifar10, save_teacher
+
+#: Images in a batch: half of the training images, or what a labelled list
+#: and an unlabelled folder need for two batches.
+BATCH = {
+    'cifar': 20, 'tiny-imagenet': 10, 'imagenet': 2, 'celebahq': 2,
+    'digits': 640, 'custom': 8, 'cifar10': 20, 'in1k': 2,
+    'celebamask-hq-448x448': 2, 'wflw-256x256': 2,
+    'celebamask': 2, 'wflw': 2,
+}  # fmt: skip
+
+
+def make_site(site: Path) -> None:
+    """Write miniature data/ and teachers/, where configs look for them."""
+    import celebamask_hq
+    import digits
+    import tiny_imagenet
+    from guided_diffusion_to_diffusers import main as convert_teacher
+
+    data = site / 'data'
+    save_cifar10(data / 'cifar10')
+    layouts.save_tiny_imagenet(data / 'tiny-imagenet-200')
+    tiny_imagenet.main([str(data / 'tiny-imagenet-200')])
+    layouts.save_imagenet(data / 'imagenet')
+    layouts.save_celebamask_hq(data / 'CelebAMask-HQ')
+    celebamask_hq.main([str(data / 'CelebAMask-HQ'), '--jobs', '1'])
+    layouts.save_wflw(data / 'wflw')
+    digits.convert(data / 'digits', seed=0)
+    for i in range(8):
+        layouts.write_image(data / f'mine/{i}.jpg', 80)
+    labels = ''.join(f'{i}.jpg {i}\n' for i in range(8))
+    (data / 'mine/labels.txt').write_text(labels)
+
+    teachers = site / 'teachers'
+    save_teacher(teachers / 'digits', sample_size=16)
+    save_teacher(teachers / 'cifar', sample_size=32)
+    save_teacher(teachers / 'custom', sample_size=64)
+    save_teacher(
+        teachers / 'celebahq',
+        sample_size=256,
+        block_out_channels=(8,) * 6,
+        down_block_types=('DownBlock2D',) * 6,
+        up_block_types=('UpBlock2D',) * 6,
+    )
+    small = dict(depth=1, head_channels=32)
+    for kind, size, order, arguments in (
+        ('tiny-imagenet', 64, 'new',
+         dict(multiples=(1,) * 4, attends=(False,) * 4, num_classes=1000)),
+        ('imagenet', 256, 'legacy',
+         dict(multiples=(1,) * 6, attends=(False,) * 6)),
+    ):  # fmt: skip
+        weights = ReferenceADM(order, **small, **arguments).state_dict()
+        torch.save(weights, site / 'adm.pt')
+        convert_teacher(
+            [
+                str(site / 'adm.pt'), str(teachers / kind),
+                '--image-size', str(size), '--head-channels', '32',
+                '--attention-order', order, '--schedule', 'linear',
+            ]
+        )  # fmt: skip
+
+
+def options_for(path):
+    """Return options that make a config small, and change nothing else."""
+    cfg = Config.fromfile(path)
+    kind = re.split('_', path.stem)[-1]
+    options = {}
+    for split in ('train', 'val', 'test'):
+        loader = f'{split}_dataloader'
+        if cfg.get(loader) is None:
+            continue
+        options[f'{loader}.num_workers'] = 0
+        options[f'{loader}.persistent_workers'] = False
+        if 'CIFAR10' in cfg[loader].dataset.type:
+            options[f'{loader}.dataset.type'] = 'tests.helpers.toy.MiniCIFAR10'
+    options['train_dataloader.batch_size'] = BATCH[kind]
+    if cfg.train_cfg.get('max_iters'):
+        options['train_cfg.max_iters'] = 2
+        options['train_cfg.val_interval'] = 2
+        options['default_hooks.checkpoint.interval'] = 2
+    else:
+        options['train_cfg.max_epochs'] = 1
+        options['default_hooks.checkpoint.interval'] = 1
+    if cfg.optim_wrapper.get('type') == 'AmpOptimWrapper':
+        options['optim_wrapper.type'] = 'OptimWrapper'  # for want of a GPU
+    if path.parent.name == 'distill':
+        faces = kind in ('celebamask', 'wflw')
+        teacher = 'celebahq' if faces else kind
+        options['model.teacher.pretrained'] = f'teachers/{teacher}'
+    return options
+
+
+def distil(distilled):
+    """Distil by a config, once; return the path of the student."""
+    from repfusion_mm.cli.train import build_runner
+
+    path = ROOT / f'configs/distill/{distilled}.py'
+    options = [f'{key}={value}' for key, value in options_for(path).items()]
+    runner = build_runner([str(path), '--cfg-options', *options])
+    runner.train()
+    assert runner.iter == 2
+    return f'work_dirs/{distilled}/student.pth'

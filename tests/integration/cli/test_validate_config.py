@@ -1,0 +1,107 @@
+"""What mmengine would ignore is refused."""
+
+import pytest
+
+from repfusion_mm.cli.config import load_config, make_parser
+
+TEXT = """
+data_root = 'data'
+train_dataloader = dict(batch_size=4, dataset=dict(data_root=data_root))
+"""
+
+
+def load(tmp_path, text, *options):
+    path = tmp_path / 'mine.py'
+    path.write_text(text)
+    options = ['--cfg-options', *options] if options else []
+    return load_config(make_parser('').parse_args([str(path), *options]))
+
+
+@pytest.mark.parametrize(
+    ('name', 'meant'),
+    [
+        ('train_dataloder', 'train_dataloader'),
+        ('custom_hook', 'custom_hooks'),
+        ('models', 'model'),  # stands in a config of mmsegmentation 1.2.2
+    ],
+)
+def test_a_name_that_is_nearly_a_setting(tmp_path, name, meant):
+    with pytest.raises(ValueError, match=f"'{name}', .* mean '{meant}'"):
+        load(tmp_path, f'{name} = dict(a=1)')
+
+
+def test_variables_are_all_right(tmp_path):
+    text = TEXT + 'train_pipeline = []\nconv_cfg = None\ntta_model = dict()'
+    cfg = load(tmp_path, text, 'train_dataloader.batch_size=3', 'compile=True')
+    assert cfg.train_dataloader.batch_size == 3
+    assert cfg.compile is True
+
+
+@pytest.mark.parametrize(
+    ('option', 'said'),
+    [
+        ('data_root=/mine', 'a variable of .*mine.py'),
+        ('train_dataloder.batch_size=3', 'mean train_dataloader'),
+        ('xyz=1', 'which nothing would read'),
+    ],
+)
+def test_an_option_that_nothing_reads(tmp_path, option, said):
+    with pytest.raises(ValueError, match=said):
+        load(tmp_path, TEXT, option)
+
+
+@pytest.mark.parametrize(
+    ('text', 'said'),
+    [
+        ('randomness = dict(seed="abc")', "randomness.seed .*'abc'"),
+        ('log_level = "LOUD"', "log_level .*'LOUD'"),
+        (
+            'env_cfg = dict(cudnn_benchmak=True)',
+            "'env_cfg.cudnn_benchmak', which nothing would read",
+        ),
+        (
+            'default_hooks = dict(timer=dict(interval=3))',
+            "'default_hooks.timer', got .*give it one",
+        ),
+        (
+            'default_hooks = dict(chekpoint=dict(interval=3))',
+            "'default_hooks.chekpoint'.*mean 'checkpoint'",
+        ),
+    ],
+)
+def test_values_that_mmengine_would_fall_over(tmp_path, text, said):
+    with pytest.raises(ValueError, match=said):
+        load(tmp_path, text)
+
+
+def test_hooks_may_be_left_out_or_added(tmp_path):
+    hooks = 'default_hooks = dict(logger=None, mine=dict(type="Mine"))'
+    assert load(tmp_path, hooks + '\nenv_cfg = dict(mp_cfg=dict())')
+
+
+def test_configs_of_the_projects_have_no_such_names():
+    """But one, which does not do what it says (``models`` of BiSeNetV2)."""
+    import ast
+    import importlib
+    from pathlib import Path
+
+    from mmengine.config import Config
+
+    from repfusion_mm.cli.validate_config import check_names
+
+    folders = [Path(__file__).parents[3] / 'configs']
+    for project in ('mmpretrain', 'mmseg', 'mmpose'):
+        module = importlib.import_module(project)
+        folders.append(Path(module.__file__).parent / '.mim/configs')
+    refused, tried = [], 0
+    for path in (path for folder in folders for path in folder.rglob('*.py')):
+        body = ast.parse(path.read_text()).body
+        targets = [i.targets[0] for i in body if isinstance(i, ast.Assign)]
+        names = [i.id for i in targets if isinstance(i, ast.Name)]
+        tried += 1
+        try:
+            check_names(Config(dict.fromkeys(names)))
+        except ValueError:
+            refused.append(path.stem)
+    assert tried > 1000
+    assert refused == ['bisenetv2_fcn_4xb4-ohem-160k_cityscapes-1024x1024']

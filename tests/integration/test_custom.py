@@ -1,0 +1,83 @@
+"""The configs for one's own images, with their first lines edited."""
+
+import re
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from repfusion_mm.engine.checkpoint.io import load_from_local
+from tests.helpers.launcher import ROOT, launch
+from tests.helpers.toy import save_teacher
+
+SMALL = dict(batch_size=4, image_size=16)
+
+
+def edited(config, out, **variables):
+    """Copy a config, with variables at its top set anew."""
+    text = (ROOT / 'configs' / config).read_text()
+    for name, value in variables.items():
+        text, count = re.subn(
+            rf'^{name} = .*$', f'{name} = {value!r}', text, flags=re.M
+        )
+        assert count == 1, name
+    out.write_text(text.replace("'../_base_", f"'{ROOT}/configs/_base_"))
+    return out
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Twelve photographs of various sizes, in two folders."""
+    root = tmp_path / 'mine'
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        folder = root / ('cats', 'dogs')[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        image = rng.integers(0, 256, (20 + i, 30 - i, 3), dtype=np.uint8)
+        cv2.imwrite(str(folder / f'{i}.jpg'), image)
+    return root
+
+
+def test_own_teacher_is_trained_and_exported(images, tmp_path):
+    config = edited(
+        'teacher/ddpm_custom.py',
+        tmp_path / 'ddpm.py',
+        data_root=str(images),
+        max_iters=2,
+        **SMALL,
+    )
+    launch(
+        sys.executable, 'tools/train.py', config,
+        '--work-dir', tmp_path / 'ddpm', '--cfg-options',
+        'train_dataloader.num_workers=0', 'custom_hooks.1.num_steps=2',
+        'model.denoiser.block_out_channels=[32,32,32,32]',
+    )  # fmt: skip
+    assert (tmp_path / 'ddpm' / 'teacher' / 'config.json').exists()
+    assert list((tmp_path / 'ddpm').rglob('samples_2.png'))
+
+
+@pytest.mark.parametrize('labels', ['labels.txt', 'folders', None])
+def test_own_student_is_distilled(images, tmp_path, labels):
+    (images / 'labels.txt').write_text('cats/0.jpg 0\ndogs/1.jpg 1\n')
+    config = edited(
+        'distill/repfusion_custom.py',
+        tmp_path / 'distill.py',
+        data_root=str(images),
+        teacher=save_teacher(tmp_path / 'ddpm'),
+        labels=labels,
+        num_classes=2,
+        max_epochs=1,
+        student=dict(type='mmpretrain.ResNet', depth=18, base_channels=8),
+        **SMALL,
+    )
+    output = launch(
+        sys.executable, 'tools/train.py', config,
+        '--work-dir', tmp_path / 'student', '--cfg-options',
+        'train_dataloader.num_workers=0',
+        'default_hooks.logger.interval=1',
+    )  # fmt: skip
+    student = load_from_local(tmp_path / 'student' / 'student.pth')
+    assert 'conv1.weight' in student['state_dict']
+    assert ('reward' in output) == (labels is not None)
+    assert ('policy: no parameters' in output) == (labels is None)

@@ -1,0 +1,116 @@
+"""Policies on every task, where one timestep is known to be best."""
+
+import pytest
+import torch
+import torch.nn as nn
+from mmengine.registry import MODELS
+from mmengine.structures import InstanceData, PixelData
+from mmpose.structures import PoseDataSample
+from mmpretrain.structures import DataSample
+from mmseg.structures import SegDataSample
+
+from repfusion_mm.models.teachers.conditioning import ClassSignal
+from tests.helpers.toy import distiller_config
+
+BEST, WIDTH, SIDE = 300, 120, 16
+
+
+@MODELS.register_module()
+class OracleTeacher(nn.Module):
+    """Show the image at t = 300, and less of it the further t is from it."""
+
+    num_timesteps = 1000
+    image_size = SIDE
+    feature_shapes = dict(pixels=(3, 8, 8))
+
+    def __init__(self):
+        super().__init__()
+        self.class_signal = ClassSignal.__new__(ClassSignal)
+        self.class_signal.kind = 'none'
+
+    def forward(self, images, timesteps, labels=None):
+        shown = torch.exp(-0.5 * ((timesteps - BEST) / WIDTH) ** 2)
+        shown = shown.view(-1, 1, 1, 1)
+        pixels = nn.functional.avg_pool2d(images * 2 - 1, 2)
+        noise = torch.randn_like(pixels)
+        return dict(pixels=shown * pixels + (1 - shown) * noise)
+
+
+def scene(num_images):
+    """A bright square of one of three colours, and what is to be told."""
+    images = torch.zeros(num_images, 3, SIDE, SIDE)
+    colours = torch.randint(3, (num_images,))
+    corners = torch.randint(0, SIDE // 2, (num_images, 2)) // 2 * 2
+    maps = torch.zeros(num_images, SIDE, SIDE, dtype=torch.long)
+    for image, label_map, colour, (x, y) in zip(
+        images, maps, colours, corners
+    ):
+        image[colour, y : y + 8, x : x + 8] = 255
+        label_map[y : y + 8, x : x + 8] = 1 + colour
+    return images, colours, maps, (corners + 4.0) / SIDE
+
+
+def class_samples(colours, maps, centres):
+    return [DataSample().set_gt_label(c) for c in colours]
+
+
+def mask_samples(colours, maps, centres):
+    samples = [SegDataSample() for _ in maps]
+    for sample, label_map in zip(samples, maps):
+        sample.gt_sem_seg = PixelData(data=label_map[None])
+    return samples
+
+
+def pose_samples(colours, maps, centres):
+    samples = [PoseDataSample() for _ in centres]
+    for sample, centre in zip(samples, centres):
+        sample.gt_instance_labels = InstanceData(
+            keypoint_labels=centre[None, None],
+            keypoint_weights=torch.ones(1, 1),
+        )
+    return samples
+
+
+@pytest.mark.parametrize(
+    ('decoder', 'label'),
+    [
+        (dict(type='ClsDecoder', num_classes=3), class_samples),
+        (dict(type='SegDecoder', num_classes=4), mask_samples),
+        (dict(type='KeypointDecoder', num_keypoints=1), pose_samples),
+    ],
+    ids=['classes', 'masks', 'key points'],
+)
+def test_the_timestep_that_shows_the_image_is_found(decoder, label):
+    decoder = dict(decoder, type=f'repfusion_mm.{decoder["type"]}')
+    model = MODELS.build(
+        distiller_config(
+            teacher=dict(type='OracleTeacher'),
+            student=dict(
+                type='mmpretrain.ResNet_CIFAR',
+                depth=18,
+                stem_channels=4,
+                base_channels=4,
+            ),
+            decoder=decoder,
+        )
+    )
+    parts = model.optim_parts()
+    optimizer = torch.optim.Adam(
+        [
+            dict(params=parts['policy'].parameters(), lr=1e-3),
+            dict(params=parts['decoder'].parameters(), lr=1e-2),
+        ]
+    )
+    steps = 300
+    for step in range(steps):
+        model.policy.entropy_weight = 0.1 * max(0, 1 - 2 * step / steps)
+        images, *labels = scene(64)
+        losses = model(images / 255 * 2 - 1, label(*labels), mode='loss')
+        optimizer.zero_grad()
+        (losses['loss_decoder'] + losses['loss_policy']).backward()
+        optimizer.step()
+    probs = model.policy(scene(64)[0] / 255).probs.mean(0)
+    timesteps = torch.arange(1000)
+    shown = torch.exp(-0.5 * ((timesteps - BEST) / WIDTH) ** 2)
+    # A task may be solved somewhat off the peak as well as on it.
+    assert (probs * shown).sum() > 0.85

@@ -1,0 +1,195 @@
+"""Cached distillation through its own command lines."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from cache_features import main as write_features
+
+from repfusion_mm.cli.train import build_runner
+from repfusion_mm.engine.checkpoint.io import load_from_local
+from tests.helpers.cached import CROP, LOAD, NUM_IMAGES, PACK, save_images
+from tests.helpers.launcher import ROOT, launch
+from tests.helpers.toy import LAYER, save_teacher
+
+CONFIG = """
+_base_ = [
+    '{root}/configs/_base_/default_runtime.py',
+    '{root}/configs/_base_/schedules/distill_cosine.py',
+]
+images = dict(
+    type='mmpretrain.CustomDataset',
+    data_root='{folder}/images',
+    with_label=False,
+    pipeline={pipeline},
+)
+model = dict(
+    type='repfusion_mm.RepFusion',
+    data_preprocessor=dict(
+        type='mmengine.ImgDataPreprocessor', mean=[127.5] * 3,
+        std=[127.5] * 3, bgr_to_rgb=True,
+    ),
+    student=dict(
+        type='mmpretrain.ResNet_CIFAR', depth=18, stem_channels=8,
+        base_channels=8,
+    ),
+    teacher=dict(
+        type='repfusion_mm.DiffusersTeacher', pretrained='{folder}/ddpm',
+        layers=['{layer}'],
+    ),
+    policy=dict(type='repfusion_mm.FixedTimestepPolicy', timestep=100),
+    distill_loss=dict(type='repfusion_mm.HintLoss'),
+)
+train_dataloader = dict(
+    batch_size=6,
+    num_workers=2,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(
+        type='repfusion_mm.CachedFeaturesDataset', dataset=images,
+        folder='{folder}/features', num_views=2,
+    ),
+)
+train_cfg = dict(by_epoch=True, max_epochs=1)
+custom_hooks = [
+    dict(type='repfusion_mm.TimestepPolicyHook'),
+    dict(type='repfusion_mm.ExportStudentHook'),
+]
+"""
+
+
+@pytest.fixture(scope='module')
+def job(tmp_path_factory):
+    """Images, a teacher and a config, and what writing the cache said."""
+    folder = tmp_path_factory.mktemp('job')
+    save_images(folder / 'images')
+    save_teacher(folder / 'ddpm')
+    config = folder / 'cached.py'
+    text = CONFIG.format(
+        root=ROOT, folder=folder, layer=LAYER, pipeline=[LOAD, CROP, PACK]
+    )
+    config.write_text(text)
+    output = run('cache_features', config)
+    return dict(folder=folder, config=config, output=output)
+
+
+def run(tool, config, *options, flags=(), expect=0):
+    options = ['--cfg-options', *options] if options else []
+    return launch(
+        sys.executable, f'tools/{tool}.py', config, '--work-dir',
+        config.parent / 'work', *flags, *options, expect=expect,
+    )  # fmt: skip
+
+
+def test_size_is_said_and_features_are_written(job):
+    output = job['output']
+    said = f'12 rows (6 images, 2 views), float16 of {LAYER} (16, 8, 8): 0.02'
+    assert output.index(said) < output.index('] 0/12')
+    assert 'GB free' in output
+    assert '12 rows of 12 different images in ' in output
+    assert f'tools/train.py {job["config"]}' in output
+    array = np.load(job['folder'] / 'features' / f'{LAYER}.npy')
+    assert array.nbytes == 12 * 16 * 8 * 8 * 2
+    meta = json.loads((job['folder'] / 'features/cache.json').read_text())
+    assert meta['num_images'] == NUM_IMAGES
+
+
+def test_training_reads_them_with_workers_and_exports(job):
+    output = run('train', job['config'], 'default_hooks.logger.interval=1')
+    assert 'Epoch(train) [1][2/2]' in output
+    assert 'timestep_mean: 100.0' in output
+    student = load_from_local(job['folder'] / 'work/student.pth')
+    assert 'conv1.weight' in student['state_dict']
+
+
+def test_a_cache_that_is_there_is_replaced_when_told(job, capsys):
+    features = job['folder'] / 'features' / 'cache.json'
+    before = features.stat().st_ino
+    with pytest.raises(SystemExit, match='add --overwrite to replace it'):
+        write_features([str(job['config'])])
+    assert features.stat().st_ino == before
+    write_features([str(job['config']), '--overwrite'])
+    assert '12 rows of 12 different images' in capsys.readouterr().out
+    assert features.stat().st_ino != before
+
+
+BAD_TRAIN = {
+    'timestep': (['model.policy.timestep=101'], 'timestep: expected 101, got'),
+    'missing': (
+        ['train_dataloader.dataset.folder=nowhere'],
+        'got none; write',
+    ),
+    'views': (['train_dataloader.dataset.num_views=1'], "'num_views': 2"),
+}
+
+
+@pytest.mark.parametrize('case', BAD_TRAIN)
+def test_unfit_features_end_before_the_first_iteration(job, case, tmp_path):
+    options, message = BAD_TRAIN[case]
+    argv = [str(job['config']), '--work-dir', str(tmp_path), '--cfg-options']
+    runner = build_runner([*argv, *options])
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        runner.train()
+    assert runner.iter == 0
+    assert len(runner.message_hub.log_scalars) == 0
+
+
+def other_folder(job, name='other'):
+    return f'train_dataloader.dataset.folder={job["folder"] / name}'
+
+
+def check_refused(job, message, *options):
+    argv = [str(job['config']), '--cfg-options', *options]
+    with pytest.raises((SystemExit, ValueError), match=message):
+        write_features(argv)
+    assert not (job['folder'] / 'other').exists()
+    assert not (job['folder'] / 'other.tmp').exists()
+
+
+def test_what_does_not_fit_on_the_disk_is_not_begun(job):
+    views = 'train_dataloader.dataset.num_views=1000000000000'
+    message = r'expected \d+\.\d\d GB of free disk space'
+    check_refused(job, message, other_folder(job), views)
+
+
+def test_data_without_a_cache_are_shown_how(job):
+    options = [
+        'train_dataloader.dataset._delete_=True',
+        'train_dataloader.dataset.type=mmpretrain.CustomDataset',
+        f'train_dataloader.dataset.data_root={job["folder"] / "images"}',
+        'train_dataloader.dataset.with_label=False',
+    ]
+    check_refused(
+        job, "type='repfusion_mm.C(.|\n)*got CustomDataset", *options
+    )
+
+
+def test_a_policy_of_several_timesteps_is_not_cached(job):
+    check_refused(
+        job, 'one timestep', other_folder(job), 'model.policy._delete_=True',
+        'model.policy.type=repfusion_mm.UniformTimestepPolicy',
+    )  # fmt: skip
+
+
+def test_a_folder_of_something_else_is_left_alone(job):
+    folder = job['folder'] / 'images'
+    before = sorted(folder.iterdir())
+    check_refused(
+        job, 'or nothing at .*got something else', other_folder(job, 'images')
+    )
+    assert sorted(folder.iterdir()) == before
+
+
+def test_views_that_seeds_do_not_govern_are_not_cached(job):
+    crop = 'train_dataloader.dataset.dataset.pipeline.1.type=EntropyCrop'
+    check_refused(job, 'views are not fixed', other_folder(job), crop)
+
+
+def test_an_error_ends_with_one_line(job):
+    folder = job['folder'] / 'nowhere'
+    output = run(
+        'cache_features', job['config'], other_folder(job, 'third'),
+        f'model.teacher.pretrained={folder}', expect=1,
+    )  # fmt: skip
+    assert str(folder) in output.strip().splitlines()[-1]
+    assert not (job['folder'] / 'third').exists()

@@ -1,0 +1,170 @@
+"""From a guided-diffusion checkpoint to a teacher."""
+
+import diffusers
+import pytest
+import torch
+import torch.nn.functional as F
+from adm_weights import read_architecture
+from guided_diffusion_to_diffusers import PRESETS
+from sklearn.datasets import load_sample_image
+
+from repfusion_mm.models import DiffusersTeacher
+from tests.helpers.adm_files import convert
+from tests.helpers.reference_adm import ReferenceADM
+
+IMAGES = torch.linspace(0, 1, 2 * 3 * 16 * 16).reshape(2, 3, 16, 16)
+TIMESTEPS = torch.tensor([3, 777])
+LABELS = torch.tensor([1, 5])
+
+
+def recorded(model, name, *inputs):
+    seen = []
+    handle = model.get_submodule(name).register_forward_hook(
+        lambda _module, _inputs, output: seen.append(output)
+    )
+    with torch.no_grad():
+        model(*inputs)
+    handle.remove()
+    return seen[0]
+
+
+def relative(ours, theirs):
+    return ((ours - theirs).norm() / theirs.norm()).item()
+
+
+@pytest.mark.parametrize('order', ['new', 'legacy'])
+def test_converted_teacher_agrees_with_the_reference(order, tmp_path, capsys):
+    adm = ReferenceADM(order, num_classes=7).eval()
+    convert(tmp_path, adm.state_dict(), attention_order=order)
+    output = capsys.readouterr().out
+    assert '7 classes' in output
+    assert f'attention order {order}' in output
+    denoiser = diffusers.UNet2DModel.from_pretrained(tmp_path / 'out').eval()
+    sample = IMAGES * 2 - 1
+    with torch.no_grad():
+        ours = denoiser(sample, TIMESTEPS, LABELS).sample
+        theirs = adm(sample, TIMESTEPS, LABELS)
+    assert relative(ours, theirs) < 1e-5
+
+    published = [
+        'input_blocks.2',
+        'input_blocks.4.1',
+        'middle_block.2.out_layers.3',
+        'output_blocks.1.0',
+        'output_blocks.5.2',
+    ]
+    for signal in ('none', 'label'):
+        teacher = DiffusersTeacher(
+            published,
+            str(tmp_path / 'out'),
+            class_signal=signal,
+            dtype='float32',
+        )
+        labels = LABELS if signal == 'label' else None
+        feats = teacher(IMAGES, TIMESTEPS, labels)
+        for name, ours in zip(published, feats.values()):
+            theirs = recorded(adm, name, sample, TIMESTEPS, labels)
+            assert relative(ours, theirs) < 1e-5, (signal, name)
+
+
+def test_published_and_diffusers_names_are_the_same_layer(tmp_path):
+    convert(tmp_path, ReferenceADM('new').state_dict())
+    published, ours = (
+        DiffusersTeacher([name], str(tmp_path / 'out'))
+        for name in (
+            'middle_block.2.out_layers.3',
+            'mid_block.resnets.1.conv2',
+        )
+    )
+    assert published.layers == ours.layers
+    assert DiffusersTeacher(['input_blocks.0'], str(tmp_path / 'out')).layers
+    with pytest.raises(ValueError, match=r"mean 'middle_block\.2\.out_l"):
+        DiffusersTeacher(['middle_block.2.out_layer.3'], str(tmp_path / 'out'))
+    with pytest.raises(ValueError, match='each once'):
+        DiffusersTeacher(
+            ['middle_block.2', 'mid_block.resnets.1'], str(tmp_path / 'out')
+        )
+
+
+@pytest.mark.parametrize(
+    ('schedule', 'beta'), [('linear', 0.02), ('cosine', 0.999)]
+)
+def test_the_schedule_lies_with_the_denoiser(schedule, beta, tmp_path):
+    convert(tmp_path, ReferenceADM('new').state_dict(), schedule=schedule)
+    scheduler = diffusers.DDPMScheduler.from_pretrained(tmp_path / 'out')
+    assert scheduler.betas[-1].item() == pytest.approx(beta)
+    assert len(scheduler.betas) == 1000
+
+
+def test_wrong_attention_order_is_told_from_a_trained_denoiser(
+    tmp_path, capsys
+):
+    """Fault 3 of the public code: loads without a word, computes another."""
+    weights = trained_denoiser('legacy').state_dict()
+    flags = dict(schedule='linear')
+    with pytest.raises(ValueError, match='order legacy, got new: share of'):
+        convert(tmp_path, weights, **flags)
+    assert not (tmp_path / 'out').exists()
+    convert(tmp_path, weights, **flags, attention_order='legacy')
+    assert 'share of the noise that is left' in capsys.readouterr().out
+
+
+def trained_denoiser(order, steps=250):
+    """Fit a small denoiser to patches of a photograph."""
+    adm = ReferenceADM(order, multiples=(1, 2), attends=(False, True), depth=1)
+    photograph = torch.from_numpy(load_sample_image('china.jpg').copy())
+    photograph = photograph.movedim(2, 0)[None] / 127.5 - 1
+    patches = torch.cat(
+        [
+            F.interpolate(
+                photograph[..., y : y + side, x : x + side],
+                size=(16, 16),
+                mode='bilinear',
+                antialias=True,
+            )
+            for side in (64, 160, 320)
+            for y in range(0, 427 - side, 20)
+            for x in range(0, 640 - side, 20)
+        ]
+    )
+    scheduler = diffusers.DDPMScheduler(num_train_timesteps=1000)
+    optimizer = torch.optim.AdamW(adm.parameters(), lr=1e-3)
+    for _ in range(steps):
+        images = patches[torch.randint(len(patches), (32,))]
+        t, noise = torch.randint(1000, (32,)), torch.randn_like(images)
+        predicted = adm(scheduler.add_noise(images, noise, t), t)[:, :3]
+        optimizer.zero_grad()
+        F.mse_loss(predicted, noise).backward()
+        optimizer.step()
+    return adm.eval()
+
+
+@pytest.mark.parametrize(
+    ('preset', 'parameters', 'arguments'),
+    [
+        (
+            'imagenet64',
+            295_904_454,
+            dict(base=192, multiples=(1, 2, 3, 4), depth=3, num_classes=1000,
+                 attends=(False, True, True, True), head_channels=64),
+        ),
+        (
+            'imagenet256-uncond',
+            552_814_086,
+            dict(base=256, multiples=(1, 1, 2, 2, 4, 4), depth=2,
+                 attends=(False,) * 3 + (True,) * 3, head_channels=64),
+        ),
+    ],
+)  # fmt: skip
+def test_presets_are_of_the_published_sizes(preset, parameters, arguments):
+    """Only shapes: on the meta device, a model takes no memory."""
+    known = PRESETS[preset]
+    with torch.device('meta'):
+        adm = ReferenceADM(known['attention_order'], **arguments)
+        config = read_architecture(
+            adm.state_dict(), known['image_size'], known['head_channels']
+        )
+        denoiser = diffusers.UNet2DModel(**config)
+    assert known['shows'].items() <= config.items()
+    assert sum(p.numel() for p in denoiser.parameters()) == parameters
+    assert sum(p.numel() for p in adm.parameters()) == parameters

@@ -1,0 +1,224 @@
+import pickle
+
+import pytest
+import torch
+from mmengine.registry import MODELS
+
+from repfusion_mm.engine.checkpoint.io import strides_of
+from tests.helpers.canary import Canary
+
+BACKBONE = dict(
+    type='mmpretrain.ResNet', depth=18, stem_channels=8, base_channels=8
+)
+
+
+def build(checkpoint, _scope_='repfusion_mm', backbone=BACKBONE, **kwargs):
+    init_cfg = dict(
+        type='Pretrained', _scope_=_scope_, checkpoint=checkpoint, **kwargs
+    )
+    if _scope_ is None:
+        init_cfg.pop('_scope_')
+    net = MODELS.build(dict(backbone, init_cfg=init_cfg))
+    net.init_weights()
+    return net
+
+
+@pytest.fixture
+def weights():
+    torch.manual_seed(7)
+    net = MODELS.build(dict(BACKBONE))
+    for p in net.parameters():
+        torch.nn.init.normal_(p)
+    return net.state_dict()
+
+
+def assert_loaded(net, weights):
+    for key, value in net.state_dict().items():
+        assert torch.equal(value, weights[key]), key
+
+
+@pytest.mark.parametrize('scope', ['repfusion_mm', None])
+def test_exported_files_load_here_and_with_the_stock_initializer(
+    tmp_path, weights, scope
+):
+    path = str(tmp_path / 'student.pth')
+    torch.save(dict(state_dict=weights, meta=dict(epoch=1)), path)
+    assert_loaded(build(path, scope), weights)
+
+
+@pytest.mark.parametrize('scope', ['repfusion_mm', None])
+@pytest.mark.parametrize(
+    'backbone', ['mmseg.ResNet', 'mmpose.ResNet', 'mmdet.ResNet']
+)
+def test_one_file_serves_every_project(tmp_path, weights, backbone, scope):
+    path = str(tmp_path / 'student.pth')
+    torch.save(dict(state_dict=weights), path)
+    net = build(path, scope, backbone={**BACKBONE, 'type': backbone})
+    assert_loaded(net, weights)
+
+
+def test_mmsegs_deep_stem_is_refused_and_named(tmp_path, weights):
+    path = str(tmp_path / 'student.pth')
+    torch.save(dict(state_dict=weights), path)
+    backbone = {**BACKBONE, 'type': 'mmseg.ResNetV1c'}
+    with pytest.raises(ValueError, match=r'distilled as mmseg\.ResNetV1c'):
+        build(path, backbone=backbone)
+
+
+@pytest.mark.parametrize('prefix', ['', 'student.', 'backbone.'])
+def test_backbone_is_found_in_checkpoints_of_any_kind(
+    tmp_path, weights, prefix, caplog
+):
+    path = str(tmp_path / 'epoch_1.pth')
+    content = {prefix + key: value for key, value in weights.items()}
+    if prefix:
+        content['head.fc.weight'] = torch.zeros(2)
+    torch.save(dict(state_dict=content), path)
+    assert_loaded(build(path), weights)
+
+
+def test_all_other_initializers_run_before(tmp_path, weights):
+    """An initializer under another name ran first and was overwritten."""
+    path = str(tmp_path / 'student.pth')
+    torch.save(weights, path)
+    net = MODELS.build(
+        dict(
+            BACKBONE,
+            init_cfg=[
+                dict(
+                    type='Pretrained', _scope_='repfusion_mm', checkpoint=path
+                ),
+                dict(type='Constant', layer='Conv2d', val=5.0),
+            ],
+        )
+    )
+    net.init_weights()
+    assert torch.equal(net.conv1.weight, weights['conv1.weight'])
+
+
+def test_another_stem_is_an_error_that_names_it(tmp_path):
+    """Fault 10 of the public code: another stem stays random, with a log.
+
+    Distilled with a 3x3 stem, finetuned with a 7x7 one: fault 10.
+    """
+    cifar = dict(BACKBONE, type='mmpretrain.ResNet_CIFAR')
+    path = str(tmp_path / 'student.pth')
+    torch.save(MODELS.build(cifar).state_dict(), path)
+    with pytest.raises(ValueError) as error:
+        build(path)
+    assert 'conv1.weight: expected (8, 3, 7, 7), got (8, 3, 3, 3)' in str(
+        error.value
+    )
+    assert 'fit all 120 tensors of ResNet, got 1 faults' in str(error.value)
+
+
+def test_missing_tensors_are_listed_unless_they_may_miss(tmp_path, weights):
+    kept = {k: v for k, v in weights.items() if not k.startswith('layer4.')}
+    path = str(tmp_path / 'student.pth')
+    torch.save(kept, path)
+    with pytest.raises(ValueError, match=r'layer4\.0\.conv1\.weight: not in'):
+        build(path)
+    net = build(path, allow_missing=['layer4.*'])
+    assert torch.equal(
+        net.layer3[0].conv1.weight, kept['layer3.0.conv1.weight']
+    )
+
+
+def test_a_deeper_student_is_another(tmp_path):
+    """Its first blocks would fit, and the others be dropped."""
+    path = str(tmp_path / 'student.pth')
+    deeper = MODELS.build(dict(BACKBONE, depth=34)).state_dict()
+    torch.save(deeper, path)
+    with pytest.raises(ValueError, match=r'layer1\.2\.conv1\.weight: in the'):
+        build(path)
+    net = build(path, allow_unused=['layer*'])
+    assert torch.equal(net.conv1.weight, deeper['conv1.weight'])
+
+
+def export(path, net):
+    content = dict(
+        state_dict=net.state_dict(),
+        meta=dict(strides=strides_of(net), student=type(net).__name__),
+    )
+    torch.save(content, path)
+
+
+@pytest.mark.parametrize(
+    ('distilled', 'finetuned'),
+    [
+        ('mmpretrain.MobileNetV2', 'repfusion_mm.MobileNetV2_CIFAR'),
+        ('repfusion_mm.MobileNetV2_CIFAR', 'mmpretrain.MobileNetV2'),
+    ],
+)
+def test_another_stride_of_the_stem_is_an_error(
+    tmp_path, distilled, finetuned
+):
+    """Fault 10 again, where no shape tells."""
+    path = str(tmp_path / 'student.pth')
+    export(path, MODELS.build(dict(type=distilled)))
+    with pytest.raises(
+        ValueError, match=r'conv1\.conv: distilled with stride'
+    ):
+        build(path, backbone=dict(type=finetuned))
+    build(path, backbone=dict(type=distilled))
+
+
+def test_other_strides_of_later_stages_are_said(tmp_path, monkeypatch):
+    """Segmentation networks dilate them."""
+    said = []
+    monkeypatch.setattr(
+        'repfusion_mm.engine.checkpoint.initializers.print_log',
+        lambda message, **kwargs: said.append(message),
+    )
+    path = str(tmp_path / 'student.pth')
+    export(path, MODELS.build(BACKBONE))
+    dilated = dict(BACKBONE, strides=(1, 2, 2, 1))
+    build(path, backbone=dilated)
+    assert 'layer4.0.conv1' in said[0]
+    build(path)
+    assert said[1].endswith('student.pth')
+
+
+def test_names_of_a_wrong_prefix_are_refused(tmp_path, weights):
+    path = str(tmp_path / 'student.pth')
+    torch.save(weights, path)
+    with pytest.raises(ValueError, match='got 120 faults'):
+        build(path, prefix='neck.')
+
+
+@pytest.mark.parametrize('checkpoint', ['', None])
+def test_empty_path_is_refused(checkpoint):
+    with pytest.raises(ValueError, match='expected the path of a checkpoint'):
+        build(checkpoint)
+
+
+def test_missing_file_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r'student\.pth'):
+        build(str(tmp_path / 'nowhere.pth'))
+
+
+def test_files_that_are_no_checkpoint_are_refused(tmp_path):
+    path = tmp_path / 'student.pth'
+    path.write_bytes(b'not a checkpoint')
+    with pytest.raises(ValueError, match='cannot be read safely'):
+        build(str(path))
+    torch.save(dict(epoch=3), path)
+    with pytest.raises(ValueError, match=r"got a dict with \['epoch'\]"):
+        build(str(path))
+
+
+def test_checkpoints_run_no_code(tmp_path):
+    canary = tmp_path / 'canary'
+    path = tmp_path / 'student.pth'
+    torch.save(dict(state_dict=Canary(canary)), path)
+    with pytest.raises(ValueError, match='cannot be read safely'):
+        build(str(path))
+    path.write_bytes(pickle.dumps(Canary(canary)))
+    with pytest.raises(ValueError, match='cannot be read safely'):
+        build(str(path))
+    assert not canary.exists()
+
+
+def test_addresses_that_nothing_reads_are_refused():
+    with pytest.raises(ValueError, match=r"reads, got 'ftp:"):
+        build('ftp://a/b.pth')

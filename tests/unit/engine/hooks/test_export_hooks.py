@@ -1,0 +1,72 @@
+import diffusers
+import pytest
+import torch
+from mmengine.runner import Runner
+
+from repfusion_mm.engine import ExportDenoiserHook
+from repfusion_mm.engine.checkpoint.io import load_from_local
+from repfusion_mm.models import DiffusersTeacher
+from tests.helpers.memory_run import config, teacher_config
+from tests.helpers.toy import LAYER
+
+
+@pytest.mark.parametrize('averaged', [False, True])
+def test_exported_student_is_that_of_the_checkpoint(tmp_path, averaged):
+    hooks = [dict(type='repfusion_mm.ExportStudentHook')]
+    if averaged:
+        hooks.append(dict(type='EMAHook', momentum=0.1))
+    runner = Runner.from_cfg(config(tmp_path, hooks, max_epochs=2))
+    runner.train()
+    student = load_from_local(tmp_path / 'student.pth')
+    checkpoint = load_from_local(tmp_path / 'epoch_2.pth')
+    weights = student['state_dict']
+    assert set(weights) == set(runner.model.student.state_dict())
+    for key, value in weights.items():
+        assert torch.equal(value, checkpoint['state_dict'][f'student.{key}'])
+    trained = runner.model.student.state_dict()
+    is_raw = torch.equal(weights['conv1.weight'], trained['conv1.weight'])
+    assert is_raw != averaged
+    assert student['meta']['averaged'] == averaged
+    assert student['meta']['epoch'] == 2
+    assert 'DiffusersTeacher' in student['meta']['teacher']
+    assert not (tmp_path / 'student.pth.tmp').exists()
+
+
+def test_checkpoints_hold_nothing_of_the_teacher(tmp_path):
+    hooks = [dict(type='EMAHook', momentum=0.1)]
+    runner = Runner.from_cfg(config(tmp_path, hooks, max_epochs=1))
+    runner.train()
+    checkpoint = load_from_local(tmp_path / 'epoch_1.pth')
+    for part in ('state_dict', 'ema_state_dict'):
+        roots = {key.split('.')[0] for key in checkpoint[part]}
+        if part == 'ema_state_dict':
+            roots = {k.split('.')[1] for k in checkpoint[part] if '.' in k}
+        assert roots == {'student', 'connectors', 'policy', 'decoder'}
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'float16'])
+def test_trained_denoiser_is_a_teacher(tmp_path, dtype):
+    hooks = [
+        dict(type='EMAHook', momentum=0.5),
+        dict(type='repfusion_mm.ExportDenoiserHook', dtype=dtype),
+    ]
+    runner = Runner.from_cfg(teacher_config(tmp_path, hooks))
+    runner.train()
+    folder = tmp_path / 'teacher'
+    unet = diffusers.UNet2DModel.from_pretrained(folder)
+    checkpoint = load_from_local(tmp_path / 'epoch_1.pth')
+    for key, value in unet.state_dict().items():
+        averaged = checkpoint['state_dict'][f'denoiser.{key}']
+        stored = averaged.to(getattr(torch, dtype)).float()
+        assert torch.equal(value.float(), stored)
+    raw = runner.model.denoiser.conv_in.weight
+    assert not torch.equal(unet.conv_in.weight.float(), raw)
+    teacher = DiffusersTeacher([LAYER], str(folder))
+    assert teacher.num_timesteps == 1000
+    feats = teacher(torch.rand(2, 3, 16, 16), torch.tensor([3, 999]))
+    assert feats[LAYER].dtype == torch.float32
+
+
+def test_unknown_dtypes_are_refused():
+    with pytest.raises(ValueError, match="got 'half'"):
+        ExportDenoiserHook(dtype='half')

@@ -1,0 +1,32 @@
+import pytest
+from mmengine.runner import Runner
+
+from tests.helpers.memory_run import config
+from tests.helpers.toy import distiller_config
+
+
+@pytest.mark.parametrize('resume', [True, False])
+def test_checkpoints_of_another_architecture_are_refused(tmp_path, resume):
+    hook = dict(type='repfusion_mm.StrictLoadHook')
+    written = Runner.from_cfg(config(tmp_path / 'a', [hook], max_epochs=1))
+    written.train()
+    path = str(tmp_path / 'a' / 'epoch_1.pth')
+    for name, width, fits in (('b', 8, True), ('c', 16, False)):
+        student = distiller_config()['student']
+        cfg = config(
+            tmp_path / name,
+            [hook],
+            student=dict(student, base_channels=width),
+        )
+        cfg.load_from, cfg.resume = path, resume
+        runner = Runner.from_cfg(cfg)
+        if fits:
+            runner.load_or_resume()
+            continue
+        with pytest.raises(ValueError, match='of RepFusion, got') as error:
+            runner.train()
+        text = str(error.value)
+        assert 'student.layer1.0.conv1.weight: expected (16,' in text
+        assert f'expected the checkpoint {path} to fit' in text
+        assert ('to start training from' in text) is not resume
+        assert runner.iter == 0

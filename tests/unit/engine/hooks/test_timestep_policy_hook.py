@@ -1,0 +1,113 @@
+import json
+import math
+from pathlib import Path
+
+import cv2
+import pytest
+from mmengine.runner import Runner
+
+from repfusion_mm.engine import TimestepPolicyHook
+from tests.helpers.memory_run import LABELS, config
+
+
+def entropy_weights(runner):
+    log = runner.message_hub.get_scalar('train/entropy_weight')
+    return list(log.data[0])
+
+
+def test_entropy_weight_decays_linearly_and_survives_a_resume(tmp_path):
+    """Fault 6 of the public code: the decay restarts on resume."""
+    hook = dict(
+        type='repfusion_mm.TimestepPolicyHook',
+        entropy_decay=0.75,
+        entropy_floor=0.01,
+    )
+    whole = Runner.from_cfg(config(tmp_path / 'whole', [hook]))
+    whole.train()
+    expected = [max(0.1 * (1 - i / 6), 0.01) for i in range(8)]
+    assert entropy_weights(whole) == pytest.approx(expected)
+    cfg = config(tmp_path / 'resumed', [hook])
+    cfg.resume = True
+    cfg.load_from = str(tmp_path / 'whole' / 'epoch_3.pth')
+    resumed = Runner.from_cfg(cfg)
+    resumed.train()
+    assert entropy_weights(resumed)[-2:] == pytest.approx(expected[-2:])
+    assert resumed.model.policy.entropy_weight == 0.01
+    assert TimestepPolicyHook(entropy_floor=0.2).entropy_weight(0.1, 1) == 0.1
+
+
+def test_policy_is_recorded_in_lines_and_pictures(tmp_path):
+    hook = dict(type='repfusion_mm.TimestepPolicyHook', num_records=4)
+    runner = Runner.from_cfg(config(tmp_path, [hook]))
+    runner.train()
+    lines = Path(runner.log_dir, 'policy.jsonl').read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    assert [r['iter'] for r in records] == [2, 4, 6, 8]
+    for record in records:
+        assert record['timesteps'] == list(range(1000))
+        assert sum(record['probabilities']) == pytest.approx(1, abs=1e-2)
+        assert 0 < record['entropy'] <= math.log(1000) + 1e-3
+        assert record['reward'] < 0 < record['advantage_std']
+    pictures = sorted(Path(runner.log_dir).rglob('policy_*.png'))
+    assert [p.stem for p in pictures] == [f'policy_{i}' for i in (2, 4, 6, 8)]
+    assert cv2.imread(str(pictures[0])).std() > 0
+
+
+def test_statistics_are_logged(tmp_path):
+    runner = Runner.from_cfg(config(tmp_path, [], max_epochs=1))
+    runner.train()
+    scalars = Path(runner.log_dir, 'vis_data', 'scalars.json').read_text()
+    names = set(json.loads(scalars.splitlines()[-1]))
+    assert {'reward', 'policy_entropy', 'advantage_std', 'timestep_mean'} <= (
+        names
+    )
+    assert 'feature_relative_std' in names
+
+
+@pytest.mark.parametrize(
+    ('labels', 'model', 'message'),
+    [
+        ([None] * 8, {}, 'MemoryDataset with no labels at all'),
+        (
+            LABELS,
+            dict(decoder=dict(type='repfusion_mm.SegDecoder', num_classes=7)),
+            'SegDecoder reads, got MemoryDataset with gt_label, which Cls',
+        ),
+        (
+            LABELS,
+            dict(decoder=dict(type='repfusion_mm.ClsDecoder', num_classes=7)),
+            r'num_classes=7, got \[7\]',
+        ),
+    ],
+)
+def test_unfit_labels_stop_the_run_before_it_starts(
+    tmp_path, labels, model, message
+):
+    hook = dict(type='repfusion_mm.TimestepPolicyHook')
+    runner = Runner.from_cfg(config(tmp_path, [hook], labels, **model))
+    with pytest.raises(ValueError, match=message):
+        runner.train()
+    assert runner.iter == 0
+
+
+def test_policies_that_do_not_learn_need_no_labels(tmp_path):
+    hook = dict(type='repfusion_mm.TimestepPolicyHook', num_records=1)
+    policy = dict(type='repfusion_mm.FixedTimestepPolicy', timestep=9)
+    cfg = config(tmp_path, [hook], [None] * 8, 1, policy=policy, decoder=None)
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    (record,) = Path(runner.log_dir, 'policy.jsonl').read_text().splitlines()
+    assert json.loads(record)['timesteps'] == [9]
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (dict(num_records=0), 'num_records of 1'),
+        (dict(entropy_decay=0), 'entropy_decay'),
+        (dict(entropy_decay=1.5), 'entropy_decay'),
+    ],
+)
+def test_bad_arguments_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        TimestepPolicyHook(**arguments)

@@ -1,0 +1,99 @@
+"""Only a whole checkpoint is resumed from."""
+
+import pytest
+import torch
+from mmengine.runner import Runner
+
+from repfusion_mm.engine.checkpoint.io import load_from_local
+from tests.helpers.memory_run import config
+
+
+def without(*path):
+    def edit(checkpoint):
+        for name in path[:-1]:
+            checkpoint = checkpoint[name]
+        del checkpoint[path[-1]]
+
+    return edit
+
+
+def setting(value, *path):
+    def edit(checkpoint):
+        for name in path[:-1]:
+            checkpoint = checkpoint[name]
+        checkpoint[path[-1]] = value
+
+    return edit
+
+
+EDITS = {
+    'no optimizer': (without('optimizer'), 'got no optimizer: it is partial'),
+    'no schedules': (
+        without('param_schedulers'),
+        'param_schedulers of 0 schedules instead of {',
+    ),
+    'no meta': (without('meta'), 'no meta'),
+    'meta of something else': (setting([], 'meta'), 'no meta'),
+    'no epoch': (without('meta', 'epoch'), 'meta.epoch=None'),
+    'negative iteration': (
+        setting(-3, 'meta', 'iter'),
+        'meta.iter=-3 instead of 0 to 4',
+    ),
+    'iteration behind the end': (
+        setting(10**9, 'meta', 'iter'),
+        'meta.iter=1000000000 instead of 0 to 4',
+    ),
+    'no logs': (setting({}, 'message_hub'), 'no message_hub'),
+    'text for a tensor': (
+        setting('x', 'state_dict', 'student.conv1.weight'),
+        'student.conv1.weight: not a tensor',
+    ),
+}
+
+
+def run(work_dir, name, **settings):
+    hooks = ['StrictLoadHook', 'ExactResumeHook']
+    hooks = [dict(type=f'repfusion_mm.{hook}') for hook in hooks]
+    cfg = config(work_dir, hooks, max_epochs=2)
+    schedule = dict(type='ConstantLR', factor=0.5, by_epoch=True)
+    cfg.param_scheduler = [schedule]
+    cfg.experiment_name = f'{work_dir.name}-{name}'
+    cfg.merge_from_dict(settings)
+    Runner.from_cfg(cfg).train()
+
+
+@pytest.fixture(scope='module')
+def written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('written')
+    run(folder, 'first')
+    return folder / 'epoch_1.pth'
+
+
+@pytest.mark.parametrize('case', EDITS)
+def test_partial_checkpoints_are_refused(written, tmp_path, case):
+    edit, message = EDITS[case]
+    checkpoint = load_from_local(written)
+    edit(checkpoint)
+    path = tmp_path / 'edited.pth'
+    torch.save(checkpoint, path)
+    with pytest.raises(ValueError, match=message) as error:
+        run(tmp_path, 'second', resume=True, load_from=str(path))
+    assert 'edited.pth' in str(error.value)
+
+
+def test_what_is_no_checkpoint_is_refused(tmp_path):
+    path = tmp_path / 'list.pth'
+    torch.save([1, 2], path)
+    for resume in (True, False):
+        with pytest.raises(ValueError, match=r'list\.pth, got a file with a'):
+            run(tmp_path, f'{resume}', resume=resume, load_from=str(path))
+
+
+def test_checkpoints_without_optimizer_are_not_resumed_from(tmp_path):
+    """As they are written with save_optimizer=False."""
+    checkpoint = {'default_hooks.checkpoint': dict(
+        type='CheckpointHook', interval=1, save_optimizer=False
+    )}  # fmt: skip
+    run(tmp_path, 'first', **checkpoint)
+    with pytest.raises(ValueError, match=r'epoch_2\.pth .*got no optimizer'):
+        run(tmp_path, 'second', resume=True, **checkpoint)

@@ -1,0 +1,139 @@
+"""A validation that was due at the checkpoint is made up for."""
+
+import pytest
+import torch
+from mmengine.evaluator import BaseMetric
+from mmengine.model import BaseModel
+from mmengine.registry import METRICS, MODELS
+from mmengine.runner import Runner
+from torch.utils.data import Subset
+
+from repfusion_mm.engine.checkpoint.io import load_from_local
+from repfusion_mm.engine.resume.validation import is_due
+
+
+class Interruption(Exception):
+    """What ends a run in these tests."""
+
+
+@MODELS.register_module()
+class TwoSlopes(BaseModel):
+    """A weight that grows, and then shrinks."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, inputs, mode):
+        if mode == 'loss':
+            return dict(loss=(-self.weight * inputs).sum())
+        return [self.weight.detach().clone()]
+
+
+@METRICS.register_module()
+class Weight(BaseMetric):
+    """The weight; or an interruption, in its nth validation."""
+
+    def __init__(self, interrupt=None):
+        super().__init__()
+        self.countdown = interrupt
+
+    def process(self, data_batch, data_samples):
+        if self.countdown is not None:
+            self.countdown -= 1
+            if self.countdown == 0:
+                raise Interruption
+        self.results += data_samples
+
+    def compute_metrics(self, results):
+        return dict(weight=results[0].item())
+
+
+def loader(data):
+    return dict(
+        batch_size=1,
+        num_workers=0,
+        dataset=Subset([dict(inputs=i) for i in data], range(len(data))),
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        collate_fn=dict(type='default_collate'),
+    )
+
+
+EPOCHS = dict(by_epoch=True, max_epochs=3)
+ITERS = dict(by_epoch=False, max_iters=6, val_interval=2)
+
+
+def build(work_dir, train_cfg, start, resume=False, interrupt=None):
+    """Validate behind 2, 4 and 6 iterations."""
+    by_epoch = train_cfg['by_epoch']
+    # In epochs the weight grows alone.
+    data = [1.0, 1.0] if by_epoch else [1.0, 1.0, 1.0, 1.0, -1.0, 0.0]
+    checkpoint = dict(
+        type='repfusion_mm.SafeCheckpointHook',
+        by_epoch=by_epoch,
+        interval=1 if by_epoch else 2,
+        save_best='weight',
+        rule='greater',
+    )
+    return Runner(
+        TwoSlopes(),
+        str(work_dir),
+        train_dataloader=loader(data),
+        train_cfg=train_cfg,
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.5)),
+        val_dataloader=loader([1.0]),
+        val_cfg=dict(),
+        val_evaluator=dict(type='Weight', interrupt=interrupt),
+        default_hooks=dict(checkpoint=checkpoint),
+        custom_hooks=[
+            dict(type='repfusion_mm.StrictLoadHook'),
+            dict(type='repfusion_mm.ExactResumeHook'),
+        ],
+        randomness=dict(seed=0),
+        resume=resume,
+        experiment_name=f'{work_dir.parent.name}-{work_dir.name}-{start}',
+        log_level='ERROR',
+    )
+
+
+def scores(runner):
+    return list(runner.message_hub.get_scalar('val/weight').data[0])
+
+
+def best(work_dir):
+    return [path.name for path in work_dir.glob('best_*')]
+
+
+@pytest.mark.parametrize('train_cfg', [EPOCHS, ITERS], ids=['epoch', 'iter'])
+@pytest.mark.parametrize('interrupt', [1, 2, 3])
+def test_an_interrupted_validation_is_made_again(
+    tmp_path, train_cfg, interrupt
+):
+    whole = build(tmp_path / 'whole', train_cfg, 0)
+    whole.train()
+    first = build(tmp_path / 'cut', train_cfg, 1, interrupt=interrupt)
+    with pytest.raises(Interruption):
+        first.train()
+    resumed = build(tmp_path / 'cut', train_cfg, 2, resume=True)
+    resumed.train()
+    assert scores(whole)
+    assert scores(resumed) == scores(whole)
+    assert best(tmp_path / 'cut') == best(tmp_path / 'whole')
+    name = 'epoch_3.pth' if train_cfg['by_epoch'] else 'iter_6.pth'
+    ends = [
+        load_from_local(tmp_path / folder / name)['state_dict']['weight']
+        for folder in ('whole', 'cut')
+    ]
+    assert torch.equal(*ends)
+
+
+@pytest.mark.parametrize(
+    ('epoch', 'iteration', 'due'),
+    [(0, 0, False), (1, 2, True), (1, 3, False), (1, 4, False), (2, 4, True)],
+)
+def test_what_is_due_in_epochs(tmp_path, epoch, iteration, due):
+    """Behind an epoch; not within one, nor before the first."""
+    runner = build(tmp_path / 'run', EPOCHS, f'{epoch}-{iteration}')
+    loop = runner.build_train_loop(EPOCHS)
+    loop._epoch, loop._iter = epoch, iteration
+    assert is_due(loop) == due

@@ -1,0 +1,66 @@
+import pytest
+import torch
+from mmengine.registry import MODELS
+
+from tests.helpers.toy import DENOISER, SCHEDULER, batch
+
+
+def build(**overrides):
+    config = dict(
+        type='repfusion_mm.DenoisingDiffusion',
+        denoiser=DENOISER,
+        scheduler=SCHEDULER,
+        data_preprocessor=dict(
+            type='mmengine.ImgDataPreprocessor',
+            mean=[127.5] * 3,
+            std=[127.5] * 3,
+            bgr_to_rgb=True,
+        ),
+    )
+    config.update(overrides)
+    return MODELS.build(config)
+
+
+def test_loss_is_the_error_of_the_predicted_noise():
+    model = build().eval()
+    data = model.data_preprocessor(batch(), True)
+    torch.manual_seed(3)
+    got = model(**data, mode='loss')['loss']
+    torch.manual_seed(3)
+    timesteps = torch.randint(1000, (4,))
+    noise = torch.randn(4, 3, 16, 16)
+    alphas = model.scheduler.alphas_cumprod[timesteps].view(4, 1, 1, 1)
+    x_t = alphas.sqrt() * data['inputs'] + (1 - alphas).sqrt() * noise
+    expected = (model.denoiser(x_t, timesteps).sample - noise).pow(2).mean()
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_samples_are_images_and_leave_the_random_state_alone():
+    model = build()
+    state = torch.get_rng_state()
+    images = model.sample(3, num_steps=2, seed=5)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert images.shape == (3, 3, 16, 16)
+    assert images.min() >= 0 and images.max() <= 1
+    assert torch.equal(images, model.sample(3, num_steps=2, seed=5))
+    assert model.denoiser.training
+
+
+@pytest.mark.parametrize(
+    ('overrides', 'message'),
+    [
+        (dict(denoiser={**DENOISER, 'in_channels': 1}), 'got 1'),
+        (
+            dict(scheduler={**SCHEDULER, 'prediction_type': 'sample'}),
+            "got 'sample'",
+        ),
+    ],
+)
+def test_unfit_parts_are_refused(overrides, message):
+    with pytest.raises(ValueError, match=message):
+        build(**overrides)
+
+
+def test_only_losses_are_computed():
+    with pytest.raises(ValueError, match="expected mode 'loss'"):
+        build()(torch.rand(1, 3, 16, 16), mode='predict')

@@ -1,0 +1,92 @@
+"""A step asks nothing of the device: meta tensors have nothing to answer."""
+
+import copy
+
+import pytest
+import torch
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS
+from mmpose.structures import PoseDataSample
+
+from repfusion_mm.models.decoders import KeypointDecoder, SegDecoder
+from repfusion_mm.models.policies import UniformTimestepPolicy
+from tests.helpers.toy import DENOISER, LAYER, batch, distiller_config
+from tests.unit.engine.optimizers.test_joint_optim_wrapper import config
+from tests.unit.models.decoders.test_decoders import pose_samples, seg_samples
+
+
+def step_on_meta(data=None, **overrides):
+    """Take a training step, labels where the data preprocessor puts them."""
+    model = MODELS.build(distiller_config(**overrides)).to('meta')
+    # Without clipping, where mmengine asks for the norm, to log it.
+    plain = dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9))
+    wrapper = build_optim_wrapper(model, config(student=plain))
+    return model.train_step(data or batch(), wrapper)
+
+
+@pytest.mark.parametrize('labels', [[0, 1, 2, 3], [0, None, 2, None]])
+def test_a_step_with_labels_does_not_wait(labels):
+    statistics = step_on_meta(batch(labels=labels))
+    assert {value.device.type for value in statistics.values()} == {'meta'}
+    assert 'reward' in statistics
+
+
+@pytest.mark.parametrize(
+    'loss', ['HintLoss', 'AttentionTransferLoss', 'RelationalLoss']
+)
+def test_no_loss_waits(loss):
+    teacher = dict(
+        type='repfusion_mm.DiffusersTeacher',
+        config=DENOISER,
+        layers=['down_blocks.0.resnets.0.conv2', LAYER],
+        input_mode='noised',
+    )
+    student = dict(distiller_config()['student'], out_indices=(2, 3))
+    step_on_meta(
+        teacher=teacher,
+        student=student,
+        student_indices=(0, 1),
+        distill_loss=dict(type=f'repfusion_mm.{loss}'),
+    )
+
+
+@pytest.mark.parametrize('device', ['cpu', 'meta'])
+@pytest.mark.parametrize(
+    ('decoder', 'samples'),
+    [
+        (
+            SegDecoder(3, 6),
+            lambda: seg_samples([torch.zeros(8, 8).long(), None]),
+        ),
+        (
+            KeypointDecoder(5, 6),
+            lambda: [
+                *pose_samples(torch.rand(1, 5, 2), torch.ones(1, 5)),
+                PoseDataSample(),
+            ],
+        ),
+    ],
+)
+def test_dense_labels_may_lie_on_the_device(decoder, samples, device):
+    decoder.loss(torch.rand(2, 6, 4, 4), samples())  # checked, on the host
+    samples = [sample.to(device) for sample in samples()]
+    feat = torch.rand(2, 6, 4, 4, device='meta')
+    losses, labelled = copy.deepcopy(decoder).to('meta').loss(feat, samples)
+    assert losses.device.type == labelled.device.type == 'meta'
+
+
+def test_waiting_would_be_seen():
+    """The meta device raises where torch.multinomial asks, and ours not."""
+    with pytest.raises(RuntimeError, match=r'(?i)meta'):
+        bool(torch.ones(1, device='meta').any())
+
+
+def test_draws_are_those_of_torch():
+    policy = UniformTimestepPolicy(1000)
+    policy.logits = lambda images: torch.randn(64, 1000)
+    pi = policy(torch.zeros(64, 3, 8, 8))
+    torch.manual_seed(5)
+    expected = super(type(pi), pi).sample()
+    torch.manual_seed(5)
+    assert torch.equal(pi.sample(), expected)
+    assert pi.sample((3,)).shape == (3, 64)

@@ -1,0 +1,323 @@
+import copy
+
+import pytest
+import torch
+from mmengine.model import ExponentialMovingAverage
+from mmengine.registry import MODELS
+from mmengine.runner.checkpoint import get_state_dict
+
+from tests.helpers.toy import DENOISER, LAYER, batch, distiller_config
+
+
+def build(**overrides):
+    return MODELS.build(distiller_config(**overrides))
+
+
+def losses_of(model, data=None):
+    data = model.data_preprocessor(data or batch(), True)
+    return model(**data, mode='loss')
+
+
+def test_loss_mode_gives_the_three_losses_and_their_statistics():
+    losses = losses_of(build())
+    assert {k for k in losses if 'loss' in k} == {
+        'loss_distill',
+        'loss_decoder',
+        'loss_policy',
+    }
+    statistics = {
+        'reward',
+        'policy_entropy',
+        'advantage_mean',
+        'advantage_std',
+        'timestep_mean',
+        'timestep_std',
+    }
+    assert statistics <= set(losses)
+    assert losses['reward'] == -losses['loss_decoder']
+
+
+@pytest.mark.parametrize(
+    ('loss', 'parts'),
+    [
+        ('loss_distill', {'student', 'connectors'}),
+        ('loss_decoder', {'decoder'}),
+        ('loss_policy', {'policy'}),
+    ],
+)
+def test_each_loss_moves_its_own_part(loss, parts):
+    model = build()
+    losses_of(model)[loss].backward()
+    moved = {
+        name.split('.')[0]
+        for name, p in model.named_parameters()
+        if p.grad is not None and p.grad.abs().max() > 0
+    }
+    assert moved == parts
+
+
+def test_every_parameter_gets_a_gradient_even_without_labels():
+    """Plain DDP needs all of them in every step's graph."""
+    model = build()
+    losses = losses_of(model, batch(labels=[None] * 4))
+    sum(v for k, v in losses.items() if 'loss' in k).backward()
+    assert all(p.grad is not None for p in model.parameters())
+    assert losses['loss_decoder'] == 0
+    assert losses['loss_policy'] == 0
+    assert losses['loss_distill'] > 0
+    assert losses['reward'].isnan()
+
+
+def test_teacher_sees_images_in_the_unit_range_and_the_drawn_timesteps():
+    model = build(policy=dict(
+        type='repfusion_mm.FixedTimestepPolicy', timestep=123
+    ))  # fmt: skip
+    data = batch()
+    seen = []
+    forward = model.teacher.forward
+    model.teacher.forward = lambda *args: seen.append(args) or forward(*args)
+    losses_of(model, data)
+    images, timesteps, labels = seen[0]
+    assert labels is None
+    expected = torch.stack(data['inputs']).flip(1) / 255
+    torch.testing.assert_close(images, expected, atol=1e-6, rtol=0)
+    assert timesteps.tolist() == [123] * 4
+
+
+def test_teacher_is_told_labels_where_it_is_asked_for_by_name():
+    teacher = distiller_config()['teacher']
+    teacher = dict(
+        teacher,
+        config=dict(teacher['config'], num_class_embeds=10),
+        class_signal='label',
+    )
+    model = build(teacher=teacher)
+    seen = []
+    forward = model.teacher.forward
+    model.teacher.forward = lambda *args: seen.append(args) or forward(*args)
+    losses_of(model, batch(labels=[3, 1, 4, 1]))
+    assert seen[0][2].tolist() == [3, 1, 4, 1]
+    with pytest.raises(ValueError, match='for every image'):
+        losses_of(model, batch(labels=[3, None, 4, 1]))
+
+
+def test_teacher_is_no_part_of_the_models_state():
+    """Fault 9 of the public code: the teacher is in every checkpoint."""
+    model = build()
+    teacher = {id(p) for p in model.teacher.parameters()}
+    assert not teacher & {id(p) for p in model.parameters()}
+    for keys in (model.state_dict(), get_state_dict(model)):
+        assert not any('teacher' in k or 'denoiser' in k for k in keys)
+    average = ExponentialMovingAverage(model)
+    assert average.module.teacher is model.teacher
+    model.train()
+    assert not model.teacher.training
+
+
+def test_teacher_follows_the_models_device():
+    model = build().to('meta')
+    assert {p.device.type for p in model.teacher.parameters()} == {'meta'}
+
+
+def test_the_memory_format_changes_no_number():
+    models = []
+    for channels_last in (False, True):
+        torch.manual_seed(0)
+        models.append(build(channels_last=channels_last))
+        models[-1].init_weights()
+    strides = [m.student.layer1[0].conv1.weight.stride() for m in models]
+    assert strides[0] != strides[1]
+    for ours, theirs in zip(*(m.parameters() for m in models)):
+        assert torch.equal(ours, theirs)
+    data, losses = batch(), []
+    for model in models:
+        torch.manual_seed(0)
+        losses.append(losses_of(model, data)['loss_distill'])
+    torch.testing.assert_close(*losses)
+
+
+def test_averaged_copies_hold_the_student():
+    model = build()
+    twin = copy.deepcopy(model)
+    for ours, theirs in zip(model.parameters(), twin.parameters()):
+        assert ours is not theirs and torch.equal(ours, theirs)
+
+
+def test_tensor_mode_gives_the_students_features():
+    model = build().eval()
+    inputs = torch.randn(2, 3, 16, 16)
+    feats = model(inputs)
+    assert torch.equal(feats[-1], model.student(inputs)[-1])
+
+
+def test_predicting_is_refused():
+    with pytest.raises(ValueError, match="got 'predict'"):
+        build()(torch.randn(1, 3, 16, 16), mode='predict')
+
+
+@pytest.mark.parametrize(
+    'loss', ['HintLoss', 'AttentionTransferLoss', 'RelationalLoss']
+)
+def test_several_layers_are_paired_with_several_maps(loss):
+    student = dict(
+        type='mmpretrain.ResNet_CIFAR',
+        depth=18,
+        stem_channels=8,
+        base_channels=8,
+        out_indices=(2, 3),
+    )
+    teacher = dict(
+        type='repfusion_mm.DiffusersTeacher',
+        config=DENOISER,
+        layers=['down_blocks.0.resnets.0.conv2', LAYER],
+    )
+    model = build(
+        student=student,
+        teacher=teacher,
+        student_indices=(0, 1),
+        distill_loss=dict(type=f'repfusion_mm.{loss}'),
+    )
+    assert losses_of(model)['loss_distill'] > 0
+    has_parameters = any(True for _ in model.connectors.parameters())
+    assert has_parameters == (loss == 'HintLoss')
+
+
+LOSSES = {
+    'hint': dict(type='repfusion_mm.HintLoss'),
+    'dense': dict(type='repfusion_mm.HintLoss', pooled=False),
+    'AT': dict(type='repfusion_mm.AttentionTransferLoss'),
+    'RKD': dict(type='repfusion_mm.RelationalLoss'),
+}
+STUDENTS = [
+    dict(type='mmpretrain.ResNet', depth=18),
+    dict(type='mmpretrain.ResNet', depth=50),
+    dict(type='mmpretrain.ResNet_CIFAR', depth=18),
+    dict(type='mmpretrain.HRNet', arch='w18'),
+    dict(
+        type='mmpretrain.TIMMBackbone',
+        model_name='resnet18',
+        features_only=True,
+    ),
+    dict(type='repfusion_mm.MobileNetV2_CIFAR'),
+    dict(type='mmseg.ResNetV1c', depth=18),
+    dict(type='mmpose.ResNet', depth=18),
+]
+
+
+@pytest.mark.parametrize('loss', LOSSES)
+@pytest.mark.parametrize(
+    'student', STUDENTS, ids=lambda s: f'{s["type"]}{s.get("depth", "")}'
+)
+def test_every_student_learns_by_every_loss(student, loss):
+    """One step of its own optimizer lowers the loss on the same images."""
+    teacher = dict(distiller_config()['teacher'], input_size=16)
+    policy = dict(type='repfusion_mm.FixedTimestepPolicy')
+    model = build(
+        student=student,
+        teacher=teacher,
+        input_size=64,
+        policy=policy,
+        decoder=None,
+        distill_loss=LOSSES[loss],
+    )
+    model.init_weights()
+    data = batch(size=64)
+    part = model.optim_parts()['student']
+    optimizer = torch.optim.Adam(part.parameters(), lr=1e-4)
+    first = losses_of(model, data)['loss_distill']
+    first.backward()
+    optimizer.step()
+    assert losses_of(model, data)['loss_distill'] < first
+
+
+def test_idle_parts_of_the_student_are_frozen():
+    """DDP waits for the gradient of whatever asks for one."""
+    student = dict(type='mmpretrain.HRNet', arch='w18')
+    teacher = dict(distiller_config()['teacher'], input_size=16)
+    model = build(student=student, teacher=teacher, input_size=64)
+    sum(v for k, v in losses_of(model, batch(size=64)).items()
+        if 'loss' in k).backward()  # fmt: skip
+    waiting = [
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and parameter.grad is None
+    ]
+    assert waiting == []
+
+
+def test_idle_parts_of_the_student_are_named(monkeypatch):
+    said = []
+    monkeypatch.setattr(
+        'repfusion_mm.models.distillers.builders.print_log',
+        lambda message, **kwargs: said.append(message),
+    )
+    build()
+    assert said == []
+    student = dict(distiller_config()['student'], out_indices=(1, 3))
+    build(student=student, student_indices=(0,))
+    assert 'layer3.0.conv1.weight' in said[0]
+
+
+def test_unlabelled_distillation_needs_no_decoder():
+    policy = dict(type='repfusion_mm.FixedTimestepPolicy')
+    model = build(decoder=None, policy=policy)
+    losses = losses_of(model)
+    assert {k for k in losses if 'loss' in k} == {'loss_distill'}
+
+
+ONE_PIXEL = dict(
+    type='mmpretrain.ResNet_CIFAR',
+    depth=18,
+    stem_channels=8,
+    base_channels=8,
+    strides=(2, 2, 2, 2),
+)
+VIT = dict(
+    type='mmpretrain.VisionTransformer',
+    arch='deit-tiny',
+    img_size=16,
+    patch_size=8,
+)
+
+
+@pytest.mark.parametrize(
+    ('overrides', 'message'),
+    [
+        (dict(decoder=None), 'expected a decoder'),
+        (
+            dict(student=dict(type='mmpretrain.HRNet', arch='w18')),
+            'images of 16 x 16',
+        ),
+        (dict(student=VIT), "set its out_indices .or out_type."),
+        (dict(student_indices=(4,)), 'map at index 4'),
+        (dict(channels_last='no'), "True or False, got 'no'"),
+        (dict(student_indices=(-1, -1)), 'one student map for each'),
+        (
+            dict(policy=dict(
+                type='repfusion_mm.LearnedTimestepPolicy', num_timesteps=2000
+            )),
+            'schedule of 1000 timesteps, got 2000',
+        ),
+        (
+            dict(
+                student=ONE_PIXEL,
+                distill_loss=dict(type='repfusion_mm.AttentionTransferLoss'),
+            ),
+            'more than one pixel',
+        ),
+        (
+            dict(
+                connector=dict(type='repfusion_mm.ConvConnector'),
+                distill_loss=dict(type='repfusion_mm.RelationalLoss'),
+            ),
+            'expected no connector',
+        ),
+        (
+            dict(data_preprocessor=dict(type='mmengine.ImgDataPreprocessor')),
+            'channel_order',
+        ),
+    ],
+)  # fmt: skip
+def test_parts_that_do_not_fit_are_refused(overrides, message):
+    with pytest.raises(ValueError, match=message):
+        build(**overrides)

@@ -1,0 +1,199 @@
+import copy
+
+import diffusers
+import pytest
+import torch
+from mmengine.utils import digit_version
+
+from repfusion_mm.models import DiffusersTeacher
+from tests.helpers.toy import DENOISER, LAYER, save_teacher
+
+IMAGES = torch.linspace(0, 1, 4 * 3 * 16 * 16).reshape(4, 3, 16, 16)
+TIMESTEPS = torch.tensor([0, 10, 500, 999])
+#: Runs of one activation, which all blocks share before diffusers 0.33.
+SHARED = digit_version(diffusers.__version__) < digit_version('0.33')
+ACTIVATIONS = 25 if SHARED else 3
+
+
+def test_early_stop_gives_the_same_features_to_the_bit(teacher_folder):
+    layers = ['down_blocks.1.resnets.0.conv1', LAYER]
+    stopped = DiffusersTeacher(layers, teacher_folder)
+    whole = DiffusersTeacher(layers, teacher_folder, early_stop=False)
+    ours, theirs = (t(IMAGES, TIMESTEPS) for t in (stopped, whole))
+    assert list(ours) == layers
+    for layer in layers:
+        assert torch.equal(ours[layer], theirs[layer])
+
+
+def test_every_layer_can_be_stopped_behind(tmp_path):
+    """A pass that ends within a block walks past members it never calls."""
+    folder = save_teacher(tmp_path / 'ddpm', layers_per_block=2)
+    denoiser = diffusers.UNet2DModel.from_pretrained(folder)
+    layers = [
+        name
+        for name, module in denoiser.named_modules()
+        if isinstance(module, torch.nn.Conv2d)
+    ]
+    whole = DiffusersTeacher(layers, folder, early_stop=False)
+    expected = whole(IMAGES, TIMESTEPS)
+    assert len(layers) > 20
+    for layer in layers:
+        feats = DiffusersTeacher([layer], folder)(IMAGES, TIMESTEPS)
+        assert torch.equal(feats[layer], expected[layer]), layer
+
+
+def test_features_are_those_of_the_denoiser_on_minus_one_to_one(
+    teacher_folder,
+):
+    denoiser = diffusers.UNet2DModel.from_pretrained(teacher_folder).eval()
+    seen = []
+    denoiser.mid_block.resnets[1].conv2.register_forward_hook(
+        lambda _m, _i, output: seen.append(output)
+    )
+    with torch.no_grad():
+        denoiser(IMAGES * 2 - 1, TIMESTEPS)
+    feats = DiffusersTeacher([LAYER], teacher_folder, dtype='float32')(
+        IMAGES, TIMESTEPS
+    )
+    assert torch.equal(feats[LAYER], seen[0])
+
+
+def test_unused_half_is_released(teacher_folder):
+    stopped = DiffusersTeacher([LAYER], teacher_folder)
+    whole = DiffusersTeacher([LAYER], teacher_folder, early_stop=False)
+    sizes = [
+        sum(p.numel() for p in teacher.parameters())
+        for teacher in (stopped, whole)
+    ]
+    assert sizes[0] < 0.6 * sizes[1]
+    names = [name for name, _ in stopped.named_parameters()]
+    assert not any('up_blocks' in name for name in names)
+
+
+def test_teacher_stays_frozen(teacher_folder):
+    teacher = DiffusersTeacher([LAYER], teacher_folder).train()
+    assert not any(m.training for m in teacher.modules())
+    assert not any(p.requires_grad for p in teacher.parameters())
+    images = IMAGES.clone().requires_grad_()
+    assert not teacher(images, TIMESTEPS)[LAYER].requires_grad
+    assert copy.deepcopy(teacher) is teacher
+
+
+def test_no_hook_outlives_a_call(teacher_folder):
+    """Fault 7 of the public code: hooks and features are never removed."""
+    teacher = DiffusersTeacher([LAYER], teacher_folder)
+    teacher(IMAGES, TIMESTEPS)
+    with pytest.raises(RuntimeError):
+        teacher(IMAGES[:, :2], TIMESTEPS)
+    for module in teacher.modules():
+        assert not module._forward_hooks
+        assert not module._forward_pre_hooks
+
+
+def test_noised_input_follows_the_scheduler(teacher_folder):
+    clean = DiffusersTeacher([LAYER], teacher_folder, dtype='float32')
+    noised = DiffusersTeacher(
+        [LAYER], teacher_folder, dtype='float32', input_mode='noised'
+    )
+    torch.manual_seed(1)
+    got = noised(IMAGES, TIMESTEPS)[LAYER]
+    torch.manual_seed(1)
+    alphas = clean.scheduler.alphas_cumprod[TIMESTEPS].view(4, 1, 1, 1)
+    x_t = alphas.sqrt() * (IMAGES * 2 - 1)
+    x_t = x_t + (1 - alphas).sqrt() * torch.randn(4, 3, 16, 16)
+    expected = clean((x_t + 1) / 2, TIMESTEPS)[LAYER]
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_images_are_resized_where_asked(teacher_folder):
+    teacher = DiffusersTeacher([LAYER], teacher_folder, input_size=16)
+    feats = teacher(torch.rand(2, 3, 40, 24), torch.tensor([1, 2]))
+    assert feats[LAYER].shape == (2, *teacher.feature_shapes[LAYER])
+
+
+def test_images_of_another_size_are_refused(teacher_folder):
+    teacher = DiffusersTeacher([LAYER], teacher_folder)
+    with pytest.raises(ValueError, match=r'teacher\.input_size=16'):
+        teacher(torch.rand(2, 3, 32, 32), torch.tensor([1, 2]))
+
+
+@pytest.mark.parametrize(
+    ('layer', 'message'),
+    [
+        (
+            'mid_block.resnet.1.conv2',
+            "did you mean 'mid_block.resnets.1.conv2'",
+        ),
+        ('mid_block.resnets.1.nonlinearity', f'got {ACTIVATIONS} runs'),
+        ('down_blocks.0', 'got tuple'),
+        ('time_embedding', r'got torch.Size\(\[1, 32\]\)'),
+    ],
+)
+def test_layers_without_one_map_are_refused(teacher_folder, layer, message):
+    """Faults 7 and 8 of the public code: a misspelt layer is None, and one
+    that runs several times is read by accident.
+    """
+    with pytest.raises(ValueError, match=message):
+        DiffusersTeacher([layer], teacher_folder)
+
+
+def class_conditional(**arguments):
+    torch.manual_seed(0)
+    config = {**DENOISER, 'num_class_embeds': 3}
+    return DiffusersTeacher([LAYER], config=config, **arguments)
+
+
+def test_classes_are_not_told_by_default():
+    """Fault 2 of the public code: the teacher is told the true label."""
+    silent, told = (
+        class_conditional(class_signal=kind) for kind in ('none', 'label')
+    )
+    # Without a class nothing is added to the time embedding.
+    told.denoiser.class_embedding.weight[1] = 0
+    labels = torch.ones(4, dtype=torch.long)
+    expected = told(IMAGES, TIMESTEPS, labels)[LAYER]
+    assert torch.equal(silent(IMAGES, TIMESTEPS)[LAYER], expected)
+    assert torch.equal(silent(IMAGES, TIMESTEPS, labels)[LAYER], expected)
+    other = told(IMAGES, TIMESTEPS, labels * 2)[LAYER]
+    assert not torch.allclose(other, expected)
+
+
+def test_random_classes_are_drawn_for_each_image():
+    teacher = class_conditional(class_signal='random')
+    images, steps = IMAGES[:1].expand(64, -1, -1, -1), torch.zeros(64).long()
+    feats = teacher(images, steps)[LAYER].flatten(1)
+    distinct = {round(feat.double().sum().item(), 2) for feat in feats}
+    assert len(distinct) == 3
+
+
+@pytest.mark.parametrize('labels', [None, [0, 1, 2, -1], [0, 1, 2, 3]])
+def test_labels_that_are_no_classes_are_refused(labels):
+    teacher = class_conditional(class_signal='label')
+    labels = None if labels is None else torch.tensor(labels)
+    with pytest.raises(ValueError, match=r'a label in \[0, 2\] for every'):
+        teacher(IMAGES, TIMESTEPS, labels)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (dict(layers=LAYER), 'list of paths'),
+        (dict(layers=[]), 'list of paths'),
+        (dict(layers=[LAYER, LAYER]), 'each once'),
+        (dict(input_mode='dirty'), 'input_mode to be one of'),
+        (dict(dtype='half'), 'dtype to be one of'),
+        (dict(compile='yes'), 'compile to be one of'),
+        (dict(config=None), 'exactly one of'),
+        (dict(config={**DENOISER, 'in_channels': 1}), 'got in_channels 1'),
+        (dict(config={**DENOISER, 'type': 'Linear'}), "got 'Linear'"),
+        (dict(class_signal='random'), 'got one without classes'),
+        (dict(class_signal='yes'), 'class_signal to be one of'),
+        (dict(config={**DENOISER, 'sample_size': None}), 'input_size'),
+        (dict(scheduler=dict(type='SGD')), "got 'SGD'"),
+        (dict(input_size=17), '17 x 17'),
+    ],
+)
+def test_bad_arguments_are_refused(arguments, message):
+    arguments = {'layers': [LAYER], 'config': DENOISER, **arguments}
+    with pytest.raises(ValueError, match=message):
+        DiffusersTeacher(**arguments)

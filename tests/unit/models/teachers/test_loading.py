@@ -1,0 +1,116 @@
+"""A teacher is loaded wholly or not at all."""
+
+import json
+from pathlib import Path
+
+import diffusers
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from repfusion_mm.models import DiffusersTeacher
+from tests.helpers.toy import LAYER, SCHEDULER, save_teacher
+
+IMAGES = torch.linspace(0, 1, 4 * 3 * 16 * 16).reshape(4, 3, 16, 16)
+TIMESTEPS = torch.tensor([0, 10, 500, 999])
+
+
+def test_weights_in_the_subfolder_of_a_pipeline_are_found(tmp_path):
+    save_teacher(tmp_path / 'plain')
+    pipeline = diffusers.DDPMPipeline(
+        diffusers.UNet2DModel.from_pretrained(tmp_path / 'plain'),
+        diffusers.DDPMScheduler(num_train_timesteps=50),
+    )
+    pipeline.save_pretrained(tmp_path / 'pipeline')
+    plain = DiffusersTeacher([LAYER], str(tmp_path / 'plain'))
+    nested = DiffusersTeacher([LAYER], str(tmp_path / 'pipeline'))
+    steps = torch.tensor([0, 1, 2, 49])
+    assert nested.num_timesteps == 50
+    assert torch.equal(
+        nested(IMAGES, steps)[LAYER], plain(IMAGES, steps)[LAYER]
+    )
+
+
+def test_attention_weights_under_their_old_names_load(tmp_path):
+    """google/ddpm-cifar10-32 names them query, key, value and proj_attn."""
+    new = save_teacher(tmp_path / 'new')
+    old = Path(save_teacher(tmp_path / 'old'))
+    renames = {
+        'to_q.': 'query.',
+        'to_k.': 'key.',
+        'to_v.': 'value.',
+        'to_out.0.': 'proj_attn.',
+    }
+    file = old / 'diffusion_pytorch_model.safetensors'
+    weights = load_file(file)
+    for modern, dated in renames.items():
+        weights = {k.replace(modern, dated): v for k, v in weights.items()}
+    assert any('query' in key for key in weights)
+    save_file(weights, file, metadata=dict(format='pt'))
+    ours = DiffusersTeacher([LAYER], str(old))(IMAGES, TIMESTEPS)
+    theirs = DiffusersTeacher([LAYER], new)(IMAGES, TIMESTEPS)
+    assert torch.equal(ours[LAYER], theirs[LAYER])
+
+
+def test_incomplete_weights_are_refused(tmp_path):
+    folder = Path(save_teacher(tmp_path / 'torn'))
+    file = folder / 'diffusion_pytorch_model.safetensors'
+    weights = load_file(file)
+    weights.pop('conv_in.weight')
+    save_file(weights, file, metadata=dict(format='pt'))
+    with pytest.raises(ValueError, match=r'conv_in\.weight'):
+        DiffusersTeacher([LAYER], str(folder))
+
+
+def test_damaged_weights_are_refused(tmp_path):
+    folder = Path(save_teacher(tmp_path / 'torn'))
+    file = folder / 'diffusion_pytorch_model.safetensors'
+    weights = load_file(file)
+    weights['conv_in.weight'][0] = float('nan')
+    save_file(weights, file, metadata=dict(format='pt'))
+    with pytest.raises(ValueError, match='expected finite features'):
+        DiffusersTeacher([LAYER], str(folder))
+
+
+def test_scheduler_is_asked_for_where_none_lies(tmp_path):
+    folder = Path(save_teacher(tmp_path / 'bare'))
+    (folder / 'scheduler_config.json').unlink()
+    with pytest.raises(FileNotFoundError, match='num_train_timesteps'):
+        DiffusersTeacher([LAYER], str(folder))
+    teacher = DiffusersTeacher(
+        [LAYER], str(folder), scheduler={**SCHEDULER, 'num_train_timesteps': 7}
+    )
+    assert teacher.num_timesteps == 7
+
+
+@pytest.mark.parametrize(
+    ('name', 'text'),
+    [
+        ('config.json', '{'),
+        ('config.json', '[]'),
+        ('scheduler_config.json', '{'),
+        ('scheduler_config.json', '{"num_train_timesteps": "x"}'),
+    ],
+)
+def test_damaged_configs_are_named(tmp_path, name, text):
+    folder = Path(save_teacher(tmp_path / 'damaged'))
+    (folder / name).write_text(text)
+    with pytest.raises(ValueError, match=f'{name} of .*damaged.* fetch'):
+        DiffusersTeacher([LAYER], str(folder))
+
+
+def test_missing_folder_is_named(tmp_path):
+    missing = str(tmp_path / 'a' / 'teacher')
+    with pytest.raises(FileNotFoundError, match='no such folder'):
+        DiffusersTeacher([LAYER], missing)
+    tmp_path.joinpath('README').write_text(json.dumps({}))
+    with pytest.raises(FileNotFoundError, match=r'config\.json'):
+        DiffusersTeacher([LAYER], str(tmp_path))
+
+
+def test_unreachable_hub_names_the_id_and_the_way_out(monkeypatch):
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_OFFLINE', True)
+    with pytest.raises(ConnectionError) as error:
+        DiffusersTeacher([LAYER], 'repfusion-mm/not-on-this-disk')
+    assert 'hf download repfusion-mm/not-on-this-disk' in str(error.value)
+    assert 'model.teacher.pretrained=' in str(error.value)

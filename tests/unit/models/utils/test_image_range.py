@@ -1,0 +1,58 @@
+import pytest
+import torch
+from mmengine.registry import MODELS
+
+from repfusion_mm.models.utils.image_range import (
+    resolve_channel_order,
+    to_unit_range,
+)
+
+IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
+# As loaded: BGR, 8 bits.
+LOADED = torch.randint(0, 256, (2, 3, 4, 5)).to(torch.uint8)
+RGB = LOADED.flip(1) / 255
+
+
+@pytest.mark.parametrize(
+    'config',
+    [
+        dict(type='mmengine.ImgDataPreprocessor', bgr_to_rgb=True, **IMAGENET),
+        dict(type='mmpretrain.ClsDataPreprocessor', to_rgb=True, **IMAGENET),
+        dict(type='mmpretrain.ClsDataPreprocessor', to_rgb=True),
+    ],
+)
+def test_normalised_inputs_become_images_again(config):
+    """Fault 1 of the public code: teachers see ImageNet-normalised images.
+
+    The public code fed ImageNet-normalised images to the teacher.
+    """
+    preprocessor = MODELS.build(config)
+    inputs = preprocessor(dict(inputs=list(LOADED)))['inputs']
+    order = resolve_channel_order(None, config)
+    images = to_unit_range(inputs, preprocessor, order)
+    torch.testing.assert_close(images, RGB, atol=1e-6, rtol=0)
+    assert images.min() >= 0 and images.max() <= 1
+
+
+def test_students_that_see_bgr_have_their_images_flipped():
+    config = dict(type='mmengine.ImgDataPreprocessor', **IMAGENET)
+    preprocessor = MODELS.build(config)
+    inputs = preprocessor(dict(inputs=list(LOADED)))['inputs']
+    order = resolve_channel_order('bgr', config)
+    images = to_unit_range(inputs, preprocessor, order)
+    torch.testing.assert_close(images, RGB, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ('declared', 'config'),
+    [
+        (None, dict(to_rgb=False)),
+        (None, None),
+        ('bgr', dict(bgr_to_rgb=True)),
+        ('rgb', dict(rgb_to_bgr=True)),
+        ('gbr', dict()),
+    ],
+)
+def test_unknown_or_contradicted_channel_orders_are_refused(declared, config):
+    with pytest.raises(ValueError, match='channel_order to be one of'):
+        resolve_channel_order(declared, config)

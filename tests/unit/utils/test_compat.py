@@ -1,0 +1,187 @@
+import os
+import pickle
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.config.utils import MODULE2PACKAGE
+from mmengine.logging import HistoryBuffer
+
+from repfusion_mm.utils import compat
+
+ROOT = Path(__file__).parents[3]
+
+needs_exceptions = pytest.mark.skipif(
+    not compat.READS_SAFELY, reason='see test_safe_pickle'
+)
+
+needs_fakes = pytest.mark.skipif(
+    not hasattr(torch.library, 'register_fake'),
+    reason='before torch 2.4 torchvision registers none',
+)
+
+
+def python(code, **environ):
+    """Run code in a fresh interpreter and return what it prints."""
+    done = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', code],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, **environ},
+    )
+    return done.stdout.strip(), done.stderr
+
+
+@needs_exceptions
+def test_logs_in_checkpoints_load_safely(tmp_path):
+    buffer = HistoryBuffer([1.0, 2.0], [1, 1])
+    content = dict(log=buffer, numbers=[np.float64(2), np.int64(3)])
+    torch.save(content, tmp_path / 'epoch_1.pth')
+    loaded = torch.load(tmp_path / 'epoch_1.pth', weights_only=True)
+    assert loaded['log'].mean() == 1.5
+    assert loaded['numbers'] == [2, 3]
+
+
+@needs_exceptions
+@pytest.mark.parametrize('kind', ['u1', 'i2', 'f2', 'f8', '?'])
+def test_arrays_of_numbers_load_safely(kind, tmp_path):
+    """mmpose stores its skeleton's colours in every checkpoint."""
+    torch.save(np.ones(3, dtype=kind), tmp_path / 'epoch_1.pth')
+    loaded = torch.load(tmp_path / 'epoch_1.pth', weights_only=True)
+    assert loaded.dtype == kind
+    assert loaded.tolist() == [1, 1, 1]
+
+
+@needs_exceptions
+def test_empty_arrays_load_safely(tmp_path):
+    torch.save(np.zeros((0, 3)), tmp_path / 'epoch_1.pth')
+    loaded = torch.load(tmp_path / 'epoch_1.pth', weights_only=True)
+    assert loaded.shape == (0, 3)
+
+
+@needs_exceptions
+def test_arrays_of_objects_do_not(tmp_path):
+    torch.save(np.array([{}], dtype=object), tmp_path / 'epoch_1.pth')
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(tmp_path / 'epoch_1.pth', weights_only=True)
+
+
+@needs_exceptions
+def test_without_the_remedy_they_do_not(tmp_path):
+    torch.save(HistoryBuffer([1.0], [1]), tmp_path / 'log.pth')
+    code = f"import torch; torch.load('{tmp_path / 'log.pth'}')"
+    _, error = python(code)
+    assert 'weights_only' in error
+
+
+class Reach:
+    """Asks for getattr on something that is not mmengine's buffer."""
+
+    def __reduce__(self):
+        return getattr, (HistoryBuffer, '__init__')
+
+
+@needs_exceptions
+def test_getattr_reaches_nothing_else(tmp_path):
+    torch.save(Reach(), tmp_path / 'evil.pth')
+    with pytest.raises(pickle.UnpicklingError, match='do not trust this file'):
+        torch.load(tmp_path / 'evil.pth', weights_only=True)
+    with pytest.raises(pickle.UnpicklingError):
+        compat.history_statistic(dict, 'mean')
+
+
+def test_torchvision_imports_after_this_package():
+    code = 'import repfusion_mm, torchvision, diffusers, mmpretrain; print(1)'
+    out, error = python(code)
+    assert out.endswith('1'), error
+
+
+@needs_fakes
+def test_missing_operators_are_skipped_and_others_registered():
+    register_fake = torch.library.register_fake
+    torch.library.define('repfusion_test::there', '(Tensor x) -> Tensor')
+    calls = []
+
+    def fake(x):
+        calls.append(x)
+        return x
+
+    with compat.without_missing_fakes('repfusion_test'):
+        assert torch.library.register_fake is not register_fake
+        missing = torch.library.register_fake('repfusion_test::missing')
+        assert missing(fake) is fake
+        torch.library.register_fake('repfusion_test::there')(fake)
+        with pytest.raises(RuntimeError):
+            torch.library.register_fake('other::missing')(fake)
+    assert torch.library.register_fake is register_fake
+    torch.ops.repfusion_test.there(torch.empty(1, device='meta'))
+    assert len(calls) == 1
+
+
+@needs_fakes
+def test_broken_torchvision_is_healed(monkeypatch):
+    imported = []
+    monkeypatch.setattr(compat, 'torchvision_ops_load', lambda: False)
+    monkeypatch.delitem(sys.modules, 'torchvision', raising=False)
+
+    class Finder:
+        def find_spec(self, name, path=None, target=None):
+            if name == 'torchvision':
+                imported.append(torch.library.register_fake)
+            return None
+
+    monkeypatch.setattr(sys, 'meta_path', [Finder(), *sys.meta_path])
+    monkeypatch.setattr(sys, 'path', [])
+    with pytest.raises(ModuleNotFoundError):
+        compat.apply_workarounds()
+    assert imported[0] is not torch.library.register_fake
+
+
+@needs_fakes
+def test_sound_torchvision_is_untouched(monkeypatch):
+    monkeypatch.setattr(compat, 'torchvision_ops_load', lambda: True)
+    monkeypatch.delitem(sys.modules, 'torchvision', raising=False)
+    register_fake = torch.library.register_fake
+    compat.apply_workarounds()
+    assert 'torchvision' not in sys.modules
+    assert torch.library.register_fake is register_fake
+
+
+def test_soundness_is_that_of_the_compiled_operators(monkeypatch, tmp_path):
+    """A library that loads is sound, one that does not, or none, is not."""
+    package = tmp_path / 'torchvision'
+    package.mkdir()
+    (package / '__init__.py').touch()
+    monkeypatch.setattr(sys, 'path', [str(tmp_path)])
+    monkeypatch.delitem(sys.modules, 'torchvision', raising=False)
+    assert not compat.torchvision_ops_load()
+    (package / '_C.so').write_bytes(b'not a library')
+    assert not compat.torchvision_ops_load()
+    monkeypatch.setattr(torch.ops, 'load_library', lambda path: None)
+    assert compat.torchvision_ops_load()
+    (package / '__init__.py').unlink()
+    (package / '_C.so').unlink()
+    package.rmdir()
+    assert compat.torchvision_ops_load()  # no torchvision, nothing to heal
+
+
+def test_configs_of_a_fork_are_found(monkeypatch):
+    """The distribution onedl-mmsegmentation brings the module mmseg."""
+
+    def not_installed(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setitem(MODULE2PACKAGE, 'mmseg', 'mmsegmentation')
+    with monkeypatch.context() as patch:
+        patch.setattr(compat.metadata, 'distribution', not_installed)
+        compat.find_configs_of_forks()
+    assert MODULE2PACKAGE['mmseg'] == 'mmseg'
+    folder = ROOT / 'configs/finetune/mmseg'
+    config = Config.fromfile(next(folder.glob('bisenetv1_r18-d32-scratch*')))
+    assert config.model.decode_head.num_classes == 19
