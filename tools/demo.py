@@ -29,7 +29,7 @@ from rich.progress import (
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / 'tools' / 'analysis')]
-sys.path[:0] = [str(ROOT / 'tools' / 'dataset_converters')]
+sys.path[:0] = [str(ROOT)]
 
 from demo_report import (  # noqa: E402
     SHOWN_BUDGET,
@@ -37,12 +37,12 @@ from demo_report import (  # noqa: E402
     plot,
     summarize,
 )
-from digits import BUDGETS, convert  # noqa: E402
 from probe_report import curves  # noqa: E402
 from probe_timesteps import write_scores  # noqa: E402
 from prober import Prober, Score  # noqa: E402
 from report import write_report  # noqa: E402
 
+from projects.digits.prepare_data import BUDGETS, write_digits  # noqa: E402
 from repfusion_mm.cli.config import load_config, make_parser  # noqa: E402
 from repfusion_mm.cli.train import build_runner  # noqa: E402
 from repfusion_mm.engine.hooks.env_info_hook import find_versions  # noqa: E402
@@ -74,7 +74,7 @@ class Demo:
     def __init__(self, args: argparse.Namespace, progress: Progress) -> None:
         self.args = args
         self.progress = progress
-        self.teacher = str(ROOT / 'demo' / 'ddpm_digits')
+        self.teacher = str(ROOT / 'projects/digits/ddpm_digits')
         self.seconds: Dict[str, float] = {}
 
     @contextlib.contextmanager
@@ -172,7 +172,7 @@ class Demo:
     def run(self) -> dict:
         """Run all steps and return the results."""
         start = time.time()
-        convert(Path('data/digits'), seed=0)
+        write_digits(Path('data/digits'))
         self.seconds['teacher'] = 0.0
         if self.args.from_scratch:
             with self.timed('teacher'):
@@ -210,7 +210,7 @@ def main() -> None:
     parser.add_argument(
         '--from-scratch',
         action='store_true',
-        help='train the teacher too, instead of using demo/ddpm_digits',
+        help='train the teacher too, instead of loading ddpm_digits',
     )
     parser.add_argument('--seeds', type=int, default=3)
     parser.add_argument(

@@ -6,7 +6,7 @@ _base_ = [
 ]
 
 # Shipped; one's own: work_dirs/ddpm_digits/teacher, by ddpm_digits.py.
-teacher_folder = 'demo/ddpm_digits'
+teacher_folder = 'projects/digits/ddpm_digits'
 
 model = dict(
     type='repfusion_mm.RepFusion',

@@ -1,4 +1,4 @@
-# A small DDPM of handwritten digits, shipped as demo/ddpm_digits.
+# A small DDPM of handwritten digits, shipped as projects/digits/ddpm_digits.
 _base_ = ['../_base_/default_runtime.py', '../_base_/datasets/digits.py']
 
 model = dict(

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 
+from projects.digits.prepare_data import write_digits
 from tests.helpers import layouts
 from tests.helpers.launcher import ROOT
 from tests.helpers.reference_adm import ReferenceADM
@@ -28,7 +29,6 @@ BATCH = {
 def make_site(site: Path) -> None:
     """Write miniature data/ and teachers/, where configs look for them."""
     import celebamask_hq
-    import digits
     import tiny_imagenet
     from guided_diffusion_to_diffusers import main as convert_teacher
 
@@ -40,7 +40,7 @@ def make_site(site: Path) -> None:
     layouts.save_celebamask_hq(data / 'CelebAMask-HQ')
     celebamask_hq.main([str(data / 'CelebAMask-HQ'), '--jobs', '1'])
     layouts.save_wflw(data / 'wflw')
-    digits.convert(data / 'digits', seed=0)
+    write_digits(data / 'digits')
     for i in range(8):
         layouts.write_image(data / f'mine/{i}.jpg', 80)
     labels = ''.join(f'{i}.jpg {i}\n' for i in range(8))

@@ -30,7 +30,7 @@ def good(tmp_path_factory):
         cv2.imwrite(str(images / f'{i}.jpg'), image)
     lines = [f'{i}.jpg {i % 10}\n' for i in range(12)]
     (images / 'labels.txt').write_text(''.join(lines))
-    shutil.copytree(ROOT / 'demo/ddpm_digits', folder / 'teacher')
+    shutil.copytree(ROOT / 'projects/digits/ddpm_digits', folder / 'teacher')
     return folder
 
 

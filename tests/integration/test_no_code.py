@@ -26,7 +26,7 @@ from tests.helpers.toy import LAYER
 from tests.system import kill_runs
 
 FINETUNE = ROOT / 'configs/finetune/mmpretrain/resnet18-repfusion_digits.py'
-TEACHER = ROOT / 'demo/ddpm_digits'
+TEACHER = ROOT / 'projects/digits/ddpm_digits'
 WEIGHTS = 'diffusion_pytorch_model'
 
 

@@ -56,7 +56,7 @@ def command(config: Path, work_dir: Path) -> list:
 
 def prepare(folder: Path, num_epochs: int) -> Path:
     """Write the digits and a config of 20 iterations an epoch."""
-    converter = ROOT / 'tools/dataset_converters/digits.py'
+    converter = ROOT / 'projects/digits/prepare_data.py'
     data = folder / 'digits'
     subprocess.run([sys.executable, converter, '--out', data], check=True)
     config = folder / 'digits.py'

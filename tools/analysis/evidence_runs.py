@@ -15,14 +15,18 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [
     str(ROOT / 'tools'),
-    str(ROOT / 'tools' / 'dataset_converters'),
+    str(ROOT),
 ]
 
-from digits import balanced, convert, write_lines  # noqa: E402
 from evidence_methods import METHODS  # noqa: E402
 from probe_report import best_curve, curves, good_range  # noqa: E402
 from prober import Prober  # noqa: E402
 
+from projects.digits.prepare_data import (  # noqa: E402
+    take_balanced,
+    write_digits,
+    write_lines,
+)
 from repfusion_mm.cli.config import load_config, make_parser  # noqa: E402
 from repfusion_mm.cli.train import build_runner  # noqa: E402
 from repfusion_mm.visualization.policy_log import (  # noqa: E402
@@ -32,7 +36,7 @@ from repfusion_mm.visualization.policy_log import (  # noqa: E402
 
 DISTILL = str(ROOT / 'configs/distill/repfusion_r18_digits.py')
 FINETUNE = str(ROOT / 'configs/finetune/mmpretrain/resnet18-{}_digits.py')
-TEACHER = f'model.teacher.pretrained={ROOT / "demo/ddpm_digits"}'
+TEACHER = f'model.teacher.pretrained={ROOT / "projects/digits/ddpm_digits"}'
 DATA = Path('data/digits')
 #: All training images have a label.
 ALL = 1297
@@ -83,7 +87,7 @@ class Site:
         cls, out: Path, budgets: List[int], paddings: List[int], seeds: int
     ) -> Site:
         """Write the images, the lists of labels, and probe the teacher."""
-        convert(DATA, seed=0)
+        write_digits(DATA)
         lines = (DATA / 'train.txt').read_text().splitlines()
         site = cls(out.resolve(), budgets, paddings, {})
         (site.out / 'labels').mkdir(exist_ok=True)
@@ -91,7 +95,7 @@ class Site:
             order = np.random.default_rng(seed).permutation(len(lines))
             shuffled = [lines[i] for i in order]
             for n in set(budgets) - {ALL}:
-                chosen = balanced(shuffled, n)
+                chosen = take_balanced(shuffled, n)
                 if len(chosen) != n:
                     raise ValueError(
                         'expected numbers of labels that are multiples of 10 '

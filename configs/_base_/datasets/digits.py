@@ -1,4 +1,4 @@
-# 1,797 handwritten digits, written by tools/dataset_converters/digits.py.
+# 1,797 handwritten digits, written by projects/digits/prepare_data.py.
 image_size = 16
 data_root = 'data/digits'
 

@@ -10,9 +10,9 @@ import demo_report
 import mmpretrain
 import numpy as np
 import pytest
-from digits import convert
 
 import demo
+from projects.digits.prepare_data import write_digits
 from repfusion_mm.visualization.policy_log import moments
 from tests.helpers.launcher import ROOT, launch
 
@@ -22,7 +22,7 @@ DISTILL = 'configs/distill/repfusion_r18_digits.py'
 @pytest.fixture(scope='module')
 def digits(tmp_path_factory):
     folder = tmp_path_factory.mktemp('data') / 'digits'
-    convert(folder, seed=0)
+    write_digits(folder)
     return folder
 
 

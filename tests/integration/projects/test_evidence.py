@@ -137,6 +137,6 @@ def test_labels_that_cannot_be_balanced_are_refused(work):
 
 
 def test_the_page_in_docs_is_of_the_scores_in_docs():
-    """Written by: evidence.py --csv docs/evidence.csv"""
+    """Written by: evidence.py --csv projects/digits/scores.csv"""
     page = (ROOT / 'docs' / 'evidence.md').read_text()
-    assert make_page(read_scores(ROOT / 'docs' / 'evidence.csv')) in page
+    assert make_page(read_scores(ROOT / 'projects/digits/scores.csv')) in page

@@ -4,11 +4,11 @@ import cv2
 import numpy as np
 import plot_policy
 import pytest
-from digits import convert
 from probe_report import good_range, recommend, standard_error
 from probe_timesteps import main, read_scores
 from prober import Prober, Score, allocate
 
+from projects.digits.prepare_data import write_digits
 from tests.helpers.launcher import ROOT
 from tests.helpers.miniature import options_for
 
@@ -18,7 +18,7 @@ DISTILL = str(ROOT / 'configs/distill/repfusion_r18_digits.py')
 @pytest.fixture(scope='module')
 def digits(tmp_path_factory):
     folder = tmp_path_factory.mktemp('data') / 'digits'
-    convert(folder, seed=0)
+    write_digits(folder)
     return folder
 
 
@@ -27,7 +27,7 @@ def probe(digits, out, *flags):
         [
             DISTILL, '--out', str(out), *flags, '--cfg-options',
             f'probe_dataset.data_root={digits}',
-            f'model.teacher.pretrained={ROOT}/demo/ddpm_digits',
+            f'model.teacher.pretrained={ROOT}/projects/digits/ddpm_digits',
         ]
     )  # fmt: skip
     return read_scores(out / 'probe.csv')

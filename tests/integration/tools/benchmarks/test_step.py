@@ -19,7 +19,7 @@ FLAGS = ['--device', 'cpu', '--rounds', '2', '--warmup', '1']
 
 @pytest.fixture(autouse=True)
 def _in_the_checkout(monkeypatch):
-    monkeypatch.chdir(ROOT)  # where demo/ddpm_digits lies
+    monkeypatch.chdir(ROOT)  # where projects/digits/ddpm_digits lies
 
 
 @pytest.fixture

@@ -2,25 +2,37 @@
 
 OUT/train/00000.png ...   1,297 images, 16 x 16
 OUT/test/00000.png ...    500 images
-OUT/train.txt, test.txt   lines "file label" for all of them
-OUT/train_20.txt ...      the same for 2, 5 and 10 images of each digit
+OUT/train.txt, test.txt   one line "file label" per image
+OUT/train_20.txt ...      the same for 2, 5 and 10 training images per digit
 """
 
 import argparse
 import sys
 from pathlib import Path
+from typing import List, Optional
 
 import cv2
 import numpy as np
 from sklearn.datasets import load_digits
 
+from repfusion_mm.cli import report_errors
+
 NUM_TEST = 500
+#: Numbers of labeled images for which a list is written.
 BUDGETS = (20, 50, 100)
-SIDE = 16
+IMAGE_SIZE = 16
 
 
-def convert(out: Path, seed: int) -> None:
-    """Write the images and lists into ``out``."""
+def write_digits(out: Path, seed: int = 0) -> None:
+    """Write images and label lists.
+
+    Args:
+        out: Folder to write into.
+        seed: Seed of the split into training and test images.
+
+    Raises:
+        OSError: An image cannot be written.
+    """
     digits = load_digits()
     order = np.random.default_rng(seed).permutation(len(digits.target))
     splits = dict(train=order[NUM_TEST:], test=order[:NUM_TEST])
@@ -31,35 +43,45 @@ def convert(out: Path, seed: int) -> None:
         for i, index in enumerate(indices):
             image = np.clip(digits.images[index] * (255 / 16), 0, 255)
             image = cv2.resize(
-                image.astype(np.uint8), (SIDE, SIDE), cv2.INTER_CUBIC
+                image.astype(np.uint8),
+                (IMAGE_SIZE, IMAGE_SIZE),
+                interpolation=cv2.INTER_CUBIC,
             )
             if not cv2.imwrite(str(folder / f'{i:05d}.png'), image):
-                raise OSError(f'could not write into {folder}')
+                raise OSError(
+                    f'expected to write images into {folder}, got an error '
+                    'of OpenCV; choose another --out'
+                )
             lines.append(f'{i:05d}.png {digits.target[index]}')
         write_lines(out / f'{split}.txt', lines)
         if split == 'train':
             for budget in BUDGETS:
                 write_lines(
-                    out / f'train_{budget}.txt', balanced(lines, budget)
+                    out / f'train_{budget}.txt', take_balanced(lines, budget)
                 )
 
 
-def balanced(lines: list, budget: int) -> list:
-    """Take the first ``budget`` lines with as many of each label."""
+def take_balanced(lines: List[str], budget: int) -> List[str]:
+    """Return the first ``budget`` lines with equally many of each label.
+
+    Args:
+        lines: Lines ``'file label'``.
+        budget: A multiple of the number of labels; a remainder is dropped.
+    """
     labels = sorted({line.split()[1] for line in lines})
-    each = budget // len(labels)
+    per_label = budget // len(labels)
     return sorted(
         line
         for label in labels
-        for line in [s for s in lines if s.split()[1] == label][:each]
+        for line in [s for s in lines if s.split()[1] == label][:per_label]
     )
 
 
-def write_lines(path: Path, lines: list) -> None:
+def write_lines(path: Path, lines: List[str]) -> None:
     path.write_text('\n'.join(lines) + '\n')
 
 
-def main() -> None:
+def main(argv: Optional[List[str]] = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -68,13 +90,12 @@ def main() -> None:
     parser.add_argument(
         '--seed', type=int, default=0, help='of the split (default: 0)'
     )
-    args = parser.parse_args()
-    convert(args.out, args.seed)
+    args = parser.parse_args(argv)
+    with report_errors():
+        write_digits(args.out, args.seed)
     print(f'wrote {args.out}')
+    return 0
 
 
 if __name__ == '__main__':
-    try:
-        main()
-    except OSError as error:
-        sys.exit(f'error: {error}; choose another --out')
+    sys.exit(main())
