@@ -146,7 +146,8 @@ def test_the_other_loaders_run_none(tmp_path, canary):
     """mmengine has more of them, for addresses of its own."""
     path = poison(tmp_path / 'given.pth', canary)
     code = (
-        f'from repfusion_mm.cli.config import _read_safely; _read_safely(); import torch; '
+        'from repfusion_mm.cli.config import _read_safely; _read_safely(); '
+        'import torch; '
         f'torch.load({str(path)!r}, weights_only=False)'
     )
     tools = str(ROOT / 'tools')

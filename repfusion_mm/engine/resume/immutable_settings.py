@@ -31,8 +31,8 @@ def check_immutable_settings(runner, meta: dict) -> None:
 
     Args:
         runner: The runner of the resumed run.
-        meta: ``meta`` of the checkpoint, with ``immutable_settings``, and with the
-            ``seed`` that mmengine wrote.
+        meta: ``meta`` of the checkpoint, with ``immutable_settings``, and
+            with the ``seed`` that mmengine wrote.
 
     Raises:
         ValueError: They differ. It names each setting.
