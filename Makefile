@@ -1,21 +1,37 @@
 VENV ?= .venv
 PYTHON ?= python3
+# Processes that run tests; each takes about 1.5 GB.
+JOBS ?= auto
 export VENV PYTHON
 
-.PHONY: help demo test lint core full clean
+PYTEST = $(VENV)/bin/python -m pytest -n $(JOBS) --maxprocesses=8 --dist=loadfile
+FAST = -m 'not slow' tests/unit tests/integration
+SLOW = -m slow tests
+
+.PHONY: help demo test test-slow test-all lint core full clean
 
 help:
-	@echo 'make demo   install the core stack and run the demo (minutes)'
-	@echo 'make test   install the full stack and run the tests'
-	@echo 'make lint   check style'
-	@echo 'make core   install the core stack; make full: the full one'
-	@echo 'make clean  remove the environment and what demo and tests wrote'
+	@echo 'make demo       install the core stack and run the demo (minutes)'
+	@echo 'make test       run the unit and integration tests (5 minutes on two cores)'
+	@echo 'make test-slow  run the other tests'
+	@echo 'make test-all   run all tests and measure their coverage'
+	@echo 'make lint       check style, spelling, types and layers'
+	@echo 'make core       install the core stack; make full: the full one'
+	@echo 'make clean      remove the environment and what demo and tests wrote'
 
 demo: core
 	$(VENV)/bin/python tools/demo.py $(ARGS)
 
 test: full
-	$(VENV)/bin/python -m pytest tests $(ARGS)
+	$(PYTEST) $(FAST) $(ARGS)
+
+test-slow: full
+	$(PYTEST) $(SLOW) $(ARGS)
+
+test-all: full
+	$(VENV)/bin/coverage erase
+	$(PYTEST) $(FAST) --cov --cov-report= $(ARGS)
+	$(PYTEST) $(SLOW) --cov --cov-append --cov-report=term-missing:skip-covered --cov-fail-under=97 $(ARGS)
 
 lint: full
 	$(VENV)/bin/ruff check .

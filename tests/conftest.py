@@ -1,33 +1,41 @@
 import os
-from unittest import mock
+from pathlib import Path
+
+# Before torch is imported: with more threads, those that wait spin.
+os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 import pytest
 import torch
 from mmengine.registry import init_default_scope
 
 from repfusion_mm.utils.compat import READS_SAFELY  # heals the stack as well
+from tests.helpers.process_state import preserved_state
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)
+
+SYSTEM = Path(__file__).parent / 'system'
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if SYSTEM in item.path.parents:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)
-def _same_draws():
-    init_default_scope('mmpretrain')
-    torch.manual_seed(0)
-
-
-@pytest.fixture(autouse=True)
-def _same_environment():
-    """What the tools set for their own process ends with the test."""
-    with mock.patch.dict(os.environ):
+def _preserve_state():
+    """Undo what a test changes in the process; start from one seed."""
+    with preserved_state():
+        init_default_scope('mmpretrain')
+        torch.manual_seed(0)
         yield
 
 
 @pytest.fixture
 def fresh_compiler(tmp_path, monkeypatch):
-    """Nothing that was compiled before."""
+    """Empty the caches of torch.compile."""
     if not READS_SAFELY:
-        pytest.skip('torch 2.1 compiles no pass that ends early: seen there')
+        pytest.skip('torch 2.1 cannot compile a pass with an early exit')
     monkeypatch.setenv('TORCHINDUCTOR_CACHE_DIR', str(tmp_path / 'inductor'))
     torch.compiler.reset()
     yield
@@ -36,17 +44,18 @@ def fresh_compiler(tmp_path, monkeypatch):
 
 @pytest.fixture
 def no_compiler(fresh_compiler):
-    """A machine on which torch.compile finds no C++ compiler."""
+    """Let torch.compile find no C++ compiler."""
     from torch._inductor import config
 
-    # Not pytest's monkeypatch: once it has put an option of this module back,
-    # the module says that there is none.
+    # Not pytest's monkeypatch: this module refuses an option that was
+    # deleted and set again.
     with config.patch({'cpp.cxx': ('nowhere',), 'fx_graph_cache': False}):
         yield
 
 
 @pytest.fixture(scope='session')
 def teacher_folder(tmp_path_factory):
+    """A miniature denoiser in a folder of diffusers."""
     from tests.helpers.toy import save_teacher
 
     return save_teacher(tmp_path_factory.mktemp('teacher') / 'ddpm')
@@ -60,3 +69,34 @@ def site(tmp_path_factory):
     site = tmp_path_factory.mktemp('site')
     make_site(site)
     return site
+
+
+@pytest.fixture(scope='session')
+def digits(tmp_path_factory):
+    """A folder with the data set of the demo in data/digits."""
+    from tests.helpers.launcher import run_main
+
+    site = tmp_path_factory.mktemp('digits')
+    out = site / 'data/digits'
+    run_main('projects/digits/prepare_data.py', '--out', out)
+    return site
+
+
+@pytest.fixture(scope='session')
+def student(digits):
+    """The student of a short distillation on the digits: a .pth file."""
+    from tests.helpers.launcher import ROOT, run_main
+    from tests.helpers.toy import save_teacher
+
+    teacher = save_teacher(digits / 'teacher')
+    run_main(
+        'tools/train.py', ROOT / 'configs/distill/repfusion_r18_digits.py',
+        '--work-dir', digits / 'distilled', '--cfg-options',
+        f'model.teacher.pretrained={teacher}',
+        'model.student.base_channels=8', 'model.student.stem_channels=8',
+        'train_dataloader.batch_size=8',
+        'train_dataloader.sampler.num_samples=16',
+        'train_cfg.max_epochs=2',
+        cwd=digits,
+    )  # fmt: skip
+    return digits / 'distilled/student.pth'
