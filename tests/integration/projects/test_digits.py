@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 import cv2
+import demo
 import demo_report
 import mmpretrain
 import numpy as np
 import pytest
 
-import demo
 from projects.digits.prepare_data import write_digits
 from repfusion_mm.visualization.policy_log import moments
 from tests.helpers.launcher import ROOT, launch
