@@ -8,7 +8,7 @@ PYTEST = $(VENV)/bin/python -m pytest -n $(JOBS) --maxprocesses=8 --dist=loadfil
 FAST = -m 'not slow' tests/unit tests/integration
 SLOW = -m slow tests
 
-.PHONY: help demo test test-slow test-all lint core full clean
+.PHONY: help demo test test-slow test-all lint docs core full clean
 
 help:
 	@echo 'make demo       install the core stack and run the demo (minutes)'
@@ -16,6 +16,7 @@ help:
 	@echo 'make test-slow  run the other tests'
 	@echo 'make test-all   run all tests and measure their coverage'
 	@echo 'make lint       check style, spelling, types and layers'
+	@echo 'make docs       build the site of docs/, in docs/_build/html'
 	@echo 'make core       install the core stack; make full: the full one'
 	@echo 'make clean      remove the environment and what demo and tests wrote'
 
@@ -36,9 +37,15 @@ test-all: full
 lint: full
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/codespell
+	$(VENV)/bin/lint-imports --no-logo
+	$(VENV)/bin/mypy
+
+docs: full
+	$(VENV)/bin/python -m sphinx -W --keep-going -q docs docs/_build/html
 
 core full:
 	@requirements/install.sh $@
 
 clean:
-	rm -rf $(VENV) work_dirs/demo data/digits *.egg-info build
+	rm -rf $(VENV) work_dirs/demo data/digits *.egg-info build docs/_build docs/api

@@ -15,7 +15,7 @@ setup(
     license='Apache-2.0',
     packages=find_packages(include=['repfusion_mm', 'repfusion_mm.*']),
     # Where mim looks for tools and configs: links here, files in a wheel.
-    package_data={'repfusion_mm': ['.mim/**/*']},
+    package_data={'repfusion_mm': ['py.typed', '.mim/**/*']},
     python_requires='>=3.8',
     # Only what the package imports, with lower bounds: an OpenMMLab
     # environment has all of it but, perhaps, diffusers. The versions that

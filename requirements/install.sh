@@ -52,7 +52,8 @@ install_full() {
     wheel=$(mmcv_wheel)
     "$venv/bin/python" -m pip uninstall -q -y mmcv-lite 2>/dev/null || true
     run_pip install -q --no-deps "$wheel"
-    run_pip install -q -r requirements/full.txt -r requirements/test.txt
+    run_pip install -q -r requirements/full.txt -r requirements/test.txt \
+        -r requirements/docs.txt
     # Built against the numpy that is installed; and mmpose without chumpy,
     # which it declares, never imports, and which no longer builds.
     run_pip install -q --no-deps --no-build-isolation xtcocotools==1.14.3
