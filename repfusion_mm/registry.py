@@ -31,6 +31,7 @@ class _DatasetRegistry(Registry):
     PLACES = {
         'CachedFeaturesDataset': 'feature_cache.dataset',
         'CelebAMaskHQDataset': 'celebamask_hq',
+        'SeededConcatDataset': 'seeded_concat_dataset',
     }
 
     def get(self, key: str) -> Optional[type]:

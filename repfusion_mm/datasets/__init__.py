@@ -1,5 +1,12 @@
 # Data sets need their own project: registry.py imports them by name.
-from .samplers import ProportionalSampler
+from .samplers import ProportionalSampler, SeededBatch, SeededBatchSampler
+from .seeded_concat_dataset import SeededConcatDataset
 from .transforms import LoadImage
 
-__all__ = ['LoadImage', 'ProportionalSampler']
+__all__ = [
+    'LoadImage',
+    'ProportionalSampler',
+    'SeededBatch',
+    'SeededBatchSampler',
+    'SeededConcatDataset',
+]

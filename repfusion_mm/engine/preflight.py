@@ -32,18 +32,26 @@ def check_batches(dataloader: DataLoader) -> None:
         ValueError: There are fewer images than a batch takes, or the last
             batch has one image, of which batch norm has no statistics.
     """
-    size, num_images = dataloader.batch_size, len(dataloader.sampler)
+    batches = dataloader.batch_sampler
+    size, num_images = batches.batch_size, len(batches.sampler)
     if len(dataloader) == 0:
         raise ValueError(
             f'expected at least one batch of {size} images, got {num_images} '
             'images; lower train_dataloader.batch_size'
         )
-    if not dataloader.drop_last and size > 1 and num_images % size == 1:
+    if not batches.drop_last and size > 1 and num_images % size == 1:
         raise ValueError(
             f'expected batches of more than one image, got {num_images} '
             f'images in batches of {size}, the last of one; set '
-            'train_dataloader.drop_last=True'
+            f'{drop_last_setting(dataloader)}=True'
         )
+
+
+def drop_last_setting(dataloader: DataLoader) -> str:
+    """Return the name of the setting that drops an incomplete batch."""
+    if dataloader.batch_size is None:  # there is a batch sampler of its own
+        return 'train_dataloader.batch_sampler.drop_last'
+    return 'train_dataloader.drop_last'
 
 
 def check_sizes(data_batch: dict) -> None:
@@ -73,7 +81,7 @@ def check_baseline(policy: nn.Module, dataloader: DataLoader) -> None:
         ValueError: The baseline is the mean reward of the others in a batch,
             and a batch has one image over all processes.
     """
-    size = dataloader.batch_size * get_world_size()
+    size = dataloader.batch_sampler.batch_size * get_world_size()
     if policy.baseline.kind == 'batch' and size < 2:
         raise ValueError(
             'expected batches of two images or more, by which the reward of '

@@ -8,10 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.model import ImgDataPreprocessor
 from mmpretrain.models import ResNet
-from torch.utils.data import BatchSampler, DataLoader, TensorDataset
 
 from repfusion_mm.engine import StrictPretrained, TimestepPolicyHook
-from repfusion_mm.engine.resume.seeding import SeededDraws
 from repfusion_mm.models import LearnedTimestepPolicy, UniformTimestepPolicy
 from repfusion_mm.models.connectors.conv_connector import (
     ConvConnector,
@@ -150,29 +148,3 @@ def test_the_entropy_weight_only_falls(initial, decay, floor):
     assert weights[0] == pytest.approx(initial)
     assert weights == sorted(weights, reverse=True)
     assert weights[-1] == pytest.approx(min(floor, initial), abs=1e-9)
-
-
-@given(seeds, st.integers(1, 30), st.integers(1, 7), st.data())
-def test_a_sampler_goes_on_behind_any_batch(seed, size, batch_size, data):
-    def batches(num_skipped):
-        generator = torch.Generator().manual_seed(seed)
-        dataset = TensorDataset(torch.arange(size))
-        loader = DataLoader(
-            dataset,
-            batch_sampler=BatchSampler(
-                torch.utils.data.RandomSampler(dataset, generator=generator),
-                batch_size,
-                drop_last=False,
-            ),
-        )
-        SeededDraws.install(loader, (0, 0))
-        draws = loader.batch_sampler.sampler
-        draws.num_skipped = num_skipped * batch_size
-        return [
-            [(int(draw), draw.key) for draw in batch]
-            for batch in loader.batch_sampler
-        ]
-
-    whole = batches(0)
-    done = data.draw(st.integers(0, len(whole)))
-    assert batches(done) == whole[done:]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import random
-from typing import Dict, Iterator, Optional, Union
+from typing import Dict, Optional, Union
 
 import numpy as np
 import torch
@@ -16,6 +14,7 @@ from repfusion_mm.datasets.feature_cache.files import (
     crc_of,
 )
 from repfusion_mm.registry import DATASETS
+from repfusion_mm.utils.seeding import seeded
 
 #: What a data sample carries: per layer C x H x W float16, and to what they
 #: belong. Neither is a tensor: a batch would need a file descriptor for each.
@@ -179,21 +178,3 @@ def input_of(item: dict) -> np.ndarray:
             f"{got}; end the pipeline with your project's PackInputs"
         )
     return np.ascontiguousarray(inputs.numpy())
-
-
-@contextlib.contextmanager
-def seeded(*words: int) -> Iterator[None]:
-    """Seed random, numpy and torch's CPU; put their states back behind it."""
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    seeds = np.random.SeedSequence(words).generate_state(3).tolist()
-    random.seed(seeds[0])
-    np.random.seed(seeds[1])
-    # torch.manual_seed would seed the GPUs too, which must keep their states
-    # and may not be touched in a forked process.
-    torch.default_generator.manual_seed(seeds[2])
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])

@@ -1,3 +1,4 @@
 from .proportional_sampler import ProportionalSampler
+from .seeded_batch_sampler import SeededBatch, SeededBatchSampler
 
-__all__ = ['ProportionalSampler']
+__all__ = ['ProportionalSampler', 'SeededBatch', 'SeededBatchSampler']

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Optional
 
 import numpy as np
-from mmengine.dist import get_rank
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import set_random_seed
 
@@ -17,7 +16,7 @@ from repfusion_mm.engine.resume.immutable_settings import (
     check_immutable_settings,
     immutable_settings,
 )
-from repfusion_mm.engine.resume.seeding import SeededDraws, fast_forward
+from repfusion_mm.engine.resume.seeding import check_seeded, fast_forward
 from repfusion_mm.engine.resume.validation import SkippedValidationHook
 from repfusion_mm.registry import HOOKS
 
@@ -71,18 +70,21 @@ class ExactResumeHook(Hook):
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Write the settings, and the sampler's seed, which may be drawn."""
-        seed = getattr(runner.train_dataloader.sampler, 'seed', None)
+        sampler = runner.train_dataloader.batch_sampler.sampler
+        seed = getattr(sampler, 'seed', None)
         checkpoint['meta']['sampler_seed'] = seed
         checkpoint['meta']['immutable_settings'] = immutable_settings(runner)
 
     def before_train(self, runner) -> None:
         """Seed every batch, and go on behind the last one."""
         loop = runner.train_loop
+        check_seeded(loop.dataloader)
         check_accumulation(runner)
-        sampler = loop.dataloader.sampler
+        batch_sampler = loop.dataloader.batch_sampler
+        batch_sampler.seed = runner.seed
+        sampler = batch_sampler.sampler
         if self._sampler_seed is not None and hasattr(sampler, 'seed'):
             sampler.seed = self._sampler_seed
-        SeededDraws.install(loop.dataloader, (runner.seed, get_rank()))
         fast_forward(loop)
 
     def before_train_iter(

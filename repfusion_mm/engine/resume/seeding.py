@@ -1,146 +1,107 @@
-"""Random numbers of a batch that depend on nothing but its place."""
+"""Let a training loop continue at the batch after its last one."""
 
 from __future__ import annotations
 
-from typing import Iterator, List, Sequence, Tuple
+from itertools import chain, repeat
+from typing import Iterator
 
-import torch
 from mmengine.dataset import InfiniteSampler
-from torch.utils.data import DataLoader, Dataset, Sampler
+from mmengine.runner import BaseLoop
+from torch.utils.data import DataLoader
 
-from repfusion_mm.datasets.feature_cache.dataset import seeded
+from repfusion_mm.datasets import SeededBatchSampler, SeededConcatDataset
 from repfusion_mm.utils.compat import LOOPS_SKIP
 
-Key = Tuple[int, ...]
+CONFIG = """
+train_dataloader = dict(
+    batch_sampler=dict(
+        type='repfusion_mm.SeededBatchSampler', drop_last=...),
+    dataset=dict(
+        type='repfusion_mm.SeededConcatDataset', datasets=[dict(...)]))
+without drop_last in train_dataloader itself"""
 
 
-class Draw(int):
-    """The index of an image, and where in which epoch it was drawn."""
+def check_seeded(loader: DataLoader) -> None:
+    """Refuse a dataloader whose batches are not seeded.
 
-    def __new__(cls, index: int, key: Key) -> Draw:
-        """Attach ``key``, (epoch, position), to an index."""
-        draw = super().__new__(cls, index)
-        draw.key = key
-        return draw
+    Raises:
+        ValueError: It has another batch sampler than ``SeededBatchSampler``,
+            or its data set is no ``SeededConcatDataset``.
+    """
+    sampler, dataset = loader.batch_sampler, loader.dataset
+    # mmengine's num_batch_per_epoch wraps the data set, and passes on what it
+    # is asked for.
+    method = getattr(dataset, '__getitems__', None)
+    owner = getattr(method, '__self__', dataset)
+    if isinstance(sampler, SeededBatchSampler) and isinstance(
+        owner, SeededConcatDataset
+    ):
+        return
+    raise ValueError(
+        'expected a train_dataloader with SeededBatchSampler and '
+        f'SeededConcatDataset for ExactResumeHook, got '
+        f'{type(sampler).__name__} and {type(owner).__name__}; set{CONFIG}, '
+        'or remove ExactResumeHook'
+    )
 
-    def __reduce__(self) -> tuple:
-        return Draw, (int(self), self.key)
 
+def fast_forward(loop: BaseLoop) -> None:
+    """Let mmengine's training loop continue after the batches it has done.
 
-class SeededDraws:
-    """Say of each index of a sampler where it was drawn.
+    On its own, an ``EpochBasedTrainLoop`` would start the epoch again, and an
+    ``IterBasedTrainLoop`` would read all past batches to drop them.
 
     Args:
-        sampler: Any sampler; its ``epoch`` counts where it has one.
-    """
-
-    def __init__(self, sampler: Sampler) -> None:
-        self.sampler = sampler
-        self.num_skipped = 0
-
-    @classmethod
-    def install(cls, loader: DataLoader, key: Key) -> None:
-        """Let a loader seed each batch from ``key`` and the batch's place.
-
-        The loader's own objects stay where they are: its batch sampler draws
-        from this instead of the sampler, and its data set gets torch's
-        ``__getitems__``, which reads a batch.
-        """
-        batch_sampler = loader.batch_sampler
-        if isinstance(batch_sampler.sampler, cls):
-            return
-        batch_sampler.sampler = cls(batch_sampler.sampler)
-        loader.dataset.__getitems__ = SeededFetch(loader.dataset, key)
-        # The seeds that torch hands to workers, which these replace, must not
-        # move the random numbers of the training.
-        loader.generator = torch.Generator()
-
-    def __iter__(self) -> Iterator[Draw]:
-        """Yield the indices of an epoch, once without the first."""
-        skipped, self.num_skipped = self.num_skipped, 0
-        epoch = getattr(self.sampler, 'epoch', 0)
-        for position, index in enumerate(self.sampler):
-            if position >= skipped:
-                yield Draw(index, (epoch, position))
-
-    def __len__(self) -> int:
-        return len(self.sampler)
-
-
-class SeededFetch:
-    """Read a batch with random numbers of its own.
-
-    Args:
-        dataset: Where the images are.
-        key: What beside the place of a batch seeds it.
-    """
-
-    def __init__(self, dataset: Dataset, key: Key) -> None:
-        self.dataset = dataset
-        self.key = key
-        # A data set's own way to read a batch.
-        self.fetch = getattr(dataset, '__getitems__', None)
-
-    def __call__(self, draws: Sequence[Draw]) -> List:
-        """Read the images, and leave the process's generators alone."""
-        indices = [int(draw) for draw in draws]
-        with seeded(*self.key, *draws[0].key):
-            if self.fetch is not None:
-                return self.fetch(indices)
-            return [self.dataset[index] for index in indices]
-
-
-def fast_forward(loop) -> None:
-    """Let mmengine's training loop go on behind the batches it has done.
-
-    An ``EpochBasedTrainLoop`` would begin the epoch again; an
-    ``IterBasedTrainLoop`` would read all past batches, which is left out for
-    an ``InfiniteSampler`` and done for others.
+        loop: A training loop that was built or resumed, and has not begun,
+            with a ``SeededBatchSampler``.
     """
     loader = loop.dataloader
-    draws = loader.batch_sampler.sampler
     if not hasattr(loop, 'dataloader_iterator'):
-        num_batches = loop.iter - loop.epoch * len(loader)
-        draws.num_skipped = num_batches * loader.batch_sampler.batch_size
+        num_done = loop.iter - loop.epoch * len(loader)
+        loader.batch_sampler.num_skipped = num_done
         return
-    # mmengine has begun to draw, before the draws were seeded.
-    sampler = draws.sampler
+    num_ignored = loop.iter  # that the loop asks for, to drop them
+    if hasattr(loop, 'fast_forward_on_resume'):  # onedl-mmengine
+        loop.fast_forward_on_resume = True
+        num_ignored = 0
+    elif not LOOPS_SKIP:
+        num_ignored = 0
+    # The loop has started workers already, before the batches were seeded and
+    # before PreemptionHook could initialize the workers.
     loader._iterator = None
-    if isinstance(sampler, InfiniteSampler):
-        draws.sampler = InfiniteSampler(
-            sampler.dataset, sampler.shuffle, sampler.seed
-        )
-        draws.num_skipped = loop.iter * loader.batch_sampler.batch_size
-        batches = type(loop.dataloader_iterator)(loader)
-        skips = LOOPS_SKIP and not getattr(loop, 'fast_forward_on_resume', 0)
-        num_asked = loop.iter if skips else 0
-        loop.dataloader_iterator = SkippedBatches(batches, num_asked)
-        return
-    loop.dataloader_iterator = type(loop.dataloader_iterator)(loader)
-    if not LOOPS_SKIP:
-        for _ in range(loop.iter):
-            next(loop.dataloader_iterator)
+    loop.dataloader_iterator = chain(
+        repeat(None, num_ignored), endless_batches(loader, loop.iter)
+    )
 
 
-class SkippedBatches:
-    """Batches of which the first were not read at all.
+def endless_batches(loader: DataLoader, num_done: int) -> Iterator:
+    """Yield batches over and over, without those that were done before.
 
-    Args:
-        batches: Those behind them.
-        num_skipped: How often ``next`` has nothing to give before.
+    Replaces mmengine's ``_InfiniteDataloaderIterator``, which cannot start
+    after a number of batches.
+
+    Raises:
+        ValueError: The data set has fewer images than a batch takes.
     """
-
-    def __init__(self, batches: Iterator, num_skipped: int) -> None:
-        self.batches = batches
-        self.num_skipped = num_skipped
-
-    def __next__(self):
-        """Return the next batch, or None for one that was done before."""
-        if self.num_skipped:
-            self.num_skipped -= 1
-            return None
-        return next(self.batches)
-
-    def skip_iter(self, num_iters: int) -> None:
-        """Skip batches that were done before, as onedl-mmengine asks for."""
-        self.num_skipped -= num_iters
+    batch_sampler = loader.batch_sampler
+    sampler = batch_sampler.sampler
+    if isinstance(sampler, InfiniteSampler):  # one endless epoch
+        epoch, num_skipped = 0, num_done
+        # Its indices can be iterated once, and the loop has begun to.
+        sampler.indices = InfiniteSampler(
+            sampler.dataset, sampler.shuffle, sampler.seed
+        ).indices
+    elif len(loader) == 0:
+        raise ValueError(
+            f'expected at least one batch of {batch_sampler.batch_size} '
+            f'images, got {len(sampler)} images; lower '
+            'train_dataloader.batch_size'
+        )
+    else:
+        epoch, num_skipped = divmod(num_done, len(loader))
+    while True:
+        if hasattr(sampler, 'set_epoch'):
+            sampler.set_epoch(epoch)
+        batch_sampler.num_skipped = num_skipped
+        yield from loader
+        epoch, num_skipped = epoch + 1, 0

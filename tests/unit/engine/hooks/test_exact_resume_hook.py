@@ -8,7 +8,6 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from repfusion_mm.engine.checkpoint.io import load_from_local
-from repfusion_mm.engine.resume.seeding import SeededDraws
 from tests.helpers.equal import assert_equal
 from tests.helpers.toy import distiller_config, save_cifar10
 
@@ -50,9 +49,14 @@ def cifar10(tmp_path_factory):
 def config_of(cifar10, work_dir, train_cfg, **options):
     """Return a distillation with everything that has a state."""
     dataset = dict(
-        type='tests.helpers.toy.MiniCIFAR10',
-        data_root=cifar10,
-        pipeline=PIPELINE,
+        type='repfusion_mm.SeededConcatDataset',
+        datasets=[
+            dict(
+                type='tests.helpers.toy.MiniCIFAR10',
+                data_root=cifar10,
+                pipeline=PIPELINE,
+            )
+        ],
     )
     by_epoch = train_cfg['by_epoch']
     sampler = 'DefaultSampler' if by_epoch else 'InfiniteSampler'
@@ -75,6 +79,7 @@ def config_of(cifar10, work_dir, train_cfg, **options):
             num_workers=0,
             dataset=dataset,
             sampler=dict(type=sampler, shuffle=True),
+            batch_sampler=dict(type='repfusion_mm.SeededBatchSampler'),
             collate_fn=dict(type='default_collate'),
         ),
         train_cfg=train_cfg,
@@ -202,19 +207,38 @@ def test_checkpoints_within_an_update_are_refused(cifar10, tmp_path):
 
 def test_batches_do_not_depend_on_what_was_drawn_before(cifar10, tmp_path):
     cfg = config_of(cifar10, tmp_path, EPOCHS)
-    cfg.pop('custom_hooks')
     batches = []
     for noise in (0, 1):
         loader = Runner.build_dataloader(cfg.train_dataloader, seed=0)
-        SeededDraws.install(loader, (0, 0))
         torch.rand(noise), np.random.rand(noise)
-        before = torch.get_rng_state()
         batches.append([batch['inputs'] for batch in loader])
-        assert torch.equal(torch.get_rng_state(), before)
     assert all(map(torch.equal, *batches))
     # Another epoch, another augmentation of the same images.
-    loader.sampler.shuffle = False
-    loader.sampler.set_epoch(1)
+    sampler = loader.batch_sampler.sampler
+    sampler.shuffle = False
+    sampler.set_epoch(1)
     others = [batch['inputs'] for batch in loader]
-    loader.sampler.set_epoch(2)
+    sampler.set_epoch(2)
     assert not torch.equal(others[0], next(iter(loader))['inputs'])
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'batch_sampler': None}, 'got BatchSampler and SeededConcatDataset'),
+        (
+            {'dataset.type': 'ConcatDataset'},
+            'got SeededBatchSampler and ConcatDataset',
+        ),
+    ],
+)
+def test_a_dataloader_that_is_not_seeded_is_refused(
+    cifar10, tmp_path, change, message
+):
+    cfg = config_of(cifar10, tmp_path, EPOCHS)
+    for key, value in change.items():
+        cfg.merge_from_dict({f'train_dataloader.{key}': value})
+    with pytest.raises(ValueError, match=message) as error:
+        run(cfg, tmp_path.name)
+    assert "type='repfusion_mm.SeededBatchSampler'" in str(error.value)
+    assert not list(tmp_path.glob('*.pth'))

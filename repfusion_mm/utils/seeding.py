@@ -1,0 +1,32 @@
+"""Seed the random number generators of this process for a block of code."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from typing import Iterator
+
+import numpy as np
+import torch
+
+
+@contextlib.contextmanager
+def seeded(*words: int) -> Iterator[None]:
+    """Seed random, numpy and torch (CPU), and restore their states afterwards.
+
+    Args:
+        words: Non-negative integers that are hashed into the seeds.
+    """
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    seeds = np.random.SeedSequence(words).generate_state(3).tolist()
+    random.seed(seeds[0])
+    np.random.seed(seeds[1])
+    # torch.manual_seed would also seed the GPUs, which must keep their states
+    # and must not be initialized in a forked process.
+    torch.default_generator.manual_seed(seeds[2])
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
