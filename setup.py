@@ -14,8 +14,11 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=find_packages(include=['repfusion_mm', 'repfusion_mm.*']),
-    # Where mim looks for tools and configs: links here, files in a wheel.
-    package_data={'repfusion_mm': ['py.typed', '.mim/**/*']},
+    # .mim is where mim looks for tools and configs: links here, files in a
+    # wheel.
+    package_data={
+        'repfusion_mm': ['py.typed', '.mim/**/*', 'analysis/report/*.jinja'],
+    },
     python_requires='>=3.8',
     # Only what the package imports, with lower bounds: an OpenMMLab
     # environment has all of it but, perhaps, diffusers. The versions that
@@ -29,7 +32,7 @@ setup(
         'torch>=1.13',
     ],
     extras_require={
-        # What tools/analysis needs beside them.
+        # What repfusion_mm.analysis needs in addition.
         'analysis': ['jinja2', 'rich', 'scikit-learn', 'scipy'],
         # What BatchDataPreprocessor needs for its augments. Before 0.9,
         # which needs Python 3.11, the host waits for the device in each step.

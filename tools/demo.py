@@ -37,12 +37,15 @@ from demo_report import (  # noqa: E402
     plot,
     summarize,
 )
-from probe_report import curves  # noqa: E402
-from probe_timesteps import write_scores  # noqa: E402
-from prober import Prober, Score  # noqa: E402
-from report import write_report  # noqa: E402
 
 from projects.digits.prepare_data import BUDGETS, write_digits  # noqa: E402
+from repfusion_mm.analysis.probe import (  # noqa: E402
+    Prober,
+    Score,
+    mean_curves,
+    write_scores,
+)
+from repfusion_mm.analysis.report import write_report  # noqa: E402
 from repfusion_mm.cli.config import load_config, make_parser  # noqa: E402
 from repfusion_mm.cli.train import build_runner  # noqa: E402
 from repfusion_mm.engine.hooks.env_info_hook import find_versions  # noqa: E402
@@ -186,7 +189,7 @@ class Demo:
         write_scores(self.distill_dir(SHOWN_BUDGET) / 'probe.csv', scores)
         with self.timed('finetune'):
             labels = {str(b): self.finetune_all(b) for b in BUDGETS}
-        curve = next(iter(curves(scores).values()))
+        curve = next(iter(mean_curves(scores).values()))
         self.seconds['total'] = round(time.time() - start, 1)
         results = dict(
             labels=labels,

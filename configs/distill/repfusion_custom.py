@@ -79,7 +79,7 @@ if labels and labels != 'folders':
     )
 
 if labels:
-    # For tools/analysis/probe_timesteps.py: labelled, not augmented.
+    # For tools/analysis_tools/probe_timesteps.py: labelled, not augmented.
     probe_dataset = dict(
         images,
         ann_file='' if labels == 'folders' else labels,

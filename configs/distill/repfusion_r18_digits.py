@@ -49,7 +49,7 @@ train_dataloader = dict(
     ),
     dataset=dict(type='ConcatDataset', datasets=[labelled, _base_.unlabelled]),
 )
-# All labels, for tools/analysis/probe_timesteps.py alone.
+# All labels, for tools/analysis_tools/probe_timesteps.py alone.
 probe_dataset = dict(
     type='mmpretrain.CustomDataset',
     data_root=_base_.data_root,

@@ -20,7 +20,7 @@ SETTINGS = {
     'efficient_conv_bn_eval',
     'find_unused_parameters',
     'model_wrapper_cfg',
-    'probe_dataset',  # of tools/analysis/probe_timesteps.py
+    'probe_dataset',  # of tools/analysis_tools/probe_timesteps.py
     'sync_bn',
 } - {'cfg'}
 

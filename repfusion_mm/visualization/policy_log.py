@@ -1,19 +1,23 @@
-"""What is written of a policy during a run, read again and drawn."""
+"""Read and draw what TimestepPolicyHook records of a policy."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from repfusion_mm.visualization.palette import BLUE, GREEN, ORANGE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 FILENAME = 'policy.jsonl'
-#: Of the heat map.
-MOST_ROWS = 100
-# Okabe-Ito: told apart in print and by colour-blind readers.
-ORANGE, BLUE, GREEN = '#E69F00', '#0072B2', '#009E73'
-#: Statistics that are drawn below the heat map, with their units.
+#: Rows of the heat map.
+MAX_ROWS = 100
+#: Statistics below the heat map, with axis label and color.
 PANELS = dict(
     reward=('reward\n(minus loss)', BLUE),
     entropy=('entropy\n(nats)', GREEN),
@@ -22,18 +26,18 @@ PANELS = dict(
 
 
 def read_records(work_dir: str) -> List[dict]:
-    """Read the records of a run, and of those that it was resumed from.
+    """Read the records of a run and of the runs that it resumed.
 
     Args:
         work_dir: The run's work directory, or one of its log directories.
 
     Returns:
-        Records by iteration. Where a later run began again, those of the
-        earlier ones end.
+        Records by iteration. The records of a start replace those of earlier
+        starts from its first iteration on.
 
     Raises:
-        FileNotFoundError: There are none.
-        ValueError: There are others than TimestepPolicyHook writes.
+        FileNotFoundError: There are no records.
+        ValueError: A file holds anything else than TimestepPolicyHook writes.
     """
     folder = Path(work_dir)
     paths = [folder / FILENAME, *sorted(folder.glob(f'*/{FILENAME}'))]
@@ -41,7 +45,7 @@ def read_records(work_dir: str) -> List[dict]:
     for path in filter(Path.exists, paths):
         newer = read_lines(path, ('iter', 'timesteps', 'probabilities'))
         for record in newer:
-            _check(record, path)
+            _check_record(record, path)
         begin = newer[0]['iter'] if newer else float('inf')
         records = [r for r in records if r['iter'] < begin] + newer
     if not records:
@@ -54,19 +58,20 @@ def read_records(work_dir: str) -> List[dict]:
     if len(lengths) > 1:
         raise ValueError(
             f'expected the records of one policy in {str(work_dir)!r}, got '
-            f'some of {sorted(lengths)} timesteps; it is no log of a run'
+            f'records with {sorted(lengths)} timesteps; give the work '
+            'directory of one distillation'
         )
     return records
 
 
 def read_lines(path: Path, keys: Sequence[str]) -> List[dict]:
-    """Read a file of one JSON object a line.
+    """Read a file with one JSON object per line.
 
-    A last line that was cut short, as by a run that was killed, is left out.
+    A truncated last line, which a killed run leaves behind, is ignored.
 
     Args:
         path: The file.
-        keys: What every object has.
+        keys: Required keys of each object.
 
     Raises:
         ValueError: Another line is not JSON, or lacks a key.
@@ -75,23 +80,24 @@ def read_lines(path: Path, keys: Sequence[str]) -> List[dict]:
     entries = []
     for number, line in enumerate(lines, 1):
         try:
-            entries.append(json.loads(line))
+            entry = json.loads(line)
         except (ValueError, RecursionError) as error:
             if number < len(lines) or line.endswith(b'}'):
                 raise ValueError(
                     f'expected JSON in line {number} of {path}, got: {error}'
                 ) from error
             continue
-        entry = entries[-1]
         if not isinstance(entry, dict) or not entry.keys() >= set(keys):
             raise ValueError(
                 f'expected {", ".join(keys)} in line {number} of {path}, got '
-                f'{line[:80]!r}; it is no log of a run'
+                f'{line[:80]!r}; remove the file, or give the work directory '
+                'of another run'
             )
+        entries.append(entry)
     return entries
 
 
-def _check(record: dict, path: Path) -> None:
+def _check_record(record: dict, path: Path) -> None:
     try:
         sizes = [
             np.array(record[name], dtype=float).shape
@@ -103,9 +109,10 @@ def _check(record: dict, path: Path) -> None:
         fits = False
     if not fits:
         raise ValueError(
-            'expected a number as iter, and a list of timesteps and one of '
-            f'as many probabilities in each line of {path}, got others at '
-            f'iter {record["iter"]!r:.80}; it is no log of a run'
+            f'expected an integer iter, and one probability for each of the '
+            f'timesteps, in each line of {path}, got something else at iter '
+            f'{record["iter"]!r:.80}; remove the file, or give the work '
+            'directory of another run'
         )
 
 
@@ -119,9 +126,11 @@ def moments(record: dict) -> Tuple[float, float]:
 
 
 def draw_records(
-    records: List[dict], probe: Optional[Dict[int, float]] = None
+    records: List[dict],
+    probe: Optional[Dict[int, float]] = None,
+    probe_label: str = 'linear probe',
 ) -> np.ndarray:
-    """Draw the distribution over timesteps as it changed.
+    """Draw how the distribution over timesteps changed.
 
     See :func:`plot_records` for the arguments.
 
@@ -130,7 +139,7 @@ def draw_records(
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    canvas = FigureCanvasAgg(plot_records(records, probe))
+    canvas = FigureCanvasAgg(plot_records(records, probe, probe_label))
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
@@ -139,13 +148,14 @@ def plot_records(
     records: List[dict],
     probe: Optional[Dict[int, float]] = None,
     probe_label: str = 'linear probe',
-):
-    """Return a matplotlib figure of the distribution over timesteps.
+) -> Figure:
+    """Return a figure of how the distribution over timesteps changed.
 
     Args:
-        records: Of one run, by iteration.
-        probe: What each timestep is worth to a linear probe, drawn beside it.
-        probe_label: What was probed.
+        records: The records of one run, by iteration.
+        probe: The score of a linear probe at each timestep, drawn next to
+            the distribution.
+        probe_label: Axis label of the probe's scores.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -158,7 +168,7 @@ def plot_records(
         height_ratios=[3] + [1] * len(panels),
     )  # fmt: skip
     heat = figure.add_subplot(grid[0, 0])
-    _draw_heat(figure, heat, records)
+    _draw_heat_map(figure, heat, records)
     if probe:
         axes = figure.add_subplot(grid[0, 1], sharey=heat)
         _draw_probe(axes, probe, probe_label)
@@ -171,9 +181,9 @@ def plot_records(
         values = [record.get(name, np.nan) for record in records]
         axes.plot(iterations, values, 'o-', ms=3, color=color)
         if name == 'entropy' and len(records[-1]['timesteps']) > 1:
-            largest = np.log(len(records[-1]['timesteps']))
-            axes.axhline(largest, color='0.5', ls='--', lw=1)
-            axes.set_ylim(0, 1.05 * largest)
+            maximum = np.log(len(records[-1]['timesteps']))
+            axes.axhline(maximum, color='0.5', ls='--', lw=1)
+            axes.set_ylim(0, 1.05 * maximum)
         axes.set_ylabel(label)
         axes.spines[['top', 'right']].set_visible(False)
     axes.set_xlabel('iteration')
@@ -181,15 +191,15 @@ def plot_records(
     return figure
 
 
-def _draw_heat(figure, axes, records: List[dict]) -> None:
+def _draw_heat_map(figure: Figure, axes: Axes, records: List[dict]) -> None:
     timesteps = np.array(records[-1]['timesteps'], dtype=float)
     probs = np.array([record['probabilities'] for record in records])
-    # As multiples of the uniform distribution, whatever the grid; in rows
-    # that are high enough to be seen.
-    shares = _in_rows((probs * len(timesteps)).T)
+    # Multiples of the uniform distribution do not depend on the number of
+    # timesteps; fewer rows keep each of them visible.
+    ratios = _average_rows((probs * len(timesteps)).T)
     iterations = np.array([record['iter'] for record in records], dtype=float)
     mesh = axes.pcolormesh(
-        _edges(iterations), _edges(_in_rows(timesteps)), shares,
+        _edges(iterations), _edges(_average_rows(timesteps)), ratios,
         cmap='viridis', vmin=0, rasterized=True,
     )  # fmt: skip
     axes.plot(
@@ -197,13 +207,15 @@ def _draw_heat(figure, axes, records: List[dict]) -> None:
     )
     axes.set(
         ylabel='timestep t',
-        title='pi(t|x), mean over a batch (dashed: its mean t)',
+        title='policy pi(t|x), mean over a batch (dashed: mean t)',
     )
     axes.title.set_size('medium')
-    figure.colorbar(mesh, ax=axes, label='times uniform', pad=0.01)
+    figure.colorbar(
+        mesh, ax=axes, label='multiple of uniform probability', pad=0.01
+    )
 
 
-def _draw_probe(axes, probe: Dict[int, float], label: str) -> None:
+def _draw_probe(axes: Axes, probe: Dict[int, float], label: str) -> None:
     timesteps = sorted(probe)
     axes.plot([probe[t] for t in timesteps], timesteps, 'o-', ms=3,
               color=ORANGE)  # fmt: skip
@@ -214,19 +226,19 @@ def _draw_probe(axes, probe: Dict[int, float], label: str) -> None:
     axes.spines[['top', 'right']].set_visible(False)
 
 
-def _in_rows(values: np.ndarray) -> np.ndarray:
-    """Return the means of neighbours, of which at most 100 are left."""
-    size = -(-len(values) // MOST_ROWS)
+def _average_rows(values: np.ndarray) -> np.ndarray:
+    """Average neighboring rows so that at most ``MAX_ROWS`` remain."""
+    size = -(-len(values) // MAX_ROWS)
     starts = np.arange(0, len(values), size)
     sums = np.add.reduceat(values, starts, axis=0)
     counts = np.diff([*starts, len(values)])
     return (sums.T / counts).T
 
 
-def _edges(centres: np.ndarray) -> np.ndarray:
-    """Return the edges of cells around their centres."""
-    if len(centres) == 1:
-        return np.array([centres[0] - 0.5, centres[0] + 0.5])
-    middles = (centres[1:] + centres[:-1]) / 2
-    first, last = 2 * centres[0] - middles[0], 2 * centres[-1] - middles[-1]
+def _edges(centers: np.ndarray) -> np.ndarray:
+    """Return the edges of cells around their centers."""
+    if len(centers) == 1:
+        return np.array([centers[0] - 0.5, centers[0] + 0.5])
+    middles = (centers[1:] + centers[:-1]) / 2
+    first, last = 2 * centers[0] - middles[0], 2 * centers[-1] - middles[-1]
     return np.concatenate([[first], middles, [last]])

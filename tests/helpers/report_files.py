@@ -1,4 +1,4 @@
-"""Work directories, as mmengine and our hooks write them."""
+"""Work directories as mmengine and our hooks write them."""
 
 import json
 
@@ -21,7 +21,7 @@ def write_config(
     folder, name, start='1', seed=0, ann_file='train_20.txt', note='',
     load_from=None,
 ):  # fmt: skip
-    """Write a config as mmengine does: by its name, and for each start."""
+    """Write a config as mmengine does: once by name, once for each start."""
     text = CONFIG.format(
         seed=seed, ann_file=ann_file, note=note, load_from=load_from
     )
@@ -31,43 +31,55 @@ def write_config(
     (folder / f'{name}.py').write_text(text)
 
 
-def policy_record(iteration, width=100.0, **statistics):
-    timesteps = np.arange(1000)
-    probs = np.exp(-0.5 * ((timesteps - 300) / width) ** 2)
+def policy_record(iteration, mode=300, width=100.0, step=1, **statistics):
+    """Return a record with a Gaussian distribution around ``mode``."""
+    timesteps = np.arange(0, 1000, step)
+    probs = np.exp(-0.5 * ((timesteps - mode) / width) ** 2)
     return dict(
         iter=iteration,
-        max_iters=180,
         timesteps=timesteps.tolist(),
         probabilities=(probs / probs.sum()).tolist(),
-        entropy=1.0,
         **statistics,
     )
 
 
 def distillation(
-    folder, width=100.0, rising=1.0, spread=0.5, falling=1.0, points=18,
+    folder, width=100.0, rise=1.0, relative_std=0.5, fall=1.0, points=18,
     last=180,
 ):  # fmt: skip
-    """Write a run of eighteen logged intervals."""
+    """Write a distillation of 180 iterations.
+
+    Args:
+        folder: The work directory.
+        width: Standard deviation of the policy in timesteps.
+        rise: Increase of the reward in ten points.
+        relative_std: Of the teacher's features between images.
+        fall: Decrease of the distillation loss in ten points.
+        points: Number of logged points.
+        last: Iteration of the last record of the policy.
+    """
     write_config(folder, 'repfusion_toy')
     noise = np.random.default_rng(0).normal(0, 0.01, points)
     write_lines(
         folder / '1' / 'vis_data' / 'scalars.json',
         [
             dict(
-                loss=1.0, loss_distill=2 - falling * i / 10 + noise[i],
-                loss_policy=0.1, reward=rising * i / 10 + noise[i],
-                feature_relative_std=spread, epoch=1, iter=10 * i, step=10 * i,
+                loss=1.0, loss_distill=2 - fall * i / 10 + noise[i],
+                loss_policy=0.1, reward=rise * i / 10 + noise[i],
+                feature_relative_std=relative_std, epoch=1, iter=10 * i,
+                step=10 * i,
             )
             for i in range(points)
         ],
     )  # fmt: skip
-    records = [policy_record(i, width, reward=0.1) for i in (60, 120, last)]
+    statistics = dict(width=width, max_iters=180, reward=0.1, entropy=1.0)
+    records = [policy_record(i, **statistics) for i in (60, 120, last)]
     write_lines(folder / '1' / 'policy.jsonl', records)
     return folder
 
 
 def finetuning(folder, score, name='resnet18_toy', **settings):
+    """Write a finetuning with one validation."""
     write_config(folder, name, **settings)
     write_lines(
         folder / '1' / 'vis_data' / 'scalars.json',

@@ -15,8 +15,8 @@ from threading import Thread
 import numpy as np
 import pytest
 import torch
-from dumped_config import read_dumped_config
 
+from repfusion_mm.analysis.dumped_config import read_dumped_config
 from repfusion_mm.datasets.feature_cache.files import FeatureReader
 from repfusion_mm.engine.checkpoint.io import load_from_local
 from tests.helpers.cached import make_cache

@@ -43,9 +43,9 @@ from step_variants import (
     names_for,
 )
 from synthetic_data import build_train_loader, describe
-from teacher_presets import find_teacher
 
 import repfusion_mm  # noqa: F401  # heals the stack before it is imported
+from repfusion_mm.analysis.teacher_presets import resolve_teacher
 from repfusion_mm.cli.argument_types import (
     not_negative,
     positive,
@@ -93,7 +93,7 @@ def load_config(args: argparse.Namespace) -> Config:
         SystemExit: It is no distillation, or its teacher cannot be had.
     """
     cfg = read_distillation(args.config, args.cfg_options)
-    teacher, cfg.random_teacher = find_teacher(cfg.model.teacher)
+    teacher, cfg.random_teacher = resolve_teacher(cfg.model.teacher)
     cfg.model.teacher = teacher
     if args.device == 'cpu' and cfg.optim_wrapper.get('type') is not None:
         cfg.optim_wrapper.type = 'OptimWrapper'  # AMP needs a GPU

@@ -8,8 +8,9 @@ from typing import Dict, List, NamedTuple
 import numpy as np
 from evidence_methods import METHODS
 from evidence_runs import ALL, Score
-from intervals import interval
 from matplotlib.figure import Figure
+
+from repfusion_mm.analysis.intervals import confidence_interval
 
 # Okabe-Ito: told apart in print and by colour-blind readers.
 LINES = dict(
@@ -64,7 +65,7 @@ def judge(claim: Claim, ours: BySeed, other: BySeed) -> str:
     gains = [ours[seed] - other[seed] for seed in ours if seed in other]
     if len(gains) < 2:
         return ''
-    mean, half = interval(gains)
+    mean, half = confidence_interval(gains)
     if mean - half > claim.margin:
         verdict = 'yes'
     elif mean + half < claim.margin:
@@ -109,7 +110,7 @@ def accuracy_rows(
             by_seed = cells.get((method, n))
             cell = ''
             if by_seed:
-                mean, half = interval([*by_seed.values()])
+                mean, half = confidence_interval([*by_seed.values()])
                 cell = f'{100 * mean:.1f} ± {100 * half:.1f}'
                 if len(by_seed) < most:
                     cell += f' ({len(by_seed)} seeds)'
@@ -167,7 +168,10 @@ def draw(scores: List[Score], path: Path) -> None:
             if not known:
                 continue
             mean, half = np.array(
-                [interval([*cells[method, n].values()]) for n in known]
+                [
+                    confidence_interval([*cells[method, n].values()])
+                    for n in known
+                ]
             ).T
             # Beside each other, as bars hide bars.
             beside = np.array(known) * 1.03 ** (i - len(LINES) / 2)

@@ -19,13 +19,17 @@ sys.path[:0] = [
 ]
 
 from evidence_methods import METHODS  # noqa: E402
-from probe_report import best_curve, curves, good_range  # noqa: E402
-from prober import Prober  # noqa: E402
 
 from projects.digits.prepare_data import (  # noqa: E402
     take_balanced,
     write_digits,
     write_lines,
+)
+from repfusion_mm.analysis.probe import (  # noqa: E402
+    Prober,
+    best_curve,
+    find_good_range,
+    mean_curves,
 )
 from repfusion_mm.cli.config import load_config, make_parser  # noqa: E402
 from repfusion_mm.cli.train import build_runner  # noqa: E402
@@ -132,7 +136,7 @@ def probe(budgets: List[int]) -> Dict[int, int]:
     prober = Prober(cfg, sorted(set(sizes.values())), num_splits=10)
     scores = [score for t in GRID for score in prober.run(t, 'clean')]
     return {
-        n: good_range(best_curve(curves(scores), size)[2])[0]
+        n: find_good_range(best_curve(mean_curves(scores), size)[2])[0]
         for n, size in sizes.items()
     }
 

@@ -26,8 +26,8 @@ PACKAGES = (
 class EnvInfoHook(Hook):
     """Write versions, commits and seed into the run's log directory.
 
-    ``env_info.json`` is read by tools/analysis/report.py. The tools of this
-    package add the hook to every config.
+    ``env_info.json`` is read by tools/analysis_tools/report.py. The tools of
+    this package add the hook to every config.
     """
 
     def before_run(self, runner) -> None:

@@ -9,18 +9,18 @@ from evidence import main, read_scores, write_scores
 from evidence_methods import METHODS
 from evidence_report import Claim, judge, make_page
 from evidence_runs import ALL, Score, Site, run_unit
-from intervals import interval
 from scipy import stats
 
+from repfusion_mm.analysis.intervals import confidence_interval
 from tests.helpers.launcher import ROOT
 
 
 def test_intervals_are_those_of_student():
     values = [0.8, 0.9, 0.85, 0.7]
-    mean, half = interval(values)
+    mean, half = confidence_interval(values)
     low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
     assert (mean - half, mean + half) == pytest.approx((low, high))
-    assert np.isnan(interval([0.5])[1])
+    assert np.isnan(confidence_interval([0.5])[1])
 
 
 @pytest.mark.parametrize(

@@ -1,75 +1,56 @@
-import json
-
 import numpy as np
 import pytest
 
-from repfusion_mm.visualization.policy_log import draw_records, read_records
+from repfusion_mm.visualization.policy_log import (
+    draw_records,
+    moments,
+    read_records,
+)
+from tests.helpers.report_files import policy_record, write_lines
 
 
-def record(iteration, peak, **statistics):
-    timesteps = np.arange(0, 1000, 10)
-    probs = np.exp(-0.5 * ((timesteps - peak) / 50) ** 2)
-    return dict(
-        iter=iteration,
-        timesteps=timesteps.tolist(),
-        probabilities=(probs / probs.sum()).tolist(),
-        **statistics,
-    )
+def record(iteration, mode, **statistics):
+    return policy_record(iteration, mode, width=50, step=10, **statistics)
 
 
 def write(folder, records):
-    folder.mkdir()
-    lines = [json.dumps(entry) + '\n' for entry in records]
-    (folder / 'policy.jsonl').write_text(''.join(lines))
+    write_lines(folder / 'policy.jsonl', records)
+    return folder / 'policy.jsonl'
 
 
-def test_records_of_a_resumed_run_follow_each_other(tmp_path):
+def test_a_resumed_run_replaces_later_records(tmp_path):
     write(tmp_path / '1', [record(i, 100) for i in (2, 4, 6, 8)])
     write(tmp_path / '2', [record(i, 700) for i in (6, 8, 10)])
     records = read_records(str(tmp_path))
     assert [r['iter'] for r in records] == [2, 4, 6, 8, 10]
-    peaks = [10 * int(np.argmax(r['probabilities'])) for r in records]
-    assert peaks == [100, 100, 700, 700, 700]
+    modes = [10 * int(np.argmax(r['probabilities'])) for r in records]
+    assert modes == [100, 100, 700, 700, 700]
 
 
-def test_a_run_that_began_again_hides_a_longer_one(tmp_path):
+def test_a_restarted_run_replaces_a_longer_one(tmp_path):
     write(tmp_path / '1', [record(i, 100) for i in (2, 4, 6, 8)])
     write(tmp_path / '2', [record(i, 700) for i in (2, 4)])
     assert [r['iter'] for r in read_records(str(tmp_path))] == [2, 4]
 
 
-def test_a_line_that_was_cut_short_is_passed_over(tmp_path):
-    write(tmp_path / '1', [record(2, 100), record(4, 100)])
-    path = tmp_path / '1' / 'policy.jsonl'
+def test_a_truncated_last_line_is_ignored(tmp_path):
+    path = write(tmp_path / '1', [record(2, 100), record(4, 100)])
     path.write_text(path.read_text()[:-30])
     assert [r['iter'] for r in read_records(str(tmp_path))] == [2]
 
 
 def test_a_broken_line_is_named(tmp_path):
-    write(tmp_path / '1', [record(2, 100)])
-    path = tmp_path / '1' / 'policy.jsonl'
+    path = write(tmp_path / '1', [record(2, 100)])
     path.write_text('garbage\n' + path.read_text())
     with pytest.raises(ValueError, match=r'line 1 of .*policy\.jsonl'):
         read_records(str(tmp_path))
 
 
-def test_runs_below_others_are_not_mixed(tmp_path):
+def test_runs_in_subfolders_are_not_mixed_in(tmp_path):
     write(tmp_path / '1', [record(2, 100)])
-    (tmp_path / 'other').mkdir()
     write(tmp_path / 'other' / '1', [record(4, 700)])
     assert [r['iter'] for r in read_records(str(tmp_path))] == [2]
     assert [r['iter'] for r in read_records(str(tmp_path / '1'))] == [2]
-
-
-def test_a_policy_on_one_timestep_is_seen():
-    """One of a thousand is less than a pixel high."""
-    probs = np.zeros(1000)
-    probs[300] = 1
-    entry = dict(timesteps=list(range(1000)), probabilities=probs.tolist())
-    image = draw_records([dict(entry, iter=i) for i in range(5)])
-    yellow = (image[..., :2] > 150).all(-1) & (image[..., 2] < 120)
-    # Left of the colour bar.
-    assert yellow[:, : int(0.7 * image.shape[1])].sum() > 200
 
 
 def test_a_folder_without_records_is_refused(tmp_path):
@@ -77,10 +58,25 @@ def test_a_folder_without_records_is_refused(tmp_path):
         read_records(str(tmp_path))
 
 
+def test_moments_are_those_of_the_distribution():
+    entry = dict(timesteps=[0, 10], probabilities=[0.25, 0.75])
+    assert moments(entry) == (7.5, 4.3)
+
+
+def test_a_single_timestep_is_visible():
+    """One row of a thousand would be less than a pixel high."""
+    probs = np.zeros(1000)
+    probs[300] = 1
+    entry = dict(timesteps=list(range(1000)), probabilities=probs.tolist())
+    image = draw_records([dict(entry, iter=i) for i in range(5)])
+    yellow = (image[..., :2] > 150).all(-1) & (image[..., 2] < 120)
+    # Left of the color bar.
+    assert yellow[:, : int(0.7 * image.shape[1])].sum() > 200
+
+
 @pytest.mark.parametrize('probe', [None, {0: 0.4, 200: 0.8, 999: 0.5}])
 @pytest.mark.parametrize('count', [1, 5])
-def test_the_picture_shows_where_the_policy_is(count, probe):
-    """A bright band; more of it above, where t is large."""
+def test_the_heat_map_shows_the_distribution(count, probe):
     statistics = dict(reward=-1.0, entropy=4.0, advantage_std=0.1)
     low, high = (
         draw_records([record(i, t, **statistics) for i in range(count)], probe)
@@ -89,8 +85,10 @@ def test_the_picture_shows_where_the_policy_is(count, probe):
     assert low.shape == high.shape
     assert low.dtype == np.uint8
     differs = (low != high).any(-1)
-    # The heat map lies in the upper part, and changes there alone.
+    # Only the heat map changes; it is the upper part of the image.
     rows = np.flatnonzero(differs.any(1)) / len(low)
     assert 0 < rows.min() < rows.max() < 0.6
-    bare = draw_records([record(i, 200) for i in range(count)], probe)
-    assert len(bare) < len(low)
+    without_panels = draw_records(
+        [record(i, 200) for i in range(count)], probe
+    )
+    assert len(without_panels) < len(low)

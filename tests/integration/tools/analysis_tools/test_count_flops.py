@@ -1,37 +1,16 @@
-"""Arithmetic, against what was published or counted independently."""
+"""FLOP of distillations, compared with published numbers."""
 
-import diffusers
-import pytest
-import torch
-from count_flops import main
-from teacher_presets import KNOWN_TEACHERS
+from tests.helpers.launcher import run_main
 
-from tests.helpers.launcher import ROOT
-
-#: Millions of parameters. DDPM (arXiv 2006.11239, app. B) gives 35.7 and 114;
-#: of the two ADMs, the converter's tests count the true architecture.
-SIZES = {
-    'google/ddpm-cifar10-32': 35.7,
-    'google/ddpm-ema-celebahq-256': 113.7,
-    'data/teachers/imagenet64': 295.9,
-    'data/teachers/imagenet256-uncond': 552.8,
-}
+SCRIPT = 'tools/analysis_tools/count_flops.py'
+DIGITS = 'configs/distill/repfusion_r18_digits.py'
 
 
-@pytest.mark.parametrize('name', KNOWN_TEACHERS)
-def test_known_teachers_are_of_the_published_size(name):
-    config = dict(KNOWN_TEACHERS[name])
-    with torch.device('meta'):
-        denoiser = getattr(diffusers, config.pop('type'))(**config)
-    millions = sum(p.numel() for p in denoiser.parameters()) / 1e6
-    assert millions == pytest.approx(SIZES[name], abs=0.1)
-
-
-def test_flop_of_a_distillation_are_counted(capsys):
-    config = ROOT / 'configs/distill/repfusion_r18_cifar.py'
-    main([str(config), '--images', '50000', '--tflops', '100',
-          '--gpus', '8', '64'])  # fmt: skip
-    output = capsys.readouterr().out
+def test_the_flop_of_a_distillation_are_counted():
+    output = run_main(
+        SCRIPT, 'configs/distill/repfusion_r18_cifar.py',
+        '--images', '50000', '--tflops', '100', '--gpus', '8', '64',
+    ).output  # fmt: skip
     # ResNet-18 for CIFAR: 0.56 G multiply-adds, as mmpretrain publishes.
     assert 'teacher, up to its last layer         3.3' in output
     assert 'student, forward                      1.1' in output
@@ -46,14 +25,18 @@ def test_flop_of_a_distillation_are_counted(capsys):
     assert '67 PFLOP; at 100 TFLOP/s estimated 0.2 h on one GPU' in output
 
 
-def test_a_teacher_on_disk_is_counted(capsys, teacher_folder):
-    config = ROOT / 'configs/distill/repfusion_r18_digits.py'
-    main([str(config), '--cfg-options',
-          f'model.teacher.pretrained={teacher_folder}'])  # fmt: skip
-    assert 'per image of 16 x 16' in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="on this disk, got 'nowhere'"):
-        main([str(config), '--cfg-options',
-              'model.teacher.pretrained=nowhere'])  # fmt: skip
-    other = ROOT / 'configs/teacher/ddpm_digits.py'
-    with pytest.raises(SystemExit, match=r'without model\.teacher'):
-        main([str(other)])
+def test_a_teacher_on_disk_is_counted(teacher_folder):
+    option = f'model.teacher.pretrained={teacher_folder}'
+    done = run_main(SCRIPT, DIGITS, '--cfg-options', option)
+    assert 'per image of 16 x 16' in done.output
+
+
+def test_an_unknown_teacher_is_refused():
+    option = 'model.teacher.pretrained=nowhere'
+    done = run_main(SCRIPT, DIGITS, '--cfg-options', option, expect=1)
+    assert "on this disk, got 'nowhere'" in done.last_line
+
+
+def test_a_config_without_a_teacher_is_refused():
+    done = run_main(SCRIPT, 'configs/teacher/ddpm_digits.py', expect=1)
+    assert 'without model.teacher' in done.last_line

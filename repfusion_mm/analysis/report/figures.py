@@ -1,4 +1,4 @@
-"""The pictures of a report, as data that a page can hold."""
+"""The figures of the page, as data URLs."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import List
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from probe_report import COLORS
-from report_groups import Group
-from report_runs import Run
 
+from repfusion_mm.analysis.report.groups import Group
+from repfusion_mm.analysis.report.runs import Run
+from repfusion_mm.visualization.palette import BLUE, PALETTE, VERMILION
 from repfusion_mm.visualization.policy_log import plot_records
 
 
 def encode(figure: Figure) -> str:
-    """Return a figure as the address of an image inside a page."""
+    """Return a figure as the URL of an SVG image inside a page."""
     file = io.BytesIO()
     figure.savefig(file, format='svg', dpi=150)
     data = base64.b64encode(file.getvalue()).decode()
@@ -25,19 +25,19 @@ def encode(figure: Figure) -> str:
 
 
 def draw_policy(run: Run) -> str:
+    """Draw the policy during training, next to the probe if there is one."""
     if run.probe is None:
         return encode(plot_records(run.records))
-    label, scores = run.probe
-    return encode(plot_records(run.records, scores, label))
+    return encode(plot_records(run.records, run.probe.means, run.probe.label))
 
 
 def draw_losses(run: Run) -> str:
-    """Draw every loss of a run in a panel of its own."""
+    """Draw each loss of a run in its own panel."""
     names = [name for name in run.curves if name.startswith('loss_')]
     names = names or ['loss']
     figure = Figure(figsize=(7, 1.4 * len(names) + 0.4), layout='constrained')
     panels = figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0]
-    for axes, name, color in zip(panels, names, itertools.cycle(COLORS)):
+    for axes, name, color in zip(panels, names, itertools.cycle(PALETTE)):
         axes.plot(*zip(*run.curves[name]), 'o-', ms=2, lw=1, color=color)
         axes.set_ylabel(name.replace('loss_', '') + '\nloss')
         axes.grid(alpha=0.3)
@@ -48,7 +48,7 @@ def draw_losses(run: Run) -> str:
 
 
 def draw_groups(groups: List[Group], metric: str) -> str:
-    """Draw the scores of each group: every run a point, and their mean."""
+    """Draw the score of each run as a point, and the mean of each group."""
     groups = [group for group in groups if group.scores(metric)]
     figure = Figure(
         figsize=(7, 0.9 + 0.34 * len(groups)), layout='constrained'
@@ -56,10 +56,10 @@ def draw_groups(groups: List[Group], metric: str) -> str:
     axes = figure.subplots()
     for row, group in enumerate(groups):
         scores = group.scores(metric)
-        axes.plot(scores, [row] * len(scores), 'o', ms=4, color=COLORS[0],
+        axes.plot(scores, [row] * len(scores), 'o', ms=4, color=BLUE,
                   alpha=0.5, mew=0)  # fmt: skip
         axes.plot([sum(scores) / len(scores)], [row], '|', ms=14, mew=2,
-                  color=COLORS[5])  # fmt: skip
+                  color=VERMILION)  # fmt: skip
     axes.set_yticks(
         range(len(groups)),
         [shorten(group.label) for group in groups],
@@ -73,7 +73,7 @@ def draw_groups(groups: List[Group], metric: str) -> str:
 
 
 def shorten(label: str, length: int = 60) -> str:
-    """Return a label whose middle is left out where it is too long."""
+    """Return a label without its middle if it is too long."""
     if len(label) <= length:
         return label
     return f'{label[: length // 2]} … {label[-length // 2 + 3 :]}'

@@ -1,24 +1,27 @@
-"""Read the config that mmengine wrote of a run, without running it."""
+"""Read a config that mmengine dumped, without executing it."""
 
 import ast
 import math
 from pathlib import Path
+from typing import Dict
 
+#: Values that ``repr`` writes as names.
 NUMBERS = dict(inf=math.inf, nan=math.nan)
 
 
-def read_dumped_config(path: Path) -> dict:
-    """Read what ``Config.dump`` wrote: names, literals and ``dict(...)``.
+def read_dumped_config(path: Path) -> Dict[str, object]:
+    """Parse the output of ``Config.dump`` without executing it.
 
-    A folder of runs may come from somebody else. What is more than that is
-    not what mmengine wrote, and is not run.
+    Work directories may come from other people. ``Config.dump`` writes
+    assignments of literals and ``dict(...)`` calls; any other syntax is
+    refused.
 
     Raises:
-        ValueError: There is more in it, or it is not Python.
+        ValueError: The file is not Python or holds other syntax.
     """
     line = 1
+    settings: Dict[str, object] = {}
     try:
-        settings = {}
         for node in ast.parse(path.read_text()).body:
             line = node.lineno
             if not isinstance(node, ast.Assign):
@@ -28,9 +31,9 @@ def read_dumped_config(path: Path) -> dict:
         return settings
     except (SyntaxError, ValueError, TypeError, RecursionError) as error:
         raise ValueError(
-            f'expected a config as mmengine writes it in {path}, got {error} '
-            f'at line {line}; give a folder that was --work-dir, without '
-            'other .py files'
+            f'expected a config written by mmengine in {path}, got {error} '
+            f'at line {line}; give the --work-dir of a run, without other '
+            '.py files'
         ) from error
 
 

@@ -1,5 +1,8 @@
-"""The architectures of the benchmarks' teachers, for when their weights are
-not on this disk."""
+"""Architectures of the benchmarks' teachers.
+
+They replace teachers whose weights are not on this disk, for counting and
+timing.
+"""
 
 from pathlib import Path
 from typing import Tuple
@@ -49,8 +52,8 @@ def _adm(size: int, channels: tuple, depth: int, attends: tuple) -> dict:
     )
 
 
-#: By what configs call them.
-KNOWN_TEACHERS = {
+#: By the value of ``pretrained`` in the configs.
+TEACHER_PRESETS = {
     'google/ddpm-cifar10-32': _ddpm(
         32, (128, 256, 256, 256), (False, True, False, False)
     ),
@@ -66,19 +69,19 @@ KNOWN_TEACHERS = {
 }
 
 
-def find_teacher(teacher: dict) -> Tuple[dict, bool]:
-    """Return a teacher's config that needs no network.
+def resolve_teacher(teacher: dict) -> Tuple[dict, bool]:
+    """Return a teacher's config that can be built without a network.
 
     Args:
         teacher: ``model.teacher`` of a config.
 
     Returns:
-        The config as it is where the weights are on this disk, else one of
-        the same architecture with random weights; and whether they are
+        A copy of the config if its weights are on this disk, otherwise the
+        config of the preset with random weights; and whether the weights are
         random.
 
     Raises:
-        SystemExit: The teacher is neither known nor on this disk.
+        ValueError: The teacher is neither a preset nor on this disk.
     """
     teacher = dict(teacher)
     name = teacher.get('pretrained')
@@ -86,16 +89,17 @@ def find_teacher(teacher: dict) -> Tuple[dict, bool]:
         return teacher, 'config' in teacher
     if Path(name).is_dir() or _is_cached(name):
         return teacher, False
-    if name not in KNOWN_TEACHERS:
-        raise SystemExit(
-            f'error: expected a teacher among {list(KNOWN_TEACHERS)} or on '
-            f'this disk, got {name!r}'
+    if name not in TEACHER_PRESETS:
+        raise ValueError(
+            f'expected a teacher among {list(TEACHER_PRESETS)} or on this '
+            f'disk, got {name!r}; correct model.teacher.pretrained'
         )
-    teacher.pop('pretrained')
-    return dict(teacher, config=KNOWN_TEACHERS[name]), True
+    del teacher['pretrained']
+    return dict(teacher, config=TEACHER_PRESETS[name]), True
 
 
 def _is_cached(name: str) -> bool:
+    """Return whether the Hugging Face cache holds a model."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 

@@ -1,0 +1,107 @@
+"""Count the floating-point operations of a distillation."""
+
+from __future__ import annotations
+
+from typing import Callable, NamedTuple, Sequence
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from torch.utils.flop_counter import FlopCounterMode
+
+from repfusion_mm.analysis.teacher_presets import resolve_teacher
+from repfusion_mm.registry import MODELS
+
+
+class DistillationCost(NamedTuple):
+    """The cost of distilling one image.
+
+    Attributes:
+        image_size: Side of the student's images in pixels.
+        teacher: FLOP of the teacher, up to its last requested layer.
+        student: FLOP of the student's forward.
+        num_parameters: Number of the student's parameters.
+    """
+
+    image_size: int
+    teacher: int
+    student: int
+    num_parameters: int
+
+    @property
+    def student_training(self) -> int:
+        """FLOP of the student's forward and backward (two forwards)."""
+        return 3 * self.student
+
+    @property
+    def total(self) -> int:
+        """FLOP of teacher and student; policy and decoder are small."""
+        return self.teacher + self.student_training
+
+
+def count_flops(run: Callable[[], object]) -> int:
+    """Return the FLOP of ``run()`` as torch counts them.
+
+    One multiply-add is two FLOP.
+    """
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops()
+
+
+def count_distillation(cfg: Config) -> DistillationCost:
+    """Count the FLOP of teacher and student per image, on meta tensors.
+
+    Args:
+        cfg: The config of a distillation.
+
+    Raises:
+        ValueError: The teacher is neither a preset nor on this disk.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    teacher = _build_teacher(cfg.model.teacher)
+    student = MODELS.build(cfg.model.student).to('meta')
+    side = cfg.model.get('input_size') or teacher.image_size
+    timesteps = torch.zeros(1, dtype=torch.long, device='meta')
+    teacher_images = _meta_image(teacher.image_size)
+    student_images = _meta_image(side)
+    return DistillationCost(
+        image_size=side,
+        teacher=count_flops(lambda: teacher(teacher_images, timesteps)),
+        student=count_flops(lambda: student(student_images)),
+        num_parameters=sum(p.numel() for p in student.parameters()),
+    )
+
+
+def all_reduce_ms(
+    num_bytes: float, gpus: int, bandwidths: Sequence[float]
+) -> float:
+    """Estimate the milliseconds of a ring all-reduce, without its latency.
+
+    Each GPU sends 2 (n - 1) / n of the bytes.
+
+    Args:
+        num_bytes: Size of the gradients in bytes.
+        gpus: Number of GPUs n.
+        bandwidths: GB/s of each GPU within a machine of eight GPUs, and
+            between machines.
+    """
+    sent = 2 * (gpus - 1) / gpus * num_bytes
+    return 1e3 * sent / (bandwidths[gpus > 8] * 1e9)
+
+
+def _build_teacher(teacher: dict) -> torch.nn.Module:
+    """Build a teacher of the configured architecture on the meta device."""
+    teacher, _ = resolve_teacher(teacher)
+    name = teacher.pop('pretrained', None)
+    if name is not None:
+        from diffusers import UNet2DModel
+
+        config = UNet2DModel.load_config(name)
+        teacher['config'] = dict(config, type=config['_class_name'])
+    with torch.device('meta'):
+        return MODELS.build(teacher)
+
+
+def _meta_image(side: int) -> torch.Tensor:
+    return torch.zeros(1, 3, side, side, device='meta')

@@ -1,0 +1,226 @@
+"""Probe the features of a config's teacher, one timestep at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+
+from repfusion_mm.analysis.probe.scores import (
+    Score,
+    check_settings,
+    read_scores,
+    write_scores,
+)
+from repfusion_mm.analysis.probe.tasks import ProbeTask, find_task
+from repfusion_mm.registry import MODELS
+
+MAX_IMAGES = 5000
+#: Larger features are kept in a file instead of in memory.
+MAX_BYTES = 2**30
+
+
+class Prober:
+    """Fit linear probes to the features of a config's labeled images.
+
+    The images are those of ``probe_dataset`` in the config, or else the
+    labeled training images.
+
+    Args:
+        cfg: The config of a distillation.
+        num_labels: Numbers of labeled images to fit linear models to. They
+            are scored on the other images.
+        num_splits: Number of random splits for each number of labels.
+        max_images: Stop reading images after so many labeled ones.
+        seed: Of the order of the images, the splits and the noise.
+
+    Raises:
+        ValueError: The config has no teacher, or there are too few labeled
+            images.
+    """
+
+    def __init__(
+        self,
+        cfg: Config,
+        num_labels: Sequence[int],
+        num_splits: int,
+        max_images: int = MAX_IMAGES,
+        seed: int = 0,
+    ) -> None:
+        if 'teacher' not in cfg.get('model', {}):
+            raise ValueError(
+                'expected the config of a distillation, with model.teacher, '
+                f'got {cfg.filename}'
+            )
+        init_default_scope(cfg.get('default_scope', 'mmengine'))
+        self.model = MODELS.build(cfg.model).to(get_device()).eval()
+        self.teacher = self.model.teacher
+        self.settings = cfg.model.teacher.to_dict()
+        self.seed = seed
+        self.batches, self.targets, task = self._load(cfg, max_images)
+        if task is None or len(self.targets) <= max(num_labels):
+            raise ValueError(
+                f'expected more than {max(num_labels)} labeled images, to '
+                f'fit to {max(num_labels)} and score on the others, got '
+                f'{len(self.targets)}; give labels to the data set, set '
+                'probe_dataset in the config, or lower --num-labels'
+            )
+        self.task = task
+        self.splits = {
+            n: list(
+                task.splits(
+                    self.targets,
+                    n_splits=num_splits,
+                    train_size=n,
+                    random_state=seed,
+                )
+            )
+            for n in num_labels
+        }
+
+    def _load(
+        self, cfg: Config, max_images: int
+    ) -> Tuple[List[torch.Tensor], np.ndarray, Optional[ProbeTask]]:
+        """Return batches of images in [0, 1], their labels and the task."""
+        sampler = dict(type='DefaultSampler', shuffle=True, seed=self.seed)
+        loader = dict(cfg.train_dataloader, sampler=sampler, drop_last=False)
+        if cfg.get('probe_dataset') is not None:
+            loader.update(dataset=cfg.probe_dataset)
+        task = None
+        batches: List[torch.Tensor] = []
+        targets: List[np.ndarray] = []
+        for batch in Runner.build_dataloader(loader):
+            batch = self.model.data_preprocessor(batch, False)
+            samples = batch['data_samples']
+            task = task or next(filter(None, map(find_task, samples)), None)
+            if task is None:
+                continue
+            labeled = [task.field in sample for sample in samples]
+            if any(labeled):
+                batches.append(self.model.images(batch['inputs'][labeled]))
+            targets += [task.target(s) for s in samples if task.field in s]
+            if len(targets) >= max_images:
+                break
+        return batches, np.array(targets), task
+
+    def check_timesteps(self, timesteps: Sequence[int]) -> None:
+        """Raise a ValueError for timesteps outside the schedule."""
+        length = self.teacher.num_timesteps
+        wrong = [t for t in timesteps if not 0 <= t < length]
+        if wrong:
+            raise ValueError(
+                f'expected --timesteps in [0, {length - 1}], the schedule of '
+                f'the teacher, got {wrong}'
+            )
+
+    def default_timesteps(self) -> List[int]:
+        """Return twenty evenly spaced timesteps and the last one."""
+        length = self.teacher.num_timesteps
+        return [*range(0, length, max(1, length // 20)), length - 1]
+
+    def num_bytes(self) -> int:
+        """Return the size of the features of one timestep in bytes."""
+        feats = self._forward(self.batches[0][:1], 0)
+        width = sum(self.task.feature(f)[0].numel() for f in feats.values())
+        return 4 * width * len(self.targets)
+
+    def resume(
+        self,
+        timesteps: Sequence[int],
+        input_modes: Sequence[str],
+        folder: Path,
+    ) -> List[Score]:
+        """Add the scores that a folder does not have yet; return all.
+
+        ``probe.csv`` is written after each timestep, so that an interrupted
+        call can be repeated.
+
+        Args:
+            timesteps: In [0, T - 1].
+            input_modes: Of the teacher, ``'clean'`` or ``'noised'``.
+            folder: Where ``probe.csv`` and ``probe.json`` are.
+
+        Raises:
+            ValueError: The folder holds scores of another teacher or of
+                other images.
+        """
+        from rich.progress import track
+
+        check_settings(folder / 'probe.json', self.settings, len(self.targets))
+        table = folder / 'probe.csv'
+        scores = read_scores(table)
+        done = {score[:5] for score in scores}
+        for mode in input_modes:
+            missing = {
+                t
+                for t in timesteps
+                for layer in self.teacher.layers
+                for n, splits in self.splits.items()
+                for i in range(len(splits))
+                if (mode, layer, t, n, i) not in done
+            }
+            for t in track(sorted(missing), description=f'probing, {mode}'):
+                new = self.run(t, mode, folder)
+                scores += [score for score in new if score[:5] not in done]
+                write_scores(table, scores)
+        return scores
+
+    def run(
+        self, timestep: int, input_mode: str, folder: Optional[Path] = None
+    ) -> Iterator[Score]:
+        """Yield all scores at one timestep.
+
+        One pass over the images provides the features of all layers.
+
+        Args:
+            timestep: In [0, T - 1].
+            input_mode: Of the teacher, ``'clean'`` or ``'noised'``.
+            folder: Where to keep features that are too large for memory.
+        """
+        self.teacher.input_mode = input_mode
+        torch.manual_seed(self.seed + timestep)
+        feats: Dict[str, np.ndarray] = {}
+        begin = 0
+        for images in self.batches:
+            for layer, maps in self._forward(images, timestep).items():
+                feat = self.task.feature(maps).cpu().numpy()
+                if layer not in feats:
+                    shape = (len(self.targets), *feat.shape[1:])
+                    path = folder and folder / f'.{layer}.features'
+                    feats[layer] = allocate(shape, path)
+                feats[layer][begin : begin + len(feat)] = feat
+            begin += len(images)
+        for layer, array in feats.items():
+            for n, splits in self.splits.items():
+                for i, (train, test) in enumerate(splits):
+                    score = self.task.score(array, self.targets, train, test)
+                    yield Score(
+                        input_mode, layer, timestep, n, i, round(score, 5)
+                    )
+            if isinstance(array, np.memmap):
+                Path(str(array.filename)).unlink()
+
+    @torch.no_grad()
+    def _forward(
+        self, images: torch.Tensor, timestep: int
+    ) -> Dict[str, torch.Tensor]:
+        timesteps = torch.full((len(images),), timestep, device=images.device)
+        return self.teacher(images, timesteps)
+
+
+def allocate(shape: Tuple[int, ...], path: Optional[Path]) -> np.ndarray:
+    """Return a float32 array, backed by a file if it is large.
+
+    Args:
+        shape: Of the array.
+        path: Of the file. None keeps the array in memory.
+    """
+    if path is None or 4 * np.prod(shape) <= MAX_BYTES:
+        return np.empty(shape, dtype=np.float32)
+    return np.memmap(path, dtype=np.float32, mode='w+', shape=shape)

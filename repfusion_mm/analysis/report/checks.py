@@ -1,0 +1,165 @@
+"""Check a distillation for signs that it failed."""
+
+from __future__ import annotations
+
+from typing import List, NamedTuple, Optional
+
+import numpy as np
+
+from repfusion_mm.analysis.report.runs import Curve, Run
+
+#: Share of the maximum entropy below which a policy has collapsed. A uniform
+#: distribution over two of a thousand timesteps has 0.10.
+MIN_ENTROPY = 0.11
+#: Below this standard deviation between images, relative to their size,
+#: features are constant.
+MIN_FEATURE_STD = 1e-3
+#: Number of points that a trend needs.
+MIN_POINTS = 9
+
+
+class Check(NamedTuple):
+    """The result of one check.
+
+    Attributes:
+        passed: What holds if there is no warning.
+        warning: What is wrong and what to do; None if nothing is.
+        skipped: Why nothing was checked; None if it was.
+    """
+
+    passed: str
+    warning: Optional[str] = None
+    skipped: Optional[str] = None
+
+
+def run_checks(run: Run) -> List[Check]:
+    """Run all checks that apply to a distillation."""
+    checks = [check_end(run), check_finite(run)]
+    if not is_static(run.records):
+        checks.append(check_policy(run.records[-1]))
+        checks.append(
+            check_trend(
+                'the reward increased',
+                run.curves.get('reward', []),
+                'The reward did not increase: the decoder learned nothing '
+                'that distinguishes timesteps. Check the labels, '
+                'model.decoder and the length of the run.',
+            )
+        )
+    checks.append(check_features(run.curves.get('feature_relative_std', [])))
+    losses = run.curves.get('loss_distill', [])
+    checks.append(
+        check_trend(
+            'the distillation loss decreased',
+            [(iteration, -loss) for iteration, loss in losses],
+            'The distillation loss did not decrease: the student learned '
+            'nothing from the teacher. Check the learning rate and the '
+            "teacher's layers.",
+        )
+    )
+    return checks
+
+
+def is_static(records: List[dict]) -> bool:
+    """Return whether a policy never changed: it is fixed or uniform."""
+    first = records[0]['probabilities']
+    return len(first) == 1 or (
+        np.ptp(first) == 0
+        and all(record['probabilities'] == first for record in records)
+    )
+
+
+def check_end(run: Run) -> Check:
+    """Check that the run reached its last iteration."""
+    passed = 'the run is complete'
+    last = run.records[-1]
+    if 'max_iters' not in last:
+        return Check(passed, skipped='its length was not logged')
+    if last['iter'] >= last['max_iters']:
+        return Check(passed)
+    return Check(
+        passed,
+        'The run stopped early or is still running: the last record of the '
+        f'policy is of iteration {last["iter"]} of {last["max_iters"]}.',
+    )
+
+
+def check_finite(run: Run) -> Check:
+    """Check that no loss or statistic is NaN or Inf."""
+    passed = 'all logged values are finite'
+    for name, curve in run.curves.items():
+        for iteration, value in curve:
+            if not np.isfinite(value):
+                return Check(
+                    passed,
+                    f'{name} is {value} at iteration {iteration}: do not use '
+                    'the student. Lower the learning rate, or check the '
+                    'images for values that are not finite.',
+                )
+    return Check(passed)
+
+
+def check_policy(record: dict) -> Check:
+    """Check that a policy still explores several timesteps.
+
+    The check takes the entropy of the mean distribution over the batch, so a
+    policy that is certain of a different timestep for each image passes.
+    """
+    probs = np.array(record['probabilities'])
+    probs = probs / probs.sum()
+    entropy = -(probs * np.log(np.where(probs > 0, probs, 1))).sum()
+    share = entropy / np.log(len(probs))
+    mode = record['timesteps'][int(probs.argmax())]
+    warning = (
+        f'The policy collapsed to timesteps around {mode}: its entropy is '
+        f'{share:.0%} of the maximum, so it hardly explores other timesteps. '
+        'Compare with a probe (tools/analysis_tools/probe_timesteps.py), or '
+        'increase entropy_floor of TimestepPolicyHook.'
+    )
+    return Check(
+        'the policy explores several timesteps',
+        warning if share < MIN_ENTROPY else None,
+    )
+
+
+def check_features(relative_std: Curve) -> Check:
+    """Check that the teacher's features differ between images."""
+    passed = "the teacher's features differ between images"
+    if not relative_std:
+        return Check(passed, skipped='feature_relative_std was not logged')
+    last = relative_std[-1][1]
+    if last >= MIN_FEATURE_STD or not np.isfinite(last):
+        return Check(passed)
+    return Check(
+        passed,
+        "The teacher's features are the same for all images: their standard "
+        f'deviation is {last:.1e} of their size. Choose another layer, and '
+        "check the teacher's weights.",
+    )
+
+
+def check_trend(passed: str, curve: Curve, warning: str) -> Check:
+    """Check that a curve increases."""
+    if len(curve) < MIN_POINTS:
+        return Check(
+            passed,
+            skipped=f'{len(curve)} points were logged, {MIN_POINTS} needed',
+        )
+    return Check(passed, None if increases(curve) else warning)
+
+
+def increases(curve: Curve) -> bool:
+    """Return whether the last third of a curve is above its beginning.
+
+    Its mean must exceed the mean of the first third by more than three
+    standard errors of the difference. If everything was learned within the
+    first third, it must exceed the first point by more than four standard
+    deviations instead.
+    """
+    values = np.array([value for _, value in curve])
+    third = len(values) // 3
+    first, last = values[:third], values[-third:]
+    error = np.sqrt((first.var(ddof=1) + last.var(ddof=1)) / third)
+    gain = last.mean() - first.mean()
+    fast = last.mean() - values[0] > 4 * last.std(ddof=1)
+    return bool(gain > 3 * error or (fast and gain >= 0))

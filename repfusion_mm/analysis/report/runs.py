@@ -1,0 +1,157 @@
+"""Read the work directories of runs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, List, Optional, Tuple
+
+from repfusion_mm.analysis.dumped_config import read_dumped_config
+from repfusion_mm.analysis.probe.summary import ProbeResult, read_result
+from repfusion_mm.engine.hooks import env_info_hook
+from repfusion_mm.engine.resume.immutable_settings import flatten
+from repfusion_mm.visualization import policy_log
+
+#: Numbers that mmengine logs along with validation scores.
+NOT_SCORES = ('data_time', 'time', 'step')
+#: Iterations and values.
+Curve = List[Tuple[int, float]]
+
+
+@dataclass
+class Run:
+    """The content of one work directory.
+
+    Attributes:
+        folder: The work directory.
+        name: The name of the config.
+        settings: The complete config, flat: ``{'model.policy.type': ...}``.
+        curves: Training losses and statistics.
+        scores: Validation scores.
+        records: The policy's distributions; empty if there is no policy.
+        probe: The scores of a probe of the teacher, if any.
+        versions: The content of ``env_info.json``, or an empty dict.
+    """
+
+    folder: Path
+    name: str
+    settings: Dict[str, str]
+    curves: Dict[str, Curve]
+    scores: Dict[str, Curve]
+    records: List[dict]
+    probe: Optional[ProbeResult]
+    versions: dict
+
+    @property
+    def seed(self) -> str:
+        """The seed, drawn or configured."""
+        configured = self.settings.get('randomness.seed', '?')
+        return str(self.versions.get('seed', configured))
+
+
+def read_run(folder: Path) -> Run:
+    """Read a work directory.
+
+    Raises:
+        OSError: The folder does not exist or is not a work directory.
+        ValueError: Nothing was logged, or a file has other content than a
+            run writes.
+        Exception: A file has values of unexpected types.
+    """
+    if not folder.is_dir():
+        found = 'a file' if folder.exists() else 'nothing'
+        raise NotADirectoryError(
+            f'expected the work directory of a run at {folder}, got {found}'
+        )
+    # mmengine makes a folder for each start of a training or a test.
+    starts = [path for path in sorted(folder.iterdir()) if _is_training(path)]
+    if not starts:
+        raise ValueError(
+            f'expected the work directory of a run at {folder}, got a folder '
+            'without logs; give the --work-dir of a run'
+        )
+    curves, scores = _read_scalars(starts)
+    has_policy = any((s / policy_log.FILENAME).exists() for s in starts)
+    if not has_policy and not scores:
+        raise ValueError(
+            f'expected policy.jsonl or validation scores in {folder}, got '
+            'neither; give the work directory of a distillation with '
+            'TimestepPolicyHook, or of a finetuning with validation'
+        )
+    configs = sorted(folder.glob('*.py'), key=lambda p: p.stat().st_mtime)
+    if not configs:
+        raise FileNotFoundError(
+            f'expected the config of a run, a .py file, in {folder}, got '
+            'none; give the --work-dir of a run'
+        )
+    # A later test or start overwrites the config in the work directory.
+    own_config = starts[-1] / 'vis_data' / 'config.py'
+    config = own_config if own_config.exists() else configs[-1]
+    return Run(
+        folder=folder,
+        name=configs[-1].stem,
+        settings=flatten(read_dumped_config(config)),
+        curves=curves,
+        scores=scores,
+        records=policy_log.read_records(str(folder)) if has_policy else [],
+        probe=read_result(folder / 'probe.csv'),
+        versions=_read_versions(starts[-1] / env_info_hook.FILENAME),
+    )
+
+
+def _is_training(start: Path) -> bool:
+    """Return whether a log folder belongs to a training, not to a test."""
+    scalars = start / 'vis_data' / 'scalars.json'
+    return (start / policy_log.FILENAME).exists() or (
+        scalars.exists() and '"loss"' in scalars.read_text(errors='replace')
+    )
+
+
+def _read_scalars(
+    starts: List[Path],
+) -> Tuple[Dict[str, Curve], Dict[str, Curve]]:
+    """Read what mmengine logged at each start of a run.
+
+    The entries of a start replace those of earlier starts from its first
+    iteration on.
+
+    Returns:
+        Curves of training and of validation scores.
+    """
+    entries: List[dict] = []
+    for start in starts:
+        path = start / 'vis_data' / 'scalars.json'
+        newer = policy_log.read_lines(path, ('step',)) if path.exists() else []
+        begin = newer[0]['step'] if newer else float('inf')
+        entries = [e for e in entries if e['step'] < begin] + newer
+    curves: Dict[str, Curve] = {}
+    scores: Dict[str, Curve] = {}
+    for entry in entries:
+        is_training = 'loss' in entry
+        for name, value in entry.items():
+            if isinstance(value, (int, float)) and (
+                is_training or name not in NOT_SCORES
+            ):
+                found = curves if is_training else scores
+                found.setdefault(name, []).append((entry['step'], value))
+    return curves, scores
+
+
+def _read_versions(path: Path) -> dict:
+    """Read the file that EnvInfoHook writes, if it exists."""
+    if not path.exists():
+        return {}
+    try:
+        versions = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f'expected JSON in {path}, got {error}') from error
+    for name in ('packages', 'commits'):
+        if not isinstance(versions, dict) or not isinstance(
+            versions.get(name), dict
+        ):
+            raise ValueError(
+                f'expected {name} in {path}, got none; EnvInfoHook did not '
+                'write this file'
+            )
+    return versions

@@ -1,0 +1,122 @@
+"""Probes of the real digits and of miniature faces."""
+
+import cv2
+import numpy as np
+import pytest
+
+from repfusion_mm.analysis.probe import Prober, read_scores
+from tests.helpers.launcher import ROOT, run_main
+from tests.helpers.miniature import options_for
+
+SCRIPT = 'tools/analysis_tools/probe_timesteps.py'
+DIGITS = ROOT / 'configs/distill/repfusion_r18_digits.py'
+
+
+def probe(digits, out, *flags, expect=0):
+    return run_main(
+        SCRIPT, DIGITS, '--out', out, *flags, '--cfg-options',
+        f'probe_dataset.data_root={digits}/data/digits',
+        f'model.teacher.pretrained={ROOT}/projects/digits/ddpm_digits',
+        expect=expect,
+    )  # fmt: skip
+
+
+def test_the_probe_finds_good_timesteps(digits, tmp_path):
+    done = probe(
+        digits, tmp_path, '--timesteps', '300', '999', '--num-labels', '50'
+    )
+    scores = read_scores(tmp_path / 'probe.csv')
+    means = {
+        t: np.mean([s.score for s in scores if s.timestep == t])
+        for t in (300, 999)
+    }
+    assert 0.86 < means[300] < 0.92
+    assert means[300] - means[999] > 0.03
+    assert '1297 labeled images; features of one timestep' in done.output
+    assert 'low=300, high=300' in done.output
+    assert (tmp_path / 'probe.txt').read_text() in done.output
+    assert cv2.imread(str(tmp_path / 'probe.png')).std() > 0
+
+
+def test_an_interrupted_probe_resumes(digits, tmp_path, monkeypatch):
+    flags = ['--num-splits', '2', '--max-images', '300']
+    probe(digits, tmp_path, '--timesteps', '0', *flags)
+    first = read_scores(tmp_path / 'probe.csv')
+    with (tmp_path / 'probe.csv').open('a') as file:
+        file.write('clean,mid_bl')  # truncated
+    calls = []
+    run = Prober.run
+    monkeypatch.setattr(
+        Prober, 'run', lambda self, t, *a: calls.append(t) or run(self, t, *a)
+    )
+    probe(
+        digits, tmp_path, '--timesteps', '0', '300',
+        '--input-modes', 'clean', 'noised', *flags,
+    )  # fmt: skip
+    assert calls == [300, 0, 300]
+    scores = read_scores(tmp_path / 'probe.csv')
+    assert scores[:2] == first
+    assert len(scores) == len({s[:5] for s in scores}) == 8
+    noised = [s.score for s in scores if s[0] == 'noised' and s[2] == 300]
+    clean = [s.score for s in scores if s[0] == 'clean' and s[2] == 300]
+    assert noised != clean
+    flags = ['--timesteps', '0', '--max-images', '100']
+    done = probe(digits, tmp_path, *flags, expect=1)
+    assert 'the same teacher and images' in done.last_line
+
+
+@pytest.mark.parametrize(
+    ('name', 'metric'),
+    [
+        ('repfusion_r18_celebamask', 'mean IoU'),
+        ('repfusion_r50_wflw', 'minus NME'),
+    ],
+)
+def test_masks_and_keypoints_are_probed(site, tmp_path, name, metric):
+    config = ROOT / f'configs/distill/{name}.py'
+    options = [f'{k}={v}' for k, v in options_for(config).items()]
+    run_main(
+        SCRIPT, config, '--timesteps', '0', '500', '--num-labels', '2',
+        '--num-splits', '2', '--out', tmp_path, '--cfg-options', *options,
+        cwd=site,
+    )  # fmt: skip
+    assert metric in (tmp_path / 'probe.txt').read_text()
+    scores = read_scores(tmp_path / 'probe.csv')
+    assert len(scores) == 4
+    if metric == 'mean IoU':
+        assert all(0 <= s.score <= 1 for s in scores)
+    else:
+        assert all(np.isfinite(s.score) and s.score < 0 for s in scores)
+
+
+def test_unlabeled_images_are_refused(site):
+    config = ROOT / 'configs/distill/repfusion_r18_celebahq.py'
+    options = [f'{k}={v}' for k, v in options_for(config).items()]
+    done = run_main(
+        SCRIPT, config, '--cfg-options', *options, cwd=site, expect=1
+    )
+    assert 'got 0; give labels to' in done.last_line
+
+
+@pytest.mark.parametrize(
+    ('flags', 'message'),
+    [
+        (['--timesteps', '1000'], 'timesteps in [0, 999], the schedule'),
+        (['--num-labels', '1297'], 'more than 1297 labeled images'),
+    ],
+)
+def test_impossible_probes_are_refused(digits, tmp_path, flags, message):
+    done = probe(digits, tmp_path / 'out', *flags, expect=1)
+    assert message in done.last_line
+    assert not (tmp_path / 'out').exists()
+
+
+def test_numbers_without_a_standard_error_are_refused():
+    done = run_main(SCRIPT, DIGITS, '--num-splits', '1', expect=2)
+    assert 'expected --num-splits' in done.output
+
+
+def test_a_config_without_a_teacher_is_refused():
+    config = ROOT / 'configs/finetune/mmpretrain/resnet18-scratch_digits.py'
+    done = run_main(SCRIPT, config, expect=1)
+    assert 'config of a distillation' in done.last_line

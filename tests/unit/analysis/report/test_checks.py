@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+
+from repfusion_mm.analysis.report.checks import run_checks
+from repfusion_mm.analysis.report.runs import read_run
+from tests.helpers.report_files import distillation
+
+
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        (dict(width=0.1), 'policy collapsed'),
+        (dict(width=0.4), 'policy collapsed'),
+        (dict(rise=0.0), 'reward did not increase'),
+        (dict(rise=-1.0), 'reward did not increase'),
+        (dict(relative_std=0.0), 'same for all images'),
+        (dict(fall=0.0), 'loss did not decrease'),
+        (dict(last=150), 'iteration 150 of 180'),
+        (dict(), None),
+    ],
+)
+def test_each_failure_has_its_own_warning(tmp_path, change, words):
+    checks = run_checks(read_run(distillation(tmp_path / 'a', **change)))
+    assert len(checks) == 6
+    assert not any(c.skipped for c in checks)
+    warnings = [c.warning for c in checks if c.warning]
+    assert len(warnings) == (0 if words is None else 1)
+    assert all(words in warning for warning in warnings)
+
+
+def test_a_narrow_policy_has_not_collapsed(tmp_path):
+    """The demo's policy ends with a standard deviation of 8 timesteps."""
+    run = read_run(distillation(tmp_path / 'a', width=8.0))
+    assert not any(c.warning for c in run_checks(run))
+
+
+def test_a_reward_that_rises_quickly_has_increased(tmp_path):
+    run = read_run(distillation(tmp_path / 'a'))
+    noise = np.random.default_rng(0).normal(0, 0.02, 20)
+    quick = -2.3 * np.exp(-np.arange(20.0)) + noise
+    run.curves['reward'] = list(enumerate(quick.tolist()))
+    assert not any(c.warning for c in run_checks(run))
+
+
+def test_a_nan_is_named_with_its_iteration(tmp_path):
+    run = read_run(distillation(tmp_path / 'a'))
+    run.curves['loss_distill'][7] = (70, float('nan'))
+    warnings = [c.warning for c in run_checks(run) if c.warning]
+    assert 'loss_distill is nan at iteration 70' in warnings[0]

@@ -1,0 +1,49 @@
+from repfusion_mm.analysis.report.figures import shorten
+from repfusion_mm.analysis.report.groups import group_runs
+from repfusion_mm.analysis.report.runs import read_run
+from tests.helpers.report_files import finetuning
+
+
+def test_runs_that_differ_only_in_their_seed_are_one_group(tmp_path):
+    runs = [
+        read_run(finetuning(tmp_path / str(i), score, seed=i, ann_file=name))
+        for i, (score, name) in enumerate(
+            [(80, 'b_100.txt'), (90, 'b_20.txt'), (70, 'b_100.txt')]
+        )
+    ]
+    small, large = group_runs(runs)
+    assert small.differing == {'train_dataloader.dataset.ann_file': 'b_20.txt'}
+    assert small.scores('accuracy/top1') == [90]
+    assert large.scores('accuracy/top1') == [80, 70]
+
+
+def test_another_initialization_is_another_group(tmp_path):
+    runs = [
+        read_run(finetuning(tmp_path / str(i), 80, load_from=path))
+        for i, path in enumerate([None, 'a/student.pth'])
+    ]
+    assert [group.label for group in group_runs(runs)] == [
+        'resnet18_toy, load_from=None',
+        'resnet18_toy, load_from=student.pth',
+    ]
+
+
+def test_groups_of_different_configs_are_labeled_by_name(tmp_path):
+    runs = [
+        read_run(finetuning(tmp_path / name, 80, name=name, note=name))
+        for name in ('one', 'two')
+    ]
+    assert [group.label for group in group_runs(runs)] == ['one', 'two']
+
+
+def test_groups_with_the_same_label_are_numbered(tmp_path):
+    runs = [read_run(finetuning(tmp_path / str(i), 80)) for i in range(3)]
+    for i, run in enumerate(runs):
+        run.settings['model.backbone.init_cfg'] = str(i // 2)
+    labels = [group.label for group in group_runs(runs)]
+    assert labels == ['resnet18_toy #1', 'resnet18_toy #2']
+
+
+def test_long_labels_are_shortened():
+    assert shorten('short') == 'short'
+    assert len(shorten('a' * 100)) <= 62

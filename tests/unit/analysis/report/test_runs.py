@@ -1,0 +1,103 @@
+"""Work directories are read, and what is wrong in them is named."""
+
+import pytest
+
+from repfusion_mm.analysis.report.runs import read_run
+from tests.helpers.report_files import (
+    distillation,
+    finetuning,
+    write_config,
+    write_lines,
+)
+
+RECORD = '{{"iter": {}, "timesteps": {}, "probabilities": {}}}\n'
+
+
+def test_a_resumed_run_replaces_later_points(tmp_path):
+    folder = distillation(tmp_path / 'a')
+    write_config(folder, 'repfusion_toy', start='2')
+    first, second = (
+        folder / name / 'vis_data' / 'scalars.json' for name in '12'
+    )
+    write_lines(first, [dict(loss=i, step=i) for i in (1, 2, 3, 4)])
+    write_lines(second, [dict(loss=-i, step=i) for i in (2, 3)])
+    with second.open('a') as file:
+        file.write('{"loss": 4, "st')
+    curve = read_run(folder).curves['loss']
+    assert curve == [(1, 1), (2, -2), (3, -3)]
+
+
+def test_a_later_test_does_not_change_the_run(tmp_path):
+    """tools/test.py overwrites the config in the work directory."""
+    folder = finetuning(tmp_path / 'a', 80, note='as trained')
+    write_config(folder, 'resnet18_toy', start='2', note='as tested')
+    test = folder / '2' / 'vis_data' / 'scalars.json'
+    write_lines(test, [{'accuracy/top1': 10.0, 'step': 0}])
+    run = read_run(folder)
+    assert run.settings['model.note'] == 'as trained'
+    assert run.scores == {'accuracy/top1': [(10, 80)]}
+
+
+def test_a_run_inside_a_work_directory_is_not_mixed_in(tmp_path):
+    folder = distillation(tmp_path / 'a')
+    inner = distillation(folder / 'inner', last=240)
+    assert read_run(folder).records[-1]['iter'] == 180
+    assert read_run(inner).records[-1]['iter'] == 240
+
+
+def test_folders_that_are_not_runs_are_refused(tmp_path):
+    with pytest.raises(NotADirectoryError, match='got nothing'):
+        read_run(tmp_path / 'nowhere')
+    (tmp_path / 'file').touch()
+    with pytest.raises(NotADirectoryError, match='got a file'):
+        read_run(tmp_path / 'file')
+    write_config(tmp_path / 'new', 'repfusion_toy')
+    with pytest.raises(ValueError, match='got a folder without logs'):
+        read_run(tmp_path / 'new')
+    lines = [dict(loss=1.0, step=10)]
+    write_lines(tmp_path / 'new' / '1' / 'vis_data' / 'scalars.json', lines)
+    with pytest.raises(ValueError, match=r'policy\.jsonl or validation'):
+        read_run(tmp_path / 'new')
+
+
+def test_a_run_without_its_config_is_refused(tmp_path):
+    folder = finetuning(tmp_path / 'a', 80)
+    (folder / 'resnet18_toy.py').unlink()
+    with pytest.raises(FileNotFoundError, match='the config of a run'):
+        read_run(folder)
+
+
+@pytest.mark.parametrize(
+    ('name', 'text', 'words'),
+    [
+        ('vis_data/scalars.json', 'garbage}\n{"loss": 1}', 'line 1 of .*sca'),
+        ('vis_data/scalars.json', '{"loss": 1}\n', 'expected step in line 1'),
+        ('vis_data/scalars.json', '{"loss": 1, "step": 1}\n[3]\n', 'line 2'),
+        ('policy.jsonl', '{"iter": 1}\n', 'expected iter, timesteps'),
+        ('policy.jsonl', 'garbage}', 'line 1 of .*policy.jsonl'),
+        ('policy.jsonl', '[' * 100_000 + '}', 'line 1 of .*policy.jsonl'),
+        ('policy.jsonl', RECORD.format('"a"', '[1]', '[1]'), "at iter 'a'"),
+        ('policy.jsonl', RECORD.format(1, '[]', '[]'), 'one prob.*iter 1'),
+        ('policy.jsonl', RECORD.format(1, '[1, 2]', '[1]'), 'one prob'),
+        ('policy.jsonl', RECORD.format(1, '[1]', '{}'), 'one prob'),
+        (
+            'policy.jsonl',
+            RECORD.format(1, '[1]', '[1]')
+            + RECORD.format(2, '[1, 2]', '[1, 1]'),
+            r'with \[1, 2\] timesteps',
+        ),
+        ('env_info.json', '{"packa', 'JSON in .*env_info.json'),
+        ('env_info.json', '[1, 2]', 'expected packages in .*env_info.json'),
+        ('env_info.json', '{"packages": {}}', 'expected commits in .*env_in'),
+        ('vis_data/config.py', 'a = {[1]: 2}', 'unhashable'),
+        ('vis_data/config.py', 'model = dict(', 'closed .* at line 1'),
+        ('vis_data/config.py', 'import os', 'an? import at line 1'),
+        ('vis_data/config.py', 'a = dict(b=os.getcwd())', 'getcwd'),
+        ('../probe.csv', 'no scores', 'first line is .*no scores'),
+    ],
+)
+def test_a_broken_file_is_named(tmp_path, name, text, words):
+    broken = distillation(tmp_path / 'broken')
+    (broken / '1' / name).write_text(text)
+    with pytest.raises(ValueError, match=words):
+        read_run(broken)

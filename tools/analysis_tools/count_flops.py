@@ -1,0 +1,109 @@
+"""Count the FLOP of a distillation and estimate its time and cost.
+
+    count_flops.py configs/distill/repfusion_r18_cifar.py --images 50000
+
+torch counts the operations of the configured architectures on meta tensors.
+One multiply-add is two FLOP, and a backward counts as two forwards. The
+policy and the decoder are small and left out.
+
+Hours and milliseconds are estimates: FLOP divided by the rate that a GPU is
+assumed to sustain, and the bytes that a ring all-reduce of the gradients
+sends, 2 (n - 1) / n of their size, divided by the assumed bandwidth.
+"""
+
+import argparse
+import sys
+from typing import List, Optional
+
+from mmengine.config import DictAction
+
+from repfusion_mm.analysis.flops import all_reduce_ms, count_distillation
+from repfusion_mm.cli import report_errors
+from repfusion_mm.cli.argument_types import (
+    above_zero,
+    positive,
+    read_distillation,
+)
+
+
+def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('config')
+    parser.add_argument(
+        '--images', type=positive, help='number of training images'
+    )
+    parser.add_argument(
+        '--tflops',
+        type=above_zero,
+        default=50,
+        help='TFLOP/s that a GPU sustains (default: 50)',
+    )
+    parser.add_argument(
+        '--gpus',
+        type=positive,
+        nargs='+',
+        default=[],
+        help='numbers of GPUs to compare',
+    )
+    parser.add_argument(
+        '--bandwidth',
+        type=above_zero,
+        nargs=2,
+        default=(200, 25),
+        metavar='GB/s',
+        help='of each GPU, within a machine of eight GPUs and between '
+        'machines (default: 200 25)',
+    )
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    return parser.parse_args(argv)
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    args = parse_args(argv)
+    with report_errors():
+        count(args)
+    return 0
+
+
+def count(args: argparse.Namespace) -> None:
+    """Print the FLOP of an image and the estimates for a run."""
+    cfg = read_distillation(args.config, args.cfg_options)
+    cost = count_distillation(cfg)
+    print(f'per image of {cost.image_size} x {cost.image_size}, in GFLOP:')
+    for label, flop in (
+        ('teacher, up to its last layer', cost.teacher),
+        ('student, forward', cost.student),
+        ('student, forward and backward', cost.student_training),
+        ('teacher and student', cost.total),
+    ):
+        print(f'  {label:32} {flop / 1e9:8.1f}')
+    size = cost.num_parameters / 1e6
+    print(
+        f'student: {size:.1f} M parameters; several GPUs all-reduce their '
+        f'gradients, {4 * size:.1f} MB a step in float32'
+    )
+    batch = cfg.train_dataloader.batch_size
+    compute = 1e3 * cost.total * batch / (args.tflops * 1e12)
+    for gpus in args.gpus:
+        send = all_reduce_ms(4e6 * size, gpus, args.bandwidth)
+        print(
+            f'{gpus} GPUs of {args.tflops:g} TFLOP/s, {batch} images each: '
+            f'estimated {compute:.1f} ms of arithmetic a step and {send:.1f} '
+            f'ms of all-reduce, {send / compute:.1%} of it'
+        )
+    epochs = cfg.train_cfg.get('max_epochs')
+    if args.images and epochs:
+        flop = cost.total * args.images * epochs
+        hours = flop / (args.tflops * 1e12) / 3600
+        print(
+            f'{epochs} epochs of {args.images} images: {flop / 1e15:.0f} '
+            f'PFLOP; at {args.tflops:g} TFLOP/s estimated {hours:.1f} h on '
+            f'one GPU, {hours / 8:.1f} h on eight'
+        )
+
+
+if __name__ == '__main__':
+    sys.exit(main())

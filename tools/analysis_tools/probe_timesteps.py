@@ -1,0 +1,92 @@
+"""Measure by linear probes how useful each timestep of a teacher is.
+
+    probe_timesteps.py CONFIG --num-labels 20 50 100
+
+For every timestep, layer and input mode, a linear model is fitted to the
+teacher's features of a few labeled images and scored on the other images,
+over several random splits. The score is the accuracy for classes, the mean
+IoU on the teacher's grid for masks, and minus the error for keypoints. The
+images are those of probe_dataset in the config, or else the labeled training
+images.
+
+The script writes probe.csv with every score, probe.png, and probe.txt with
+the range of timesteps that are as good as the best one. The same command
+resumes after an interruption.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import List, Optional
+
+from repfusion_mm.analysis.probe import (
+    MAX_IMAGES,
+    Prober,
+    draw_scores,
+    recommend,
+)
+from repfusion_mm.cli import load_config, make_parser, report_errors
+from repfusion_mm.models.teachers.diffusers_teacher import INPUT_MODES
+
+
+def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
+    parser = make_parser(__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument(
+        '--timesteps',
+        type=int,
+        nargs='+',
+        help="default: twenty of the teacher's schedule, and its last one",
+    )
+    parser.add_argument('--num-labels', type=int, nargs='+', default=[50])
+    parser.add_argument('--num-splits', type=int, default=10)
+    parser.add_argument(
+        '--input-modes', nargs='+', choices=INPUT_MODES, default=['clean']
+    )
+    parser.add_argument(
+        '--max-images',
+        type=int,
+        default=MAX_IMAGES,
+        help='stop reading after so many labeled images '
+        '(default: %(default)s)',
+    )
+    parser.add_argument('--out', type=Path, help='folder (default: WORK_DIR)')
+    args = parser.parse_args(argv)
+    if args.num_splits < 2 or min(args.num_labels) < 2 or args.max_images < 3:
+        parser.error(
+            'expected --num-splits and --num-labels of at least 2, and '
+            f'--max-images of at least 3, got {args.num_splits}, '
+            f'{args.num_labels} and {args.max_images}'
+        )
+    return args
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    args = parse_args(argv)
+    with report_errors():
+        probe(args)
+    return 0
+
+
+def probe(args: argparse.Namespace) -> None:
+    """Probe the teacher and write what was found."""
+    cfg = load_config(args)
+    prober = Prober(cfg, args.num_labels, args.num_splits, args.max_images)
+    timesteps = args.timesteps or prober.default_timesteps()
+    prober.check_timesteps(timesteps)
+    out = Path(args.out or cfg.work_dir)
+    out.mkdir(parents=True, exist_ok=True)
+    print(
+        f'{len(prober.targets)} labeled images; features of one timestep '
+        f'take {prober.num_bytes() / 2**20:.0f} MiB'
+    )
+    scores = prober.resume(timesteps, args.input_modes, out)
+    draw_scores(scores, prober.task.metric, out / 'probe.png')
+    advice = recommend(scores, prober.task.metric)
+    (out / 'probe.txt').write_text(advice + '\n')
+    print(advice)
+    print(f'see {out / "probe.csv"}, probe.png and probe.txt')
+
+
+if __name__ == '__main__':
+    sys.exit(main())

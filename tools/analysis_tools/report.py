@@ -1,0 +1,60 @@
+"""Write one HTML page about distillations and finetunings.
+
+    report.py work_dirs/repfusion_r18_digits work_dirs/resnet18-*_digits
+
+Each argument is the work directory of a run. For each distillation the page
+shows the policy during training (next to the probe if the folder has a
+probe.csv), losses, warnings, versions and the config. Runs with validation
+scores are compared in a table; runs that differ only in their seed share a
+row. The page needs no network.
+
+The page names folders that cannot be read; the exit status is then 1.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import List, Optional
+
+from repfusion_mm.analysis.report import write_report
+from repfusion_mm.cli import report_errors
+
+
+def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        'work_dirs', type=Path, nargs='+', help='work directories of runs'
+    )
+    parser.add_argument(
+        '--out',
+        type=Path,
+        default=Path('report.html'),
+        help='HTML file to write (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--title',
+        default='RepFusion',
+        help='title of the page (default: %(default)s)',
+    )
+    args = parser.parse_args(argv)
+    if args.out.suffix != '.html':
+        parser.error(f'expected --out to end in .html, got {args.out}')
+    return args
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    args = parse_args(argv)
+    with report_errors():
+        skipped = write_report(args.work_dirs, args.out, args.title)
+    size = args.out.stat().st_size / 2**20
+    print(f'{args.out}: {size:.1f} MiB')
+    for reason in skipped:
+        print(f'error: skipped: {reason}', file=sys.stderr)
+    return int(bool(skipped))
+
+
+if __name__ == '__main__':
+    sys.exit(main())
