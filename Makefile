@@ -42,6 +42,7 @@ lint: full
 	$(VENV)/bin/mypy
 
 docs: full
+	rm -rf docs/api
 	$(VENV)/bin/python -m sphinx -W --keep-going -q docs docs/_build/html
 
 core full:
