@@ -12,7 +12,7 @@ from mmseg.datasets import BaseSegDataset
 
 from repfusion_mm.registry import DATASETS
 
-#: How many label maps are read before the first iteration.
+#: Number of label maps that are checked before the first iteration.
 NUM_CHECKED = 100
 
 
@@ -20,18 +20,18 @@ NUM_CHECKED = 100
 class CelebAMaskHQDataset(BaseSegDataset):
     """Faces with 19 classes (MaskGAN, arXiv 1907.11922).
 
-    The label maps and lists are those of
-    ``tools/dataset_converters/celebamask_hq.py``.
+    ``tools/dataset_converters/celebamask_hq.py`` writes the label maps and
+    lists. A hundred label maps are checked when the data set is initialized,
+    and each one when it is loaded.
 
     Args:
-        img_suffix: Of the images.
-        seg_map_suffix: Of the label maps.
+        img_suffix: Suffix of the images.
+        seg_map_suffix: Suffix of the label maps.
         **kwargs: Arguments of mmseg's ``BaseSegDataset``.
 
     Raises:
-        ValueError: The pipeline flips without swapping left and right, or a
-            label map holds a class that is none of the 19; a hundred of them
-            are read at the start, each one as it is loaded.
+        ValueError: The pipeline flips images without swapping left and right,
+            or a label map has a value other than the 19 classes and 255.
         FileNotFoundError: Images or label maps are missing.
     """
 
@@ -48,7 +48,7 @@ class CelebAMaskHQDataset(BaseSegDataset):
             [0, 0, 153], [0, 0, 204], [255, 51, 153], [0, 204, 204],
             [0, 51, 0], [255, 153, 51], [0, 204, 0],
         ],
-        # Classes that change places when a face is mirrored.
+        # Classes to swap when a face is mirrored.
         left_right_pairs=[(2, 3), (4, 5), (7, 8)],
     )  # fmt: skip
 
@@ -66,7 +66,7 @@ class CelebAMaskHQDataset(BaseSegDataset):
         )
 
     def load_data_list(self) -> List[dict]:
-        """Load the list, and check what it names."""
+        """Load the list, and check the files in it."""
         if self.ann_file and not Path(self.ann_file).is_file():
             raise FileNotFoundError(
                 f'expected the list of images at {self.ann_file!r}, got no '
@@ -79,7 +79,7 @@ class CelebAMaskHQDataset(BaseSegDataset):
         return data_list
 
     def prepare_data(self, idx: int) -> dict:
-        """Load one image, and check its classes once more."""
+        """Load one image, and check the classes of its label map."""
         data = super().prepare_data(idx)
         sample = data.get('data_samples')
         if sample is not None and 'gt_sem_seg' in sample:
@@ -118,7 +118,11 @@ class CelebAMaskHQDataset(BaseSegDataset):
 
 
 def check_flips(transforms: Sequence, pairs: Sequence) -> None:
-    """Refuse flips that would leave left eyes on the right.
+    """Check that flips swap the left and right classes.
+
+    Args:
+        transforms: The transforms of a pipeline.
+        pairs: Pairs of classes to swap.
 
     Raises:
         ValueError: A ``RandomFlip`` does not swap ``pairs``.

@@ -1,6 +1,6 @@
-"""Known wounds of the stack, each healed in the narrowest way.
+"""Workarounds for known bugs of dependencies.
 
-Everything here leaves a sound stack untouched.
+Each is as narrow as possible and does nothing where the bug is absent.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.logging import HistoryBuffer
 from mmengine.utils import digit_version
 
-#: Before torch 2.6 nothing lets single calls in checkpoints through.
+#: Since torch 2.6, single functions in checkpoints can be allowed.
 READS_SAFELY = digit_version(torch.__version__) >= digit_version('2.6')
-#: Before mmengine 0.10.3 a resumed loop of iterations drew from the start.
+#: Since mmengine 0.10.3, a resumed IterBasedTrainLoop skips past batches.
 LOOPS_SKIP = digit_version(mmengine.__version__) >= digit_version('0.10.3')
 STATISTICS = ('min', 'max', 'mean', 'current')
 
 
 def apply_workarounds() -> None:
-    """Apply every remedy that this environment needs."""
+    """Apply every workaround that this environment needs."""
     allow_mmengine_checkpoints()
     find_configs_of_forks()
     if 'torchvision' not in sys.modules and not torchvision_ops_load():
@@ -37,24 +37,25 @@ def apply_workarounds() -> None:
 
 
 def allow_mmengine_checkpoints() -> None:
-    """Let safe loading read the logs in mmengine's checkpoints.
+    """Allow the contents of mmengine's checkpoints in safe loading.
 
-    torch >= 2.6 loads with ``weights_only=True`` and then refuses the
-    ``HistoryBuffer`` that mmengine stores beside the weights, so that nothing
-    resumes, and the numpy arrays in what mmpose stores of its data set. The
-    buffer holds its own four statistics as ``getattr(HistoryBuffer, name)``:
-    that call alone is let through, and of arrays those of numbers.
+    torch >= 2.6 loads with ``weights_only=True`` and refuses the
+    ``HistoryBuffer`` that mmengine stores next to the weights, so that no run
+    resumes, and the numpy arrays that mmpose stores about its data set. A
+    buffer refers to its four statistics as ``getattr(HistoryBuffer, name)``.
+    Only these calls and numeric arrays are allowed.
     """
     if READS_SAFELY:
-        found = [(thing, name) for name, thing in safe_globals().items()]
-        torch.serialization.add_safe_globals(found)
+        torch.serialization.add_safe_globals(
+            [(value, name) for name, value in safe_globals().items()]
+        )
 
 
 def safe_globals() -> Dict[str, Callable]:
-    """Return what mmengine's and mmpose's checkpoints name beside tensors.
+    """Return the globals in mmengine's and mmpose's checkpoints.
 
     Returns:
-        dict: Of each name, as it stands in the file, what to take for it.
+        dict: Maps each qualified name in the file to the object to load.
     """
     array = np.zeros(1)
     reconstruct = array.__reduce__()[0]
@@ -74,10 +75,10 @@ def safe_globals() -> Dict[str, Callable]:
 
 
 def history_statistic(owner: type, name: str) -> Callable:
-    """Stand in for ``getattr`` in a checkpoint.
+    """Replace ``getattr`` in a checkpoint.
 
     Raises:
-        UnpicklingError: It asks for anything but a statistic of mmengine's
+        UnpicklingError: The attribute is not a statistic of mmengine's
             ``HistoryBuffer``.
     """
     if owner is not HistoryBuffer or name not in STATISTICS:
@@ -89,11 +90,11 @@ def history_statistic(owner: type, name: str) -> Callable:
 
 
 def find_configs_of_forks() -> None:
-    """Let ``mmseg::`` in configs find a fork's configs.
+    """Resolve ``mmseg::`` in configs to the configs of a fork.
 
-    mmengine looks for a distribution called mmsegmentation, and failing that
-    for a module of the same name. The fork's distribution is called
-    onedl-mmsegmentation, its module still mmseg.
+    mmengine looks for a distribution named mmsegmentation, then for a module
+    of that name. The fork's distribution is named onedl-mmsegmentation, and
+    its module mmseg.
     """
     if importlib.util.find_spec('mmseg') is None:
         return
@@ -104,11 +105,10 @@ def find_configs_of_forks() -> None:
 
 
 def torchvision_ops_load() -> bool:
-    """Say whether torchvision's compiled operators fit the installed torch.
+    """Return whether torchvision's compiled operators load.
 
-    They do not where torch comes from another build (CPU-only beside CUDA).
-    An environment without torchvision has nothing to heal and counts as
-    sound.
+    They do not if torch comes from another build, such as CPU-only torch with
+    a CUDA build of torchvision. Returns True without torchvision.
     """
     spec = importlib.util.find_spec('torchvision')
     if spec is None or spec.origin is None:
@@ -125,12 +125,12 @@ def torchvision_ops_load() -> bool:
 
 @contextlib.contextmanager
 def without_missing_fakes(namespace: str) -> Iterator[None]:
-    """Skip fake kernels of ``namespace``'s operators that are not there.
+    """Skip fake kernels of operators in ``namespace`` that are missing.
 
-    ``torch.library.register_fake`` raises for an operator that was never
-    registered. torchvision calls it unconditionally at import, so one library
-    that does not load makes mmpretrain, mmpose and diffusers unimportable.
-    All other registrations pass through.
+    ``torch.library.register_fake`` raises for operators that are not
+    registered. torchvision calls it unconditionally at import, so that a
+    library that does not load prevents importing mmpretrain, mmpose and
+    diffusers. All other registrations are unaffected.
     """
     register_fake = getattr(torch.library, 'register_fake', None)
     if register_fake is None:  # torch < 2.4: torchvision does not call it

@@ -1,25 +1,25 @@
-"""Let a CPU's memory be used again instead of being asked for anew."""
+"""Keep freed CPU memory for reuse."""
 
 import ctypes
 import os
 import platform
 
-#: Of glibc's mallopt: keep freed memory up to M_TRIM_THRESHOLD bytes, and
-#: take buffers up to M_MMAP_THRESHOLD bytes from what is kept.
+#: Options of glibc's mallopt: up to M_TRIM_THRESHOLD bytes of freed memory are
+#: kept, and buffers of up to M_MMAP_THRESHOLD bytes are allocated from them.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 LARGEST = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """Let glibc keep what a training step frees for the next step.
+    """Configure glibc to keep memory that is freed for the next allocation.
 
-    By default it gives tensors of more than 32 MB back to the system, which
-    hands them out again page by page, with zeros: up to a seventh of a step's
-    time on a CPU (docs/performance.md). Where ``MALLOC_MMAP_THRESHOLD_`` or
-    ``MALLOC_TRIM_THRESHOLD_`` are set, they are left alone.
+    By default, glibc returns tensors of more than 32 MB to the system. The
+    system zeroes their pages when they are allocated again, which takes up to
+    a seventh of a training step on a CPU (docs/performance.md). Nothing is
+    changed if ``MALLOC_MMAP_THRESHOLD_`` or ``MALLOC_TRIM_THRESHOLD_`` is set.
 
     Returns:
-        Whether that was done; other C libraries have no such settings.
+        Whether the settings were changed; other C libraries have none.
     """
     names = ('MALLOC_MMAP_THRESHOLD_', 'MALLOC_TRIM_THRESHOLD_')
     if any(name in os.environ for name in names):

@@ -113,15 +113,15 @@ ROWS = {
     # Data.
     'corrupt JPEG': (
         [], write('images/0.jpg', b'\xff\xd8\xff no picture'),
-        ['images/0.jpg', 'mend or remove']),
+        ['images/0.jpg', 'fix or remove']),
     'truncated JPEG': (
-        [], damage('images/0.jpg', 150), ['images/0.jpg', 'mend or remove']),
+        [], damage('images/0.jpg', 150), ['images/0.jpg', 'fix or remove']),
     'empty file': (
-        [], write('images/0.jpg', b''), ['images/0.jpg', 'mend or remove']),
+        [], write('images/0.jpg', b''), ['images/0.jpg', 'fix or remove']),
     'pixels that are not finite': (
         [f'{PARTS}.{i}.pipeline.0.color_type=unchanged' for i in (0, 1)],
         not_finite,
-        ['images/0.jpg', 'not finite', 'mend or remove']),
+        ['images/0.jpg', 'NaN or Inf', 'fix or remove']),
     'empty folder': (
         [f'{PARTS}.0.ann_file='], empty, ['images', 'data_root']),
     'no folder': ([], remove('images'), ['images', 'correct the path']),

@@ -1,4 +1,4 @@
-"""Read images, of which some may be damaged."""
+"""Load images, some of which may be damaged."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ CHOICES = ('raise', 'skip')
 
 @TRANSFORMS.register_module()
 class LoadImage(LoadImageFromFile):
-    """Read an image, and name it where it cannot be read.
+    """Load an image, and report its path if it cannot be read.
 
-    mmcv's ``LoadImageFromFile`` does not name an empty file, and with
-    ``ignore_empty=True`` says nothing at all. All other arguments are its, but
-    for ``ignore_empty``.
+    mmcv's ``LoadImageFromFile`` does not report the path of an empty file, and
+    with ``ignore_empty=True`` it skips damaged files silently.
 
     Args:
-        on_error: ``'raise'``, or ``'skip'``: another image is drawn in its
-            place, as mmengine's ``BaseDataset`` does; the log names the image,
-            and counts those that each process skipped.
+        on_error: ``'raise'``, or ``'skip'``: mmengine's ``BaseDataset`` draws
+            another image instead, and the log reports the path and the number
+            of images that this process skipped.
+        **kwargs: Arguments of ``LoadImageFromFile`` except ``ignore_empty``.
 
     Raises:
-        ValueError: ``on_error`` is neither; or, with ``'raise'``, an image
-            is empty, damaged or missing, or has values that are not finite.
+        ValueError: ``on_error`` is neither. With ``'raise'``: an image is
+            empty, damaged or missing, or has NaN or Inf values.
     """
 
     def __init__(self, on_error: str = 'raise', **kwargs) -> None:
@@ -42,20 +42,20 @@ class LoadImage(LoadImageFromFile):
         self.skipped: set = set()
 
     def transform(self, results: dict) -> Optional[dict]:
-        """Read ``results['img_path']``."""
+        """Load the image at ``results['img_path']``."""
         path = results['img_path']
         try:
             loaded = super().transform(results)
             image = loaded['img']
             if image.dtype.kind != 'f' or np.isfinite(image).all():
                 return loaded
-            reason = 'values that are not finite'
+            reason = 'NaN or Inf values'
         except Exception as error:
-            # OpenCV's errors have lines of their own.
+            # OpenCV's messages have several lines.
             reason = ' '.join(str(error).split())
         if self.on_error == 'raise':
             raise ValueError(
-                f'expected an image at {path!r}, got none ({reason}); mend or '
+                f'expected an image at {path!r}, got none ({reason}); fix or '
                 "remove the file, or set on_error='skip' in the pipeline"
             )
         if path not in self.skipped:

@@ -1,10 +1,10 @@
-"""Students that mmpretrain, mmseg and mmpose lack."""
+"""Students that mmpretrain, mmseg and mmpose do not have."""
 
 from importlib.util import find_spec
 
-__all__ = []
+__all__: list = []
 
-# A project without mmpretrain distils its own backbones all the same.
+# Other backbones can be distilled without mmpretrain.
 if find_spec('mmpretrain') is not None:
     from .mobilenet_v2_cifar import MobileNetV2_CIFAR  # noqa: F401
 

@@ -1,4 +1,4 @@
-"""Bring a student map to the teacher's channels and grid."""
+"""Map student features to the teacher's channels and grid."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from repfusion_mm.registry import MODELS
 
 @MODELS.register_module()
 class ConvConnector(BaseModule):
-    """Map the student's channels onto the teacher's by one convolution.
+    """Map the student's channels to the teacher's with one convolution.
 
     Args:
         in_channels: Channels of the student's map.
         out_channels: Channels of the teacher's map.
-        kernel_size: Odd side of the kernel; the grid is kept.
+        kernel_size: Side of the kernel, an odd number, so that the grid is
+            kept.
     """
 
     def __init__(
@@ -36,9 +37,9 @@ class ConvConnector(BaseModule):
 
 
 def resize_to(feat: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """Resize N x C x h x w to ``size``, bilinear and antialiased.
+    """Resize N x C x h x w to ``size`` (bilinear, antialiased).
 
-    A map that already has the size is returned as it is.
+    A map that already has this size is returned unchanged.
     """
     if tuple(feat.shape[-2:]) == tuple(size):
         return feat

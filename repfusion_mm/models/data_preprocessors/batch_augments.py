@@ -1,4 +1,4 @@
-"""Augmentations of whole batches, by kornia."""
+"""Augment whole batches with kornia."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Optional, Sequence
 import torch
 import torch.nn as nn
 
-#: Labels that a crop or a flip of the image alone would tear from it.
+#: Labels that would no longer match an image that is cropped or flipped.
 DENSE_LABELS = (
     'gt_sem_seg',
     'gt_fields',
@@ -19,20 +19,20 @@ DENSE_LABELS = (
 
 
 class BatchAugments:
-    """Augment each image of a batch by draws of its own.
+    """Augment each image of a batch with its own random parameters.
 
-    Not an nn.Module, so that no ``.to(device)`` reaches what it holds: kornia
-    then draws on the host and never waits to read a device's draws back. Nor
-    is it part of any checkpoint.
+    This is not an nn.Module, so that ``.to(device)`` does not move kornia's
+    modules: kornia then samples its parameters on the host and does not
+    synchronize with the device. The augmentations are in no checkpoint.
 
     Args:
-        configs: Names of classes of ``kornia.augmentation`` under ``type``
-            and their own arguments, in order.
+        configs: Configs of the augmentations, in order. ``type`` is the name
+            of a class in ``kornia.augmentation``.
 
     Raises:
         ImportError: kornia is not installed.
-        ValueError: A name that kornia lacks, one that is no augmentation of
-            images alone, or a crop with ``p`` below 1.
+        ValueError: ``type`` is not an image augmentation of kornia, or a crop
+            has ``p`` below 1.
     """
 
     def __init__(self, configs: Sequence[dict]) -> None:
@@ -42,10 +42,15 @@ class BatchAugments:
     def __call__(
         self, images: torch.Tensor, data_samples: Optional[Sequence] = None
     ) -> torch.Tensor:
-        """Augment N x C x H x W images in [0, 255].
+        """Augment images.
+
+        Args:
+            images: N x C x H x W, in [0, 255].
+            data_samples: N data samples, or None.
 
         Raises:
-            ValueError: Data samples whose labels would have to move along.
+            ValueError: An augmentation moves pixels, and the data samples have
+                dense labels, which would not be moved.
         """
         if self.moves_pixels:
             check_labels(data_samples or ())
@@ -70,20 +75,21 @@ def build_augment(config: dict) -> nn.Module:
         names = [k for k, v in vars(library).items() if is_augmentation(v)]
         near = difflib.get_close_matches(name, names) or sorted(names)
         raise ValueError(
-            'expected an augmentation of images alone in kornia.augmentation, '
+            'expected an image augmentation of kornia.augmentation, '
             f'got {name!r}; did you mean {", ".join(map(repr, near))}?'
         )
     augment = getattr(library, name)(**config)
     if augment.p_batch != 1:
         raise ValueError(
-            f'expected p=1 for {name}, got p={augment.p_batch}: kornia draws '
-            'it once for a whole batch, whose images must keep one size'
+            f'expected p=1 for {name}, got p={augment.p_batch}: kornia '
+            'applies it to all images of a batch or to none, and their size '
+            'must not change between batches'
         )
     return augment
 
 
 def is_augmentation(candidate: object) -> bool:
-    """Whether it is a class that augments images and no labels."""
+    """Return whether ``candidate`` is a class of image augmentations."""
     from kornia.augmentation import AugmentationBase2D
 
     return inspect.isclass(candidate) and issubclass(
@@ -92,19 +98,19 @@ def is_augmentation(candidate: object) -> bool:
 
 
 def is_geometric(augment: nn.Module) -> bool:
-    """Whether it moves pixels."""
+    """Return whether ``augment`` moves pixels."""
     from kornia.augmentation import GeometricAugmentationBase2D
 
     return isinstance(augment, GeometricAugmentationBase2D)
 
 
 def check_labels(data_samples: Sequence) -> None:
-    """Raise a ValueError for labels that belong to places in an image."""
+    """Raise a ValueError if a data sample has dense labels."""
     for sample in data_samples:
         found = [name for name in DENSE_LABELS if name in sample]
         if found:
             raise ValueError(
-                'expected data samples without labels of places for augments '
-                f'that move pixels, got {", ".join(found)}, which would stay '
-                'where they are; crop and flip in the data pipeline'
+                'expected data samples without dense labels for augments that '
+                f'move pixels, got {", ".join(found)}, which would not be '
+                'moved; crop and flip in the data pipeline'
             )

@@ -1,4 +1,4 @@
-"""Images moved, augmented and normalised as one batch."""
+"""Move, augment and normalize images as one batch."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from repfusion_mm.registry import MODELS
 class BatchDataPreprocessor(ImgDataPreprocessor):
     """Preprocess equally sized 8-bit images as one tensor.
 
-    Without ``augments`` it gives what ``ImgDataPreprocessor`` gives, to
-    rounding. It stacks images on the host (in pinned memory for a GPU), moves
-    them in one copy, augments in training and normalises on the device, and
-    reads nothing back for crops and flips. Data samples stay on the host,
-    where this package's decoders read labels.
+    Without ``augments`` the result equals that of ``ImgDataPreprocessor`` up
+    to rounding. Images are stacked on the host (in pinned memory for a GPU)
+    and moved in one copy. The device augments them in training and normalizes
+    them. Crops and flips do not synchronize with the device. Data samples stay
+    on the host, where this package's decoders read labels.
 
     Args:
-        mean: Of each channel, after any conversion, in [0, 255].
-        std: Likewise.
-        bgr_to_rgb: Whether to turn BGR into RGB. Augmentations see RGB then.
-        rgb_to_bgr: Whether to turn RGB into BGR, behind the augmentations.
-        non_blocking: Whether the host may go on while images are copied.
-        augments: Augmentations of kornia for training, in order: class names
-            of ``kornia.augmentation`` under ``type``, and their arguments.
-            They see images in [0, 1]. None may move pixels where data
-            samples hold label maps, boxes or key points.
-        samples_on_device: Whether data samples are moved too, one by one, as
-            mmpretrain's classifiers need it: set it for finetuning.
-        batch_augments: None; mmpretrain's classifiers pass their
+        mean: Mean of each channel, after any conversion, in [0, 255].
+        std: Standard deviation of each channel, likewise.
+        bgr_to_rgb: Whether to convert BGR to RGB, before the augmentations.
+        rgb_to_bgr: Whether to convert RGB to BGR, after the augmentations.
+        non_blocking: Whether images are copied asynchronously.
+        augments: Configs of the augmentations in training, in order. ``type``
+            is the name of a class in ``kornia.augmentation``. They get images
+            in [0, 1]. None may move pixels if data samples have label maps,
+            boxes or key points.
+        samples_on_device: Whether data samples are moved to the device too,
+            one by one. mmpretrain's classifiers need this for finetuning.
+        batch_augments: Must be None. mmpretrain's classifiers pass their
             ``train_cfg`` under this name.
 
     Raises:
-        ImportError: ``augments`` without kornia.
-        ValueError: ``batch_augments``, or augmentations that cannot be had;
+        ImportError: ``augments`` is set, and kornia is not installed.
+        ValueError: ``batch_augments`` is set, or an augmentation is invalid;
             see ``BatchAugments``.
     """
 
@@ -63,8 +63,8 @@ class BatchDataPreprocessor(ImgDataPreprocessor):
         )
         if batch_augments is not None:
             raise ValueError(
-                f'expected no batch_augments, got {batch_augments}; mix '
-                'images by mmpretrain.ClsDataPreprocessor'
+                f'expected no batch_augments, got {batch_augments}; use '
+                'mmpretrain.ClsDataPreprocessor to mix images'
             )
         self.bgr_to_rgb = bgr_to_rgb
         self.rgb_to_bgr = rgb_to_bgr
@@ -72,27 +72,28 @@ class BatchDataPreprocessor(ImgDataPreprocessor):
         self.samples_on_device = samples_on_device
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Return ``data`` with normalised ``inputs`` on the device.
+        """Return ``data`` with normalized ``inputs`` on the device.
 
         Args:
-            data: ``inputs`` are N images of C x H x W in [0, 255], in a list
-                (``pseudo_collate``) or stacked (``default_collate``);
-                ``data_samples`` may be missing.
+            data: ``inputs`` are N images of C x H x W in [0, 255], as a list
+                (``pseudo_collate``) or a tensor (``default_collate``).
+                ``data_samples`` is optional.
             training: Whether to augment.
 
         Raises:
-            ValueError: Images of several sizes or other than ``mean`` has
-                channels, or labels that augmentations would tear off.
+            ValueError: The images differ in size, ``mean`` has another number
+                of channels, or dense labels would not be moved with the image.
         """
         images = self._move(data['inputs'])
         samples = data.get('data_samples')
-        # A list of indices, as mmengine has it, would be copied to the device
-        # in each step, and the host would wait.
+        # mmengine indexes with a list, which is copied to the device and
+        # synchronizes in each step.
         if self.bgr_to_rgb:
             images = images.flip(1)
         images = images.float()
         if training and self.augments:
-            # Crops are matrices in kornia: in half they would miss by pixels.
+            # kornia crops by matrix products: in half precision they would be
+            # off by pixels.
             with without_autocast(images.device):
                 images = self.augments(images, samples)
         if self.rgb_to_bgr:
@@ -116,18 +117,18 @@ class BatchDataPreprocessor(ImgDataPreprocessor):
                 f'got {tuple(images.shape)}'
             )
         if self.device.type == 'cuda' and not images.is_cuda:
-            # Only a copy from pinned memory runs beside the device's work.
+            # Only copies from pinned memory are asynchronous.
             images = images.pin_memory()
         return images.to(self.device, non_blocking=self._non_blocking)
 
 
 def stack(images: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Stack C x H x W images; raise a ValueError for several sizes."""
+    """Stack C x H x W images; raise a ValueError if their sizes differ."""
     shapes = sorted({tuple(image.shape) for image in images})
     if len(shapes) > 1:
         raise ValueError(
             f'expected images of one size in a batch, got {shapes[:5]}; '
-            'resize or crop them in the data pipeline, or pad them by '
+            'resize or crop them in the data pipeline, or pad them with '
             'mmengine.ImgDataPreprocessor'
         )
     return torch.stack(list(images))

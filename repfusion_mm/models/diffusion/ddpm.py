@@ -1,8 +1,8 @@
-"""Train one's own diffusion model, to be a teacher later."""
+"""Train a diffusion model that can be a teacher later."""
 
 from __future__ import annotations
 
-from typing import Dict, Optional
+from typing import Any, Dict, Optional
 
 import torch
 from mmengine.model import BaseModel
@@ -22,18 +22,18 @@ from repfusion_mm.registry import MODELS
 class DenoisingDiffusion(BaseModel):
     """Train a diffusers denoiser to predict the noise in x_t.
 
-    Minimises ||eps - s(x_t, t)||^2 with t uniform ("simple" loss of DDPM,
+    Minimizes ||eps - s(x_t, t)||^2 with uniform t (the "simple" loss of DDPM,
     arXiv 2006.11239, eq. 14).
 
     Args:
         denoiser: ``type`` and arguments of a diffusers model that takes
             (sample, timestep), such as ``UNet2DModel``.
         scheduler: ``type`` and arguments of a diffusers scheduler.
-        channel_order: ``'rgb'`` or ``'bgr'``, the order of the channels that
-            the data preprocessor gives. Needed where it does not convert.
-        data_preprocessor: Config of the data preprocessor. Images in [0, 1]
-            are rebuilt by its mean and std.
-        init_cfg: Initialisation config.
+        channel_order: ``'rgb'`` or ``'bgr'``, the channel order of the inputs.
+            Required if the data preprocessor does not convert channels.
+        data_preprocessor: Config of the data preprocessor. Its mean and std
+            are used to rebuild images in [0, 1].
+        init_cfg: Initialization config.
 
     Raises:
         ValueError: The denoiser does not take RGB images, or the scheduler
@@ -52,7 +52,7 @@ class DenoisingDiffusion(BaseModel):
         self.channel_order = resolve_channel_order(
             channel_order, data_preprocessor
         )
-        self.denoiser = build_denoiser(denoiser)
+        self.denoiser: Any = build_denoiser(denoiser)
         self.scheduler = build_scheduler(scheduler)
         channels = self.denoiser.config.in_channels
         if channels != 3:
@@ -72,7 +72,7 @@ class DenoisingDiffusion(BaseModel):
         data_samples: Optional[list] = None,
         mode: str = 'tensor',
     ):
-        """Return the loss of N x 3 x H x W inputs.
+        """Return the loss.
 
         Args:
             inputs: N x 3 x H x W, from the data preprocessor.
@@ -80,12 +80,12 @@ class DenoisingDiffusion(BaseModel):
             mode: ``'loss'``.
 
         Raises:
-            ValueError: Another mode.
+            ValueError: ``mode`` is not ``'loss'``.
         """
         if mode != 'loss':
             raise ValueError(
-                f"expected mode 'loss', got {mode!r}; the exported folder "
-                'samples through diffusers'
+                f"expected mode 'loss', got {mode!r}; to sample images, load "
+                'the exported folder with diffusers'
             )
         return self.loss(inputs)
 
@@ -106,7 +106,12 @@ class DenoisingDiffusion(BaseModel):
     def sample(
         self, num_images: int, num_steps: int = 50, seed: int = 0
     ) -> torch.Tensor:
-        """Draw images by DDIM (arXiv 2010.02502) from the noise of ``seed``.
+        """Sample images with DDIM (arXiv 2010.02502).
+
+        Args:
+            num_images: Number of images.
+            num_steps: Number of denoising steps.
+            seed: Seed of the initial noise.
 
         Returns:
             num_images x 3 x H x W, RGB, in [0, 1].

@@ -1,8 +1,8 @@
-"""What every timestep policy is: a distribution pi(t|x)."""
+"""The interface of a timestep policy, a distribution pi(t|x)."""
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import List, Optional, Tuple, Union
 
 import torch
 from mmengine.model import BaseModule
@@ -12,19 +12,20 @@ from repfusion_mm.models.utils.autocast import without_autocast
 
 
 class TimestepDistribution(Categorical):
-    """A categorical distribution that is drawn from on its device alone."""
+    """A categorical distribution that samples without synchronizing."""
 
     def sample(
         self,
-        sample_shape: torch.Size = torch.Size(),  # noqa: B008
+        sample_shape: Union[torch.Size, List[int], Tuple[int, ...]] = (),
     ) -> torch.Tensor:
-        """Draw actions.
+        """Sample actions.
 
-        ``Categorical`` calls ``torch.multinomial``, which waits for the
-        device to check its input; a single draw gives the same numbers.
+        ``Categorical`` calls ``torch.multinomial``, which synchronizes with
+        the device to check its input. This draws the same actions as a single
+        draw of ``torch.multinomial``.
         """
         probs = self.probs.expand(
-            *self._extended_shape(sample_shape), self._num_events
+            *self._extended_shape(torch.Size(sample_shape)), self._num_events
         )
         waits = torch.empty_like(
             probs, memory_format=torch.contiguous_format
@@ -33,23 +34,25 @@ class TimestepDistribution(Categorical):
 
 
 class TimestepPolicy(BaseModule):
-    """Give a categorical distribution over timesteps for each image.
+    """Predict a categorical distribution over timesteps for each image.
 
     ``policy(images)`` is a categorical distribution over actions k in
-    [0, K - 1]; action k stands for the timestep ``policy.timesteps[k]``.
+    [0, K - 1]. Action k selects the timestep ``policy.timesteps[k]``.
 
     Args:
         num_timesteps: T, the length of the teacher's noise schedule.
         low: Smallest timestep.
         high: Largest timestep, T - 1 by default.
-        stride: Distance between neighbouring timesteps.
+        stride: Distance between neighboring timesteps.
 
     Raises:
-        ValueError: The grid is empty or leaves [0, T - 1].
+        ValueError: The grid is empty or not within [0, T - 1].
     """
 
     #: Whether the policy is trained on rewards.
     learnable = False
+    #: K timesteps, one for each action.
+    timesteps: torch.Tensor
 
     def __init__(
         self,
@@ -71,7 +74,7 @@ class TimestepPolicy(BaseModule):
         self.register_buffer('timesteps', grid, persistent=False)
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
-        """Return N x K unnormalised log-probabilities; uniform by default.
+        """Return N x K unnormalized log-probabilities; uniform by default.
 
         Args:
             images: N x 3 x H x W, RGB, float in [0, 1].
@@ -79,9 +82,10 @@ class TimestepPolicy(BaseModule):
         return images.new_zeros(len(images), len(self.timesteps))
 
     def forward(self, images: torch.Tensor) -> TimestepDistribution:
-        """Return pi(t|x) for N x 3 x H x W RGB images in [0, 1].
+        """Return pi(t|x), computed in float32 also under autocast.
 
-        It is computed in float32 whatever the surroundings.
+        Args:
+            images: N x 3 x H x W, RGB, float in [0, 1].
         """
         with without_autocast(images.device):
             logits = self.logits(images.float())

@@ -22,35 +22,38 @@ LOGITS = ('smooth', 'free')
 
 @MODELS.register_module()
 class LearnedTimestepPolicy(TimestepPolicy):
-    """Choose the timestep per image, trained by REINFORCE.
+    """Select a timestep for each image, trained with REINFORCE.
 
     The loss (RepFusion, arXiv 2308.10916, Sec. 3.3) is
 
         -(r - b) / s log pi(t|x) - lambda_H H(pi(.|x)),
 
-    where s is the standard deviation of r - b over the batch: what lambda_H
-    weighs against does not depend on the task's loss. The output layer starts
-    at zero, so that the first draws are uniform. Measured by
+    where s is the standard deviation of r - b over the batch, so that the
+    effect of lambda_H does not depend on the scale of the task's loss. The
+    output layer is initialized to zero, so that the policy is uniform at the
+    start of training. ``docs/timesteps.md`` has measurements by
     tools/analysis/benchmark_policy.py.
 
     Args:
         num_timesteps: T, the length of the teacher's noise schedule.
         low: Smallest timestep.
         high: Largest timestep, T - 1 by default.
-        stride: Distance between neighbouring timesteps.
-        logits: ``'smooth'``: logits are a linear map of the trunk onto
-            cosines of t, so that neighbouring timesteps share credit.
+        stride: Distance between neighboring timesteps.
+        logits: ``'smooth'``: the network predicts coefficients of cosines of
+            t, so that neighboring timesteps get similar probabilities.
             ``'free'``: one logit per timestep, as in the paper's code.
-        num_cosines: Number of cosines of ``'smooth'``.
-        channels: Widths of the trunk's stride-2 convolutions.
+        num_cosines: Number of cosines for ``'smooth'``.
+        channels: Output channels of the trunk's stride-2 convolutions.
         baseline: ``'none'``, ``'batch'`` or ``'ema'``, see
             :class:`~repfusion_mm.models.policies.reinforce.Baseline`.
-        scale_advantage: Divide by s; otherwise s is one, as in the paper.
+        scale_advantage: Whether to divide by s. Without it s is one, as in the
+            paper.
         entropy_weight: lambda_H at the start of training;
             ``TimestepPolicyHook`` decays it.
 
     Raises:
-        ValueError: A value out of its choices, or a bad range of timesteps.
+        ValueError: An argument is not one of its choices, or the range of
+            timesteps is invalid.
     """
 
     learnable = True
@@ -75,7 +78,7 @@ class LearnedTimestepPolicy(TimestepPolicy):
             )
         if not isinstance(entropy_weight, (int, float)) or entropy_weight < 0:
             raise ValueError(
-                'expected policy.entropy_weight to be a number of 0 or more, '
+                'expected policy.entropy_weight to be a number >= 0, '
                 f'got {entropy_weight!r}'
             )
         self.entropy_weight = entropy_weight
@@ -94,7 +97,7 @@ class LearnedTimestepPolicy(TimestepPolicy):
         nn.init.zeros_(self.head.bias)
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
-        """Return N x K unnormalised log-probabilities.
+        """Return N x K unnormalized log-probabilities.
 
         Args:
             images: N x 3 x H x W, RGB, float in [0, 1].
@@ -113,10 +116,14 @@ class LearnedTimestepPolicy(TimestepPolicy):
 
         Args:
             pi: pi(t|x) of N images.
-            actions: The N actions that were drawn from it.
+            actions: N actions, sampled from it.
             reward: N rewards, without gradient.
-            mask: N booleans, true where the image has a reward. The others
-                give no gradient.
+            mask: N booleans, true for images that have a reward. The others
+                contribute no gradient.
+
+        Returns:
+            ``loss_policy`` and the scalars to log: ``policy_entropy`` in nats,
+            ``advantage_mean`` and ``advantage_std``.
         """
         advantage = self.baseline.advantage(reward.float(), mask)
         entropy = pi.entropy()
@@ -139,8 +146,8 @@ class LearnedTimestepPolicy(TimestepPolicy):
 def cosine_basis(num_cosines: int, num_actions: int) -> torch.Tensor:
     """Return cos(pi k (j + 1/2) / K), k = 1..num_cosines, j = 0..K - 1.
 
-    These are the rows of a discrete cosine transform (DCT-II) without its
-    constant, which a softmax does not see.
+    These are the rows of a discrete cosine transform (DCT-II) without the
+    constant one, which does not change a softmax.
 
     Returns:
         num_cosines x K.
@@ -151,7 +158,7 @@ def cosine_basis(num_cosines: int, num_actions: int) -> torch.Tensor:
 
 
 def _make_trunk(channels: Sequence[int]) -> nn.Sequential:
-    layers = []
+    layers: list = []
     for in_channels, out_channels in zip((3, *channels), channels):
         layers += [
             nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1),

@@ -12,17 +12,17 @@ BASELINES = ('none', 'batch', 'ema')
 def mean_over_ranks(
     values: torch.Tensor, mask: torch.Tensor, empty: float = 0.0
 ) -> torch.Tensor:
-    """Average ``values`` where ``mask``, each image weighing the same.
+    """Average ``values`` where ``mask`` is true, with equal weight per image.
 
-    Under DDP, which averages gradients over ranks, every rank's sum is
-    divided by the count of all ranks: a rank with few labels does not weigh
-    as much as one with many.
+    DDP averages gradients over ranks. Each rank's sum is therefore divided by
+    the count over all ranks, so that images have the same weight on ranks with
+    few and with many labels.
 
     Args:
         values: N values.
         mask: N booleans.
-        empty: The mean without a single image on any rank. Zero keeps the
-            graph.
+        empty: The result if the mask is false on all ranks. Zero keeps the
+            result connected to the graph.
 
     Returns:
         A scalar whose average over ranks is the mean over all images.
@@ -36,11 +36,11 @@ def mean_over_ranks(
 
 
 def scale_over_ranks(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Divide ``values`` by their standard deviation, on all ranks.
+    """Divide ``values`` by their standard deviation over all ranks.
 
     Args:
-        values: N values, zero where not ``mask``.
-        mask: N booleans, true for the values that count.
+        values: N values, zero where ``mask`` is false.
+        mask: N booleans, true for the values to include.
     """
     sums = [values.sum(), values.pow(2).sum(), mask.sum().to(values)]
     total = torch.stack(sums)
@@ -51,19 +51,22 @@ def scale_over_ranks(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 
 class Baseline(nn.Module):
-    """The b in the advantage r - b.
+    """Compute the advantage r - b with a baseline b.
 
     Args:
-        kind: ``'none'``: zero. ``'batch'``: for each image the mean reward
-            of the others in the batch, on all ranks (leave-one-out, Kool et
-            al., 2019); the advantage of a lone image is zero. ``'ema'``: a
-            running mean of past batches, which starts at the first batch's
-            mean.
-        momentum: Weight of the newest batch in ``'ema'``, in (0, 1].
+        kind: ``'none'``: b is zero. ``'batch'``: for each image, b is the mean
+            reward of the other images in the batch on all ranks
+            (leave-one-out, Kool et al., 2019); the advantage of a single image
+            is zero. ``'ema'``: b is a running mean over past batches, which
+            starts at the mean of the first batch.
+        momentum: Weight of the newest batch for ``'ema'``, in (0, 1].
 
     Raises:
-        ValueError: ``kind`` is none of these.
+        ValueError: ``kind`` is not one of these.
     """
+
+    running_mean: torch.Tensor
+    started: torch.Tensor
 
     def __init__(self, kind: str = 'batch', momentum: float = 0.1) -> None:
         super().__init__()
@@ -82,11 +85,11 @@ class Baseline(nn.Module):
     def advantage(
         self, reward: torch.Tensor, mask: torch.Tensor
     ) -> torch.Tensor:
-        """Return r - b, zero where there is no reward.
+        """Return r - b, zero for images without a reward.
 
         Args:
-            reward: N rewards, any number where not ``mask``.
-            mask: N booleans, true where the image has a reward.
+            reward: N rewards; values are ignored where ``mask`` is false.
+            mask: N booleans, true for images that have a reward.
         """
         reward = torch.where(mask, reward, torch.zeros_like(reward))
         if self.kind == 'none':
@@ -97,7 +100,7 @@ class Baseline(nn.Module):
         if self.kind == 'batch':
             others = (count - 1).clamp(min=1)
             baseline = (reward_sum - reward) / others
-            # With one reward there are no others, and nothing to learn.
+            # A single reward has no others to compare with.
             mask = mask & (count > 1)
         else:
             baseline = self._update(reward_sum / count.clamp(min=1), count > 0)

@@ -1,4 +1,4 @@
-"""Policies that learn nothing."""
+"""Policies that are not trained."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from repfusion_mm.registry import MODELS
 
 @MODELS.register_module()
 class UniformTimestepPolicy(TimestepPolicy):
-    """Draw every timestep of a range with the same probability.
+    """Sample the timesteps of a range with equal probability.
 
     See :class:`TimestepPolicy` for the arguments.
     """

@@ -1,4 +1,4 @@
-"""Leave autocast where the type of numbers is one's own choice."""
+"""Disable autocast for code that chooses its own dtype."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 def without_autocast(device: torch.device) -> ContextManager:
-    """Return a context in which nothing on ``device`` is autocast."""
-    if device.type == 'meta':  # which has no autocast to leave
+    """Return a context manager that disables autocast on ``device``."""
+    if device.type == 'meta':  # has no autocast
         return contextlib.nullcontext()
     return torch.autocast(device.type, enabled=False)

@@ -1,4 +1,4 @@
-"""From the student's normalised inputs back to images in [0, 1]."""
+"""Convert the student's normalized inputs back to images in [0, 1]."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ CHANNEL_ORDERS = ('rgb', 'bgr')
 def to_unit_range(
     inputs: torch.Tensor, data_preprocessor: nn.Module, channel_order: str
 ) -> torch.Tensor:
-    """Undo the data preprocessor's normalisation.
+    """Undo the data preprocessor's normalization.
 
     Args:
-        inputs: N x 3 x H x W, as the student sees them.
-        data_preprocessor: What made them from 8-bit images; its ``mean`` and
-            ``std`` are used where it normalises.
-        channel_order: Order of the channels in ``inputs``.
+        inputs: N x 3 x H x W, the inputs of the student.
+        data_preprocessor: The data preprocessor that computed them from 8-bit
+            images. Its ``mean`` and ``std`` are used if it normalizes.
+        channel_order: Order of the channels in ``inputs``: ``'rgb'`` or
+            ``'bgr'``.
 
     Returns:
         N x 3 x H x W, RGB, float32 in [0, 1].
@@ -34,14 +35,18 @@ def to_unit_range(
 def resolve_channel_order(
     declared: Optional[str], data_preprocessor: Optional[dict]
 ) -> str:
-    """Find the order in which channels reach the student.
+    """Return the channel order of the student's inputs.
 
-    A data preprocessor that converts says it; one that does not convert
-    leaves it to the loader of the images, and then it must be declared.
+    A data preprocessor that converts channels determines the order. Otherwise
+    the order depends on how images are loaded, and must be declared.
+
+    Args:
+        declared: ``'rgb'``, ``'bgr'`` or None.
+        data_preprocessor: Config of the data preprocessor.
 
     Raises:
-        ValueError: It is unknown, or declared against what the data
-            preprocessor says.
+        ValueError: The order is unknown, or contradicts the data
+            preprocessor.
     """
     config = data_preprocessor if isinstance(data_preprocessor, dict) else {}
     implied = None
@@ -52,9 +57,9 @@ def resolve_channel_order(
     order = declared or implied
     if order not in CHANNEL_ORDERS or (implied and order != implied):
         raise ValueError(
-            f'expected model.channel_order to be one of {CHANNEL_ORDERS}, as '
-            f'the student sees its images, got {declared!r} while the data '
-            f'preprocessor {"gives " + implied if implied else "does not say"}'
+            f'expected model.channel_order to be one of {CHANNEL_ORDERS}, the '
+            f"order of the student's inputs, got {declared!r} while the data "
+            f'preprocessor {"returns " + implied if implied else "sets none"}'
             "; mmcv's LoadImageFromFile loads 'bgr', mmpretrain's CIFAR10 "
             "'rgb'"
         )

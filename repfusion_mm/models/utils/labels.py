@@ -1,4 +1,4 @@
-"""Class labels of a batch, of which any may be missing."""
+"""Read the class labels of a batch, any of which may be missing."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ def read_labels(
     """Return the class label of each image.
 
     Args:
-        data_samples: N samples; those without ``gt_label`` count as
-            unlabelled, and None means that all are.
+        data_samples: N samples. A sample without ``gt_label`` is unlabeled;
+            None means that all are.
         num_images: N.
 
     Returns:
-        N integers, -1 without a label, on the device of the labels.
+        N integers on the device of the labels; -1 for unlabeled images.
 
     Raises:
-        ValueError: Several labels, a soft label or a negative one.
+        ValueError: An image has several labels or a soft label.
     """
-    labels = [None] * num_images
+    labels: List[Optional[torch.Tensor]] = [None] * num_images
     for i, sample in enumerate(data_samples or ()):
         if 'gt_score' in sample:
             raise ValueError(
@@ -32,19 +32,19 @@ def read_labels(
             )
         if 'gt_label' not in sample:
             continue
-        labels[i] = torch.as_tensor(sample.gt_label).flatten()
-        if len(labels[i]) != 1:
+        label = torch.as_tensor(sample.gt_label).flatten()
+        if len(label) != 1:
             raise ValueError(
-                'expected one class label for an image, got '
-                f'{labels[i].tolist()}'
+                f'expected one class label for an image, got {label.tolist()}'
             )
+        labels[i] = label
     return torch.cat(fill_in(labels, torch.tensor([-1])))
 
 
 def fill_in(
     labels: Sequence[Optional[torch.Tensor]], default: torch.Tensor
 ) -> List[torch.Tensor]:
-    """Put ``default`` in place of each None, on the device of the others."""
+    """Replace each None by ``default``, on the device of the other labels."""
     device = next((i.device for i in labels if i is not None), 'cpu')
     default = default.to(device)
     return [default if label is None else label for label in labels]

@@ -22,7 +22,7 @@ needs_exceptions = pytest.mark.skipif(
 
 needs_fakes = pytest.mark.skipif(
     not hasattr(torch.library, 'register_fake'),
-    reason='before torch 2.4 torchvision registers none',
+    reason='torch < 2.4 has no register_fake',
 )
 
 
@@ -51,7 +51,7 @@ def test_logs_in_checkpoints_load_safely(tmp_path):
 @needs_exceptions
 @pytest.mark.parametrize('kind', ['u1', 'i2', 'f2', 'f8', '?'])
 def test_arrays_of_numbers_load_safely(kind, tmp_path):
-    """mmpose stores its skeleton's colours in every checkpoint."""
+    """mmpose stores its skeleton's colors in every checkpoint."""
     torch.save(np.ones(3, dtype=kind), tmp_path / 'epoch_1.pth')
     loaded = torch.load(tmp_path / 'epoch_1.pth', weights_only=True)
     assert loaded.dtype == kind
@@ -66,14 +66,14 @@ def test_empty_arrays_load_safely(tmp_path):
 
 
 @needs_exceptions
-def test_arrays_of_objects_do_not(tmp_path):
+def test_arrays_of_objects_are_refused(tmp_path):
     torch.save(np.array([{}], dtype=object), tmp_path / 'epoch_1.pth')
     with pytest.raises(pickle.UnpicklingError):
         torch.load(tmp_path / 'epoch_1.pth', weights_only=True)
 
 
 @needs_exceptions
-def test_without_the_remedy_they_do_not(tmp_path):
+def test_logs_are_refused_without_the_workaround(tmp_path):
     torch.save(HistoryBuffer([1.0], [1]), tmp_path / 'log.pth')
     code = f"import torch; torch.load('{tmp_path / 'log.pth'}')"
     _, error = python(code)
@@ -81,14 +81,14 @@ def test_without_the_remedy_they_do_not(tmp_path):
 
 
 class Reach:
-    """Asks for getattr on something that is not mmengine's buffer."""
+    """Pickles a getattr that is not a statistic of mmengine's buffer."""
 
     def __reduce__(self):
         return getattr, (HistoryBuffer, '__init__')
 
 
 @needs_exceptions
-def test_getattr_reaches_nothing_else(tmp_path):
+def test_other_attributes_are_refused(tmp_path):
     torch.save(Reach(), tmp_path / 'evil.pth')
     with pytest.raises(pickle.UnpicklingError, match='do not trust this file'):
         torch.load(tmp_path / 'evil.pth', weights_only=True)
@@ -125,7 +125,7 @@ def test_missing_operators_are_skipped_and_others_registered():
 
 
 @needs_fakes
-def test_broken_torchvision_is_healed(monkeypatch):
+def test_broken_torchvision_is_worked_around(monkeypatch):
     imported = []
     monkeypatch.setattr(compat, 'torchvision_ops_load', lambda: False)
     monkeypatch.delitem(sys.modules, 'torchvision', raising=False)
@@ -144,7 +144,7 @@ def test_broken_torchvision_is_healed(monkeypatch):
 
 
 @needs_fakes
-def test_sound_torchvision_is_untouched(monkeypatch):
+def test_working_torchvision_is_not_changed(monkeypatch):
     monkeypatch.setattr(compat, 'torchvision_ops_load', lambda: True)
     monkeypatch.delitem(sys.modules, 'torchvision', raising=False)
     register_fake = torch.library.register_fake
@@ -153,8 +153,7 @@ def test_sound_torchvision_is_untouched(monkeypatch):
     assert torch.library.register_fake is register_fake
 
 
-def test_soundness_is_that_of_the_compiled_operators(monkeypatch, tmp_path):
-    """A library that loads is sound, one that does not, or none, is not."""
+def test_torchvision_works_if_its_operators_load(monkeypatch, tmp_path):
     package = tmp_path / 'torchvision'
     package.mkdir()
     (package / '__init__.py').touch()
@@ -168,11 +167,11 @@ def test_soundness_is_that_of_the_compiled_operators(monkeypatch, tmp_path):
     (package / '__init__.py').unlink()
     (package / '_C.so').unlink()
     package.rmdir()
-    assert compat.torchvision_ops_load()  # no torchvision, nothing to heal
+    assert compat.torchvision_ops_load()  # without torchvision
 
 
 def test_configs_of_a_fork_are_found(monkeypatch):
-    """The distribution onedl-mmsegmentation brings the module mmseg."""
+    """The distribution onedl-mmsegmentation contains the module mmseg."""
 
     def not_installed(name):
         raise metadata.PackageNotFoundError(name)

@@ -1,4 +1,4 @@
-"""Freed memory is used again, unless the user decides about it."""
+"""Freed memory is reused unless the user's environment sets otherwise."""
 
 import sys
 
@@ -6,19 +6,19 @@ import pytest
 
 from tests.helpers.launcher import launch
 
-#: Page faults of taking and freeing 80 MB, twenty times.
+#: Count the page faults of allocating and freeing 80 MB twenty times.
 FAULTS = """
 import resource, torch
 from repfusion_mm.utils.malloc import keep_freed_memory
 print('done', keep_freed_memory() if {keep} else None)
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-def take(times):
+def allocate(times):
     for _ in range(times):
         torch.ones(20_000_000)
-take(30)  # until one has found its place: fifteen, seen with torch 2.1
+allocate(30)  # until the heap has settled: up to 15 with torch 2.1
 before = faults()
-take(20)
+allocate(20)
 print('faults', faults() - before)
 """
 
@@ -30,14 +30,14 @@ def run(keep, **environ):
     return done, int(faults)
 
 
-def test_memory_is_kept():
+def test_freed_memory_is_reused():
     done, kept = run(True)
     if done != 'True':
-        pytest.skip('another C library than glibc')
+        pytest.skip('the C library is not glibc')
     _, given_back = run(False)
     assert kept < given_back / 10
 
 
-def test_the_users_own_settings_are_left_alone():
+def test_settings_of_the_environment_are_not_changed():
     done, _ = run(True, MALLOC_TRIM_THRESHOLD_='131072')
     assert done == 'False'

@@ -4,13 +4,13 @@ from mmengine.registry import MODELS
 
 
 @pytest.mark.parametrize(('size', 'grid'), [(32, 4), (64, 8)])
-def test_mobilenet_for_small_images_reduces_by_eight(size, grid):
+def test_stride_is_eight(size, grid):
     net = MODELS.build(dict(type='repfusion_mm.MobileNetV2_CIFAR'))
     feats = net(torch.zeros(2, 3, size, size))
     assert [tuple(feat.shape) for feat in feats] == [(2, 1280, grid, grid)]
 
 
-def test_strides_are_those_of_the_public_settings():
+def test_strides_are_those_of_the_reference_implementation():
     net = MODELS.build(
         dict(type='repfusion_mm.MobileNetV2_CIFAR', out_indices=range(8))
     )
@@ -18,7 +18,7 @@ def test_strides_are_those_of_the_public_settings():
     assert sides == [32, 16, 16, 8, 8, 4, 4, 4]
 
 
-def test_weights_are_shaped_as_mmpretrains():
+def test_weight_shapes_equal_those_of_mmpretrain():
     ours, theirs = (
         MODELS.build(dict(type=kind)).state_dict()
         for kind in (

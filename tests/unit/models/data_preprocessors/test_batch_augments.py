@@ -1,7 +1,7 @@
-"""Crops and flips of whole batches, against mmpretrain's of single images.
+"""Compare crops and flips of batches with mmpretrain's of single images.
 
-Every pixel of the picture tells its place, so that box and flip are read back
-from what either library returns.
+The value of each pixel encodes its position, so that box and flip are
+recovered from the outputs of both libraries.
 """
 
 import sys
@@ -16,9 +16,9 @@ from scipy.stats import ks_2samp
 from repfusion_mm.models.data_preprocessors.batch_augments import BatchAugments
 
 NUM_IMAGES = 4000
-#: Below the first, two samples count as of different distributions; a wrong
-#: setting must be seen below the second.
-DIFFERENT, SURELY = 0.01, 1e-6
+#: p-values: above the first, two samples count as equally distributed; a wrong
+#: setting must result in a value below the second.
+SAME, DIFFERENT = 0.01, 1e-6
 
 CIFAR = [
     dict(type='mmpretrain.RandomCrop', crop_size=32, padding=4),
@@ -36,7 +36,7 @@ RESIZED_CROP = dict(
 
 
 def picture(side):
-    """Return side x side x 3 bytes: x, y and nothing, as far apart as fit."""
+    """Return side x side x 3 bytes: x, y and zero, with maximal spacing."""
     places = np.arange(1, side + 1, dtype=np.uint8) * (255 // side)
     x, y = np.meshgrid(places, places)
     return np.stack([x, y, np.zeros_like(x)], axis=-1)
@@ -67,9 +67,9 @@ def by_kornia(configs, side, num_images=NUM_IMAGES):
 
 
 def read_boxes(images):
-    """Return what was done: integer boxes and flips, by name.
+    """Return the integer boxes and the flips that were applied, by name.
 
-    Lines are fitted to the inner half of rows and columns, which shows no
+    Lines are fitted to the inner half of rows and columns, which contains no
     padding and, on the half-pixel grid, no repeated border.
     """
     side = images.shape[-1]
@@ -96,7 +96,7 @@ def read_boxes(images):
 
 
 def p_values(ours, theirs):
-    """Return how likely two samples are of one distribution."""
+    """Return the p-values of two-sample tests, by name."""
     ours, theirs = read_boxes(ours), read_boxes(theirs)
     return {k: ks_2samp(ours[k], theirs[k]).pvalue for k in ours}
 
@@ -111,7 +111,7 @@ def tiny_imagenet():
     return by_mmpretrain(TINY_IMAGENET, side=64)
 
 
-def test_boxes_are_read_back_to_the_pixel():
+def test_boxes_are_recovered_exactly():
     width, height, left, top = 20, 30, 40, 7
     crop = picture(64)[top : top + height, left : left + width]
     image = mmcv.imflip(mmcv.imresize(crop, (64, 64)))
@@ -126,18 +126,20 @@ def test_boxes_are_read_back_to_the_pixel():
 
 
 @pytest.mark.parametrize('mode', ['slice', 'resample'])
-def test_padded_crops_and_flips_are_drawn_as_mmpretrains(cifar, mode):
+def test_padded_crops_are_distributed_as_in_mmpretrain(cifar, mode):
     ours = by_kornia([dict(CROP, cropping_mode=mode), FLIP], side=32)
     values = p_values(ours, cifar)
-    assert min(values.values()) > DIFFERENT, values
+    assert min(values.values()) > SAME, values
     boxes = read_boxes(ours)
     assert set(boxes['left'].tolist()) == set(range(-4, 5))
     assert set(boxes['top'].tolist()) == set(range(-4, 5))
 
 
-def test_resized_crops_and_flips_are_drawn_as_mmpretrains(tiny_imagenet):
+def test_resized_crops_are_distributed_as_in_mmpretrain(
+    tiny_imagenet,
+):
     values = p_values(by_kornia([RESIZED_CROP, FLIP], 64), tiny_imagenet)
-    assert min(values.values()) > DIFFERENT, values
+    assert min(values.values()) > SAME, values
 
 
 @pytest.mark.parametrize(
@@ -149,9 +151,9 @@ def test_resized_crops_and_flips_are_drawn_as_mmpretrains(tiny_imagenet):
         (dict(same_on_batch=True), 'left'),
     ],
 )
-def test_wrong_resized_crops_are_seen(tiny_imagenet, wrong, seen):
+def test_wrong_resized_crops_are_detected(tiny_imagenet, wrong, seen):
     ours = by_kornia([dict(RESIZED_CROP, **wrong), FLIP], side=64)
-    assert p_values(ours, tiny_imagenet)[seen] < SURELY
+    assert p_values(ours, tiny_imagenet)[seen] < DIFFERENT
 
 
 @pytest.mark.parametrize(
@@ -162,19 +164,19 @@ def test_wrong_resized_crops_are_seen(tiny_imagenet, wrong, seen):
         ([CROP, dict(FLIP, p=0.6)], 'flipped'),
     ],
 )
-def test_wrong_padded_crops_and_flips_are_seen(cifar, wrong, seen):
-    assert p_values(by_kornia(wrong, side=32), cifar)[seen] < SURELY
+def test_wrong_padded_crops_and_flips_are_detected(cifar, wrong, seen):
+    assert p_values(by_kornia(wrong, side=32), cifar)[seen] < DIFFERENT
 
 
-def test_a_resized_crop_has_the_pixels_of_mmpretrains():
-    """To two of 255: OpenCV rounds weights and pixels, kornia neither."""
+def test_resized_crops_have_the_pixels_of_mmpretrain():
+    """Within 2 of 255: OpenCV rounds weights and pixels, kornia does not."""
     images = torch.randint(0, 256, (100, 3, 64, 64)).float()
     augments = BatchAugments([RESIZED_CROP])
     crops = augments(images)
     boxes = augments.augments[0]._params['src'].numpy()
     for image, crop, box in zip(images, crops, boxes):
         image = image.permute(1, 2, 0).numpy().astype(np.uint8)
-        corners = np.array([*box[0], *box[2]])  # both within, as mmcv has it
+        corners = np.array([*box[0], *box[2]])  # inclusive, as in mmcv
         theirs = mmcv.imresize(mmcv.imcrop(image, corners), (64, 64))
         theirs = torch.from_numpy(theirs).permute(2, 0, 1).float()
         torch.testing.assert_close(crop, theirs, atol=2, rtol=0)
@@ -184,16 +186,16 @@ def test_a_resized_crop_has_the_pixels_of_mmpretrains():
     ('config', 'error'),
     [
         (dict(type='RandomCorp', size=(8, 8)), 'did you mean .RandomCrop'),
-        (dict(type='RandomMixUpV2'), 'of images alone'),
+        (dict(type='RandomMixUpV2'), 'expected an image augmentation'),
         (dict(CROP, p=0.5), 'p=1 for RandomCrop'),
     ],
 )
-def test_what_cannot_be_had_is_refused(config, error):
+def test_invalid_augmentations_are_refused(config, error):
     with pytest.raises(ValueError, match=error):
         BatchAugments([config])
 
 
-def test_without_kornia_its_name_is_told(monkeypatch):
+def test_missing_kornia_is_reported(monkeypatch):
     monkeypatch.setitem(sys.modules, 'kornia.augmentation', None)
     with pytest.raises(ImportError, match='pip install kornia'):
         BatchAugments([CROP])

@@ -31,7 +31,7 @@ def build(**arguments):
         dict(mean=[127.5], std=[127.5]),
     ],
 )
-def test_it_equals_mmengines_where_nothing_is_augmented(arguments):
+def test_result_equals_that_of_mmengine_without_augmentations(arguments):
     theirs = MODELS.build(
         dict(type='mmengine.ImgDataPreprocessor', **arguments)
     )
@@ -44,7 +44,7 @@ def test_it_equals_mmengines_where_nothing_is_augmented(arguments):
     assert ours(dict(inputs=data['inputs']))['data_samples'] is None
 
 
-def test_images_are_augmented_in_training_alone():
+def test_images_are_augmented_in_training_only():
     preprocessor = build(bgr_to_rgb=True, augments=[CROP, FLIP], **IMAGENET)
     data = batch(labels=[0, None, 1, None])
     plain = preprocessor(data)['inputs']
@@ -54,7 +54,7 @@ def test_images_are_augmented_in_training_alone():
     torch.testing.assert_close(preprocessor(data)['inputs'], plain)
 
 
-def test_a_teacher_gets_back_the_augmented_images():
+def test_teacher_gets_the_augmented_images():
     flip = dict(type='RandomHorizontalFlip', p=1.0)
     preprocessor = build(bgr_to_rgb=True, augments=[flip], **IMAGENET)
     data = batch()
@@ -65,8 +65,8 @@ def test_a_teacher_gets_back_the_augmented_images():
 
 
 @pytest.mark.parametrize('mode', ['slice', 'resample'])
-def test_a_crop_is_the_shifted_pixels(mode):
-    """So it stays under AMP, which rounds matrices to half precision."""
+def test_crops_are_exact_under_autocast(mode):
+    """kornia crops by matrix products, which AMP would round."""
     preprocessor = build(augments=[dict(CROP, cropping_mode=mode)])
     data = batch(num_images=64)
     with torch.autocast('cpu', dtype=torch.bfloat16):
@@ -84,9 +84,9 @@ def test_a_crop_is_the_shifted_pixels(mode):
     [('bgr_to_rgb', [0.114, 0.587, 0.299]),
      ('rgb_to_bgr', [0.299, 0.587, 0.114])],
 )  # fmt: skip
-def test_colours_are_augmented_as_rgb(convert, weights):
-    grey = dict(type='RandomGrayscale', p=1.0)
-    preprocessor = build(augments=[grey], **{convert: True})
+def test_colors_are_augmented_as_rgb(convert, weights):
+    gray = dict(type='RandomGrayscale', p=1.0)
+    preprocessor = build(augments=[gray], **{convert: True})
     data = batch()
     inputs = preprocessor(data, training=True)['inputs']
     images = torch.stack(data['inputs']).float()
@@ -96,9 +96,9 @@ def test_colours_are_augmented_as_rgb(convert, weights):
 
 @pytest.mark.parametrize('augment', [CROP, FLIP, RESIZED_CROP])
 @pytest.mark.parametrize('mode', ['slice', 'resample'])
-def test_nothing_is_read_back_from_the_device(augment, mode):
-    """On 'meta', as on a GPU, labels stay behind; there, reads raise."""
-    pytest.importorskip('kornia', minversion='0.9', reason='0.8 reads back')
+def test_augmentation_does_not_synchronize(augment, mode):
+    """Reading values from the device raises on 'meta'."""
+    pytest.importorskip('kornia', minversion='0.9', reason='0.8 synchronizes')
     if augment is not FLIP:
         augment = dict(augment, cropping_mode=mode)
     preprocessor = build(bgr_to_rgb=True, augments=[augment], **IMAGENET)
@@ -113,7 +113,7 @@ def test_nothing_is_read_back_from_the_device(augment, mode):
 
 
 def distiller():
-    """Return what overrides a distiller's data preprocessor."""
+    """Return config overrides of a distiller's data preprocessor."""
     return dict(
         data_preprocessor=dict(
             type='repfusion_mm.BatchDataPreprocessor',
@@ -124,7 +124,7 @@ def distiller():
     )
 
 
-def test_a_distiller_trains_on_it():
+def test_distiller_trains_with_it():
     model = MODELS.build(distiller_config(**distiller()))
     data = model.data_preprocessor(batch(), training=True)
     losses = model(**data, mode='loss')
@@ -132,14 +132,14 @@ def test_a_distiller_trains_on_it():
     assert not any('preprocessor' in key for key in model.state_dict())
 
 
-def test_a_whole_step_with_labels_on_the_host_does_not_wait():
-    pytest.importorskip('kornia', minversion='0.9', reason='0.8 reads back')
+def test_step_with_labels_on_the_host_does_not_synchronize():
+    pytest.importorskip('kornia', minversion='0.9', reason='0.8 synchronizes')
     statistics = step_on_meta(**distiller())
     assert {value.device.type for value in statistics.values()} == {'meta'}
     assert 'reward' in statistics
 
 
-def test_mmpretrains_classifier_trains_and_predicts():
+def test_mmpretrain_classifier_trains_and_predicts():
     classifier = MODELS.build(
         dict(
             type='mmpretrain.ImageClassifier',
@@ -161,7 +161,7 @@ def test_mmpretrains_classifier_trains_and_predicts():
     data = classifier.data_preprocessor(batch(), training=True)
     assert classifier(**data, mode='loss')['loss'] > 0
     assert len(classifier.val_step(batch())) == 4
-    # Labels go where the head's logits are.
+    # Labels are moved to the device of the head's logits.
     classifier.to('meta')
     data = classifier.data_preprocessor(batch())
     assert data['data_samples'][0].gt_label.device.type == 'meta'
@@ -171,7 +171,7 @@ def test_mmpretrains_classifier_trains_and_predicts():
 @pytest.mark.parametrize(
     'label', ['gt_sem_seg', 'gt_instances', 'gt_instance_labels', 'gt_fields']
 )
-def test_labels_of_places_are_not_torn_from_their_images(label):
+def test_dense_labels_are_refused_with_crops(label):
     data = batch()
     field = PixelData(data=torch.zeros(1, 16, 16))
     data['data_samples'][2].set_data({label: field})
@@ -181,7 +181,7 @@ def test_labels_of_places_are_not_torn_from_their_images(label):
     build(augments=[CROP])(data)
 
 
-def test_images_of_several_sizes_are_refused():
+def test_images_of_different_sizes_are_refused():
     images = [*batch()['inputs'], torch.zeros(3, 8, 8, dtype=torch.uint8)]
     with pytest.raises(ValueError, match=r'one size in a batch.*resize'):
         build()(dict(inputs=images))
@@ -189,6 +189,6 @@ def test_images_of_several_sizes_are_refused():
         build(**IMAGENET)(dict(inputs=torch.zeros(2, 1, 8, 8)))
 
 
-def test_mixed_images_are_refused():
+def test_batch_augments_are_refused():
     with pytest.raises(ValueError, match='no batch_augments'):
         build(batch_augments=dict(augments='Mixup'))

@@ -35,7 +35,7 @@ def test_loss_is_the_error_of_the_predicted_noise():
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_samples_are_images_and_leave_the_random_state_alone():
+def test_sampling_returns_images_and_keeps_the_random_state():
     model = build()
     state = torch.get_rng_state()
     images = model.sample(3, num_steps=2, seed=5)
@@ -56,11 +56,11 @@ def test_samples_are_images_and_leave_the_random_state_alone():
         ),
     ],
 )
-def test_unfit_parts_are_refused(overrides, message):
+def test_invalid_denoisers_and_schedulers_are_refused(overrides, message):
     with pytest.raises(ValueError, match=message):
         build(**overrides)
 
 
-def test_only_losses_are_computed():
+def test_modes_other_than_loss_are_refused():
     with pytest.raises(ValueError, match="expected mode 'loss'"):
         build()(torch.rand(1, 3, 16, 16), mode='predict')

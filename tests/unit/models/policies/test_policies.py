@@ -23,13 +23,13 @@ def draw(policy, images=IMAGES):
     return policy.timesteps[policy(images).sample()]
 
 
-def test_fixed_policy_draws_its_timestep():
+def test_fixed_policy_samples_its_timestep():
     policy = FixedTimestepPolicy(1000, timestep=37)
     assert draw(policy).tolist() == [37] * 5
     assert policy(IMAGES).entropy().tolist() == [0.0] * 5
 
 
-def test_uniform_policy_covers_its_range_evenly():
+def test_uniform_policy_samples_its_range_evenly():
     policy = UniformTimestepPolicy(1000, low=100, high=199, stride=10)
     pi = policy(torch.rand(4000, 3, 1, 1))
     drawn = policy.timesteps[pi.sample()]
@@ -62,7 +62,7 @@ def test_learned_policy_starts_uniform_at_any_image_size(logits):
         torch.testing.assert_close(pi.probs, torch.full((2, 200), 0.005))
 
 
-def test_smooth_logits_share_credit_between_neighbours():
+def test_smooth_logits_change_neighboring_timesteps_too():
     policy = LearnedTimestepPolicy(1000)
     optimizer = torch.optim.SGD(policy.parameters(), lr=0.1)
     (-policy(IMAGES).log_prob(torch.full((5,), 400)).mean()).backward()
@@ -94,19 +94,19 @@ def test_batch_baseline_is_the_mean_of_the_others():
     torch.testing.assert_close(advantage, torch.tensor(expected))
 
 
-def test_lone_reward_teaches_nothing_under_the_batch_baseline():
+def test_advantage_of_a_single_reward_is_zero_with_the_batch_baseline():
     mask = torch.tensor([False, True])
     advantage = Baseline('batch').advantage(torch.tensor([5.0, -3.0]), mask)
     assert advantage.tolist() == [0.0, 0.0]
 
 
-def test_no_baseline_leaves_rewards():
+def test_advantage_without_a_baseline_is_the_reward():
     reward = torch.tensor([1.0, -2.0])
     mask = torch.tensor([True, True])
     assert torch.equal(Baseline('none').advantage(reward, mask), reward)
 
 
-def test_ema_baseline_follows_past_batches_and_survives_a_checkpoint():
+def test_ema_baseline_averages_past_batches_and_is_saved():
     baseline = Baseline('ema', momentum=0.5)
     mask = torch.tensor([True, True])
     none = torch.tensor([False, False])
@@ -149,8 +149,8 @@ def test_loss_is_reinforce_with_entropy(scale):
 
 
 @pytest.mark.parametrize('scale', [1.0, 1e-3])
-def test_the_scale_of_rewards_does_not_matter(scale):
-    """Losses of key points are a hundredth of those of classes."""
+def test_loss_does_not_depend_on_the_scale_of_rewards(scale):
+    """The losses of key points are a hundredth of those of classes."""
     policy = LearnedTimestepPolicy(10)
     pi, actions = policy(IMAGES), torch.tensor([0, 3, 9, 5, 5])
     reward = torch.tensor([1.0, 2.0, -1.0, 0.5, 3.0])
@@ -161,14 +161,14 @@ def test_the_scale_of_rewards_does_not_matter(scale):
     torch.testing.assert_close(*losses)
 
 
-def test_equal_rewards_teach_nothing():
+def test_advantage_of_equal_rewards_is_zero():
     advantage = Baseline('batch').advantage(torch.full((5,), -2.0), ALL)
     assert scale_over_ranks(advantage, ALL).tolist() == [0.0] * 5
     none = torch.zeros(5, dtype=torch.bool)
     assert scale_over_ranks(advantage, none).tolist() == [0.0] * 5
 
 
-def test_unlabelled_images_do_not_move_the_policy():
+def test_unlabeled_images_contribute_no_gradient():
     policy = LearnedTimestepPolicy(10)
     torch.nn.init.normal_(policy.head.weight)
     mask = torch.tensor([True, True, False, False, False])

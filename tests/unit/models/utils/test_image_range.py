@@ -8,7 +8,7 @@ from repfusion_mm.models.utils.image_range import (
 )
 
 IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
-# As loaded: BGR, 8 bits.
+# As loaded: BGR, 8 bit.
 LOADED = torch.randint(0, 256, (2, 3, 4, 5)).to(torch.uint8)
 RGB = LOADED.flip(1) / 255
 
@@ -21,11 +21,8 @@ RGB = LOADED.flip(1) / 255
         dict(type='mmpretrain.ClsDataPreprocessor', to_rgb=True),
     ],
 )
-def test_normalised_inputs_become_images_again(config):
-    """Fault 1 of the public code: teachers see ImageNet-normalised images.
-
-    The public code fed ImageNet-normalised images to the teacher.
-    """
+def test_images_are_rebuilt_from_normalized_inputs(config):
+    """The reference implementation gives the teacher normalized images."""
     preprocessor = MODELS.build(config)
     inputs = preprocessor(dict(inputs=list(LOADED)))['inputs']
     order = resolve_channel_order(None, config)
@@ -34,7 +31,7 @@ def test_normalised_inputs_become_images_again(config):
     assert images.min() >= 0 and images.max() <= 1
 
 
-def test_students_that_see_bgr_have_their_images_flipped():
+def test_images_are_rgb_for_students_that_get_bgr():
     config = dict(type='mmengine.ImgDataPreprocessor', **IMAGENET)
     preprocessor = MODELS.build(config)
     inputs = preprocessor(dict(inputs=list(LOADED)))['inputs']
@@ -53,6 +50,6 @@ def test_students_that_see_bgr_have_their_images_flipped():
         ('gbr', dict()),
     ],
 )
-def test_unknown_or_contradicted_channel_orders_are_refused(declared, config):
+def test_invalid_channel_orders_are_refused(declared, config):
     with pytest.raises(ValueError, match='channel_order to be one of'):
         resolve_channel_order(declared, config)
