@@ -21,7 +21,7 @@ help:
 	@echo 'make clean      remove the environment and what demo and tests wrote'
 
 demo: core
-	$(VENV)/bin/python tools/demo.py $(ARGS)
+	$(VENV)/bin/python -m projects.digits.demo $(ARGS)
 
 test: full
 	$(PYTEST) $(FAST) $(ARGS)

@@ -21,7 +21,7 @@ model = dict(
         type='repfusion_mm.DiffusersTeacher',
         pretrained=teacher_folder,
         layers=['mid_block.resnets.1.conv2'],
-        # As docs/evidence.md was measured; bfloat16 is no faster here.
+        # As projects/digits was measured; bfloat16 is no faster here.
         dtype='float32',
     ),
     policy=dict(type='repfusion_mm.LearnedTimestepPolicy'),

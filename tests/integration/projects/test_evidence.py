@@ -1,26 +1,23 @@
-"""The comparison on the digits: its statistics, and one short run."""
+"""The evidence on the digits: its statistics, and shortened runs."""
 
 import json
 
-import evidence_runs
 import numpy as np
 import pytest
-from evidence import main, read_scores, write_scores
-from evidence_methods import METHODS
-from evidence_report import Claim, judge, make_page
-from evidence_runs import ALL, Score, Site, run_unit
-from scipy import stats
 
-from repfusion_mm.analysis.intervals import confidence_interval
-from tests.helpers.launcher import ROOT
+from projects.digits import evidence, runs
+from projects.digits.tables import (
+    ALL,
+    Score,
+    check_claim,
+    make_page,
+    read_scores,
+    write_scores,
+)
+from tests.helpers.launcher import ROOT, run_main
 
-
-def test_intervals_are_those_of_student():
-    values = [0.8, 0.9, 0.85, 0.7]
-    mean, half = confidence_interval(values)
-    low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
-    assert (mean - half, mean + half) == pytest.approx((low, high))
-    assert np.isnan(confidence_interval([0.5])[1])
+TITLES = {name: method.title for name, method in evidence.METHODS.items()}
+PROJECT = ROOT / 'projects/digits'
 
 
 @pytest.mark.parametrize(
@@ -34,109 +31,156 @@ def test_intervals_are_those_of_student():
         (-0.03, -0.01, '**no**: -3.0'),
     ],
 )
-def test_claims_are_judged_seed_by_seed(gain, margin, verdict):
+def test_claims_are_checked_seed_by_seed(gain, margin, verdict):
     """Seeds may differ by more than the methods do."""
     other = np.linspace(0.5, 0.9, 10)
-    ours = other + gain + 0.01 * (-1.0) ** np.arange(10)
-    claim = Claim('', 'a', 'b', margin)
-    # Seed 10 is of one method alone.
-    ours = dict(enumerate([*ours, 0.0]))
-    assert judge(claim, ours, dict(enumerate(other))).startswith(verdict)
+    # Seed 10 has only one of the methods.
+    ours = [*(other + gain + 0.01 * (-1.0) ** np.arange(10)), 0.0]
+    cells = {
+        ('a', 0, 20): dict(enumerate(ours)),
+        ('b', 0, 20): dict(enumerate(other)),
+    }
+    assert check_claim(cells, 'a', 'b', margin, 0, 20).startswith(verdict)
 
 
-def scores(methods, seeds=3):
+def make_scores(methods, num_seeds=3):
     return [
         Score(method, n, 0, seed, 0.5 + 0.1 * i + 0.01 * seed, 250.0 if i else
               None)
         for i, method in enumerate(methods)
         for n in (20, ALL)
-        for seed in range(seeds)
+        for seed in range(num_seeds)
     ]  # fmt: skip
 
 
-def test_page_shows_means_and_says_what_is_missing():
-    page = make_page([*scores(['scratch', 'learned']), *scores(['rkd'], 2)])
+def test_page_shows_means_and_missing_seeds():
+    scores = [*make_scores(['scratch', 'learned']), *make_scores(['rkd'], 2)]
+    page = make_page(scores, TITLES)
     assert '| from scratch | 51.0 ± 2.5 | 51.0 ± 2.5 |' in page
-    assert '| RepFusion beats scratch | yes: +10.0 ± 0.0 |' in page
+    assert '| learned t > from scratch | yes: +10.0 ± 0.0 |' in page
     assert '| t = 250, RKD | 50.5 ± 6.4 (2 seeds) |' in page
     assert '| learned t (RepFusion) | 250 | 250 |' in page
-    for missing in ('uniform', 'not measured', 'nan'):
+    for missing in ('uniform', 'nan'):
         assert missing not in page
 
 
-def test_scores_survive_a_line_cut_short(tmp_path):
-    path = tmp_path / 'scores.csv'
-    written = scores(['scratch', 'learned'])
-    write_scores(path, written)
-    assert read_scores(path) == written
-    path.write_text(path.read_text()[:-12])
-    assert read_scores(path) == written[:-1]
+def test_page_of_the_project_shows_its_scores():
+    """Written by: python -m projects.digits.evidence --csv scores.csv"""
+    page = make_page(read_scores(PROJECT / 'scores.csv'), TITLES)
+    assert page in (PROJECT / 'README.md').read_text()
+
+
+def test_scores_are_read_back(tmp_path):
+    scores = make_scores(['scratch', 'learned'])
+    write_scores(tmp_path / 'scores.csv', scores[::-1])
+    assert read_scores(tmp_path / 'scores.csv') == sorted(
+        scores, key=lambda score: score[:4]
+    )
 
 
 @pytest.fixture
-def work(tmp_path, monkeypatch):
-    """An empty folder, with the best timesteps known from an earlier call."""
-    monkeypatch.chdir(tmp_path)
-    out = tmp_path / 'out'
-    out.mkdir()
-    (out / 'best.json').write_text(json.dumps({20: 300, ALL: 500}))
-    return out
+def study(digits, tmp_path, monkeypatch):
+    """A study whose probe ran in an earlier call."""
+    monkeypatch.chdir(digits)
+    (tmp_path / 'best.json').write_text(json.dumps({20: 300, ALL: 500}))
+    study = evidence.Study(tmp_path, [20, ALL], [0], {})
+    study.probe()
+    return study
 
 
-@pytest.mark.parametrize('method', [m for m in METHODS if m != 'scratch'])
-def test_every_method_distils_and_is_scored(work, monkeypatch, method):
-    """Two iterations of each."""
-    short = ['train_cfg.max_epochs=1', 'train_dataloader.batch_size=16',
-             'train_dataloader.sampler.num_samples=32']  # fmt: skip
-    known = METHODS[method]
-    changed = known._replace(options=[*known.options, *short])
-    monkeypatch.setitem(METHODS, method, changed)
-    monkeypatch.setitem(evidence_runs.FINETUNE_ITERS, 20, 2)
-    site = Site.prepare(work, [20], [0], seeds=1)
+@pytest.fixture
+def short_runs(monkeypatch):
+    """Shorten distillations and finetunings to two iterations."""
+    build_runner = runs.build_runner
+
+    def build_short_runner(argv):
+        options = ['train_cfg.max_iters=2', 'train_cfg.val_interval=2']
+        if 'finetune' not in argv[0]:
+            options = [
+                'train_cfg.max_epochs=1',
+                'train_dataloader.batch_size=4',
+                'train_dataloader.sampler.num_samples=8',
+            ]
+        return build_runner([*argv, *options])
+
+    monkeypatch.setattr(runs, 'build_runner', build_short_runner)
+
+
+@pytest.mark.parametrize('name', evidence.METHODS)
+def test_every_method_is_distilled_and_scored(study, short_runs, name):
+    study.write_labels(seed=0)
     # An earlier call was killed after its first checkpoint.
-    torn = work / 'distill' / 'learned_0_20.part'
-    torn.mkdir(parents=True)
-    (torn / 'student.pth').touch()
-    (score,) = run_unit(site, method, 0, [(20, 0)])
-    assert (score.method, score.num_labels, score.seed) == (method, 20, 0)
+    unfinished = study.out / 'distill' / 'learned_0_20.part'
+    unfinished.mkdir(parents=True)
+    (unfinished / 'student.pth').touch()
+    (score,) = study.score(name, 0, [(20, 0)])
+    assert score[:4] == (name, 20, 0, 0)
     assert 0 < score.accuracy < 1
-    folders = [f for f in (work / 'distill').iterdir() if f != torn]
-    students = [folder / 'student.pth' for folder in folders]
-    assert students[0].stat().st_size > 0
-    assert len(students) == 1
-    assert ('20' in students[0].parent.name) == known.reads_labels
+    students = [
+        path
+        for path in study.out.glob('distill/*/student.pth')
+        if path.parent != unfinished
+    ]
+    method = evidence.METHODS[name]
+    assert len(students) == (method.options is not None)
+    for student in students:
+        assert student.stat().st_size > 0
+        assert ('20' in student.parent.name) == method.reads_labels
 
 
-def test_each_seed_has_labels_of_its_own(work):
-    site = Site.prepare(work, [20, ALL], [0], seeds=2)
-    first, second = (site.labels(20, i).read_text().split() for i in (0, 1))
+def test_each_seed_has_its_own_labels(study):
+    for seed in (0, 1):
+        study.write_labels(seed)
+    first, second = (study.labels(20, i).read_text().split() for i in (0, 1))
     assert first != second
     assert sorted(first[1::2]) == sorted(2 * '0123456789')
-    assert site.labels(ALL, 0) == site.labels(ALL, 1)
-    assert site.best == {20: 300, ALL: 500}
+    assert study.labels(ALL, 0) == study.labels(ALL, 1)
+    assert study.best == {20: 300, ALL: 500}
 
 
-def test_a_second_call_goes_on_where_the_first_stopped(work, capsys):
-    """The one score that is missing, through the command line."""
-    known = scores(['scratch'])[1:3]
-    write_scores(work / 'scores.csv', known)
-    arguments = ['--methods', 'scratch', '--num-labels', '20', '--padding',
-                 '0', '--seeds', '3', '--workers', '1']  # fmt: skip
-    main([*arguments, '--out', str(work)])
-    found = read_scores(work / 'scores.csv')
+def test_labels_that_cannot_be_balanced_are_refused(study):
+    study.budgets = [25]
+    with pytest.raises(ValueError, match='multiples of 10'):
+        study.write_labels(seed=0)
+
+
+class SerialPool:
+    """Replace the pool of processes by calls in this process."""
+
+    def __init__(self, *args):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *args):
+        pass
+
+    map = staticmethod(map)
+
+
+def test_second_call_resumes_the_first(
+    digits, tmp_path, short_runs, monkeypatch
+):
+    """One score is missing."""
+    monkeypatch.setattr(evidence, 'ProcessPoolExecutor', SerialPool)
+    (tmp_path / 'best.json').write_text(json.dumps({20: 300}))
+    known = make_scores(['scratch'])[1:3]
+    write_scores(tmp_path / 'scores.csv', known)
+    result = run_main(
+        evidence, '--methods', 'scratch', '--num-labels', '20', '--padding',
+        '0', '--seeds', '3', '--workers', '1', '--out', tmp_path, cwd=digits,
+    )  # fmt: skip
+    assert '1/1: scratch, seed 0\n' in result.output
+    found = read_scores(tmp_path / 'scores.csv')
     assert found[1:] == known
     assert (found[0].seed, found[0].timestep) == (0, None)
-    assert 0.2 < found[0].accuracy < 1
-    assert 'from scratch' in (work / 'evidence.md').read_text()
-    assert (work / 'evidence.png').exists()
+    assert 0 < found[0].accuracy < 1
+    assert (tmp_path / 'evidence.md').read_text() in result.output
 
 
-def test_labels_that_cannot_be_balanced_are_refused(work):
-    with pytest.raises(ValueError, match='multiples of 10'):
-        Site.prepare(work, [25], [0], seeds=1)
-
-
-def test_the_page_in_docs_is_of_the_scores_in_docs():
-    """Written by: evidence.py --csv projects/digits/scores.csv"""
-    page = (ROOT / 'docs' / 'evidence.md').read_text()
-    assert make_page(read_scores(ROOT / 'projects/digits/scores.csv')) in page
+def test_tables_of_an_earlier_study_are_written_again(tmp_path):
+    result = run_main(
+        evidence, '--csv', PROJECT / 'scores.csv', '--out', tmp_path
+    )
+    assert '| t = 999 | 72.1 ± 4.3 | 87.9 ± 0.6 |' in result.output

@@ -1,0 +1,63 @@
+"""The complete demo, shortened, and its finetuning in mmpretrain's tool."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import mmpretrain
+
+from projects.digits import demo, runs
+from tests.helpers.launcher import ROOT, launch, run_main
+
+
+def test_finetuning_config_works_with_the_tool_of_mmpretrain(digits, tmp_path):
+    """The config is copied into an empty folder."""
+    name = 'resnet18-scratch_digits.py'
+    shutil.copy(ROOT / 'configs/finetune/mmpretrain' / name, tmp_path)
+    tools = Path(mmpretrain.__file__).parent / '.mim/tools'
+    output = launch(
+        sys.executable, tools / 'train.py', tmp_path / name,
+        '--work-dir', tmp_path / 'out', '--cfg-options',
+        'train_cfg.max_iters=2', 'train_cfg.val_interval=2', cwd=digits,
+    )  # fmt: skip
+    assert 'accuracy/top1' in output
+
+
+def test_demo_runs_from_scratch(tmp_path, monkeypatch):
+    """Each run is shortened to one epoch or two iterations."""
+    build_runner = runs.build_runner
+
+    def build_short_runner(argv):
+        options = ['train_cfg.max_epochs=1']
+        if 'finetune' in argv[0]:
+            options = ['train_cfg.max_iters=2', 'train_cfg.val_interval=2']
+        return build_runner([*argv, *options])
+
+    monkeypatch.setattr(runs, 'build_runner', build_short_runner)
+    monkeypatch.setattr(runs, 'PROBE_GRID', (0, 999))
+    monkeypatch.setattr(demo, 'BUDGETS', (50,))
+    result = run_main(demo, '--from-scratch', '--seeds', '2', cwd=tmp_path)
+
+    first, *steps = result.output.splitlines()
+    assert first == 'log: work_dirs/demo/log.txt'
+    titles = [line.split(' s  ')[-1] for line in steps[:4]]
+    assert titles == [
+        'train the teacher',
+        'distill with 50 labels',
+        'probe 3 timesteps',
+        'finetune 4 networks on 50 labels',
+    ]
+    out = tmp_path / 'work_dirs/demo'
+    results = json.loads((out / 'results.json').read_text())
+    assert set(results['labels']) == {'50'}
+    assert len(results['labels']['50']['scratch']) == 2
+    assert all(0 < a < 1 for a in results['labels']['50']['repfusion'])
+    mean = results['policy']['timestep_mean']
+    assert set(results['probe']) == {'0', '999', str(round(mean))}
+    assert results['seconds']['teacher'] > 0
+    assert (out / 'results.png').exists()
+    page = (out / 'report.html').read_text()
+    for text in ('Policy and probe', 'train_50.txt', 'commit of repfusion_mm'):
+        assert text in page, text
+    assert (out / 'teacher/teacher/config.json').exists()
