@@ -43,7 +43,7 @@ def _value(node: ast.expr) -> object:
             raise ValueError(ast.unparse(node)[:80])
         return {word.arg: _value(word.value) for word in node.keywords}
     if isinstance(node, ast.Dict) and None not in node.keys:
-        keys = [_value(key) for key in node.keys]
+        keys = [_value(key) for key in node.keys if key is not None]
         return dict(zip(keys, map(_value, node.values)))
     if isinstance(node, (ast.List, ast.Tuple)):
         items = [_value(item) for item in node.elts]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, NamedTuple, Sequence
+from typing import Any, Callable, NamedTuple, Sequence
 
 import torch
 from mmengine.config import Config
@@ -90,7 +90,7 @@ def all_reduce_ms(
     return 1e3 * sent / (bandwidths[gpus > 8] * 1e9)
 
 
-def _build_teacher(teacher: dict) -> torch.nn.Module:
+def _build_teacher(teacher: dict) -> Any:
     """Build a teacher of the configured architecture on the meta device."""
     teacher, _ = resolve_teacher(teacher)
     name = teacher.pop('pretrained', None)

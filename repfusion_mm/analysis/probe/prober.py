@@ -88,8 +88,12 @@ class Prober:
         self, cfg: Config, max_images: int
     ) -> Tuple[List[torch.Tensor], np.ndarray, Optional[ProbeTask]]:
         """Return batches of images in [0, 1], their labels and the task."""
-        sampler = dict(type='DefaultSampler', shuffle=True, seed=self.seed)
-        loader = dict(cfg.train_dataloader, sampler=sampler, drop_last=False)
+        loader = dict(
+            cfg.train_dataloader,
+            sampler=dict(type='DefaultSampler', shuffle=True, seed=self.seed),
+            batch_sampler=None,
+            drop_last=False,
+        )
         if cfg.get('probe_dataset') is not None:
             loader.update(dataset=cfg.probe_dataset)
         task = None

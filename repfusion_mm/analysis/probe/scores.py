@@ -36,15 +36,18 @@ def read_scores(path: Path) -> List[Score]:
         if tuple(head) != Score._fields:
             raise ValueError(f'its first line is {head}')
         return [
-            Score(row[0], row[1], *map(int, row[2:5]), float(row[5]))
-            for row in rows
-            if len(row) == len(Score._fields)
+            Score(mode, layer, int(t), int(n), int(split), float(score))
+            for mode, layer, t, n, split, score in filter(_is_complete, rows)
         ]
     except ValueError as error:
         raise ValueError(
             f'expected scores of probe_timesteps.py in {path}, got something '
             f'else: {error}'
         ) from error
+
+
+def _is_complete(row: List[str]) -> bool:
+    return len(row) == len(Score._fields)
 
 
 def write_scores(path: Path, scores: List[Score]) -> None:
