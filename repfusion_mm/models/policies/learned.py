@@ -31,7 +31,7 @@ class LearnedTimestepPolicy(TimestepPolicy):
     where s is the standard deviation of r - b over the batch, so that the
     effect of lambda_H does not depend on the scale of the task's loss. The
     output layer is initialized to zero, so that the policy is uniform at the
-    start of training. ``docs/timesteps.md`` has measurements by
+    start of training. ``docs/policy_benchmark.md`` has measurements by
     tools/analysis/benchmark_policy.py.
 
     Args:
