@@ -1,4 +1,4 @@
-"""Libraries that measure teachers and runs: probe, FLOP counter, report.
+"""Libraries that measure teachers and runs: probe, report, FLOP and time.
 
 The scripts of tools/analysis_tools/ call them. Modules are imported one by
 one, as they need packages that the rest of repfusion_mm does not.
@@ -8,7 +8,11 @@ __all__ = [
     'dumped_config',
     'flops',
     'intervals',
+    'memory',
     'probe',
+    'reference_step',
     'report',
+    'synthetic_data',
     'teacher_presets',
+    'timing',
 ]

@@ -1,25 +1,24 @@
-"""The step's benchmark on the digits, whose teacher is shipped."""
+"""The benchmark of a step on the digits, whose teacher is in the project."""
 
 import json
 
 import pytest
 import torch
-from benchmark_distill import main
-from measuring import count_flops, interleave, timed_parts
 from mmengine.config import Config
-from step_figures import count_arithmetic
-from step_variants import CHANGES, build_step, compare_students, prepare
 
-from tests.helpers.launcher import ROOT
-from tests.helpers.toy import batch
+from repfusion_mm.analysis import flops
+from tests.helpers.launcher import ROOT, launch, load_script, run_main
+from tests.helpers.toy import DENOISER, batch
 
+SCRIPT = 'tools/benchmarks/step.py'
 CONFIG = ROOT / 'configs/distill/repfusion_r18_digits.py'
-FLAGS = ['--device', 'cpu', '--rounds', '2', '--warmup', '1']
+FLAGS = ['--device', 'cpu', '--rounds', '2', '--warmup', '1', '--batch', '4']
+script = load_script(SCRIPT)
 
 
 @pytest.fixture(autouse=True)
 def _in_the_checkout(monkeypatch):
-    monkeypatch.chdir(ROOT)  # where projects/digits/ddpm_digits lies
+    monkeypatch.chdir(ROOT)  # the config's teacher has a relative path
 
 
 @pytest.fixture
@@ -27,26 +26,26 @@ def cfg():
     return Config.fromfile(CONFIG)
 
 
-def test_the_figures_are_of_one_run_and_fit_together(tmp_path, capsys):
-    out = tmp_path / 'out.json'
-    main([
-        str(CONFIG), *FLAGS, '--batch', '8', '4', '--json', str(out),
-        '--variants', 'reference', 'whole U-Net', 'floor',
-        'freed memory given back',
-        'teacher in bfloat16', 'teacher in float32',
-        '--runner', '3', '--equal', '2', '--growth', '5',
-    ])  # fmt: skip
-    result = json.loads(out.read_text())
-    steps = result['steps']
-    assert list(steps) == [
-        'reference', 'ours', 'teacher in float32', 'teacher in bfloat16',
-        'whole U-Net', 'freed memory given back', 'floor',
-    ]  # fmt: skip
-    for step in steps.values():
+@pytest.fixture
+def in_process(monkeypatch):
+    """Measure no memory, which needs processes, and small products only."""
+    memory = dict(steps=5, model=1.0, peak=2.0, grown=0.0)
+    monkeypatch.setattr(script, 'measure_memory', lambda name, args: memory)
+    rate = script.timing.measure_matmul_rate
+    monkeypatch.setattr(
+        script.timing,
+        'measure_matmul_rate',
+        lambda dtype, device: rate(dtype, device, side=64),
+    )
+
+
+def check_figures(result):
+    """Check that the figures of one run agree."""
+    for step in result['steps'].values():
         assert 0 < step['least'] <= step['median'] <= step['largest']
-        rate = 8e3 / step['median']
+        rate = 1e3 * result['batch'] / step['median']
         assert step['images_per_second'] == pytest.approx(rate)
-    low, high = steps['ours']['reference_over'][1:]
+    low, high = result['steps']['ours']['reference_over'][1:]
     assert low <= result['reference_over_ours'] <= high
     assert result['ours_over_floor'] > 0
     parts = result['parts']
@@ -57,102 +56,137 @@ def test_the_figures_are_of_one_run_and_fit_together(tmp_path, capsys):
     assert all(part['median'] > 0 for part in parts.values())
     named = sum(p['median'] for n, p in parts.items() if n != 'all')
     assert named == pytest.approx(parts['all']['median'], rel=0.3)
-    flops = result['arithmetic']['step_flop']
-    assert flops['floor'] < flops['ours'] < flops['reference']
+    flop = result['arithmetic']['step_flop']
+    assert flop['floor'] < flop['ours'] < flop['reference']
+    assert result['arithmetic']['seconds_at_these_rates'] > 0
+    for memory in result['memory'].values():
+        assert set(memory) == {'steps', 'model', 'peak', 'grown'}
+        assert 0 < memory['model'] < memory['peak']
+    assert set(result['memory']) == {'reference', 'ours'}
+
+
+def test_figures_of_one_run_agree(in_process, tmp_path):
+    out = tmp_path / 'out.json'
+    done = run_main(
+        script, CONFIG, *FLAGS, '--json', out, '--runner', '3', '--variants',
+        'reference', 'whole U-Net', 'floor', 'freed memory given back',
+        'teacher in bfloat16', 'teacher in float32',
+    )  # fmt: skip
+    result = json.loads(out.read_text())
+    assert list(result['steps']) == [
+        'reference', 'ours', 'teacher in float32', 'teacher in bfloat16',
+        'whole U-Net', 'freed memory given back', 'floor',
+    ]  # fmt: skip
+    check_figures(result)
     error = result['feature_error']['teacher in bfloat16']
     assert 0 < error['pooled'] < error['maps'] < 0.02
-    assert set(result['memory']) == {'reference', 'ours'}
-    assert result['growth']['steps'] == 5
-    assert [row['batch'] for row in result['batches']] == [8, 4]
-    assert result['student_difference']['channels innermost'] == 0
+    assert result['runner']['iterations'] == 3
     assert result['runner']['loop'] >= result['runner']['step'] > 0
-    output = capsys.readouterr().out
-    assert 'teacher: its own weights' in output
-    assert 'stand-in pictures' in output or 'the data on this disk' in output
+    assert 'teacher: pretrained weights' in done.output
+    assert 'reference_over_ours' in done.output
 
 
-def test_random_weights_are_said(tmp_path, capsys):
-    main([
-        str(ROOT / 'configs/distill/repfusion_r18_cifar.py'), *FLAGS,
-        '--rounds', '1', '--batch', '2', '--variants', 'ours',
-    ])  # fmt: skip
-    assert 'teacher: RANDOM weights' in capsys.readouterr().out
+@pytest.mark.slow
+def test_memory_is_measured_in_processes_of_its_own(tmp_path):
+    out = tmp_path / 'out.json'
+    launch('python', SCRIPT, CONFIG, *FLAGS, '--json', out,
+           '--variants', 'reference', 'floor')  # fmt: skip
+    check_figures(json.loads(out.read_text()))
 
 
-def test_ours_trains_the_student_of_the_public_algorithm(cfg):
-    batches = [batch(6) for _ in range(2)]
-    found = compare_students(cfg, batches, 5, 'cpu')
-    assert found['channels innermost'] == 0
-    assert found['channels outermost'] < 1e-5 < found['moved']
+def test_random_weights_are_reported(in_process, tmp_path):
+    config = Config.fromfile(CONFIG)
+    config.model.teacher.pop('pretrained')
+    config.model.teacher.config = DENOISER
+    config.dump(tmp_path / 'config.py')
+    done = run_main(
+        script, tmp_path / 'config.py', *FLAGS, '--variants', 'ours'
+    )
+    assert 'teacher: RANDOM weights' in done.output
 
 
-def test_other_timesteps_would_give_another_student(cfg):
-    """The comparison of students can fail."""
-    reference = build_step('reference', cfg, 'cpu')
+def test_ours_trains_the_student_of_the_reference(cfg):
+    """At the same timesteps, in float32, on CPU: bit-identical.
+
+    With the student's channels outermost, torch's default, convolutions
+    round differently.
+    """
+    ours = script.Step('teacher in float32', cfg, 'cpu')
+    initial = flatten(ours.model.student)
+    references = []
+    for memory_format in (torch.channels_last, torch.contiguous_format):
+        step = script.Step('reference', cfg, 'cpu')
+        for part in ('student', 'connectors'):
+            weights = getattr(ours.model, part).state_dict()
+            getattr(step.model, part).load_state_dict(weights)
+        step.model.student.to(memory_format=memory_format)
+        references.append(step)
+    drawn = []
+    ours.model.teacher.register_forward_pre_hook(
+        lambda _, args: drawn.append(args[1])
+    )
+    for _ in range(5):
+        data = batch(6)
+        ours.run(ours.prepare(data))
+        for step in references:
+            step.run(step.prepare(data), drawn[-1])
+    final = flatten(ours.model.student)
+    same, other = (flatten(step.model.student) for step in references)
+    assert torch.equal(same, final)
+    assert (other - final).norm() < 1e-5 * final.norm()
+    assert (initial - final).norm() > 1e-5 * final.norm()
+
+
+def flatten(module):
+    return torch.cat([p.detach().flatten() for p in module.parameters()])
+
+
+def test_other_timesteps_train_another_student(cfg):
     students = []
     for timestep in (0, 900):
-        step = build_step('reference', cfg, 'cpu')
+        step = script.Step('reference', cfg, 'cpu')
         torch.manual_seed(0)
         step.run(batch(6), torch.full((6,), timestep))
-        students.append(step.model.student.conv1.weight)
+        students.append(flatten(step.model.student))
     assert not torch.equal(*students)
-    assert not torch.equal(reference.model.student.conv1.weight, students[0])
 
 
 @pytest.mark.parametrize(
-    'name', [n for n in CHANGES if n not in ('teacher compiled',)]
+    'name', [n for n in script.NAMES if n != 'teacher compiled']
 )
-def test_every_variant_trains(cfg, name):
-    step = build_step(name, cfg, 'cpu')
-    before = step.model.student.conv1.weight.clone()
-    step.run(prepare(step, name, batch(6)))
-    assert not torch.equal(step.model.student.conv1.weight, before)
+def test_every_variant_computes_gradients(cfg, name):
+    step = script.Step(name, cfg, 'cpu')
+    before = flatten(step.model.student)
+    step.run(step.prepare(batch(6)))
+    if name in script.FLOORS:
+        assert step.model.student.conv1.weight.grad.any()
+    else:
+        assert not torch.equal(flatten(step.model.student), before)
 
 
-def test_steps_are_timed_in_turn_and_parts_apart():
-    order = []
-
-    class Worker:
-        def part(self):
-            order.append('part')
-
-    worker = Worker()
-    runs = {n: lambda n=n: lambda: order.append(n) for n in 'ab'}
-    times = interleave(runs, 2, 1, 'cpu')
-    assert order == ['a', 'b'] * 3
-    assert [len(seconds) for seconds in times.values()] == [2, 2]
-    with timed_parts({'it': [(worker, 'part')]}, 'cpu') as seconds:
-        worker.part()
-    assert order[-1] == 'part' and seconds['it'] > 0
-    assert 'part' not in vars(worker)
-
-
-def test_flop_are_those_of_the_operation():
-    left, right = torch.rand(2, 8, 8)
-    assert count_flops(lambda: left @ right) == 2 * 8**3
-
-
-def test_depthwise_convolutions_do_not_inflate_the_arithmetic(cfg):
-    """torch counts their backward as if they were dense."""
+def test_depthwise_convolutions_are_counted_as_such(cfg, in_process):
+    """torch counts their backward as that of dense convolutions."""
     cfg.model.student = dict(type='repfusion_mm.MobileNetV2_CIFAR')
-    steps = {'ours': build_step('ours', cfg, 'cpu')}
-    found = count_arithmetic(steps, [batch(6)], 'cpu')
-    student = count_flops(
+    steps = {'ours': script.Step('ours', cfg, 'cpu')}
+    found = script.count_arithmetic(steps, batch(6), 'cpu')
+    student = flops.count_flops(
         lambda: steps['ours'].model.student(torch.rand(6, 3, 16, 16))
     )
-    flops = found['step_flop']['floor'] - found['teacher_flop']
-    assert flops == pytest.approx(3 * student)
+    floor = found['step_flop']['floor'] - found['teacher_flop']
+    assert floor == pytest.approx(3 * student)
 
 
-def test_unusable_arguments_are_refused(capsys):
-    with pytest.raises(SystemExit, match=r'a file \*\.py'):
-        main(['nowhere.py'])
-    for flags in (['--batch', '0'], ['--rounds', '0'], ['--variants', 'x']):
-        with pytest.raises(SystemExit):
-            main([str(CONFIG), *flags])
-    errors = capsys.readouterr().err
-    assert errors.count("1 or more, got '0'") == 2
-    assert "invalid choice: 'x'" in errors
+@pytest.mark.parametrize(
+    ('flags', 'message'),
+    [
+        (['--batch', '0'], "1 or more, got '0'"),
+        (['--rounds', '0'], "1 or more, got '0'"),
+        (['--variants', 'x'], "invalid choice: 'x'"),
+    ],
+)
+def test_invalid_arguments_are_errors(flags, message):
+    done = run_main(script, CONFIG, *flags, expect=2)
+    assert message in done.output
 
 
 @pytest.mark.parametrize(
@@ -163,24 +197,34 @@ def test_unusable_arguments_are_refused(capsys):
         ('optim_wrapper.accumulative_counts=2', 'accumulative_counts=1'),
     ],
 )
-def test_the_public_algorithm_has_no_such_option(option, message):
-    with pytest.raises(SystemExit, match=message):
-        main([str(CONFIG), *FLAGS, '--batch', '2', '--variants', 'reference',
-              '--cfg-options', option])  # fmt: skip
+def test_settings_that_the_reference_lacks_are_errors(option, message):
+    done = run_main(script, CONFIG, *FLAGS, '--variants', 'reference',
+                    '--cfg-options', option, expect=1)  # fmt: skip
+    assert message in done.last_line
 
 
-def test_a_teacher_that_failed_to_compile_is_marked(no_compiler, capsys):
-    result = main([str(CONFIG), *FLAGS, '--rounds', '1', '--batch', '2',
-                   '--variants', 'teacher compiled'])  # fmt: skip
-    assert result['steps']['teacher compiled']['not_compiled']
-    assert 'not_compiled' not in result['steps']['ours']
-    assert 'FAILED, not compiled' in capsys.readouterr().out.replace('\n', '')
+@pytest.mark.slow
+@pytest.mark.compile
+def test_a_failed_compilation_is_reported(no_compiler, in_process, tmp_path):
+    out = tmp_path / 'out.json'
+    done = run_main(script, CONFIG, *FLAGS, '--json', out,
+                    '--variants', 'teacher compiled')  # fmt: skip
+    steps = json.loads(out.read_text())['steps']
+    assert steps['teacher compiled']['not_compiled']
+    assert 'not_compiled' not in steps['ours']
+    assert 'FAILED, not compiled' in done.output.replace('\n', '')
 
 
-def test_configs_that_distil_nothing_are_refused():
-    other = ROOT / 'configs/teacher/ddpm_digits.py'
-    with pytest.raises(SystemExit, match=r'without model\.teacher'):
-        main([str(other), *FLAGS])
-    with pytest.raises(SystemExit, match="on this disk, got 'nowhere'"):
-        main([str(CONFIG), *FLAGS, '--cfg-options',
-              'model.teacher.pretrained=nowhere'])  # fmt: skip
+@pytest.mark.parametrize(
+    ('config', 'flags', 'message'),
+    [
+        ('nowhere.py', [], 'a file *.py'),
+        ('configs/teacher/ddpm_digits.py', [], 'without model.teacher'),
+        (CONFIG, ['--cfg-options', 'model.teacher.pretrained=nowhere'],
+         "on this disk, got 'nowhere'"),
+        (CONFIG, ['--json', 'nowhere/out.json'], 'folder for --json'),
+    ],
+)  # fmt: skip
+def test_unusable_inputs_are_errors(config, flags, message):
+    done = run_main(script, config, *flags, expect=1)
+    assert message in done.last_line

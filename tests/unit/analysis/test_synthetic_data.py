@@ -1,0 +1,87 @@
+import pytest
+import torch
+from mmengine.config import Config
+
+from repfusion_mm.analysis.synthetic_data import (
+    build_train_loader,
+    describe_data,
+)
+from tests.helpers.launcher import ROOT
+from tests.helpers.toy import save_cifar10
+
+
+@pytest.fixture(autouse=True)
+def _without_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def read_config(pattern):
+    path, *_ = sorted(ROOT.glob(f'configs/distill/{pattern}'))
+    return Config.fromfile(path)
+
+
+@pytest.mark.parametrize(
+    ('pattern', 'shape', 'num_classes'),
+    [
+        ('repfusion_r18_cifar.py', (3, 32, 32), 10),
+        ('repfusion_r*18_tiny-imagenet.py', (3, 64, 64), 200),
+        ('*_on-device_tiny-imagenet.py', (3, 64, 64), 200),
+        ('repfusion_r*18_imagenet.py', (3, 256, 256), 1000),
+        ('repfusion_r*18_celebahq.py', (3, 256, 256), None),
+    ],
+)
+def test_synthetic_images_pass_through_the_pipeline(
+    pattern, shape, num_classes
+):
+    loader = build_train_loader(
+        read_config(pattern), batch_size=4, num_workers=0, num_images=8
+    )
+    assert describe_data(loader).startswith('synthetic images')
+    batches = list(loader)
+    assert len(batches) == 2
+    for batch in batches:
+        assert len(batch['inputs']) == len(batch['data_samples']) == 4
+        for image, sample in zip(batch['inputs'], batch['data_samples']):
+            assert image.shape == shape
+            assert image.dtype == torch.uint8
+            assert image.float().std() > 10
+            assert ('gt_label' in sample) == (num_classes is not None)
+            if num_classes:
+                assert 0 <= sample.gt_label < num_classes
+
+
+def test_data_on_disk_are_preferred(tmp_path):
+    save_cifar10(tmp_path / 'data/cifar10')
+    cfg = read_config('repfusion_r18_cifar.py')
+    dataset = cfg.train_dataloader.dataset
+    for part in dataset.get('datasets', [dataset]):
+        part.type = 'tests.helpers.toy.MiniCIFAR10'
+    for num_images, num_batches in ((12, 3), (1000, 10)):
+        loader = build_train_loader(cfg, 4, 0, num_images)
+        assert describe_data(loader) == (
+            'the data set on this disk (MiniCIFAR10)'
+        )
+        assert len(list(loader)) == num_batches
+
+
+def test_parts_of_a_concatenation_keep_their_labels():
+    cfg = read_config('repfusion_custom.py')
+    with pytest.raises(FileNotFoundError, match="'data/mine', or image_size"):
+        build_train_loader(cfg)
+    loader = build_train_loader(cfg, 4, 0, num_images=8, image_size=(80, 90))
+    assert describe_data(loader).startswith('synthetic images')
+    samples = next(iter(loader))['data_samples']
+    assert sum('gt_label' in sample for sample in samples) == 2
+
+
+def test_wrappers_of_a_concatenation_are_kept():
+    cfg = read_config('repfusion_custom.py')
+    cfg.train_dataloader.dataset.type = 'repfusion_mm.SeededConcatDataset'
+    loader = build_train_loader(cfg, 4, 0, num_images=8, image_size=80)
+    dataset = loader.dataset._dataset  # within mmengine's slice
+    assert type(dataset).__name__ == 'SeededConcatDataset'
+
+
+def test_missing_label_maps_are_an_error():
+    with pytest.raises(FileNotFoundError, match='only images with class'):
+        build_train_loader(read_config('repfusion_r*18_celebamask.py'))
