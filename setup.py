@@ -20,11 +20,10 @@ setup(
         'repfusion_mm': ['py.typed', '.mim/**/*', 'analysis/report/*.jinja'],
     },
     python_requires='>=3.8',
-    # Only what the package imports, with lower bounds: an OpenMMLab
-    # environment has all of it but, perhaps, diffusers. The versions that
-    # the tests run with are pinned in requirements/.
+    # Direct imports with lower bounds. An OpenMMLab environment has all of
+    # them except diffusers. requirements/ pins the tested versions.
     install_requires=[
-        # 0.25 unpickles .bin weights; none before 0.32 holds a converted ADM.
+        # 0.25 unpickles .bin weights; converted ADM weights need 0.32.
         'diffusers>=0.32',
         'matplotlib',
         'mmengine>=0.8',
@@ -32,10 +31,10 @@ setup(
         'torch>=1.13',
     ],
     extras_require={
-        # What repfusion_mm.analysis needs in addition.
+        # Additional imports of repfusion_mm.analysis.
         'analysis': ['jinja2', 'rich', 'scikit-learn', 'scipy'],
-        # What BatchDataPreprocessor needs for its augments. Before 0.9,
-        # which needs Python 3.11, the host waits for the device in each step.
+        # Augmentations of BatchDataPreprocessor. Versions before 0.9, which
+        # needs Python 3.11, synchronize with the device in each step.
         'augments': ['kornia>=0.8.2'],
     },
 )

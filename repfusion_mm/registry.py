@@ -1,8 +1,8 @@
 """Children of mmengine's registries, under the scope ``repfusion_mm``.
 
-mmengine imports ``<scope>.registry`` by itself when it meets a type such as
-``repfusion_mm.RepFusion``, and the ``locations`` at the first look-up, so the
-names resolve from every OpenMMLab project.
+mmengine imports ``<scope>.registry`` when it encounters a type such as
+``repfusion_mm.RepFusion``, and the ``locations`` at the first lookup. Names
+therefore resolve in every OpenMMLab project.
 """
 
 from importlib import import_module
@@ -22,23 +22,23 @@ def _child(parent: Registry, location: str) -> Registry:
 
 
 class _DatasetRegistry(Registry):
-    """Import each data set when it is asked for by name.
+    """Import the module of a data set when it is looked up by name.
 
-    ``locations`` are all imported at the first look-up, and one of these
-    needs mmsegmentation, which the others must not ask for.
+    ``locations`` are all imported at the first lookup. One of these modules
+    needs mmsegmentation, which is not required for the others.
     """
 
-    PLACES = {
+    MODULES = {
         'CachedFeaturesDataset': 'feature_cache.dataset',
         'CelebAMaskHQDataset': 'celebamask_hq',
         'SeededConcatDataset': 'seeded_concat_dataset',
     }
 
     def get(self, key: str) -> Optional[type]:
-        """Return the data set called ``key``, as mmengine does."""
-        place = self.PLACES.get(key.split('.')[-1])
-        if place:
-            import_module(f'repfusion_mm.datasets.{place}')
+        """Return the data set of the name ``key``."""
+        module = self.MODULES.get(key.split('.')[-1])
+        if module:
+            import_module(f'repfusion_mm.datasets.{module}')
         return super().get(key)
 
 

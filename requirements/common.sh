@@ -1,16 +1,15 @@
-# What install.sh and stacks.sh share; sourced, in the root of the checkout.
-# Of its caller it wants venv, mmcv (name==version) and pip_options.
+# Functions of install.sh and stacks.sh, sourced in the root of the checkout.
+# The caller sets venv, mmcv (name==version) and pip_options.
 
-say() { echo "== $*" >&2; }
-fail() { say "$*"; exit 1; }
+info() { echo "== $*" >&2; }
+fail() { info "$*"; exit 1; }
 run_pip() {
     "$venv/bin/python" -m pip --disable-pip-version-check "$@" \
         "${pip_options[@]}"
 }
 
-# Build mmcv once for each torch and Python; print the wheel's path.
-# It is built for the CPU unless FORCE_CUDA=1: with a GPU but no compiler for
-# it, a build with CUDA fails.
+# Build mmcv once for each version of torch and Python; print the wheel's path.
+# Build for the CPU unless FORCE_CUDA=1: a CUDA build fails without nvcc.
 mmcv_wheel() {
     local key folder
     key=$("$venv/bin/python" -c "
@@ -21,10 +20,10 @@ print('${mmcv/==/}-torch%s-cp%d%d' % (torch.__version__, *sys.version_info[:2]))
     if ! compgen -G "$folder/*.whl" > /dev/null; then
         command -v "${CXX:-c++}" > /dev/null ||
             fail "mmcv is built from source: install a C++ compiler (g++)"
-        say "building $mmcv, once: about ten minutes on two cores"
+        info "building $mmcv once, which takes ten minutes on two cores"
         mkdir -p "$folder"
         if [ "${FORCE_CUDA:-0}" != 1 ]; then export CUDA_VISIBLE_DEVICES=; fi
-        # Not from pip's own cache, which does not know torch's version.
+        # pip's cache does not distinguish versions of torch.
         CXX=$(compiler "$folder") MMCV_WITH_OPS=1 run_pip wheel -q \
             --no-cache-dir --no-deps --no-build-isolation \
             -w "$folder/unfinished" "$mmcv" >&2
@@ -33,8 +32,8 @@ print('${mmcv/==/}-torch%s-cp%d%d' % (torch.__version__, *sys.version_info[:2]))
     echo "$folder"/*.whl
 }
 
-# mmcv asks for C++17, and the headers of torch 2.15 are C++20: the last word
-# to the compiler is ours.
+# Print the C++ compiler for mmcv. mmcv compiles with -std=c++17, but the headers
+# of torch 2.15 need C++20: a wrapper adds -std=c++20 as the last argument.
 compiler() {
     local headers
     headers=$("$venv/bin/python" -c "

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Make or complete the environment of this checkout.
+# Create or update the environment of this checkout.
 #
 #   requirements/install.sh core    distillation, mmpretrain (mmcv-lite)
 #   requirements/install.sh full    also mmsegmentation, mmdet, mmpose (mmcv)
 #
-# VENV (.venv) is where it goes; PYTHON (python3) makes it; the mmcv wheel is
-# kept in REPFUSION_MM_CACHE (~/.cache/repfusion_mm).
+# VENV (.venv) is the folder of the environment, and PYTHON (python3) creates it.
+# REPFUSION_MM_CACHE (~/.cache/repfusion_mm) stores the mmcv wheel.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,11 +15,11 @@ mmcv=mmcv==2.1.0
 pip_options=(-c requirements/constraints.txt)
 . requirements/common.sh
 
-# A stamp holds the contents that the environment was made from.
+# The stamp holds a checksum of the files that define the environment.
 stamp="$venv/.$kind.stamp"
 state() { cat requirements/*.txt requirements/*.sh setup.py | cksum; }
 
-suits() {
+is_supported() {
     "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' \
         2> /dev/null
 }
@@ -28,25 +28,25 @@ make_venv() {
     [ -x "$venv/bin/python" ] && return
     local python
     for python in "${PYTHON:-python3}" python3.12 python3.11 python3.10; do
-        if suits "$python"; then break; fi
+        if is_supported "$python"; then break; fi
     done
-    suits "$python" ||
+    is_supported "$python" ||
         fail "expected Python 3.10 to 3.12 (for numpy 1.26), got $("${PYTHON:-python3}" -V); set PYTHON"
-    say "making $venv with $("$python" -V)"
+    info "creating $venv with $("$python" -V)"
     "$python" -m venv "$venv" || fail "$python has no venv (python3-venv)"
 }
 
 install_core() {
-    say "installing the core stack"
+    info "installing the core stack"
     run_pip install -q -r requirements/core.txt
-    # mmcv and mmcv-lite share their import name and must never meet.
+    # mmcv and mmcv-lite have the same import name: install only one of them.
     "$venv/bin/python" -m pip show -q mmcv 2>/dev/null ||
         run_pip install -q --no-build-isolation "${mmcv/mmcv/mmcv-lite}"
     run_pip install -q --no-build-isolation --no-deps -e .
 }
 
 install_full() {
-    say "installing the full stack"
+    info "installing the full stack"
     run_pip install -q -r requirements/build.txt
     local wheel
     wheel=$(mmcv_wheel)
@@ -54,8 +54,8 @@ install_full() {
     run_pip install -q --no-deps "$wheel"
     run_pip install -q -r requirements/full.txt -r requirements/test.txt \
         -r requirements/docs.txt
-    # Built against the numpy that is installed; and mmpose without chumpy,
-    # which it declares, never imports, and which no longer builds.
+    # Build xtcocotools against the installed numpy. Install mmpose without its
+    # dependency chumpy, which it never imports and which no longer builds.
     run_pip install -q --no-deps --no-build-isolation xtcocotools==1.14.3
     run_pip install -q --no-deps mmpose==1.3.2
 }

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Build another environment of docs/compatibility.md, and run the tests in it.
 #
-#   requirements/stacks.sh older  [PYTEST_ARGUMENT ...]   wants Python 3.10
+#   requirements/stacks.sh older  [PYTEST_ARGUMENT ...]   needs Python 3.10
 #   requirements/stacks.sh newest [PYTEST_ARGUMENT ...]
 #   requirements/stacks.sh forks  [PYTEST_ARGUMENT ...]
 #
-# The versions are in requirements/stacks/. PYTHON makes the environment,
-# .venv-NAME; what it holds is written into it, as versions.txt.
+# The versions are in requirements/stacks/. PYTHON creates the environment
+# .venv-NAME; its versions.txt lists all installed versions.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -26,17 +26,17 @@ case $name in
 esac
 shift
 if [ ! -e "$venv/versions.txt" ]; then
-    say "making $venv with $("$python" -V)"
+    info "creating $venv with $("$python" -V)"
     "$python" -m venv --clear "$venv"
-    # Only then is there a torch to build mmcv with, and a numpy for the rest.
+    # mmcv is built against torch, and other packages against numpy.
     grep -E '^(setuptools|torch|torchvision|numpy)\b' \
         "requirements/stacks/$name.txt" > "$venv/first.txt"
     run_pip install -q -r "$venv/first.txt" -r requirements/stacks/common.txt
     run_pip install -q --no-deps "$(mmcv_wheel)"
     run_pip install -q --no-build-isolation \
         -r "requirements/stacks/$name.txt" -r requirements/stacks/common.txt
-    # As in install.sh: mmpose without chumpy. Built here: neither pip's cache
-    # nor the wheel knows what numpy is installed.
+    # Build xtcocotools against the installed numpy, which neither its wheels nor
+    # pip's cache distinguish. Install mmpose without chumpy, as in install.sh.
     run_pip install -q --no-cache-dir --no-deps --no-binary xtcocotools \
         --no-build-isolation xtcocotools
     run_pip install -q --no-deps "$mmpose"

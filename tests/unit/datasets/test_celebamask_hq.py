@@ -21,7 +21,7 @@ def _scope():
 
 @pytest.fixture
 def faces(site, tmp_path):
-    """A copy of the converted miniature, to be damaged."""
+    """Return a copy of the converted miniature, which tests may damage."""
     return shutil.copytree(site / 'data/CelebAMask-HQ', tmp_path / 'faces')
 
 
@@ -40,11 +40,11 @@ def build(root, split='train', pipeline=(), **overrides):
     )
 
 
-def test_classes_colours_and_pairs(faces):
+def test_classes_colors_and_pairs(faces):
     dataset = build(faces)
     classes = dataset.metainfo['classes']
     assert len(classes) == len(dataset.metainfo['palette']) == 19
-    assert len({tuple(colour) for colour in dataset.METAINFO['palette']}) == 19
+    assert len({tuple(color) for color in dataset.METAINFO['palette']}) == 19
     names = [
         {classes[left], classes[right]}
         for left, right in dataset.METAINFO['left_right_pairs']
@@ -53,8 +53,8 @@ def test_classes_colours_and_pairs(faces):
 
 
 @pytest.mark.parametrize('split', ['train', 'test'])
-def test_images_and_label_maps_meet_at_512_pixels(faces, split):
-    """The images are of 1024 pixels, and are decoded at half of it."""
+def test_images_and_label_maps_have_512_pixels(faces, split):
+    """The images have 1024 pixels and are decoded at half resolution."""
     pipeline = Config.fromfile(CONFIG)[f'{split}_pipeline']
     if split == 'train':
         pipeline = [t for t in pipeline if t.type in (
@@ -67,15 +67,15 @@ def test_images_and_label_maps_meet_at_512_pixels(faces, split):
 
 
 def test_flips_swap_left_and_right(faces):
-    """Fault 11 of the public code: a mirrored left eye stays a left eye."""
+    """In the reference implementation a mirrored left eye stays one."""
     cfg = Config.fromfile(CONFIG)
     flip = next(t for t in cfg.train_pipeline if t.type == 'RandomFlip')
     load, annotate, pack = cfg.test_pipeline
-    whole = build(faces, 'train', [load, annotate, pack])[0]
+    plain = build(faces, 'train', [load, annotate, pack])[0]
     flipped = build(
         faces, 'train', [load, annotate, dict(flip, prob=1.0), pack]
     )[0]
-    before = whole['data_samples'].gt_sem_seg.data.flip(-1)
+    before = plain['data_samples'].gt_sem_seg.data.flip(-1)
     after = flipped['data_samples'].gt_sem_seg.data
     assert {2, 3, 4} <= set(before.unique().tolist())
     expected = before.clone()
@@ -83,7 +83,7 @@ def test_flips_swap_left_and_right(faces):
         expected[before == left] = right
         expected[before == right] = left
     assert torch.equal(after, expected)
-    assert torch.equal(flipped['inputs'], whole['inputs'].flip(-1))
+    assert torch.equal(flipped['inputs'], plain['inputs'].flip(-1))
 
 
 @pytest.mark.parametrize('swap', [None, [(2, 3), (4, 5)]])
@@ -94,13 +94,13 @@ def test_flips_that_do_not_swap_are_refused(faces, swap):
 
 
 def test_labels_fit_the_network():
-    """Fault 11 of the public code: labels 0 to 18 against 18 outputs."""
+    """The reference implementation has 18 outputs for labels 0 to 18."""
     model = Config.fromfile(CONFIG).model
     heads = [model.decode_head, *model.auxiliary_head]
     assert [head.num_classes for head in heads] == [19] * 3
 
 
-def test_a_class_that_is_none_is_named_before_training(faces):
+def test_unknown_classes_are_reported_before_training(faces):
     cv2.imwrite(
         str(faces / 'label_maps/2.png'), np.full((512, 512), 19, np.uint8)
     )
@@ -108,7 +108,7 @@ def test_a_class_that_is_none_is_named_before_training(faces):
         build(faces)
 
 
-def test_a_class_that_is_none_is_named_when_it_is_loaded(faces):
+def test_unknown_classes_are_reported_when_loaded(faces):
     pipeline = Config.fromfile(CONFIG).test_pipeline
     dataset = build(faces, 'train', pipeline)
     assert len(dataset) == 4
@@ -123,7 +123,7 @@ def test_a_class_that_is_none_is_named_when_it_is_loaded(faces):
         dataset[1]
 
 
-def test_missing_files_are_named(faces):
+def test_missing_files_are_reported(faces):
     (faces / 'label_maps/4.png').unlink()
     (faces / 'CelebA-HQ-img/0.jpg').unlink()
     with pytest.raises(FileNotFoundError, match=r'2 missing.*0\.jpg.*4\.png'):

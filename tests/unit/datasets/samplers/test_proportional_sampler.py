@@ -4,13 +4,13 @@ from repfusion_mm.datasets import ProportionalSampler
 
 
 class Parts:
-    """Stands for a ConcatDataset: only lengths matter."""
+    """Replaces a ConcatDataset: the sampler only reads the lengths."""
 
     def __init__(self, *sizes):
         self.datasets = [range(size) for size in sizes]
 
 
-def test_half_of_each_batch_comes_from_each_part():
+def test_batches_contain_the_parts_in_proportion():
     sampler = ProportionalSampler(Parts(5, 100), (1, 1), num_samples=64)
     indices = list(sampler)
     assert len(indices) == len(sampler) == 64
@@ -19,7 +19,7 @@ def test_half_of_each_batch_comes_from_each_part():
         assert sum(i < 5 for i in chunk) == 8
 
 
-def test_every_image_is_drawn_before_any_is_drawn_again():
+def test_images_are_not_repeated_before_all_were_drawn():
     sampler = ProportionalSampler(Parts(5, 30), (1, 3), num_samples=40)
     indices = list(sampler)
     first = [i for i in indices if i < 5]
@@ -29,14 +29,14 @@ def test_every_image_is_drawn_before_any_is_drawn_again():
     assert {*second} == {*range(5, 35)}
 
 
-def test_epochs_differ_and_repeat_by_seed():
+def test_epochs_differ_and_are_reproducible():
     sampler = ProportionalSampler(Parts(5, 30), (1, 1), seed=3)
     first = list(sampler)
     assert list(sampler) == first
     sampler.set_epoch(1)
     assert list(sampler) != first
-    twin = ProportionalSampler(Parts(5, 30), (1, 1), seed=3)
-    assert list(twin) == first
+    other = ProportionalSampler(Parts(5, 30), (1, 1), seed=3)
+    assert list(other) == first
 
 
 def test_ranks_draw_different_images_in_the_same_proportion(monkeypatch):
@@ -63,6 +63,6 @@ def test_ranks_draw_different_images_in_the_same_proportion(monkeypatch):
         (Parts(3, 0), (1, 1), 'images in every part'),
     ],
 )
-def test_unfit_proportions_are_refused(parts, proportions, message):
+def test_invalid_proportions_are_refused(parts, proportions, message):
     with pytest.raises(ValueError, match=message):
         ProportionalSampler(parts, proportions)
