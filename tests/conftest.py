@@ -1,3 +1,4 @@
+import gc
 import os
 from pathlib import Path
 
@@ -6,12 +7,17 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 import pytest
 import torch
+from mmengine.config import config as config_module
 from mmengine.registry import init_default_scope
 
-from repfusion_mm.utils.compat import READS_SAFELY  # heals the stack as well
+from repfusion_mm.utils.compat import READS_SAFELY  # applies workarounds
 from tests.helpers.process_state import preserved_state
 
 torch.set_num_threads(1)
+# mmengine formats the config of each run nine times, with yapf, and collects
+# garbage for each data set. That is half of the time of a short run.
+config_module.FormatCode = lambda text, **kwargs: (text, True)
+gc.freeze()
 
 SYSTEM = Path(__file__).parent / 'system'
 

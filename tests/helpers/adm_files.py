@@ -1,18 +1,22 @@
 """Calls the converter of guided-diffusion checkpoints."""
 
 import torch
-from guided_diffusion_to_diffusers import main
 
-FLAGS = dict(
+from tests.helpers.launcher import Result, run_main
+
+TOOL = 'tools/model_converters/guided_diffusion_to_diffusers.py'
+OPTIONS = dict(
     image_size=16, head_channels=16, schedule='cosine', attention_order='new'
 )
 
 
-def convert(folder, weights, **flags):
-    """Call the tool without a process of its own."""
+def convert(folder, weights, expect=0, **options) -> Result:
+    """Convert weights from ``folder / 'adm.pt'`` into ``folder / 'out'``."""
     torch.save(weights, folder / 'adm.pt')
-    options = []
-    for name, value in {**FLAGS, **flags}.items():
+    argv = []
+    for name, value in {**OPTIONS, **options}.items():
         if value is not None:
-            options += ['--' + name.replace('_', '-'), str(value)]
-    main([str(folder / 'adm.pt'), str(folder / 'out'), *options])
+            argv += ['--' + name.replace('_', '-'), value]
+    return run_main(
+        TOOL, folder / 'adm.pt', folder / 'out', *argv, expect=expect
+    )

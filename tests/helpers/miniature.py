@@ -1,7 +1,7 @@
-"""A folder in which every config runs, in miniature.
+"""A folder with miniature data and teachers in which every config runs.
 
-The data lie in the layouts of the real archives, the teachers are miniatures
-of the real classes.
+The data have the layouts of the real archives, the teachers the classes of
+the real ones.
 """
 
 import re
@@ -12,12 +12,11 @@ from mmengine.config import Config
 
 from projects.digits.prepare_data import write_digits
 from tests.helpers import layouts
-from tests.helpers.launcher import ROOT
+from tests.helpers.launcher import ROOT, run_main
 from tests.helpers.reference_adm import ReferenceADM
 from tests.helpers.toy import save_cifar10, save_teacher
 
-#: Images in a batch: half of the training images, or what a labelled list
-#: and an unlabelled folder need for two batches.
+#: Batch sizes that give two iterations per epoch.
 BATCH = {
     'cifar': 20, 'tiny-imagenet': 10, 'imagenet': 2, 'celebahq': 2,
     'digits': 640, 'custom': 8, 'cifar10': 20, 'in1k': 2,
@@ -28,17 +27,15 @@ BATCH = {
 
 def make_site(site: Path) -> None:
     """Write miniature data/ and teachers/, where configs look for them."""
-    import celebamask_hq
-    import tiny_imagenet
-    from guided_diffusion_to_diffusers import main as convert_teacher
-
     data = site / 'data'
     save_cifar10(data / 'cifar10')
     layouts.save_tiny_imagenet(data / 'tiny-imagenet-200')
-    tiny_imagenet.main([str(data / 'tiny-imagenet-200')])
+    converters = 'tools/dataset_converters'
+    run_main(f'{converters}/tiny_imagenet.py', data / 'tiny-imagenet-200')
     layouts.save_imagenet(data / 'imagenet')
     layouts.save_celebamask_hq(data / 'CelebAMask-HQ')
-    celebamask_hq.main([str(data / 'CelebAMask-HQ'), '--jobs', '1'])
+    faces = data / 'CelebAMask-HQ'
+    run_main(f'{converters}/celebamask_hq.py', faces, '--jobs', 1)
     layouts.save_wflw(data / 'wflw')
     write_digits(data / 'digits')
     for i in range(8):
@@ -66,17 +63,16 @@ def make_site(site: Path) -> None:
     ):  # fmt: skip
         weights = ReferenceADM(order, **small, **arguments).state_dict()
         torch.save(weights, site / 'adm.pt')
-        convert_teacher(
-            [
-                str(site / 'adm.pt'), str(teachers / kind),
-                '--image-size', str(size), '--head-channels', '32',
-                '--attention-order', order, '--schedule', 'linear',
-            ]
+        run_main(
+            'tools/model_converters/guided_diffusion_to_diffusers.py',
+            site / 'adm.pt', teachers / kind, '--image-size', size,
+            '--head-channels', 32, '--attention-order', order,
+            '--schedule', 'linear',
         )  # fmt: skip
 
 
 def options_for(path):
-    """Return options that make a config small, and change nothing else."""
+    """Return options that shorten a run of a config and nothing else."""
     cfg = Config.fromfile(path)
     kind = re.split('_', path.stem)[-1]
     options = {}
@@ -97,7 +93,7 @@ def options_for(path):
         options['train_cfg.max_epochs'] = 1
         options['default_hooks.checkpoint.interval'] = 1
     if cfg.optim_wrapper.get('type') == 'AmpOptimWrapper':
-        options['optim_wrapper.type'] = 'OptimWrapper'  # for want of a GPU
+        options['optim_wrapper.type'] = 'OptimWrapper'  # AMP needs a GPU
     if path.parent.name == 'distill':
         faces = kind in ('celebamask', 'wflw')
         teacher = 'celebahq' if faces else kind
@@ -105,13 +101,13 @@ def options_for(path):
     return options
 
 
-def distil(distilled):
-    """Distil by a config, once; return the path of the student."""
+def distill(name):
+    """Run a distillation config; return the path of the student."""
     from repfusion_mm.cli.train import build_runner
 
-    path = ROOT / f'configs/distill/{distilled}.py'
+    path = ROOT / f'configs/distill/{name}.py'
     options = [f'{key}={value}' for key, value in options_for(path).items()]
     runner = build_runner([str(path), '--cfg-options', *options])
     runner.train()
     assert runner.iter == 2
-    return f'work_dirs/{distilled}/student.pth'
+    return f'work_dirs/{name}/student.pth'

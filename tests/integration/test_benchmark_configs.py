@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 
 from repfusion_mm.engine.checkpoint.io import load_from_local
 from repfusion_mm.models import DiffusersTeacher
-from tests.helpers.miniature import distil, options_for
+from tests.helpers.miniature import distill, options_for
 from tests.unit.test_configs import CONFIGS, ROOT, find_init, name
 
 DISTILL = [path for path in CONFIGS if path.parent.name == 'distill']
@@ -44,7 +44,7 @@ def samples(monkeypatch):
 @pytest.mark.parametrize('path', DISTILL, ids=name)
 def test_every_distillation_trains_two_iterations_and_exports(path, samples):
     """Fault 1 of the public code: teachers see ImageNet-normalised images."""
-    student = load_from_local(distil(path.stem))
+    student = load_from_local(distill(path.stem))
     assert all(v.isfinite().all() for v in student['state_dict'].values())
     batch = samples[-1]
     assert batch.min() >= -1 and batch.max() <= 1
@@ -81,7 +81,7 @@ def test_every_finetuning_runs_alone_and_is_evaluated(path, site):
     if '-repfusion' in path.stem:
         distilled = init.checkpoint.split('/')[1]
         if not (site / init.checkpoint).exists():
-            distil(distilled)
+            distill(distilled)
     else:
         assert init is None
     runner = Runner.from_cfg(cfg)

@@ -1,81 +1,167 @@
-"""Paint CelebAMask-HQ's part masks into label maps, and write its split.
+"""Convert CelebAMask-HQ: merge its part masks into label maps, write splits.
 
     celebamask_hq.py [data/CelebAMask-HQ] [--partition list_eval_partition.txt]
 
-The folder is the unpacked CelebAMask-HQ.zip, with CelebA's
-list_eval_partition.txt beside it. Into it go label_maps/ID.png, with 19
-classes, and splits/{train,val,test}.txt with the ids and
-splits/train_images.txt with the files to distil on. Call it again to go on
-where it was stopped, and to check what it wrote.
+The folder is the unpacked CelebAMask-HQ.zip together with CelebA's
+list_eval_partition.txt. The script adds label_maps/ID.png with 19 classes,
+splits/{train,val,test}.txt with the ids, and splits/train_images.txt with the
+images for distillation. Run it again to verify the files, or to resume an
+interrupted conversion.
 """
 
 import argparse
 import os
+import re
 import sys
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
-from typing import List, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import cv2
 import numpy as np
-from celebamask_sources import (
-    IMAGES,
-    PARTS,
-    SPLITS,
-    Parts,
-    check_sources,
-    find_masks,
-    read_split,
-)
 from PIL import Image, PngImagePlugin
 from rich.progress import track
 
-SIZE = (512, 512)
-#: Configs decode images at a half or a quarter of this.
-IMAGE_SIZE = (1024, 1024)
+from repfusion_mm.cli import report_errors
+
+#: Classes 1 to 18; later ones are drawn over earlier ones. 0 is background.
+PARTS = (
+    'skin', 'l_brow', 'r_brow', 'l_eye', 'r_eye', 'eye_g', 'l_ear', 'r_ear',
+    'ear_r', 'nose', 'mouth', 'u_lip', 'l_lip', 'neck', 'neck_l', 'cloth',
+    'hair', 'hat',
+)  # fmt: skip
+SPLITS = ('train', 'val', 'test')
+IMAGES, MASKS = 'CelebA-HQ-img', 'CelebAMask-HQ-mask-anno'
 NUM_IMAGES = 30_000
+#: The configs decode images at a half or a quarter of this size.
+IMAGE_SIZE = (1024, 1024)
+MASK_SIZE = (512, 512)
+
+#: Paths of the masks of one image, by part.
+Masks = Dict[str, Path]
+Splits = Dict[str, List[int]]
 
 
-def paint(parts: Parts) -> np.ndarray:
-    """Return the label map, 512 x 512, of uint8 in 0 to 18.
+def read_splits(root: Path, partition: Path) -> Splits:
+    """Return the ids of each split, from CelebA's own partition.
 
     Raises:
-        ValueError: A mask cannot be read, or is of another size.
+        ValueError: A line is malformed, or an image is in no split.
     """
-    label_map = np.zeros(SIZE, dtype=np.uint8)
-    for label, part in enumerate(PARTS, 1):
-        if part not in parts:
+    split_of = {}
+    for number, line in read_lines(partition):
+        fields = line.split()
+        if len(fields) != 2 or fields[1] not in ('0', '1', '2'):
+            raise ValueError(
+                f'expected "file 0|1|2" in {partition}, line {number}, got '
+                f'{line!r}'
+            )
+        split_of[fields[0]] = SPLITS[int(fields[1])]
+    mapping = root / 'CelebA-HQ-to-CelebA-mapping.txt'
+    splits: Splits = {name: [] for name in SPLITS}
+    seen = set()
+    for number, line in read_lines(mapping)[1:]:  # the first is a header
+        fields = line.split()
+        valid = len(fields) == 3 and fields[0].isdigit()
+        if not valid or fields[2] not in split_of or fields[0] in seen:
+            raise ValueError(
+                f'expected "id id file" in {mapping}, line {number}, each id '
+                f'once and each file in {partition}, got {line!r}'
+            )
+        seen.add(fields[0])
+        splits[split_of[fields[2]]].append(int(fields[0]))
+    if not seen:
+        raise ValueError(f'expected images in {mapping}, got none')
+    return splits
+
+
+def read_lines(path: Path) -> List[Tuple[int, str]]:
+    """Return the lines that are not blank with their numbers."""
+    if not path.is_file():
+        raise ValueError(
+            f'expected {path.name} at {path}, got no such file; see '
+            'docs/benchmarks/celebamask_hq.md for the layout of the folder'
+        )
+    lines = enumerate(path.read_text().splitlines(), 1)
+    return [(number, line) for number, line in lines if line.strip()]
+
+
+def find_masks(root: Path) -> Dict[int, Masks]:
+    """Return the part masks of each id.
+
+    Raises:
+        ValueError: A file is not named after an id and a part.
+    """
+    masks: Dict[int, Masks] = {}
+    for path in (root / MASKS).glob('*/*.png'):
+        if path.name.startswith('.'):  # written by file managers
             continue
-        mask = cv2.imread(str(parts[part]), cv2.IMREAD_GRAYSCALE)
-        if mask is None or mask.shape != SIZE:
+        match = re.fullmatch(r'(\d{5})_(\w+)', path.stem)
+        if match is None or match[2] not in PARTS:
+            raise ValueError(
+                f'expected ID_PART.png of the parts {PARTS}, got {path}'
+            )
+        masks.setdefault(int(match[1]), {})[match[2]] = path
+    return masks
+
+
+def check_archive(root: Path, ids: List[int], masks: Dict[int, Masks]) -> None:
+    """Check that every id has an image and at least one mask.
+
+    Raises:
+        ValueError: Some are missing; the error lists their ids.
+    """
+    no_image = [i for i in ids if not (root / IMAGES / f'{i}.jpg').is_file()]
+    no_mask = [i for i in ids if i not in masks]
+    for what, missing in (('images', no_image), ('part masks', no_mask)):
+        if missing:
+            raise ValueError(
+                f'expected {what} for all {len(ids)} ids in {root}, got none '
+                f'for {len(missing)}: {missing[:20]}; unpack the archive '
+                'again'
+            )
+
+
+def merge_masks(masks: Masks) -> np.ndarray:
+    """Return the label map, a 512 x 512 array of uint8 in 0 to 18.
+
+    Raises:
+        ValueError: A mask cannot be read, or has another size.
+    """
+    label_map = np.zeros(MASK_SIZE, dtype=np.uint8)
+    for label, part in enumerate(PARTS, 1):
+        if part not in masks:
+            continue
+        mask = cv2.imread(str(masks[part]), cv2.IMREAD_GRAYSCALE)
+        if mask is None or mask.shape != MASK_SIZE:
             got = 'a damaged file' if mask is None else mask.shape
             raise ValueError(
-                f'expected a mask of {SIZE} at {parts[part]}, got {got}'
+                f'expected a mask of {MASK_SIZE} at {masks[part]}, got {got}'
             )
         label_map[mask > 0] = label
     return label_map
 
 
-def is_sound(path: Path, parts: Parts) -> bool:
-    """Say whether a label map is there, whole, in range and of all parts."""
+def is_valid(path: Path, masks: Masks) -> bool:
+    """Return whether a label map is readable and made from these masks."""
     try:
         with Image.open(path) as image:
             label_map = np.asarray(image)
-            painted = image.info.get('parts')
+            parts = image.info.get('parts')
     except (OSError, SyntaxError):
         return False
     return (
-        label_map.shape == SIZE
+        label_map.shape == MASK_SIZE
         and label_map.max() <= len(PARTS)
-        and painted == ' '.join(sorted(parts))
+        and parts == ' '.join(sorted(masks))
     )
 
 
 def check_image(path: Path) -> None:
-    """Raise a ValueError for a damaged image, or one of another size."""
+    """Raise a ValueError if an image is damaged or has another size."""
     try:
         with Image.open(path) as image:
             size = image.size
@@ -87,25 +173,60 @@ def check_image(path: Path) -> None:
         )
 
 
-def convert(task: Tuple[int, Parts], root: Path) -> Optional[str]:
-    """Write one label map, unless it is there; return what went wrong."""
-    number, parts = task
+def convert(task: Tuple[int, Masks], root: Path) -> Optional[str]:
+    """Write one label map unless a valid one exists; return the error."""
+    number, masks = task
     path = root / 'label_maps' / f'{number}.png'
     try:
         check_image(root / IMAGES / f'{number}.jpg')
-        if is_sound(path, parts):
+        if is_valid(path, masks):
             return None
-        label_map = paint(parts)
+        label_map = merge_masks(masks)
     except ValueError as error:
         return str(error)
     info = PngImagePlugin.PngInfo()
-    info.add_text('parts', ' '.join(sorted(parts)))
+    info.add_text('parts', ' '.join(sorted(masks)))
     unfinished = path.with_name(f'.{number}.tmp')
     Image.fromarray(label_map).save(unfinished, format='PNG', pnginfo=info)
     os.replace(unfinished, path)
-    if not is_sound(path, parts):
+    if not is_valid(path, masks):
         return f'{path}: written, but cannot be read'
     return None
+
+
+def convert_all(
+    root: Path, ids: List[int], masks: Dict[int, Masks], jobs: int
+) -> None:
+    """Write the label maps of all ids.
+
+    Raises:
+        ValueError: Some could not be written; the error lists them.
+        RuntimeError: A process was killed.
+    """
+    (root / 'label_maps').mkdir(exist_ok=True)
+    tasks = [(i, masks[i]) for i in ids]
+    try:
+        with ProcessPoolExecutor(max(jobs, 1)) as pool:
+            results = pool.map(
+                partial(convert, root=root), tasks, chunksize=16
+            )
+            results = track(results, 'writing label maps', total=len(tasks))
+            errors = [error for error in results if error]
+    except BrokenProcessPool as error:
+        raise RuntimeError(
+            'expected all processes to finish, got one that was killed, '
+            'perhaps for lack of memory; run the command again with fewer '
+            '--jobs to resume'
+        ) from error
+    if errors:
+        raise ValueError(
+            f'expected to write {len(ids)} label maps, got {len(errors)} '
+            'errors:\n  ' + '\n  '.join(errors[:20])
+        )
+
+
+def write_list(path: Path, entries: List) -> None:
+    path.write_text(''.join(f'{entry}\n' for entry in entries))
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
@@ -115,61 +236,39 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     )
     parser.add_argument('root', nargs='?', default='data/CelebAMask-HQ')
     parser.add_argument(
-        '--partition', help="CelebA's list_eval_partition.txt, if elsewhere"
+        '--partition', help="CelebA's list_eval_partition.txt, if not in root"
     )
     parser.add_argument(
-        '--jobs', type=int, default=os.cpu_count(), help='processes'
+        '--jobs', type=int, default=os.cpu_count(), help='number of processes'
     )
     return parser.parse_args(argv)
 
 
-def main(argv: Optional[List[str]] = None) -> None:
+def main(argv: Optional[List[str]] = None) -> int:
     args = parse_args(argv)
     root = Path(args.root)
-    partition = Path(args.partition or root / 'list_eval_partition.txt')
-    splits = read_split(root, partition)
-    masks = find_masks(root)
-    check_sources(root, splits, masks)
-
-    (root / 'label_maps').mkdir(exist_ok=True)
-    ids = sorted(i for name in SPLITS for i in splits[name])
-    work = partial(convert, root=root)
-    tasks = [(i, masks[i]) for i in ids]
-    with ProcessPoolExecutor(max(args.jobs, 1)) as pool:
-        results = pool.map(work, tasks, chunksize=16)
-        faults = list(track(results, 'painting label maps', total=len(tasks)))
-    faults = [fault for fault in faults if fault]
-    if faults:
-        raise ValueError(
-            f'{len(faults)} of {len(ids)} label maps were not written:\n  '
-            + '\n  '.join(faults[:20])
+    with report_errors():
+        partition = Path(args.partition or root / 'list_eval_partition.txt')
+        splits = read_splits(root, partition)
+        ids = sorted(i for name in SPLITS for i in splits[name])
+        masks = find_masks(root)
+        check_archive(root, ids, masks)
+        convert_all(root, ids, masks, args.jobs)
+        (root / 'splits').mkdir(exist_ok=True)
+        for name in SPLITS:
+            write_list(root / f'splits/{name}.txt', sorted(splits[name]))
+        write_list(
+            root / 'splits/train_images.txt',
+            [f'{i}.jpg' for i in sorted(splits['train'])],
         )
-    (root / 'splits').mkdir(exist_ok=True)
-    for name in SPLITS:
-        write_list(root / 'splits' / f'{name}.txt', sorted(splits[name]))
-    files = [f'{i}.jpg' for i in sorted(splits['train'])]
-    write_list(root / 'splits' / 'train_images.txt', files)
     sizes = ', '.join(f'{len(splits[name])} {name}' for name in SPLITS)
     print(f'{root}: {len(ids)} label maps, {sizes}')
     counts = Counter(part for i in ids for part in masks[i])
     print('masks:', ', '.join(f'{part} {counts[part]}' for part in PARTS))
     if len(ids) != NUM_IMAGES:
-        print(f'note: the whole data set has {NUM_IMAGES} images')
-
-
-def write_list(path: Path, entries: List) -> None:
-    path.write_text(''.join(f'{entry}\n' for entry in entries))
+        print(f'note: the complete data set has {NUM_IMAGES} images')
+    return 0
 
 
 if __name__ == '__main__':
-    try:
-        main()
-    except (ValueError, OSError) as error:
-        sys.exit(f'error: {error}')
-    except BrokenProcessPool:
-        sys.exit(
-            'error: a process was killed, perhaps for memory; call again, '
-            'with fewer --jobs, to go on'
-        )
-    except KeyboardInterrupt:
-        sys.exit('stopped; call again to go on')
+    sys.exit(main())

@@ -1,10 +1,10 @@
-"""List the images of Tiny-ImageNet, as mmpretrain's CustomDataset reads them.
+"""List the images of Tiny-ImageNet for mmpretrain's CustomDataset.
 
     tiny_imagenet.py [data/tiny-imagenet-200]
 
-The folder is the unpacked tiny-imagenet-200.zip. meta/train.txt and
-meta/val.txt are written into it, with a line "path class" for each image;
-classes are numbered in the order of wnids.txt, sorted.
+The folder is the unpacked tiny-imagenet-200.zip. The script writes
+meta/train.txt and meta/val.txt into it, one line "path class" per image.
+Classes are numbered in the sorted order of wnids.txt.
 """
 
 import argparse
@@ -12,23 +12,26 @@ import sys
 from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
+from repfusion_mm.cli import report_errors
+
 Entry = Tuple[str, int]
 SIZES = dict(train=100_000, val=10_000)
 
 
 def read_classes(root: Path) -> Dict[str, int]:
-    """Number the WordNet ids, sorted as mmpretrain sorts folders."""
+    """Return the class of each WordNet id, in sorted order."""
     wnids = sorted((root / 'wnids.txt').read_text().split())
     if not wnids or len(set(wnids)) < len(wnids):
         raise ValueError(
-            f'expected WordNet ids in {root / "wnids.txt"}, each once, got '
-            f'{len(wnids)}, of which {len(set(wnids))} differ'
+            f'expected unique WordNet ids in {root / "wnids.txt"}, got '
+            f'{len(wnids)} ids, {len(set(wnids))} of them unique; unpack the '
+            'archive again'
         )
     return {wnid: number for number, wnid in enumerate(wnids)}
 
 
 def list_train(root: Path, classes: Dict[str, int]) -> List[Entry]:
-    """List train/WNID/images/*.JPEG."""
+    """List train/WNID/images/*.JPEG with their classes."""
     return [
         (str(path.relative_to(root)), number)
         for wnid, number in classes.items()
@@ -37,7 +40,7 @@ def list_train(root: Path, classes: Dict[str, int]) -> List[Entry]:
 
 
 def list_val(root: Path, classes: Dict[str, int]) -> List[Entry]:
-    """List val/images by val/val_annotations.txt: file, WNID and a box."""
+    """List val/images with the classes of val/val_annotations.txt."""
     annotations = root / 'val' / 'val_annotations.txt'
     entries = []
     for number, line in enumerate(annotations.read_text().splitlines(), 1):
@@ -49,21 +52,16 @@ def list_val(root: Path, classes: Dict[str, int]) -> List[Entry]:
             )
         if Path(fields[0]).name != fields[0]:
             raise ValueError(
-                f'expected the name of a file in {annotations}, line '
-                f'{number}, got the path {fields[0]!r}; do not trust this list'
+                f'expected a file name in {annotations}, line {number}, got '
+                f'the path {fields[0]!r}; unpack the original archive'
             )
         entries.append((f'val/images/{fields[0]}', classes[fields[1]]))
     return entries
 
 
-def is_there(path: Path) -> bool:
-    """Say whether there is a file with anything in it."""
-    return path.is_file() and path.stat().st_size > 0
-
-
 def check(root: Path, name: str, entries: List[Entry], classes: dict) -> None:
-    """Check that the files are there, and that every class has some."""
-    missing = [path for path, _ in entries if not is_there(root / path)]
+    """Check that no file is missing or empty, and no class without images."""
+    missing = [path for path, _ in entries if not has_content(root / path)]
     empty = sorted(set(classes.values()) - {number for _, number in entries})
     if missing or empty:
         raise ValueError(
@@ -73,17 +71,14 @@ def check(root: Path, name: str, entries: List[Entry], classes: dict) -> None:
         )
 
 
-def main(argv: Optional[List[str]] = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument('root', nargs='?', default='data/tiny-imagenet-200')
-    root = Path(parser.parse_args(argv).root)
+def has_content(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
+
+
+def convert(root: Path) -> None:
+    """Write both lists, after checking both."""
     classes = read_classes(root)
-    lists = dict(
-        train=list_train(root, classes), val=list_val(root, classes)
-    )  # fmt: skip
+    lists = dict(train=list_train(root, classes), val=list_val(root, classes))
     for name, entries in lists.items():
         check(root, name, entries, classes)
     (root / 'meta').mkdir(exist_ok=True)
@@ -93,11 +88,20 @@ def main(argv: Optional[List[str]] = None) -> None:
         print(f'{path}: {len(entries)} images of {len(classes)} classes')
     sizes = {name: len(entries) for name, entries in lists.items()}
     if sizes != SIZES:
-        print(f'note: the whole data set has {SIZES} images, here are {sizes}')
+        print(f'note: the complete data set has {SIZES} images, got {sizes}')
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('root', nargs='?', default='data/tiny-imagenet-200')
+    args = parser.parse_args(argv)
+    with report_errors():
+        convert(Path(args.root))
+    return 0
 
 
 if __name__ == '__main__':
-    try:
-        main()
-    except (ValueError, OSError) as error:
-        sys.exit(f'error: {error}')
+    sys.exit(main())

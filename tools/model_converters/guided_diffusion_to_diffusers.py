@@ -4,9 +4,9 @@
     guided_diffusion_to_diffusers.py 256x256_diffusion_uncond.pt OUT \\
         --preset imagenet256-uncond
 
-The folder is a teacher: model.teacher.pretrained=OUT. Other checkpoints of
-that code base need --image-size, --head-channels, --attention-order and
---schedule, which their weights do not tell.
+Use the folder as a teacher with model.teacher.pretrained=OUT. For checkpoints
+without a preset, give --image-size, --head-channels, --attention-order and
+--schedule of their training: the weights do not contain them.
 """
 
 import argparse
@@ -19,20 +19,26 @@ from typing import List, Optional
 
 import torch
 import torch.nn.functional as F
-from adm_weights import StateDict, build, convert, read_architecture
 
-import repfusion_mm  # noqa: F401  # heals the stack before diffusers
+from repfusion_mm.cli import report_errors
+from repfusion_mm.cli.argument_types import positive
 from repfusion_mm.engine.checkpoint.io import read_checkpoint
+from repfusion_mm.models.teachers.guided_diffusion_weights import (
+    StateDict,
+    build_denoiser,
+    convert_weights,
+    read_architecture,
+)
 
-#: The two published teachers of the paper: what the weights do not tell, and
-#: what they must show.
+#: The two published teachers of the paper: settings that the weights do not
+#: contain, and the architecture that they must have.
 PRESETS = {
     'imagenet64': dict(
         image_size=64,
         head_channels=64,
         attention_order='new',
         schedule='cosine',
-        shows=dict(
+        architecture=dict(
             block_out_channels=(192, 384, 576, 768),
             layers_per_block=3,
             num_class_embeds=1000,
@@ -44,7 +50,7 @@ PRESETS = {
         head_channels=64,
         attention_order='legacy',
         schedule='linear',
-        shows=dict(
+        architecture=dict(
             block_out_channels=(256, 256, 512, 512, 1024, 1024),
             layers_per_block=2,
             num_class_embeds=None,
@@ -52,16 +58,18 @@ PRESETS = {
         ),
     ),
 }
-FLAGS = ('image_size', 'head_channels', 'attention_order', 'schedule')
+OPTIONS = ('image_size', 'head_channels', 'attention_order', 'schedule')
 SCHEDULES = {
     'linear': dict(
         beta_schedule='linear', beta_start=0.0001, beta_end=0.02
     ),
     'cosine': dict(beta_schedule='squaredcos_cap_v2'),
 }  # fmt: skip
-#: At which t the attention orders are compared, and when that tells.
-NOISE_LEVELS = (100, 300, 600)
+#: Timesteps at which the two attention orders are compared.
+TIMESTEPS = (100, 300, 600)
+#: The comparison is inconclusive if both orders leave more noise than this.
 MAX_ERROR = 0.5
+#: The other order is right if the error is larger by this factor.
 MIN_RATIO = 1.05
 
 
@@ -73,14 +81,16 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument('src', help='the .pt file')
     parser.add_argument('out', help='the folder to write; must not exist')
     parser.add_argument('--preset', choices=PRESETS)
-    parser.add_argument('--image-size', type=positive, help='side in pixels')
+    parser.add_argument(
+        '--image-size', type=positive, help='height and width in pixels'
+    )
     parser.add_argument(
         '--head-channels', type=positive, help='channels of an attention head'
     )
     parser.add_argument(
         '--attention-order',
         choices=['new', 'legacy'],
-        help='use_new_attention_order of the training: True is new',
+        help='new if use_new_attention_order was True in the training',
     )
     parser.add_argument(
         '--schedule', choices=SCHEDULES, help='noise schedule of the training'
@@ -88,32 +98,25 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def positive(text: str) -> int:
-    """Read a positive integer; argparse names the flag where it is none."""
-    if int(text) < 1:
-        raise ValueError
-    return int(text)
-
-
-def settle_flags(args: argparse.Namespace) -> None:
-    """Fill the flags from the preset.
+def merge_preset(args: argparse.Namespace) -> None:
+    """Fill the options from the preset.
 
     Raises:
         ValueError: One is missing, or contradicts the preset.
     """
     preset = PRESETS.get(args.preset, {})
-    for name in FLAGS:
+    for name in OPTIONS:
         given, known = getattr(args, name), preset.get(name)
-        flag = '--' + name.replace('_', '-')
+        option = '--' + name.replace('_', '-')
         if given is None and known is None:
             raise ValueError(
-                f'expected {flag}, which the weights do not tell, or '
-                f'--preset {"|".join(PRESETS)}; got neither'
+                f'expected {option}, which the weights do not contain, or '
+                f'--preset {"|".join(PRESETS)}, got neither'
             )
         if None not in (given, known) and given != known:
             raise ValueError(
-                f'expected {flag} {known} with --preset {args.preset}, got '
-                f'{given}; leave one of the two out'
+                f'expected {option} {known} with --preset {args.preset}, got '
+                f'{given}; remove one of the two options'
             )
         setattr(args, name, known if given is None else given)
 
@@ -121,28 +124,30 @@ def settle_flags(args: argparse.Namespace) -> None:
 def check_attention_order(
     denoiser, weights: StateDict, config: dict, args: argparse.Namespace
 ) -> None:
-    """Let both orders remove noise from photographs, and compare them.
+    """Compare how well both attention orders denoise photographs.
+
+    A wrong order loads without an error, but predicts worse.
 
     Raises:
-        ValueError: The other order does it clearly better.
+        ValueError: The other order denoises clearly better.
     """
     order = args.attention_order
     other = 'legacy' if order == 'new' else 'new'
     errors = {}
-    for tried in (other, order):  # so that the denoiser keeps the latter
-        denoiser.load_state_dict(convert(weights, config, tried))
+    for tried in (other, order):  # the denoiser keeps the last one
+        denoiser.load_state_dict(convert_weights(weights, config, tried))
         errors[tried] = denoising_error(denoiser, args.schedule)
     figures = (
-        'share of the noise that is left on two photographs: '
+        'mean squared error of the predicted noise on two photographs: '
         f'{errors[order]:.4f} as {order}, {errors[other]:.4f} as {other}'
     )
     if not all(map(math.isfinite, errors.values())):
-        raise ValueError(f'expected numbers, got {figures}')
+        raise ValueError(f'expected finite errors, got {figures}')
     if min(errors.values()) > MAX_ERROR:
-        print(f'{figures}: it denoises neither way, which tells nothing')
+        print(f'{figures}: neither denoises, so the order was not checked')
     elif errors[other] * MIN_RATIO < errors[order]:
         raise ValueError(
-            f'expected --attention-order {other}, got {order}: ' + figures
+            f'expected --attention-order {other}, got {order}: {figures}'
         )
     else:
         print(figures)
@@ -150,14 +155,13 @@ def check_attention_order(
 
 @torch.no_grad()
 def denoising_error(denoiser, schedule: str) -> float:
-    """Return the mean squared error of the predicted noise, of variance one.
+    """Return the mean squared error of the predicted noise, of variance 1.
 
-    Class-conditional denoisers get no class.
+    Class-conditional denoisers run without a class.
     """
     from sklearn.datasets import load_sample_images
 
-    photographs = load_sample_images().images
-    images = torch.stack(
+    images = torch.cat(
         [
             F.interpolate(
                 torch.from_numpy(image[:, :427].copy()).movedim(2, 0)[None]
@@ -165,15 +169,15 @@ def denoising_error(denoiser, schedule: str) -> float:
                 size=(denoiser.config.sample_size,) * 2,
                 mode='bilinear',
                 antialias=True,
-            )[0]
-            for image in photographs
+            )
+            for image in load_sample_images().images
         ]
     )  # fmt: skip
     scheduler = build_scheduler(schedule)
     noise = torch.randn(images.shape, generator=torch.manual_seed(0))
     embedding, denoiser.class_embedding = denoiser.class_embedding, None
     errors = []
-    for t in NOISE_LEVELS:
+    for t in TIMESTEPS:
         timesteps = torch.full((len(images),), t)
         sample = scheduler.add_noise(images, noise, timesteps)
         predicted = denoiser(sample, timesteps).sample[:, :3]
@@ -183,28 +187,36 @@ def denoising_error(denoiser, schedule: str) -> float:
 
 
 def build_scheduler(schedule: str):
-    """Build the noise schedule of the training, of 1,000 timesteps."""
-    from diffusers import DDPMScheduler
+    """Build the noise schedule of the training, with 1,000 timesteps."""
+    from diffusers import DDPMScheduler  # slow to import
 
     return DDPMScheduler(num_train_timesteps=1000, **SCHEDULES[schedule])
 
 
-def main(argv: Optional[List[str]] = None) -> None:
-    args = parse_args(argv)
+def convert(args: argparse.Namespace) -> None:
+    """Write the denoiser and its schedule into a folder, atomically.
+
+    Raises:
+        ValueError: The folder exists, or the checkpoint does not match the
+            options.
+    """
     out = Path(args.out)
     if os.path.lexists(out):
-        raise ValueError(f'expected a folder to make, got {out}: it is there')
+        raise ValueError(
+            f'expected {out} not to exist, got a file or folder; choose '
+            'another name'
+        )
     out.parent.mkdir(parents=True, exist_ok=True)
-    settle_flags(args)
+    merge_preset(args)
     weights, _ = read_checkpoint(args.src, 'give the path of the .pt file')
     config = read_architecture(weights, args.image_size, args.head_channels)
-    shows = PRESETS.get(args.preset, {}).get('shows', {})
-    wrong = {key: config[key] for key in shows if shows[key] != config[key]}
+    expected = PRESETS.get(args.preset, {}).get('architecture', {})
+    wrong = {k: config[k] for k in expected if expected[k] != config[k]}
     if wrong:
         raise ValueError(
-            f'expected {shows} of --preset {args.preset}, got {wrong}'
+            f'expected {expected} with --preset {args.preset}, got {wrong}'
         )
-    denoiser = build(weights, config, args.attention_order)
+    denoiser = build_denoiser(weights, config, args.attention_order)
     check_attention_order(denoiser, weights, config, args)
     unfinished = out.with_name(out.name + '.tmp')
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -221,8 +233,12 @@ def main(argv: Optional[List[str]] = None) -> None:
     )
 
 
+def main(argv: Optional[List[str]] = None) -> int:
+    args = parse_args(argv)
+    with report_errors():
+        convert(args)
+    return 0
+
+
 if __name__ == '__main__':
-    try:
-        main()
-    except (ValueError, OSError) as error:
-        sys.exit(f'error: {error}')
+    sys.exit(main())

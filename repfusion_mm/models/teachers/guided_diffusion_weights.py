@@ -1,16 +1,17 @@
-"""The weights of ADM's U-Net (guided-diffusion), as UNet2DModel's."""
+"""Convert guided-diffusion's weights into those of diffusers' UNet2DModel."""
+
+from __future__ import annotations
 
 from typing import Dict
 
 import torch
 
-from repfusion_mm.engine.checkpoint.io import shorten
 from repfusion_mm.models.teachers.guided_diffusion import module_names
 
 StateDict = Dict[str, torch.Tensor]
 
-#: What every such U-Net holds, with its dimensions.
-NEEDED = {
+#: Weights of every such U-Net and their numbers of dimensions.
+REQUIRED = {
     'input_blocks.0.0.weight': 4,
     'input_blocks.1.0.emb_layers.1.weight': 2,
     'middle_block.1.qkv.weight': 3,
@@ -23,29 +24,34 @@ NEEDED = {
 def read_architecture(
     weights: StateDict, image_size: int, head_channels: int
 ) -> dict:
-    """Read the config of the UNet2DModel from the weights' shapes.
+    """Infer the config of the UNet2DModel from the shapes of the weights.
+
+    Args:
+        weights: State dict of a guided-diffusion checkpoint.
+        image_size: Height and width of its images.
+        head_channels: Channels of an attention head.
 
     Raises:
-        ValueError: It is no guided-diffusion U-Net, or one of a kind that
-            UNet2DModel has not.
+        ValueError: The weights are not those of a guided-diffusion U-Net, or
+            UNet2DModel cannot represent it.
     """
     missing = [
-        key for key, dims in NEEDED.items()
+        key for key, dims in REQUIRED.items()
         if key not in weights or weights[key].dim() != dims
     ]  # fmt: skip
     if missing:
         raise ValueError(
-            'expected the weights of a guided-diffusion U-Net alone, got '
-            f'none called {missing[0]}, of {NEEDED[missing[0]]} dimensions, '
-            f'among {sorted(weights)[:3]} ...; classifiers and other code '
-            'bases cannot be converted, and a prefix must be taken off'
+            'expected the weights of a guided-diffusion U-Net, got no '
+            f'{missing[0]} with {REQUIRED[missing[0]]} dimensions among '
+            f'{sorted(weights)[:3]} ...; remove a prefix of the names; '
+            'classifiers and other architectures are not supported'
         )
     if any(key.endswith('.op.weight') for key in weights):
         raise ValueError(
             'expected residual blocks that resize (resblock_updown=True), '
-            'got convolutions; such a U-Net cannot be converted'
+            'got convolutions; such a U-Net is not supported'
         )
-    # Only where a level ends does an output block hold a second residual one.
+    # An output block has a second residual block only at the end of a level.
     levels = 1 + sum(
         key.startswith('output_blocks.')
         and key.endswith('.in_layers.0.weight')
@@ -62,8 +68,8 @@ def read_architecture(
         ]
     except KeyError as error:
         raise ValueError(
-            f'expected {levels} levels of {depth} residual blocks, got none '
-            f'called {error}; the file is incomplete'
+            f'expected {levels} levels of {depth} residual blocks, got no '
+            f'{error}; the file is incomplete'
         ) from error
     attends = [f'input_blocks.{i}.1.qkv.weight' in weights for i in firsts]
     embedding = weights['input_blocks.1.0.emb_layers.1.weight']
@@ -71,7 +77,7 @@ def read_architecture(
         raise ValueError(
             'expected a time embedding that scales and shifts '
             f'(use_scale_shift_norm=True, {2 * channels[0]} outputs), got '
-            f'{len(embedding)} outputs'
+            f'{len(embedding)} outputs; such a U-Net is not supported'
         )
     attending = {c for c, a in zip(channels, attends) if a} | {channels[-1]}
     wrong = sorted(c for c in attending if c % head_channels)
@@ -81,14 +87,14 @@ def read_architecture(
         )
     if image_size % 2 ** (levels - 1):
         raise ValueError(
-            f'expected --image-size to be a multiple of {2 ** (levels - 1)}, '
+            f'expected --image-size to be a multiple of {2 ** (levels - 1)} '
             f'for {levels} levels, got {image_size}'
         )
     image = weights['input_blocks.0.0.weight']
     if image.shape[1] != 3:
         raise ValueError(
-            f'expected a U-Net that takes RGB images, got {image.shape[1]} '
-            'channels; an upsampler cannot teach'
+            f'expected a U-Net for RGB images, got {image.shape[1]} input '
+            'channels; an upsampler cannot be a teacher'
         )
     down = ['AttnDownBlock2D' if a else 'ResnetDownsampleBlock2D'
             for a in attends]  # fmt: skip
@@ -113,66 +119,67 @@ def read_architecture(
     )
 
 
-def convert(weights: StateDict, config: dict, attention_order: str) -> dict:
+def convert_weights(
+    weights: StateDict, config: dict, attention_order: str
+) -> StateDict:
     """Rename the weights, and split queries, keys and values.
 
     Args:
-        weights: Of the checkpoint.
-        config: Of the UNet2DModel.
-        attention_order: ``'new'``: all queries come first, then all keys, all
-            values. ``'legacy'``: so they do within each head.
+        weights: State dict of a guided-diffusion checkpoint.
+        config: Config of the UNet2DModel, by :func:`read_architecture`.
+        attention_order: ``'new'`` if all queries precede all keys and all
+            values, ``'legacy'`` if they do so within each head.
     """
     names = module_names(config)
-    heads = config['attention_head_dim']
+    head_channels = config['attention_head_dim']
     converted = {}
     for key, value in weights.items():
         module, _, kind = key.rpartition('.')
-        if module.endswith('.qkv'):
-            value = value.flatten(1) if kind == 'weight' else value
-            split = value.chunk(3)
-            if attention_order == 'legacy':
-                per_head = value.reshape(-1, 3, heads, *value.shape[1:])
-                split = [part.flatten(0, 1) for part in per_head.unbind(1)]
-            block = module[: -len('.qkv')]
-            block = names.get(block, block)
-            for name, part in zip('qkv', split):
-                converted[f'{block}.to_{name}.{kind}'] = part.clone()
-        elif module.endswith('.proj_out'):
-            value = value.flatten(1) if kind == 'weight' else value
+        if module.endswith(('.qkv', '.proj_out')) and kind == 'weight':
+            value = value.flatten(1)  # a convolution becomes a linear layer
+        if not module.endswith('.qkv'):
             converted[f'{names.get(module, module)}.{kind}'] = value
-        else:
-            converted[f'{names.get(module, module)}.{kind}'] = value
+            continue
+        parts = value.chunk(3)
+        if attention_order == 'legacy':
+            by_head = value.reshape(-1, 3, head_channels, *value.shape[1:])
+            parts = [part.flatten(0, 1) for part in by_head.unbind(1)]
+        block = module[: -len('.qkv')]
+        block = names.get(block, block)
+        for name, part in zip('qkv', parts):
+            converted[f'{block}.to_{name}.{kind}'] = part.clone()
     return converted
 
 
-def build(weights: StateDict, config: dict, attention_order: str):
-    """Build the denoiser.
+def build_denoiser(weights: StateDict, config: dict, attention_order: str):
+    """Build the UNet2DModel with these weights.
+
+    Args:
+        weights: State dict of a guided-diffusion checkpoint.
+        config: Config of the UNet2DModel, by :func:`read_architecture`.
+        attention_order: See :func:`convert_weights`.
 
     Raises:
-        ValueError: The weights do not fill it exactly, or are no numbers.
+        ValueError: The weights do not match the architecture, or hold NaN or
+            Inf.
     """
-    from diffusers import UNet2DModel
+    from diffusers import UNet2DModel  # slow to import
 
-    damaged = [k for k, v in weights.items() if not v.isfinite().all()]
-    if damaged:
+    not_finite = [k for k, v in weights.items() if not v.isfinite().all()]
+    if not_finite:
         raise ValueError(
-            f'expected finite weights, got others in {damaged[:5]}'
+            f'expected finite weights, got NaN or Inf in {not_finite[:5]}; '
+            'the file is damaged'
         )
     denoiser = UNet2DModel(**config).eval()
-    ours = convert(weights, config, attention_order)
-    theirs = denoiser.state_dict()
-    faults = [f'{k}: missing' for k in theirs if k not in ours]
-    faults += [f'{k}: not known' for k in ours if k not in theirs]
-    faults += [
-        f'{k}: expected {tuple(theirs[k].shape)}, got {tuple(v.shape)}'
-        for k, v in ours.items()
-        if k in theirs and theirs[k].shape != v.shape
-    ]
-    if faults:
+    try:
+        denoiser.load_state_dict(
+            convert_weights(weights, config, attention_order)
+        )
+    except RuntimeError as error:
         raise ValueError(
             f'expected the weights of {len(config["down_block_types"])} '
-            f'levels of {config["layers_per_block"]} blocks, got\n  '
-            + '\n  '.join(shorten(faults))
-        )
-    denoiser.load_state_dict(ours)
+            f'levels of {config["layers_per_block"]} blocks, got {error}; '
+            'the file is incomplete, or of another architecture'
+        ) from error
     return denoiser
