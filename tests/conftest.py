@@ -14,10 +14,9 @@ from repfusion_mm.utils.compat import READS_SAFELY  # applies workarounds
 from tests.helpers.process_state import preserved_state
 
 torch.set_num_threads(1)
-# mmengine formats the config of each run nine times, with yapf, and collects
-# garbage for each data set. That is half of the time of a short run.
+# mmengine formats the config of each run nine times with yapf, a third of the
+# time of a short run.
 config_module.FormatCode = lambda text, **kwargs: (text, True)
-gc.freeze()
 
 SYSTEM = Path(__file__).parent / 'system'
 
@@ -26,6 +25,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if SYSTEM in item.path.parents:
             item.add_marker(pytest.mark.slow)
+    # mmengine collects garbage for each data set: the modules are none.
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
