@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Iterator, List, Optional, Tuple
+from typing import Iterator
 
 import torch
 import torch.nn as nn
-from mmengine.dataset import pseudo_collate
 from mmengine.dist import all_gather_object, get_world_size
 from torch.utils.data import DataLoader, Dataset
 
-from repfusion_mm.datasets.feature_cache.dataset import CachedFeaturesDataset
+from repfusion_mm.datasets.wrappers import get_wrapped
 
 #: More labelled files than this are left to the data loader to find.
 MAX_FILES = 10_000
-#: How many rows of cached features are compared with the teacher's.
-NUM_COMPARED = 4
 #: Which decoder reads which label of an info.
 LABEL_KEYS = {
     'gt_label': 'ClsDecoder',
@@ -154,66 +151,10 @@ def describe_labels(dataset: Dataset) -> str:
 
 def infos_of(dataset: Dataset) -> Iterator[dict]:
     """Yield the infos of a data set, or of those that it wraps."""
-    parts = _parts_of(dataset)
+    parts = get_wrapped(dataset)
     if parts is not None:
         for part in parts:
             yield from infos_of(part)
     elif hasattr(dataset, 'get_data_info'):
         for index in range(len(dataset)):
             yield dataset.get_data_info(index)
-
-
-def check_cached_features(dataset: Dataset, model: nn.Module) -> None:
-    """Refuse cached features that the model cannot use.
-
-    Args:
-        dataset: A data set, or one that wraps others.
-        model: The distiller, on its device.
-
-    Raises:
-        FileNotFoundError: There are none.
-        ValueError: They are damaged, of other images, of another teacher,
-            layer or timestep, or of a part of the data set alone; or the
-            teacher does not say the same each time.
-    """
-    # Finetuning imports the hooks too, and has no use for models.
-    from repfusion_mm.models.teachers.cached_teacher import compare_to_live
-
-    cached, live = split_cached(dataset)
-    if not cached:
-        return
-    if live:
-        raise ValueError(
-            'expected cached features for every part of the data set or for '
-            f'none, got {type(live[0]).__name__} without them; wrap it in '
-            'CachedFeaturesDataset too'
-        )
-    for part in cached:
-        every = -(-len(part) // NUM_COMPARED)
-        rows = [part[row] for row in range(0, len(part), every)]
-        compare_to_live(model, pseudo_collate(rows))
-
-
-def split_cached(
-    dataset: Dataset,
-) -> Tuple[List[CachedFeaturesDataset], List[Dataset]]:
-    """Find the parts of a data set with cached features, and the others."""
-    if isinstance(dataset, CachedFeaturesDataset):
-        return [dataset], []
-    parts = _parts_of(dataset)
-    if parts is None:
-        return [], [dataset]
-    cached, live = [], []
-    for part in parts:
-        some, others = split_cached(part)
-        cached += some
-        live += others
-    return cached, live
-
-
-def _parts_of(dataset: Dataset) -> Optional[list]:
-    """Return what a data set wraps, if it wraps any."""
-    parts = getattr(dataset, 'datasets', None)
-    if parts is None and hasattr(dataset, 'dataset'):
-        parts = [dataset.dataset]
-    return parts

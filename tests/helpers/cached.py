@@ -1,15 +1,13 @@
-"""A few images on disk, and the features that a toy teacher gives for them."""
+"""A few images on disk, and a feature cache of them by a toy teacher."""
 
 from pathlib import Path
 
 import cv2
 import numpy as np
-from cache_features import Views, write
-from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, MODELS, TRANSFORMS
 from mmpretrain.datasets.transforms import RandomCrop
-from torch.utils.data import DataLoader
 
+from repfusion_mm.engine.feature_cache.writing import write_features
 from tests.helpers.toy import distiller_config
 
 NUM_IMAGES = 6
@@ -20,7 +18,7 @@ PACK = dict(type='mmpretrain.PackInputs')
 
 @TRANSFORMS.register_module()
 class EntropyCrop(RandomCrop):
-    """Crops by the system's entropy, which no seed governs."""
+    """Crop at random by the system's entropy, which no seed controls."""
 
     def transform(self, results):
         np.random.seed()
@@ -64,16 +62,8 @@ def model_config(teacher_folder, **teacher) -> dict:
     return config
 
 
-def fill(model, dataset, batch_size=4) -> None:
-    """Write the features, by the tool's own function."""
-    loader = DataLoader(
-        Views(dataset), batch_size=batch_size, collate_fn=pseudo_collate
-    )
-    write(model, dataset, loader)
-
-
 def make_cache(tmp_path, teacher_folder, **settings):
-    """Return a model and a data set whose features are written."""
+    """Write a cache, and return its model and data set."""
     if not (tmp_path / 'images').exists():
         save_images(tmp_path / 'images')
     config = dataset_config(
@@ -81,12 +71,12 @@ def make_cache(tmp_path, teacher_folder, **settings):
     )
     dataset = DATASETS.build(config)
     model = MODELS.build(model_config(teacher_folder))
-    fill(model, dataset)
+    write_features(model, dataset, batch_size=4)
     return model, dataset
 
 
 def build_dataset(cache, pipeline=(LOAD, CROP, PACK), num_views=2, **settings):
-    """Return the data set over what make_cache wrote."""
+    """Return the data set of a cache that make_cache wrote."""
     return DATASETS.build(
         dataset_config(
             cache / 'images',

@@ -1,7 +1,8 @@
-"""Small real parts: a denoiser, a distiller, data in their real formats."""
+"""Small models and data in their real formats."""
 
 import pickle
 from pathlib import Path
+from typing import List, Optional, Sequence
 
 import numpy as np
 import torch
@@ -65,14 +66,18 @@ def distiller_config(**overrides) -> dict:
     return config
 
 
-def batch(num_images: int = 4, labels=range(100), size: int = 16) -> dict:
-    """Return images and samples; a label of None leaves one unlabelled."""
-    samples = []
-    for _, label in zip(range(num_images), labels):
-        sample = DataSample()
+def labeled_samples(labels: Sequence[Optional[int]]) -> List[DataSample]:
+    """Return a data sample for each label; None leaves one unlabeled."""
+    samples = [DataSample() for _ in labels]
+    for sample, label in zip(samples, labels):
         if label is not None:
-            sample.set_gt_label(label % 10)
-        samples.append(sample)
+            sample.gt_label = torch.tensor([label])
+    return samples
+
+
+def batch(num_images: int = 4, labels=range(10), size: int = 16) -> dict:
+    """Return images and samples; a label of None leaves one unlabeled."""
+    samples = labeled_samples(labels[:num_images])
     images = torch.randint(0, 256, (num_images, 3, size, size))
     return dict(inputs=list(images.to(torch.uint8)), data_samples=samples)
 

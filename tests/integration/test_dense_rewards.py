@@ -9,26 +9,21 @@ from mmpose.structures import PoseDataSample
 from mmpretrain.structures import DataSample
 from mmseg.structures import SegDataSample
 
-from repfusion_mm.models.teachers.conditioning import ClassSignal
+from repfusion_mm.models.teachers.base import BaseTeacher
 from tests.helpers.toy import distiller_config
 
 BEST, WIDTH, SIDE = 300, 120, 16
 
 
 @MODELS.register_module()
-class OracleTeacher(nn.Module):
+class OracleTeacher(BaseTeacher):
     """Show the image at t = 300, and less of it the further t is from it."""
 
     num_timesteps = 1000
     image_size = SIDE
     feature_shapes = dict(pixels=(3, 8, 8))
 
-    def __init__(self):
-        super().__init__()
-        self.class_signal = ClassSignal.__new__(ClassSignal)
-        self.class_signal.kind = 'none'
-
-    def forward(self, images, timesteps, labels=None):
+    def forward(self, images, timesteps, data_samples=None):
         shown = torch.exp(-0.5 * ((timesteps - BEST) / WIDTH) ** 2)
         shown = shown.view(-1, 1, 1, 1)
         pixels = nn.functional.avg_pool2d(images * 2 - 1, 2)

@@ -15,7 +15,7 @@ from repfusion_mm.models.connectors.conv_connector import (
     ConvConnector,
     resize_to,
 )
-from repfusion_mm.models.losses.losses import (
+from repfusion_mm.models.losses import (
     AttentionTransferLoss,
     HintLoss,
     RelationalLoss,

@@ -60,7 +60,7 @@ class Prober:
             )
         init_default_scope(cfg.get('default_scope', 'mmengine'))
         self.model = MODELS.build(cfg.model).to(get_device()).eval()
-        self.teacher = self.model.teacher
+        self.teacher = self.model.teacher.live
         self.settings = cfg.model.teacher.to_dict()
         self.seed = seed
         self.batches, self.targets, task = self._load(cfg, max_images)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from repfusion_mm.models.decoders.keypoint_decoder import read_points
-from repfusion_mm.models.losses.losses import pool
+from repfusion_mm.models.losses.utils import pool
 
 
 class ProbeTask:

@@ -1,8 +1,8 @@
-"""A data set with the features that a frozen teacher gave for its images."""
+"""A data set with cached features of a frozen teacher."""
 
 from __future__ import annotations
 
-from typing import Dict, Optional, Union
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 import torch
@@ -13,45 +13,47 @@ from repfusion_mm.datasets.feature_cache.files import (
     FeatureReader,
     crc_of,
 )
+from repfusion_mm.datasets.wrappers import get_wrapped
 from repfusion_mm.registry import DATASETS
 from repfusion_mm.utils.seeding import seeded
 
-#: What a data sample carries: per layer C x H x W float16, and to what they
-#: belong. Neither is a tensor: a batch would need a file descriptor for each.
+#: Fields of a data sample: the features, for each layer a C x H x W float16
+#: array, and the key of the teacher that they belong to. Arrays, because a
+#: worker process would need a file descriptor for each tensor.
 FEATS_FIELD = 'teacher_feats'
 KEY_FIELD = 'teacher_key'
-#: How often a view is drawn to see whether it is fixed. An ungoverned flip
-#: goes unnoticed once in 128 times.
+#: How often a view is drawn to check that it is repeatable. A random flip
+#: that no seed controls passes the check once in 128 times.
 NUM_DRAWS = 8
 
 
 @DATASETS.register_module()
 class CachedFeaturesDataset(Dataset):
-    """Give V fixed views of each image, with the teacher's features.
+    """Add the teacher's cached features to V fixed views of each image.
 
-    ``tools/cache_features.py`` writes the features. A view is what the
-    wrapped data set gives when the generators of random, numpy and torch (on
-    the CPU) are seeded by (``seed``, image, view); their states are put back
-    behind it. Item ``v * N + i`` is view v of image i. Each item is checked:
-    its input and its features must have the CRCs that were written.
+    ``tools/cache_features.py`` writes the features. A view is the item of the
+    wrapped data set when the generators of ``random``, ``numpy`` and ``torch``
+    (on the CPU) are seeded by (``seed``, image, view); their states are
+    restored afterwards. Item ``v * N + i`` is view v of image i. The CRC-32 of
+    its input and of its features are compared with those in the cache.
 
     Args:
         dataset: Any OpenMMLab data set, or its config, whose pipeline packs
             ``inputs`` and ``data_samples``.
-        folder: Where the features lie.
-        num_views: V. With one, random operations are drawn once for all
-            epochs; without random operations, more are the same again.
+        folder: Folder of the cache.
+        num_views: V. With one view, random operations are drawn once for all
+            epochs. Without random operations, all views are the same.
         seed: Seed of the views, 0 or more.
 
     Raises:
         ValueError: ``num_views`` or ``seed`` is out of range. When an item is
             read: the features are damaged, or belong to another image.
-        FileNotFoundError: When an item is read: there are no features.
+        FileNotFoundError: When an item is read: there is no cache.
     """
 
     def __init__(
         self,
-        dataset: Union[dict, Dataset],
+        dataset: Any,
         folder: str,
         num_views: int = 1,
         seed: int = 0,
@@ -71,12 +73,12 @@ class CachedFeaturesDataset(Dataset):
 
     @property
     def metainfo(self) -> dict:
-        """What the wrapped data set says of itself."""
+        """The ``metainfo`` of the wrapped data set."""
         return self.dataset.metainfo
 
     @property
     def settings(self) -> Dict[str, int]:
-        """What tells the rows of a cache."""
+        """The settings that determine the rows of a cache."""
         return dict(
             num_images=len(self.dataset),
             num_views=self.num_views,
@@ -84,15 +86,15 @@ class CachedFeaturesDataset(Dataset):
         )
 
     def full_init(self) -> None:
-        """Load the wrapped data set's list, where it was put off."""
+        """Load the list of images if the wrapped data set is lazy."""
         self.dataset.full_init()
 
     def open(self) -> FeatureReader:
-        """Open the features, once in each process.
+        """Open the cache, once in each process.
 
         Raises:
-            FileNotFoundError: There are none.
-            ValueError: They are damaged, or of other rows.
+            FileNotFoundError: There is no cache.
+            ValueError: It is damaged, or has other settings.
         """
         if self._reader is None:
             reader = FeatureReader(self.folder)
@@ -106,10 +108,10 @@ class CachedFeaturesDataset(Dataset):
         return self._reader
 
     def view(self, row: int) -> dict:
-        """Return the item without features.
+        """Return an item without features.
 
-        Where its pipeline gives up on an image, mmengine's data set takes
-        another one at random: it is the same one each time here.
+        If the pipeline returns None for an image, mmengine's data set draws
+        another one at random. Here it is always the same one.
         """
         if not 0 <= row < len(self):
             raise IndexError(f'expected a row in [0, {len(self)}), got {row}')
@@ -135,11 +137,11 @@ class CachedFeaturesDataset(Dataset):
         return len(self.dataset) * self.num_views
 
     def __getstate__(self) -> dict:
-        # A map does not travel to another process: it is opened there.
+        # Memory maps cannot be pickled: each process opens its own.
         return {**self.__dict__, '_reader': None}
 
     def is_repeatable(self, row: int) -> bool:
-        """Return whether the seeds govern all that is random in a row."""
+        """Return whether repeated draws of a row have the same input."""
         drawn = [input_of(self.view(row)) for _ in range(NUM_DRAWS)]
         return len({(image.shape, crc_of(image)) for image in drawn}) == 1
 
@@ -148,27 +150,50 @@ class CachedFeaturesDataset(Dataset):
         path = item['data_samples'].get('img_path', 'no path')
         message = (
             f'expected row {row} (image {image}, view {view}, {path}) to be '
-            f'the image whose features lie in {self.folder!r}, got another: '
+            f'the image of the features in {self.folder!r}, got another: '
         )
         if not self.is_repeatable(row):
-            return ValueError(message + UNGOVERNED)
+            return ValueError(message + NOT_REPEATABLE)
         return ValueError(
             f'{message}the file or the pipeline has changed since; {REWRITE}'
         )
 
 
-UNGOVERNED = (
+#: Why a view is not repeatable, for error messages.
+NOT_REPEATABLE = (
     'its pipeline draws from a generator that the seeds of random, numpy and '
-    'torch do not govern, so that views are not fixed; take that operation '
-    'out, or distil without a cache'
+    'torch do not control, so that views are not fixed; remove that '
+    'operation, or distill without a cache'
 )
 
 
+def split_cached(
+    dataset: Dataset,
+) -> Tuple[List[CachedFeaturesDataset], List[Dataset]]:
+    """Return the parts of a data set with and without cached features.
+
+    Args:
+        dataset: A data set, or a wrapper of data sets.
+    """
+    if isinstance(dataset, CachedFeaturesDataset):
+        return [dataset], []
+    parts = get_wrapped(dataset)
+    if parts is None:
+        return [], [dataset]
+    cached: List[CachedFeaturesDataset] = []
+    live: List[Dataset] = []
+    for part in parts:
+        some, others = split_cached(part)
+        cached += some
+        live += others
+    return cached, live
+
+
 def input_of(item: dict) -> np.ndarray:
-    """Return the image of an item, as it was packed.
+    """Return the packed image of an item.
 
     Raises:
-        ValueError: The item has no single image or no data sample.
+        ValueError: The item is not one image with a data sample.
     """
     inputs = item.get('inputs') if isinstance(item, dict) else None
     if not torch.is_tensor(inputs) or 'data_samples' not in item:

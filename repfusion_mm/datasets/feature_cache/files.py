@@ -60,7 +60,7 @@ class FeatureReader:
     def __init__(self, folder: str) -> None:
         self.folder = Path(folder)
         self.meta = read_meta(self.folder)
-        self.key_text = text_of(self.meta['key'])
+        self.key_text = key_to_text(self.meta['key'])
         num_rows = self.meta['num_images'] * self.meta['num_views']
         self.layers = {
             layer: self._map(f'{layer}.npy', '<f2', (num_rows, *shape))
@@ -141,7 +141,7 @@ def _has_layers(meta: dict) -> bool:
     return isinstance(key, dict) and isinstance(key.get('layers'), dict)
 
 
-def text_of(key: dict) -> str:
+def key_to_text(key: dict) -> str:
     """Return a key as a text that can be compared."""
     return json.dumps(key, sort_keys=True)
 

@@ -9,6 +9,7 @@ from typing import Optional
 
 import torch
 
+from repfusion_mm.engine.feature_cache import check_cached_features
 from repfusion_mm.engine.hooks.periodic_hook import (
     PeriodicHook,
     show,
@@ -17,7 +18,6 @@ from repfusion_mm.engine.hooks.periodic_hook import (
 from repfusion_mm.engine.preflight import (
     check_baseline,
     check_batches,
-    check_cached_features,
     check_seeds,
     check_sizes,
     describe_labels,

@@ -10,7 +10,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from repfusion_mm.models.decoders.base import TaskDecoder, check_count
-from repfusion_mm.models.losses.losses import pool
+from repfusion_mm.models.losses.utils import pool
 from repfusion_mm.registry import MODELS
 
 

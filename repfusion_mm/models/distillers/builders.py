@@ -1,4 +1,4 @@
-"""Fit the parts of a distiller to the teacher, by shapes of one dry run."""
+"""Build the parts of a distiller by the feature shapes of one dry run."""
 
 from __future__ import annotations
 
@@ -9,43 +9,45 @@ import torch
 import torch.nn as nn
 from mmengine.logging import print_log
 
-from repfusion_mm.models.losses.losses import DistillLoss
+from repfusion_mm.models.losses.base import DistillLoss
 from repfusion_mm.registry import MODELS
 
 Shape = Tuple[int, int, int]
 
 
 def as_tuple(feats) -> tuple:
-    """Return a backbone's output as a tuple, also where it is one tensor."""
+    """Return a backbone's output, a tensor or a sequence, as a tuple."""
     return tuple(feats) if isinstance(feats, (tuple, list)) else (feats,)
 
 
 def infer_feature_shapes(
     student: nn.Module, indices: Sequence[int], size: int
 ) -> List[Shape]:
-    """Run the student on a blank image and find the shapes of its maps.
+    """Run the student on a blank image and return the shapes of its maps.
+
+    Parameters that do not influence these maps are frozen.
 
     Args:
         student: A backbone.
-        indices: Which of its outputs.
+        indices: Indices into its outputs.
         size: Side of the image in pixels.
 
     Returns:
-        (C, H, W) of each.
+        (C, H, W) of the output at each index.
 
     Raises:
         ValueError: The student does not run on images of this size, or has
             no N x C x H x W map at an index.
     """
     training = student.training
-    student.eval()  # whose return value mmpretrain forgets
+    student.eval()
     try:
         feats = as_tuple(student(torch.zeros(1, 3, size, size)))
     except (AssertionError, RuntimeError) as error:
         raise ValueError(
             f'expected the student {type(student).__name__} to run on images '
             f'of {size} x {size}, got: {error}; set model.input_size to the '
-            'side of the images that it will see'
+            'side of its images'
         ) from error
     student.train(training)
     shapes = []
@@ -55,9 +57,10 @@ def infer_feature_shapes(
         except (IndexError, AttributeError, ValueError):
             got = [getattr(feat, 'shape', type(feat)) for feat in feats]
             raise ValueError(
-                f'expected an N x C x H x W map at index {index} of what the '
-                f'student {type(student).__name__} returns, got {got}; set '
-                'its out_indices (or out_type) to return feature maps'
+                f'expected an N x C x H x W map at index {index} of the '
+                f'outputs of the student {type(student).__name__}, got '
+                f'{got}; set its out_indices (or out_type) to return feature '
+                'maps'
             ) from None
         shapes.append((channels, height, width))
     _freeze_idle_parameters(student, [feats[index] for index in indices])
@@ -65,9 +68,9 @@ def infer_feature_shapes(
 
 
 def _freeze_idle_parameters(student: nn.Module, feats: list) -> None:
-    """Freeze what of the student no loss can reach, and say so.
+    """Freeze the parameters that do not influence ``feats``, and log them.
 
-    It would get no gradient in any case, and DDP would wait for one.
+    They have no gradient in any case, and DDP would wait for one.
     """
     named = {n: p for n, p in student.named_parameters() if p.requires_grad}
     grads = torch.autograd.grad(
@@ -83,8 +86,9 @@ def _freeze_idle_parameters(student: nn.Module, feats: list) -> None:
         )
         print_log(
             f'student: {len(idle)} of {len(named)} tensors ({share:.1%} of '
-            'the parameters) do not reach the maps that are compared '
-            f'({idle[0]} ...): they stay, and are exported, as initialised',
+            'the parameters) do not influence the distilled maps '
+            f'({idle[0]} ...): they keep, and are exported with, their '
+            'initial values',
             logger='current',
             level=logging.WARNING,
         )
@@ -96,12 +100,18 @@ def build_connectors(
     student_shapes: Sequence[Shape],
     teacher_shapes: Sequence[Shape],
 ) -> nn.ModuleList:
-    """Build what brings each student map to its teacher layer.
+    """Build a connector from each student map to its teacher layer.
+
+    Args:
+        config: Config of one connector, or None for the default.
+        loss: The distillation loss, which may need no connectors.
+        student_shapes: (C, H, W) of each student map.
+        teacher_shapes: (C, H, W) of each teacher layer.
 
     Raises:
-        ValueError: The numbers of maps differ, a connector is given to a
-            loss that takes none, or maps of one pixel to one that compares
-            grids.
+        ValueError: The numbers of maps differ, a connector is configured for
+            a loss that uses none, or the loss compares grids and a map has
+            one pixel.
     """
     name = type(loss).__name__
     if len(student_shapes) != len(teacher_shapes):
@@ -112,8 +122,8 @@ def build_connectors(
         )
     if config is not None and not loss.needs_connector:
         raise ValueError(
-            f'expected no connector with {name}, which compares maps of any '
-            f'channels, got {config}'
+            f'expected no connector with {name}, which compares maps of '
+            f'different channels, got {config}'
         )
     connectors = nn.ModuleList()
     for ours, theirs in zip(student_shapes, teacher_shapes):
@@ -138,7 +148,7 @@ def build_connectors(
 
 
 def build_policy(config: dict, num_timesteps: int) -> nn.Module:
-    """Build the policy over a teacher's schedule.
+    """Build the policy over a teacher's schedule of timesteps.
 
     Raises:
         ValueError: The policy's schedule is longer than the teacher's.
@@ -155,17 +165,18 @@ def build_policy(config: dict, num_timesteps: int) -> nn.Module:
 def build_decoder(
     config: Optional[dict], in_channels: int, policy: nn.Module
 ) -> Optional[nn.Module]:
-    """Build the decoder, where there is one.
+    """Build the decoder, or return None if there is no config.
 
     Raises:
-        ValueError: There is none to reward a learned policy.
+        ValueError: There is no config, and the policy is learned from the
+            decoder's rewards.
     """
     if config is not None:
         return MODELS.build({'in_channels': in_channels, **config})
     if policy.learnable:
         raise ValueError(
-            f'expected a decoder, which rewards {type(policy)}, got '
+            f'expected a decoder to reward {type(policy).__name__}, got '
             'none; add model.decoder, or use FixedTimestepPolicy or '
-            'UniformTimestepPolicy for unlabelled images'
+            'UniformTimestepPolicy for unlabeled images'
         )
     return None

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import cached_property
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, Iterable, Optional, Sequence
 
 import torch
 import torch.nn as nn
@@ -17,28 +16,28 @@ from repfusion_mm.models.distillers.builders import (
     build_policy,
     infer_feature_shapes,
 )
-from repfusion_mm.models.losses.losses import relative_std
+from repfusion_mm.models.losses.utils import relative_std
 from repfusion_mm.models.policies.reinforce import mean_over_ranks
-from repfusion_mm.models.teachers.cached_teacher import make_key, read_cached
+from repfusion_mm.models.teachers.cached_teacher import CachedTeacher
 from repfusion_mm.models.utils.image_range import (
     resolve_channel_order,
     to_unit_range,
 )
-from repfusion_mm.models.utils.labels import read_labels
 from repfusion_mm.registry import MODELS
 
 
 @MODELS.register_module()
 class RepFusion(BaseModel):
-    """Distil a diffusion model at timesteps that a policy picks.
+    """Distill a diffusion model at timesteps that a policy picks.
 
     "Diffusion Model as Representation Learner", ICCV 2023, arXiv 2308.10916,
-    Sec. 3. Student with connectors, policy and decoder have disjoint
-    gradients, so that one backward serves their three optimizers.
+    Sec. 3. The student with its connectors, the policy and the decoder have
+    disjoint gradients, so that one backward pass serves their three
+    optimizers.
 
-    The teacher is no part of the model's state: it is in no checkpoint, no
-    optimizer, no averaged copy and no DDP bucket, and follows the model's
-    device.
+    The teacher is not part of the model's state: it is not saved in
+    checkpoints, not optimized, not averaged (EMA) and not reduced by DDP. It
+    follows the model to its device.
 
     Args:
         student: Config of any backbone that returns N x C x H x W maps.
@@ -49,21 +48,21 @@ class RepFusion(BaseModel):
             reads the last of the teacher's layers.
         connector: Config of the connector, for losses that need equal
             channels; a 1 x 1 convolution by default.
-        student_indices: Which of the student's maps is compared with each of
-            the teacher's layers, in order.
-        channels_last: Keep the student's weights, and so its maps, with the
-            channels innermost, as convolutions compute fastest.
+        student_indices: For each of the teacher's layers, in order, the index
+            of the student's map that is compared with it.
+        channels_last: Store the student's weights, and so its maps, in the
+            channels last memory format, in which convolutions are fastest.
         input_size: Side in pixels of the student's images, for the dry run;
             the teacher's by default.
-        channel_order: ``'rgb'`` or ``'bgr'``, the order in which the student
-            gets its channels. Needed where the data preprocessor does not
+        channel_order: ``'rgb'`` or ``'bgr'``, the order of the channels in the
+            student's input. Required if the data preprocessor does not
             convert.
-        data_preprocessor: Config of the student's data preprocessor, by mean
-            and std of which images in [0, 1] are rebuilt for the teacher.
-        init_cfg: Initialisation config.
+        data_preprocessor: Config of the student's data preprocessor. Its mean
+            and std are used to recover the images in [0, 1] for the teacher.
+        init_cfg: Initialization config.
 
     Raises:
-        ValueError: Parts that do not fit, found by one dry run.
+        ValueError: Parts do not fit together, as one dry run shows.
     """
 
     def __init__(
@@ -96,25 +95,34 @@ class RepFusion(BaseModel):
             torch.channels_last if channels_last else torch.contiguous_format
         )
         self.student.to(memory_format=self.memory_format)
-        # Not an attribute of nn.Module: see the class docstring.
-        self.__dict__['teacher'] = MODELS.build(teacher)
+        # As mmdet's KnowledgeDistillationSingleStageDetector: a plain
+        # attribute, not a registered sub-module, so that state_dict(),
+        # parameters() and modules() do not include the teacher.
+        self.teacher: CachedTeacher
+        object.__setattr__(
+            self, 'teacher', CachedTeacher(MODELS.build(teacher))
+        )
         self.distill_loss = MODELS.build(distill_loss)
-        teacher_shapes = list(self.teacher.feature_shapes.values())
+        teacher_shapes = self.teacher.feature_shapes
         student_shapes = infer_feature_shapes(
             self.student,
             self.student_indices,
             input_size or self.teacher.image_size,
         )
         self.connectors = build_connectors(
-            connector, self.distill_loss, student_shapes, teacher_shapes
+            connector,
+            self.distill_loss,
+            student_shapes,
+            list(teacher_shapes.values()),
         )
         self.policy = build_policy(policy, self.teacher.num_timesteps)
+        self.decoder_layer = list(teacher_shapes)[-1]
         self.decoder = build_decoder(
-            decoder, teacher_shapes[-1][0], self.policy
+            decoder, teacher_shapes[self.decoder_layer][0], self.policy
         )
 
     def init_weights(self) -> None:
-        """Initialise, to the same numbers in every memory format."""
+        """Initialize, to the same values in every memory format."""
         self.student.to(memory_format=torch.contiguous_format)
         super().init_weights()
         self.student.to(memory_format=self.memory_format)
@@ -129,7 +137,7 @@ class RepFusion(BaseModel):
 
         Args:
             inputs: N x 3 x H x W, from the data preprocessor.
-            data_samples: N samples, of which any may lack a label.
+            data_samples: N samples, any of which may lack a label.
             mode: ``'loss'`` or ``'tensor'``.
 
         Raises:
@@ -141,7 +149,7 @@ class RepFusion(BaseModel):
             return self.student(inputs)
         raise ValueError(
             f"expected mode 'loss' or 'tensor', got {mode!r}: a distiller "
-            'predicts nothing; finetune the exported student'
+            'does not predict; finetune the exported student'
         )
 
     def loss(
@@ -149,8 +157,15 @@ class RepFusion(BaseModel):
     ) -> Dict[str, torch.Tensor]:
         """Compute all losses of one step and the statistics to log.
 
-        Nothing here waits for the device. The reward is not a number in a
-        step without a label.
+        This does not synchronize with the device. The reward is NaN in a step
+        without a label.
+
+        Args:
+            inputs: N x 3 x H x W, from the data preprocessor.
+            data_samples: N samples, any of which may lack a label.
+
+        Returns:
+            Scalars. Those with ``loss`` in their name are minimized.
         """
         images = self.images(inputs)
 
@@ -159,42 +174,42 @@ class RepFusion(BaseModel):
         actions = pi.sample()
         timesteps = self.policy.timesteps[actions]
 
-        # 2. Read the frozen teacher: z_t = s(x, t).
-        teacher_feats = self._read_teacher(images, timesteps, data_samples)
+        # 2. Extract the features of the frozen teacher: z_t = s(x, t).
+        teacher_feats = self.teacher(images, timesteps, data_samples)
 
-        # 3. Move student and connectors towards z_t.
+        # 3. Move the student's features towards z_t.
         losses = dict(
-            loss_distill=self._distill(inputs, teacher_feats),
+            loss_distill=self._distill(inputs, teacher_feats.values()),
             timestep_mean=timesteps.float().mean(),
             timestep_std=timesteps.float().std(unbiased=False),
             feature_relative_std=torch.stack(
-                [*map(relative_std, teacher_feats)]
+                [relative_std(feat) for feat in teacher_feats.values()]
             ).min(),
         )
         if self.decoder is None:
             return losses
 
         # 4. Solve the task from z_t, where there are labels.
-        task_loss, labelled = self.decoder.loss(
-            teacher_feats[-1], data_samples
+        task_loss, labeled = self.decoder.loss(
+            teacher_feats[self.decoder_layer], data_samples
         )
-        losses['loss_decoder'] = mean_over_ranks(task_loss, labelled)
+        losses['loss_decoder'] = mean_over_ranks(task_loss, labeled)
 
-        # 5. Reward the policy for how well it went.
+        # 5. Reward the policy for a low loss of the task.
         reward = -task_loss.detach()
-        losses['reward'] = mean_over_ranks(reward, labelled, empty=math.nan)
+        losses['reward'] = mean_over_ranks(reward, labeled, empty=math.nan)
         if self.policy.learnable:
-            losses.update(self.policy.loss(pi, actions, reward, labelled))
+            losses.update(self.policy.loss(pi, actions, reward, labeled))
         return losses
 
     def images(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Rebuild RGB images in [0, 1] from the student's inputs."""
+        """Recover N x 3 x H x W RGB images in [0, 1] from ``inputs``."""
         return to_unit_range(
             inputs, self.data_preprocessor, self.channel_order
         )
 
     def optim_parts(self) -> Dict[str, nn.ModuleDict]:
-        """Return the parts that are trained by optimizers of their own."""
+        """Return the parts of which each has its own optimizer."""
         decoder = {} if self.decoder is None else dict(decoder=self.decoder)
         parts = dict(
             student=dict(student=self.student, connectors=self.connectors),
@@ -203,42 +218,20 @@ class RepFusion(BaseModel):
         )
         return {name: nn.ModuleDict(part) for name, part in parts.items()}
 
-    @cached_property
-    def feature_key(self) -> str:
-        """What cached features must belong to; found on first use."""
-        return make_key(self)
-
-    def _read_teacher(
-        self,
-        images: torch.Tensor,
-        timesteps: torch.Tensor,
-        data_samples: Optional[list],
-    ) -> List[torch.Tensor]:
-        feats = read_cached(self, data_samples, images.device)
-        if feats is None:
-            labels = self._labels_for_teacher(data_samples, images)
-            feats = self.teacher(images, timesteps, labels)
-        return list(feats.values())
-
     def _distill(
-        self, inputs: torch.Tensor, teacher_feats: List[torch.Tensor]
+        self, inputs: torch.Tensor, teacher_feats: Iterable[torch.Tensor]
     ) -> torch.Tensor:
         feats = as_tuple(self.student(inputs))
         picked = [feats[i] for i in self.student_indices]
-        return sum(
+        losses = [
             self.distill_loss(connector(feat).float(), teacher_feat)
             for connector, feat, teacher_feat in zip(
                 self.connectors, picked, teacher_feats
             )
-        )
-
-    def _labels_for_teacher(
-        self, data_samples: Optional[list], images: torch.Tensor
-    ) -> Optional[torch.Tensor]:
-        if self.teacher.class_signal.kind != 'label':
-            return None
-        return read_labels(data_samples, len(images))
+        ]
+        return sum(losses[1:], start=losses[0])
 
     def _apply(self, fn, *args, **kwargs) -> RepFusion:
+        """Take the teacher along in ``.to()``, ``.cuda()`` and the like."""
         self.teacher._apply(fn, *args, **kwargs)
         return super()._apply(fn, *args, **kwargs)

@@ -1,3 +1,11 @@
-from .losses import AttentionTransferLoss, HintLoss, RelationalLoss
+from .attention_transfer_loss import AttentionTransferLoss
+from .base import DistillLoss
+from .hint_loss import HintLoss
+from .relational_loss import RelationalLoss
 
-__all__ = ['AttentionTransferLoss', 'HintLoss', 'RelationalLoss']
+__all__ = [
+    'AttentionTransferLoss',
+    'DistillLoss',
+    'HintLoss',
+    'RelationalLoss',
+]

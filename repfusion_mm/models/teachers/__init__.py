@@ -1,3 +1,5 @@
+from .base import BaseTeacher
+from .cached_teacher import CachedTeacher
 from .diffusers_teacher import DiffusersTeacher
 
-__all__ = ['DiffusersTeacher']
+__all__ = ['BaseTeacher', 'CachedTeacher', 'DiffusersTeacher']

@@ -1,114 +1,149 @@
-"""The teacher's features where data samples carry them."""
+"""A teacher that reads features from the data samples that carry them."""
 
 from __future__ import annotations
 
 import json
+from functools import cached_property
 from typing import Dict, Optional, Sequence
 
 import numpy as np
 import torch
-import torch.nn as nn
 
 from repfusion_mm.datasets.feature_cache.dataset import FEATS_FIELD, KEY_FIELD
-from repfusion_mm.datasets.feature_cache.files import REWRITE, text_of
-from repfusion_mm.models.teachers.fingerprint import fingerprint
+from repfusion_mm.datasets.feature_cache.files import REWRITE, key_to_text
+from repfusion_mm.models.teachers.base import BaseTeacher
 
-#: Largest distance of an image's cached features from live ones, relative to
-#: the live ones' norm. On the digits' teacher: 0.0002 by float16, 0.008 where
-#: another machine rounds to bfloat16 otherwise, 0.05 and more where the
-#: channels of faintly coloured digits are swapped.
+#: Largest accepted distance between the cached and the live features of an
+#: image, relative to the norm of the live ones. On the digits' teacher the
+#: distance is 0.0002 by rounding to float16, 0.008 where another machine
+#: rounds to bfloat16 differently, and 0.05 or more where the channels of
+#: faintly colored digits are swapped.
 TOLERANCE = 0.03
-#: What data preprocessors call what they do to a batch in training: those of
-#: mmpretrain, mmseg and mmpose, and this package's.
-AUGMENTS = ('batch_augments', 'augments')
-LIVE = 'or distil without CachedFeaturesDataset'
 
 
-def read_cached(
-    model: nn.Module, data_samples: Optional[Sequence], device: torch.device
-) -> Optional[Dict[str, torch.Tensor]]:
-    """Read the teacher's features from a batch's samples.
+class CachedTeacher(BaseTeacher):
+    """Return cached features where a batch carries them, else live ones.
+
+    The distiller wraps its teacher in this class, so that a data set of type
+    ``CachedFeaturesDataset`` in the config is all that caching needs.
 
     Args:
-        model: The distiller.
-        data_samples: N samples, of which all carry features or none.
-        device: Where the features are wanted.
-
-    Returns:
-        Per layer an N x C x h x w float32 map; None where no sample carries
-        features.
-
-    Raises:
-        ValueError: Only some carry features, the model cannot use them, or
-            they belong to another teacher, layer or timestep.
+        live: The teacher that computes features.
     """
-    samples = data_samples or ()
-    carry = [FEATS_FIELD in sample for sample in samples]
-    if not any(carry):
-        return None
-    if not all(carry):
-        raise ValueError(
-            'expected cached features for all images of a batch or for none, '
-            f'got {sum(carry)} of {len(carry)}; wrap every data set in '
-            'CachedFeaturesDataset, or none'
-        )
-    check_cacheable(model)
-    for text in {sample.get(KEY_FIELD) for sample in samples}:
-        compare_keys(text, model.feature_key)
-    return {
-        layer: _to_device(
-            np.stack([sample.get(FEATS_FIELD)[layer] for sample in samples]),
-            device,
-        )
-        for layer in model.teacher.feature_shapes
-    }
 
+    def __init__(self, live: BaseTeacher) -> None:
+        super().__init__()
+        self.live = live
+        self.feature_shapes = live.feature_shapes
+        self.num_timesteps = live.num_timesteps
+        self.image_size = live.image_size
+        self._expected_key: Optional[str] = None
 
-def make_key(model: nn.Module) -> str:
-    """Say what cached features must belong to, as a text to compare."""
-    timestep = int(model.policy.timesteps[0])
-    return text_of(dict(fingerprint(model.teacher), timestep=timestep))
+    def forward(
+        self,
+        images: torch.Tensor,
+        timesteps: torch.Tensor,
+        data_samples: Optional[Sequence] = None,
+    ) -> Dict[str, torch.Tensor]:
+        """Read or compute the features of a batch.
 
+        Args:
+            images: N x 3 x H x W, RGB, float in [0, 1].
+            timesteps: N integers in [0, T - 1].
+            data_samples: N data samples, or None. Either all carry features
+                or none does.
 
-def check_cacheable(model: nn.Module) -> None:
-    """Refuse a model whose teacher does not say the same each time.
+        Returns:
+            For each layer an N x C x h x w float32 map on the images' device.
 
-    Raises:
-        ValueError: The timestep, the teacher's input or the images change
-            from step to step; which one is said.
-    """
-    teacher, timesteps = model.teacher, model.policy.timesteps
-    if len(timesteps) != 1:
-        raise ValueError(
-            'expected a policy of one timestep with cached features, got '
-            f'{type(model.policy).__name__} with {len(timesteps)}; use '
-            f'FixedTimestepPolicy, {LIVE}'
-        )
-    if teacher.input_mode != 'clean':
-        raise ValueError(
-            "expected teacher.input_mode='clean' with cached features, got "
-            f'{teacher.input_mode!r}, whose noise is drawn anew for each '
-            f"step; use 'clean', {LIVE}"
-        )
-    if teacher.class_signal.kind != 'none':
-        raise ValueError(
-            "expected teacher.class_signal='none' with cached features, got "
-            f'{teacher.class_signal.kind!r}, by which they depend on more '
-            f"than the image; use 'none', {LIVE}"
-        )
-    preprocessor = model.data_preprocessor
-    for name in AUGMENTS:
-        if getattr(preprocessor, name, None):
+        Raises:
+            ValueError: Only some samples carry features; the features belong
+                to another teacher, layer or timestep; or the features of this
+                teacher cannot be cached.
+        """
+        samples = data_samples or ()
+        carry = [FEATS_FIELD in sample for sample in samples]
+        if not any(carry):
+            return self.live(images, timesteps, data_samples)
+        if not all(carry):
             raise ValueError(
-                f'expected a data preprocessor without {name} with cached '
-                f'features, got {type(preprocessor).__name__} with them, '
-                'which change images anew for each step; augment in the '
-                f"data set's pipeline, {LIVE}"
+                'expected cached features for all images of a batch or for '
+                f'none, got {sum(carry)} of {len(carry)}; wrap every data set '
+                'in CachedFeaturesDataset, or none'
             )
+        self._check_keys([s.get(KEY_FIELD) for s in samples], timesteps)
+        return {
+            layer: _to_device(
+                np.stack([s.get(FEATS_FIELD)[layer] for s in samples]),
+                images.device,
+            )
+            for layer in self.feature_shapes
+        }
+
+    def key(self, timestep: int) -> dict:
+        """Return what cached features at ``timestep`` must belong to.
+
+        Raises:
+            ValueError: The features of this teacher cannot be cached.
+        """
+        return dict(self._live_fingerprint, timestep=timestep)
+
+    @torch.no_grad()
+    def compare_to_live(
+        self,
+        images: torch.Tensor,
+        timesteps: torch.Tensor,
+        data_samples: Sequence,
+    ) -> None:
+        """Compare the cached features of a batch with live ones.
+
+        This finds differences that no key holds: the order of the channels,
+        the resizing, other versions of the libraries.
+
+        Args:
+            images: N x 3 x H x W, RGB, float in [0, 1].
+            timesteps: N integers, all the same.
+            data_samples: N data samples that carry features.
+
+        Raises:
+            ValueError: The distance of an image's features exceeds
+                ``TOLERANCE``, or ``forward`` refuses the batch.
+        """
+        cached = self(images, timesteps, data_samples)
+        for layer, live in self.live(images, timesteps).items():
+            distances = (cached[layer] - live).flatten(1).norm(dim=1)
+            distance = (distances / live.flatten(1).norm(dim=1)).max()
+            if not distance <= TOLERANCE:  # true for NaN as well
+                raise ValueError(
+                    f'expected cached features of {layer!r} within '
+                    f"{TOLERANCE} of the teacher's, relative to their norm, "
+                    f'got {float(distance):.3g}: the channel order, the data '
+                    'preprocessor or the versions of the libraries differ '
+                    f'from those that wrote the cache; {REWRITE}'
+                )
+
+    @cached_property
+    def _live_fingerprint(self) -> Dict[str, object]:
+        return self.live.fingerprint()  # hashes all weights: once
+
+    def _check_keys(
+        self, keys: Sequence[str], timesteps: torch.Tensor
+    ) -> None:
+        # Reading timesteps from a GPU would synchronize with it, so only
+        # those of the first batch are read there.
+        if self._expected_key is None or timesteps.device.type == 'cpu':
+            key = self.key(_only_timestep(timesteps))
+            self._expected_key = key_to_text(key)
+        for key_text in set(keys):
+            compare_keys(key_text, self._expected_key)
 
 
 def compare_keys(cached: str, expected: str) -> None:
-    """Refuse features of something else, and say of what.
+    """Check that cached features belong to what is expected.
+
+    Args:
+        cached: The key of cached features, as JSON.
+        expected: The key of the teacher and timestep in use, as JSON.
 
     Raises:
         ValueError: The keys differ; each part that differs is named.
@@ -116,68 +151,36 @@ def compare_keys(cached: str, expected: str) -> None:
     if cached == expected:
         return
     theirs, ours = json.loads(cached), json.loads(expected)
-    parts = sorted({*theirs, *ours})
-    differ = [
-        f'{part}: expected {_short(ours, part)}, got {_short(theirs, part)}'
-        for part in parts
+    differences = [
+        f'{part}: expected {_abbreviate(ours.get(part))}, '
+        f'got {_abbreviate(theirs.get(part))}'
+        for part in sorted({*theirs, *ours})
         if theirs.get(part) != ours.get(part)
     ]
     raise ValueError(
         'expected cached features of this teacher, its layers and this '
-        f'timestep, got others ({"; ".join(differ)}); {REWRITE}, or set the '
-        'model as it was then'
+        f'timestep, got others ({"; ".join(differences)}); {REWRITE}, or '
+        'restore the settings of the model that wrote them'
     )
 
 
-@torch.no_grad()
-def extract_live(model: nn.Module, batch: dict) -> Dict[str, torch.Tensor]:
-    """Run the teacher on a batch as a training step does.
-
-    Args:
-        model: A distiller whose features can be cached.
-        batch: Of the data loader.
-
-    Returns:
-        Per layer an N x C x h x w float32 map.
-    """
-    # As in training, because mmseg pads to its size then alone.
-    data = model.data_preprocessor(batch, True)
-    images = model.images(data['inputs'])
-    return model.teacher(images, model.policy.timesteps.expand(len(images)))
+def _only_timestep(timesteps: torch.Tensor) -> int:
+    values = timesteps.unique().tolist()
+    if len(values) != 1:
+        raise ValueError(
+            'expected one timestep for all images with cached features, got '
+            f'{values[:5]}; use FixedTimestepPolicy, or distill without '
+            'CachedFeaturesDataset'
+        )
+    return values[0]
 
 
-def compare_to_live(model: nn.Module, batch: dict) -> None:
-    """Compare a batch's cached features with the teacher's.
-
-    This sees what no key holds: the order of the channels, resizing, other
-    versions of the libraries.
-
-    Raises:
-        ValueError: They are not the same within ``TOLERANCE``, or may not be
-            read at all, as ``read_cached`` says.
-    """
-    device = model.policy.timesteps.device
-    cached = read_cached(model, batch['data_samples'], device)
-    for layer, live in extract_live(model, batch).items():
-        distances = (cached[layer] - live).flatten(1).norm(dim=1)
-        distance = (distances / live.flatten(1).norm(dim=1)).max()
-        if not distance <= TOLERANCE:
-            raise ValueError(
-                f'expected cached features of {layer!r} within {TOLERANCE} '
-                "of the teacher's, relative to their norm, got "
-                f'{float(distance):.3g}: the channel order, the data '
-                'preprocessor or the versions of the libraries are not those '
-                f'that they were written with; {REWRITE}'
-            )
-
-
-def _short(key: dict, part: str) -> object:
-    value = key.get(part)
+def _abbreviate(value: object) -> object:
     return value[:12] if isinstance(value, str) else value
 
 
-def _to_device(feats: np.ndarray, device: torch.device) -> torch.Tensor:
-    feats = torch.from_numpy(feats)
+def _to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    feats = torch.from_numpy(array)
     if device.type == 'cuda':
         feats = feats.pin_memory()
     return feats.to(device, non_blocking=True).float()

@@ -1,25 +1,28 @@
-"""What a class-conditional denoiser is told about an image."""
+"""The class that a class-conditional denoiser is conditioned on."""
 
 from __future__ import annotations
 
-from typing import Dict, Optional
+from typing import Dict, Optional, Sequence
 
 import torch
 import torch.nn as nn
+
+from repfusion_mm.models.utils.labels import read_labels
 
 CLASS_SIGNALS = ('none', 'random', 'label')
 
 
 class ClassSignal:
-    """Give the denoiser no class, a random one, or the image's label.
+    """Condition a denoiser on no class, a random one, or the image's label.
 
     Args:
         kind: ``'none'``, ``'random'`` or ``'label'``.
-        denoiser: A diffusers denoiser, whose class embedding is taken away
-            for ``'none'``.
+        denoiser: A diffusers denoiser. ``'none'`` removes its class
+            embedding.
 
     Raises:
-        ValueError: A class is to be told to a denoiser without classes.
+        ValueError: ``kind`` is not ``'none'`` and the denoiser has no
+            classes.
     """
 
     def __init__(self, kind: str, denoiser: nn.Module) -> None:
@@ -35,16 +38,17 @@ class ClassSignal:
             )
 
     def __call__(
-        self, timesteps: torch.Tensor, labels: Optional[torch.Tensor]
+        self, timesteps: torch.Tensor, data_samples: Optional[Sequence]
     ) -> Dict[str, torch.Tensor]:
-        """Return arguments for the denoiser's forward.
+        """Return the keyword arguments of the denoiser's forward.
 
         Args:
             timesteps: N integers.
-            labels: N class labels on any device, or None.
+            data_samples: N data samples, whose ``gt_label`` is read for
+                ``'label'``, or None.
 
         Raises:
-            ValueError: Labels are asked for and missing, or are no class of
+            ValueError: A label is needed and is missing, or is not a class of
                 the denoiser.
         """
         if self.kind == 'none':
@@ -52,11 +56,12 @@ class ClassSignal:
         count = self.num_classes
         if self.kind == 'random':
             return dict(class_labels=torch.randint_like(timesteps, count))
-        if labels is None or ((labels < 0) | (labels >= count)).any():
+        labels = read_labels(data_samples, len(timesteps))
+        if ((labels < 0) | (labels >= count)).any():
             raise ValueError(
                 f'expected a label in [0, {count - 1}] for every image with '
                 f"teacher.class_signal='label', got {labels}; use 'none' "
-                'where images are unlabelled'
+                'where images are unlabeled'
             )
         device = timesteps.device
         return dict(class_labels=labels.to(device, non_blocking=True))

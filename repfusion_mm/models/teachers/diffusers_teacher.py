@@ -9,13 +9,16 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from mmengine.logging import print_log
+from mmengine.structures import BaseDataElement
 
+from repfusion_mm.models.teachers.base import BaseTeacher
 from repfusion_mm.models.teachers.conditioning import (
     CLASS_SIGNALS,
     ClassSignal,
 )
 from repfusion_mm.models.teachers.dtype import DTYPES, resolve_dtype
 from repfusion_mm.models.teachers.feature_extractor import FeatureExtractor
+from repfusion_mm.models.teachers.fingerprint import hash_config, hash_weights
 from repfusion_mm.models.teachers.layers import (
     check_denoiser,
     check_layers,
@@ -31,17 +34,14 @@ INPUT_MODES = ('clean', 'noised')
 
 
 @MODELS.register_module()
-class DiffusersTeacher(nn.Module):
-    """Give the features z_t = s(x, t) of a frozen diffusion model.
+class DiffusersTeacher(BaseTeacher):
+    """Extract the features z_t = s(x, t) of a frozen diffusion model.
 
-    The denoiser runs its own forward and is stopped as soon as the last
-    wanted layer has spoken; what lies behind that layer is dropped from
-    memory. The teacher stays in eval mode and without gradients for good, and
-    a deep copy of it is the teacher itself, so that no averaged model holds
-    it twice.
+    The denoiser runs its own forward, which exits early after the last
+    requested layer. The weights of later layers are released.
 
     Args:
-        layers: Module paths inside the denoiser, each giving one
+        layers: Module paths inside the denoiser, each of which outputs one
             N x C x H x W map, e.g. ``'mid_block.resnets.1.conv2'``. For a
             converted guided-diffusion teacher the published paths, such as
             ``'middle_block.2.out_layers.3'``, name the same modules.
@@ -50,35 +50,38 @@ class DiffusersTeacher(nn.Module):
         config: Instead of ``pretrained``, ``type`` and arguments of a
             denoiser with random weights, for tests and timing.
         scheduler: ``type`` and arguments of a diffusers scheduler. By default
-            the one that lies with ``pretrained``.
+            the scheduler in the folder of ``pretrained``.
         input_size: Side in pixels to which images are resized (bilinear,
-            antialiased). By default images must have the side that the
-            denoiser is made for, and enter as they are.
-        input_mode: ``'clean'``: x enters as it is, and t only through the
-            time embedding (the paper's public code). ``'noised'``: x_t is
-            drawn from the scheduler, x_t = sqrt(a_t) x + sqrt(1 - a_t) eps
-            (DDPM, arXiv 2006.11239, eq. 4).
-        class_signal: What a class-conditional denoiser is told. ``'none'``:
-            nothing is added to the time embedding. ``'random'``: a random
-            class for each image. ``'label'``: the image's own label, as in
-            the paper's public code. That leaks: the decoder reads back the
-            label that the teacher was told, and the policy is rewarded for
-            it; and labels of another data set index the wrong classes.
-        dtype: What the teacher computes in, whatever the student does:
-            ``'float32'``, ``'bfloat16'``, ``'float16'``, or ``'auto'``, the
-            fastest of them on its device (see
-            :func:`~repfusion_mm.models.teachers.dtype.resolve_dtype`).
-            Features are float32.
-        early_stop: Stop behind the last layer and drop the rest.
-        channels_last: Keep the weights, and so the maps, with the channels
-            innermost, which some devices and U-Nets compute faster.
-        compile: Run the truncated pass through ``torch.compile``, once for
-            each shape of a batch.
+            antialiased). By default images are not resized, and must have
+            the side that the denoiser is made for.
+        input_mode: ``'clean'``: the denoiser gets x itself, and t only
+            through the time embedding (the reference implementation of the
+            paper). ``'noised'``: it gets x_t, drawn from the scheduler, x_t =
+            sqrt(a_t) x + sqrt(1 - a_t) eps (DDPM, arXiv 2006.11239, eq. 4).
+        class_signal: The class that a class-conditional denoiser is
+            conditioned on. ``'none'``: nothing is added to the time
+            embedding. ``'random'``: a random class for each image.
+            ``'label'``: the image's own label, as in the reference
+            implementation of the paper. This leaks the label: the decoder
+            reads it back from the features, and the policy is rewarded for
+            that; and labels of another data set index wrong classes.
+        dtype: The dtype that the teacher computes in, independent of the
+            student and of autocast: ``'float32'``, ``'bfloat16'``,
+            ``'float16'``, or ``'auto'``, the fastest of them on the teacher's
+            device (see
+            :func:`~repfusion_mm.models.teachers.dtype.resolve_dtype`). The
+            weights are cast at construction and whenever the teacher moves to
+            another device. Features are returned as float32.
+        early_stop: Exit after the last layer and release later weights.
+        channels_last: Store the weights, and so the maps, in the channels
+            last memory format, which is faster on some devices.
+        compile: Run the pass up to the last layer through ``torch.compile``,
+            which compiles once for each shape of a batch.
 
     Raises:
-        ValueError: An unknown layer, a layer that is called several times or
-            gives no map, a denoiser that does not take RGB images, a value
-            out of its choices.
+        ValueError: A layer is unknown, runs more than once, or does not
+            output one map; the denoiser does not take RGB images; or an
+            argument is not one of its choices.
         OSError: ``pretrained`` is neither on disk nor on the hub.
     """
 
@@ -114,81 +117,109 @@ class DiffusersTeacher(nn.Module):
         self.denoiser, self.scheduler = load_teacher(
             pretrained, config, scheduler
         )
+        self.num_timesteps = self.scheduler.config.num_train_timesteps
+        self.image_size = input_size or self.denoiser.config.sample_size
         self.layers = resolve_layers(self.denoiser, layers)
-        self.requires_grad_(False)
-        self.eval()
+        self.freeze()
         check_denoiser(self.denoiser, self.image_size)
         self.class_signal = ClassSignal(class_signal, self.denoiser)
-        self._settled_on: Optional[torch.device] = None
         self.feature_shapes = self._dry_run()
         self.feature_extractor = FeatureExtractor(
             self.denoiser, self.layers, early_stop, compile
         )
-
-    @property
-    def num_timesteps(self) -> int:
-        """T: timesteps run from 0 to T - 1."""
-        return self.scheduler.config.num_train_timesteps
-
-    @property
-    def image_size(self) -> int:
-        """Side in pixels of the images that the denoiser is made for."""
-        return self.input_size or self.denoiser.config.sample_size
+        self._logged_dtype: Optional[tuple] = None
+        # With a GPU, 'auto' waits for .to(): rounding to the CPU's bfloat16
+        # first would lose bits that float16 and float32 keep.
+        if dtype != 'auto' or not torch.cuda.is_available():
+            self._cast_weights()
 
     def forward(
         self,
         images: torch.Tensor,
         timesteps: torch.Tensor,
-        labels: Optional[torch.Tensor] = None,
+        data_samples: Optional[Sequence] = None,
     ) -> Dict[str, torch.Tensor]:
         """Extract the features of ``layers``.
 
         Args:
             images: N x 3 x H x W, RGB, float in [0, 1].
             timesteps: N integers in [0, T - 1].
-            labels: N class labels, read where ``class_signal='label'`` alone.
+            data_samples: N data samples, whose ``gt_label`` is read if
+                ``class_signal='label'``, or None.
 
         Returns:
-            Per layer an N x C x h x w float32 map.
+            For each layer an N x C x h x w float32 map.
 
         Raises:
             ValueError: Images of another side, without ``input_size``; or
-                labels that are asked for and missing, or no class of the
+                labels that are needed and missing, or not a class of the
                 denoiser.
         """
-        self._settle_on(images.device)
-        feats = self._read(self.feature_extractor, images, timesteps, labels)
+        feats = self._extract(
+            self.feature_extractor, images, timesteps, data_samples
+        )
         return {name: feat.float() for name, feat in feats.items()}
 
-    def train(self, mode: bool = True) -> DiffusersTeacher:
-        """Stay in eval mode whatever is asked: the teacher is frozen."""
-        return super().train(False)
+    def fingerprint(self) -> Dict[str, object]:
+        """Return what features depend on; see the base class.
 
-    def __deepcopy__(self, memo: dict) -> DiffusersTeacher:
+        Call it after the teacher was moved to its device, which settles its
+        dtype.
+        """
+        if self.input_mode != 'clean':
+            raise ValueError(
+                "expected teacher.input_mode='clean' with cached features, "
+                f'got {self.input_mode!r}, which draws new noise in each '
+                "step; use 'clean', or distill without CachedFeaturesDataset"
+            )
+        if self.class_signal.kind != 'none':
+            raise ValueError(
+                "expected teacher.class_signal='none' with cached features, "
+                f'got {self.class_signal.kind!r}, with which features depend '
+                "on more than the image; use 'none', or distill without "
+                'CachedFeaturesDataset'
+            )
+        return dict(
+            weights=hash_weights(self.denoiser),
+            denoiser=hash_config(self.denoiser),
+            layers={k: list(v) for k, v in self.feature_shapes.items()},
+            dtype=str(self.denoiser.dtype).replace('torch.', ''),
+            image_size=self.image_size,
+            input_mode=self.input_mode,
+            class_signal=self.class_signal.kind,
+        )
+
+    def _apply(self, fn, *args, **kwargs) -> DiffusersTeacher:
+        """Cast the weights for the new device after ``.to()`` and the like."""
+        super()._apply(fn, *args, **kwargs)
+        self._cast_weights()
         return self
 
-    def _settle_on(self, device: torch.device) -> None:
-        """Bring the weights to the type for a device, once."""
-        if self._settled_on == device:
-            return
+    def _cast_weights(self) -> None:
+        device = self.denoiser.device
         dtype = resolve_dtype(self.dtype, device)
-        self.to(dtype=dtype, memory_format=self.memory_format)
-        self._settled_on = device
-        print_log(f'teacher: computes in {dtype} on {device}', 'current')
+        # Not self.to(), which calls _apply, nor diffusers' own to(), which
+        # warns of every cast.
+        nn.Module.to(
+            self.denoiser, dtype=dtype, memory_format=self.memory_format
+        )
+        if self._logged_dtype != (dtype, device):
+            self._logged_dtype = dtype, device
+            print_log(f'teacher: computes in {dtype} on {device}', 'current')
 
     @torch.no_grad()
-    def _read(
+    def _extract(
         self,
-        truncated: FeatureExtractor,
+        extractor: FeatureExtractor,
         images: torch.Tensor,
         timesteps: torch.Tensor,
-        labels: Optional[torch.Tensor] = None,
+        data_samples: Optional[Sequence],
     ) -> Dict[str, torch.Tensor]:
         sample = self._to_denoiser_input(images, timesteps)
         sample = sample.to(self.denoiser.dtype)
-        classes = self.class_signal(timesteps, labels)
+        classes = self.class_signal(timesteps, data_samples)
         with without_autocast(images.device):
-            return truncated(sample, timesteps, **classes)
+            return extractor(sample, timesteps, **classes)
 
     def _to_denoiser_input(
         self, images: torch.Tensor, timesteps: torch.Tensor
@@ -214,31 +245,31 @@ class DiffusersTeacher(nn.Module):
         return sample
 
     def _dry_run(self) -> Dict[str, Tuple[int, int, int]]:
-        """Find the layers' shapes on a blank image, and drop what is unused.
+        """Find the shapes of the layers, and release unused weights.
 
         Returns:
-            Per layer (C, H, W) for one image of ``image_size``.
+            For each layer (C, H, W) for one image of ``image_size``.
         """
         side = self.image_size
         blank = torch.zeros(1, 3, side, side)
         zeros = torch.zeros(1, dtype=torch.long)
-        classes = self.class_signal(zeros, labels=zeros)
-        whole = partial(self.denoiser, blank, zeros, **classes)
-        stopping = FeatureExtractor(
+        samples = [BaseDataElement(gt_label=zeros)]
+        classes = self.class_signal(zeros, samples)
+        full_pass = partial(self.denoiser, blank, zeros, **classes)
+        extractor = FeatureExtractor(
             self.denoiser, self.layers, self.early_stop
         )
-        truncated = partial(self._read, stopping, blank, zeros, labels=zeros)
-        check_layers(self.denoiser, self.layers, whole, truncated, side)
+        extract = partial(self._extract, extractor, blank, zeros, samples)
+        check_layers(self.denoiser, self.layers, full_pass, extract, side)
         if self.early_stop:
-            used = count_calls(self.denoiser, truncated)
+            used = count_calls(self.denoiser, extract)
             released = release_unused(self.denoiser, set(used))
             print_log(
-                f'teacher: stops behind the last of {list(self.layers)}; '
-                f'released {released / 1e6:.1f} M parameters that are never '
-                'reached',
+                f'teacher: exits after the last of {list(self.layers)}; '
+                f'released {released / 1e6:.1f} M parameters of later layers',
                 logger='current',
             )
-        return {name: tuple(f.shape[1:]) for name, f in truncated().items()}
+        return {name: tuple(f.shape[1:]) for name, f in extract().items()}
 
 
 def _check_choice(key: str, value: object, choices: Sequence) -> None:

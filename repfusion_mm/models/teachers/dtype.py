@@ -1,4 +1,4 @@
-"""The type that a frozen teacher computes in."""
+"""The dtype that a frozen teacher computes in."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ DTYPES = ('auto', 'float32', 'bfloat16', 'float16')
 
 
 def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
-    """Return the type called ``name``, or choose one for the device.
+    """Return the dtype called ``name``, or choose one for the device.
 
-    ``'auto'`` is bfloat16 where the device multiplies it in hardware, which
-    keeps float32's range: GPUs from compute capability 8.0 on, CPUs with
-    AVX512-BF16 or AMX. It is float16 on GPUs from 7.0 on, and float32
-    elsewhere.
+    ``'auto'`` is bfloat16, which has the range of float32, on devices that
+    multiply it in hardware: GPUs of compute capability 8.0 and newer, CPUs
+    with AVX512-BF16 or AMX. It is float16 on GPUs of compute capability 7.x,
+    and float32 elsewhere.
 
     Args:
         name: One of ``DTYPES``.
-        device: Where the teacher runs.
+        device: The device that the teacher runs on.
     """
     if name != 'auto':
         return getattr(torch, name)
@@ -32,6 +32,6 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def _cpu_multiplies_bfloat16() -> bool:
-    # Older torch does not tell, and is taken to say no.
+    # Older versions of torch have no such function: assume that it does not.
     found = getattr(torch.cpu, 'get_capabilities', dict)()
     return bool(found.get('avx512_bf16') or found.get('amx_bf16'))

@@ -1,4 +1,4 @@
-"""Read the output of named layers, and stop where the last one has spoken."""
+"""Run a module up to the last of some layers, and return their outputs."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from repfusion_mm.models.teachers.layers import find_layers
 
 
 class _LastLayerReached(Exception):
-    """Ends a forward pass whose remainder nobody reads."""
+    """Ends a forward pass whose remaining outputs are not needed."""
 
 
 class FeatureExtractor:
-    """Run a module, and return what some of its layers give.
+    """Run a module, and return the outputs of some of its layers.
 
-    The outputs are handed over by the call that made them: no hook and no
-    feature outlives it.
+    Hooks are registered for the duration of one call, and outputs are not
+    kept after it.
 
     Args:
         module: The module to run.
         layers: Paths of sub-modules, as in ``named_modules()``.
-        early_stop: Abandon the pass as soon as every layer has spoken. The
-            outputs are the same to the bit.
-        compile: Run the pass, up to where it is abandoned, through
-            ``torch.compile``, once for each shape of its input. Where that
-            fails the pass runs uncompiled from then on, and the log says why.
+        early_stop: Exit as soon as every layer has run. The outputs are
+            bit-identical to those of the full pass.
+        compile: Run the pass, up to the exit, through ``torch.compile``,
+            which compiles once for each shape of the input. If compilation
+            fails, the pass runs uncompiled from then on, and the reason is
+            logged.
     """
 
     def __init__(
@@ -43,8 +44,8 @@ class FeatureExtractor:
         self.module = module
         self.layers = tuple(layers)
         self.early_stop = early_stop
-        # The same functions at every call, which torch.compile would
-        # otherwise compile anew.
+        # The same function objects in every call: torch.compile would
+        # recompile for new ones.
         self._recorders = [
             (layer, self._make_recorder(name))
             for name, layer in zip(layers, find_layers(module, layers))
@@ -58,7 +59,7 @@ class FeatureExtractor:
             )
 
     def __call__(self, *args, **kwargs) -> Dict[str, torch.Tensor]:
-        """Run the module on these arguments.
+        """Run the module with these arguments.
 
         Returns:
             The output of each layer.
@@ -70,7 +71,7 @@ class FeatureExtractor:
         try:
             if self._compiled is None:
                 return self._run(*args, **kwargs)
-            return self._run_compiled(*args, **kwargs)
+            return self._run_compiled(self._compiled, *args, **kwargs)
         finally:
             self._outputs.clear()
             for hook in hooks:
@@ -78,12 +79,12 @@ class FeatureExtractor:
 
     @property
     def is_compiled(self) -> bool:
-        """Whether the pass is compiled; not so where that failed."""
+        """Whether the pass is compiled; False after compilation failed."""
         return self._compiled is not None
 
     @contextlib.contextmanager
     def uncompiled(self) -> Iterator[None]:
-        """Run the pass as it is while the context lasts."""
+        """Run the pass uncompiled inside the context."""
         compiled, self._compiled = self._compiled, None
         try:
             yield
@@ -91,22 +92,25 @@ class FeatureExtractor:
             self._compiled = compiled
 
     def _run(self, *args, **kwargs) -> Dict[str, torch.Tensor]:
-        try:  # noqa: SIM105  # torch.compile does not see through suppress()
+        try:  # noqa: SIM105  # torch.compile does not support suppress()
             self.module(*args, **kwargs)
         except _LastLayerReached:
             pass
         return {name: self._outputs[name] for name in self.layers}
 
-    def _run_compiled(self, *args, **kwargs) -> Dict[str, torch.Tensor]:
+    def _run_compiled(
+        self, compiled: Callable, *args, **kwargs
+    ) -> Dict[str, torch.Tensor]:
         try:
-            return self._compiled(*args, **kwargs)
+            return compiled(*args, **kwargs)
         except Exception as error:
             self._outputs.clear()
-            outputs = self._run(*args, **kwargs)  # its own error, if any
+            # If the input is wrong, this raises the module's own error.
+            outputs = self._run(*args, **kwargs)
             self._compiled = None
             print_log(
-                'torch.compile failed and is left out, which costs speed '
-                f'alone: {type(error).__name__}: {error}',
+                'torch.compile failed, and the teacher runs uncompiled: same '
+                f'features, less speed ({type(error).__name__}: {error})',
                 logger='current',
                 level=logging.WARNING,
             )

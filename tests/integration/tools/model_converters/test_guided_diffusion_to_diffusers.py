@@ -13,6 +13,7 @@ from repfusion_mm.models.teachers.guided_diffusion_weights import (
 from tests.helpers.adm_files import TOOL, convert
 from tests.helpers.launcher import load_script
 from tests.helpers.reference_adm import ReferenceADM
+from tests.helpers.toy import labeled_samples
 
 IMAGES = torch.linspace(0, 1, 2 * 3 * 16 * 16).reshape(2, 3, 16, 16)
 TIMESTEPS = torch.tensor([3, 777])
@@ -63,7 +64,7 @@ def test_converted_teacher_matches_the_reference(order, tmp_path):
             dtype='float32',
         )
         labels = LABELS if signal == 'label' else None
-        feats = teacher(IMAGES, TIMESTEPS, labels)
+        feats = teacher(IMAGES, TIMESTEPS, labeled_samples(LABELS.tolist()))
         for name, ours in zip(published, feats.values()):
             theirs = record_output(adm, name, sample, TIMESTEPS, labels)
             assert relative_error(ours, theirs) < 1e-5, (signal, name)

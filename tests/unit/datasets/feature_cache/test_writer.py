@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from repfusion_mm.datasets.feature_cache.writer import FeatureWriter
-from tests.helpers.cached import NUM_IMAGES, build_dataset, fill, make_cache
+from repfusion_mm.engine.feature_cache.writing import write_features
+from tests.helpers.cached import NUM_IMAGES, build_dataset, make_cache
 from tests.helpers.toy import LAYER
 
 
@@ -41,7 +42,7 @@ def test_a_cache_is_replaced_whole(cache, teacher_folder):
     model, dataset = make_cache(cache, teacher_folder, num_views=1)
     assert len(np.load(cache / 'features' / f'{LAYER}.npy')) == NUM_IMAGES
     assert not (cache / 'features.tmp').exists()
-    fill(model, dataset, batch_size=1)
+    write_features(model, dataset, batch_size=1)
     assert dataset[5]
 
 

@@ -77,14 +77,14 @@ def test_teacher_sees_images_in_the_unit_range_and_the_drawn_timesteps():
     forward = model.teacher.forward
     model.teacher.forward = lambda *args: seen.append(args) or forward(*args)
     losses_of(model, data)
-    images, timesteps, labels = seen[0]
-    assert labels is None
+    images, timesteps, samples = seen[0]
+    assert samples == data['data_samples']
     expected = torch.stack(data['inputs']).flip(1) / 255
     torch.testing.assert_close(images, expected, atol=1e-6, rtol=0)
     assert timesteps.tolist() == [123] * 4
 
 
-def test_teacher_is_told_labels_where_it_is_asked_for_by_name():
+def test_class_labels_reach_the_denoiser_if_configured():
     teacher = distiller_config()['teacher']
     teacher = dict(
         teacher,
@@ -93,10 +93,12 @@ def test_teacher_is_told_labels_where_it_is_asked_for_by_name():
     )
     model = build(teacher=teacher)
     seen = []
-    forward = model.teacher.forward
-    model.teacher.forward = lambda *args: seen.append(args) or forward(*args)
+    model.teacher.live.denoiser.register_forward_pre_hook(
+        lambda _module, _args, kwargs: seen.append(kwargs['class_labels']),
+        with_kwargs=True,
+    )
     losses_of(model, batch(labels=[3, 1, 4, 1]))
-    assert seen[0][2].tolist() == [3, 1, 4, 1]
+    assert seen[0].tolist() == [3, 1, 4, 1]
     with pytest.raises(ValueError, match='for every image'):
         losses_of(model, batch(labels=[3, None, 4, 1]))
 

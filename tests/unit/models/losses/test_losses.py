@@ -9,12 +9,11 @@ from repfusion_mm.models import (
     RelationalLoss,
 )
 from repfusion_mm.models.connectors.conv_connector import resize_to
-from repfusion_mm.models.losses.losses import (
+from repfusion_mm.models.losses.relational_loss import (
     angle_cosines,
     relative_distances,
-    relative_std,
-    standardize,
 )
+from repfusion_mm.models.losses.utils import relative_std, standardize
 
 OURS = torch.randn(6, 5, 4, 4)
 THEIRS = torch.randn(6, 5, 4, 4)

@@ -9,13 +9,13 @@ from mmpose.structures import PoseDataSample
 from mmpretrain.structures import DataSample
 from mmseg.structures import SegDataSample
 
-from repfusion_mm.models.teachers.cached_teacher import (
-    compare_keys,
-    compare_to_live,
-    extract_live,
-    read_cached,
+from repfusion_mm.engine.feature_cache.checks import (
+    check_cached_features,
+    prepare_teacher_inputs,
 )
-from tests.helpers.cached import fill, make_cache, model_config
+from repfusion_mm.engine.feature_cache.writing import write_features
+from repfusion_mm.models.teachers.cached_teacher import compare_keys
+from tests.helpers.cached import make_cache, model_config
 from tests.helpers.toy import LAYER, save_teacher
 
 OTHER_LAYER = 'mid_block.resnets.0.conv2'
@@ -43,9 +43,9 @@ def losses_of(model, batch):
 
 
 def calls_of(model):
-    """Count the denoiser's forwards from here on."""
+    """Return a list that grows with each forward of the denoiser."""
     calls = []
-    model.teacher.denoiser.register_forward_pre_hook(
+    model.teacher.live.denoiser.register_forward_pre_hook(
         lambda *args: calls.append(1)
     )
     return calls
@@ -54,12 +54,12 @@ def calls_of(model):
 def test_cached_features_are_the_live_ones_rounded_to_float16(cached):
     model, dataset = cached
     rows = range(len(dataset))
-    samples = batch_of(dataset, rows)['data_samples']
-    feats = read_cached(model, samples, torch.device('cpu'))[LAYER]
-    live = extract_live(model, live_batch_of(dataset, rows))[LAYER]
+    feats, live = (
+        model.teacher(*prepare_teacher_inputs(model, batch))[LAYER]
+        for batch in (batch_of(dataset, rows), live_batch_of(dataset, rows))
+    )
     assert feats.dtype == torch.float32
     torch.testing.assert_close(feats, live, **HALF)
-    # It is rounding alone, and there is some.
     assert torch.equal(feats, live.half().float())
     assert not torch.equal(feats, live)
 
@@ -149,7 +149,7 @@ def test_samples_of_every_project_carry_features(
         dataset=Packed(),
         folder=str(tmp_path / 'features'),
     ))  # fmt: skip
-    fill(model, dataset)
+    write_features(model, dataset, batch_size=4)
     live = losses_of(model, live_batch_of(dataset))
     calls = calls_of(model)
     ours = losses_of(model, batch_of(dataset))
@@ -157,6 +157,16 @@ def test_samples_of_every_project_carry_features(
     torch.testing.assert_close(
         ours['loss_distill'], live['loss_distill'], rtol=1e-3, atol=0
     )
+
+
+def test_a_step_refuses_what_changes_from_step_to_step(cached, teacher_folder):
+    config = model_config(teacher_folder, input_mode='noised')
+    with pytest.raises(ValueError, match='draws new noise'):
+        losses_of(MODELS.build(config), batch_of(cached[1]))
+    config = model_config(teacher_folder)
+    config['policy'] = dict(type='repfusion_mm.UniformTimestepPolicy')
+    with pytest.raises(ValueError, match='one timestep for all images'):
+        losses_of(MODELS.build(config), batch_of(cached[1]))
 
 
 def test_half_a_batch_with_features_is_refused(cached):
@@ -173,7 +183,7 @@ UNFIT = {
     ),
     'noise': (
         dict(teacher=dict(input_mode='noised')),
-        "got 'noised', whose noise is drawn anew",
+        "got 'noised', which draws new noise",
     ),
     'batch augments': (
         dict(data_preprocessor=dict(
@@ -191,7 +201,7 @@ UNFIT = {
     ),
     'class': (
         dict(teacher=dict(class_signal='random')),
-        "got 'random', by which they depend on more than the image",
+        "got 'random', with which features depend on more than",
     ),
 }  # fmt: skip
 
@@ -207,9 +217,7 @@ def test_what_changes_from_step_to_step_is_refused(
     config.update({k: v for k, v in overrides.items() if k != 'teacher'})
     model = MODELS.build(config)
     with pytest.raises(ValueError, match=message):
-        losses_of(model, batch_of(cached[1]))
-    with pytest.raises(ValueError, match=message):
-        compare_to_live(model, batch_of(cached[1]))
+        check_cached_features(cached[1], model)
 
 
 OTHERS = {
@@ -258,10 +266,7 @@ def test_a_key_is_found_once(cached, monkeypatch):
     model, dataset = cached
     batch = batch_of(dataset)
     losses_of(model, batch)
-    monkeypatch.setattr(
-        'repfusion_mm.models.distillers.repfusion.make_key',
-        lambda model: 'again',
-    )
+    monkeypatch.setattr(model.teacher.live, 'fingerprint', lambda: 'again')
     losses_of(model, batch)
 
 
@@ -269,8 +274,8 @@ def test_another_order_of_channels_is_seen(cached, teacher_folder):
     """The key does not hold it; the live comparison tells."""
     _, dataset = cached
     config = model_config(teacher_folder)
-    compare_to_live(MODELS.build(config), batch_of(dataset))
+    check_cached_features(dataset, MODELS.build(config))
     config['data_preprocessor'].pop('bgr_to_rgb')
     config['channel_order'] = 'rgb'
     with pytest.raises(ValueError, match='channel order'):
-        compare_to_live(MODELS.build(config), batch_of(dataset))
+        check_cached_features(dataset, MODELS.build(config))

@@ -6,7 +6,12 @@ import torch
 from mmengine.utils import digit_version
 
 from repfusion_mm.models import DiffusersTeacher
-from tests.helpers.toy import DENOISER, LAYER, save_teacher
+from tests.helpers.toy import (
+    DENOISER,
+    LAYER,
+    labeled_samples,
+    save_teacher,
+)
 
 IMAGES = torch.linspace(0, 1, 4 * 3 * 16 * 16).reshape(4, 3, 16, 16)
 TIMESTEPS = torch.tensor([0, 10, 500, 999])
@@ -143,18 +148,18 @@ def class_conditional(**arguments):
     return DiffusersTeacher([LAYER], config=config, **arguments)
 
 
-def test_classes_are_not_told_by_default():
-    """Fault 2 of the public code: the teacher is told the true label."""
-    silent, told = (
+def test_labels_are_not_used_by_default():
+    """The reference implementation gives the true label to the teacher."""
+    default, labeled = (
         class_conditional(class_signal=kind) for kind in ('none', 'label')
     )
     # Without a class nothing is added to the time embedding.
-    told.denoiser.class_embedding.weight[1] = 0
-    labels = torch.ones(4, dtype=torch.long)
-    expected = told(IMAGES, TIMESTEPS, labels)[LAYER]
-    assert torch.equal(silent(IMAGES, TIMESTEPS)[LAYER], expected)
-    assert torch.equal(silent(IMAGES, TIMESTEPS, labels)[LAYER], expected)
-    other = told(IMAGES, TIMESTEPS, labels * 2)[LAYER]
+    labeled.denoiser.class_embedding.weight[1] = 0
+    labels = labeled_samples([1] * 4)
+    expected = labeled(IMAGES, TIMESTEPS, labels)[LAYER]
+    assert torch.equal(default(IMAGES, TIMESTEPS)[LAYER], expected)
+    assert torch.equal(default(IMAGES, TIMESTEPS, labels)[LAYER], expected)
+    other = labeled(IMAGES, TIMESTEPS, labeled_samples([2] * 4))[LAYER]
     assert not torch.allclose(other, expected)
 
 
@@ -166,12 +171,14 @@ def test_random_classes_are_drawn_for_each_image():
     assert len(distinct) == 3
 
 
-@pytest.mark.parametrize('labels', [None, [0, 1, 2, -1], [0, 1, 2, 3]])
-def test_labels_that_are_no_classes_are_refused(labels):
+@pytest.mark.parametrize(
+    'labels', [None, [None] * 4, [0, 1, 2, -1], [0, 1, 2, 3]]
+)
+def test_missing_labels_and_unknown_classes_are_refused(labels):
     teacher = class_conditional(class_signal='label')
-    labels = None if labels is None else torch.tensor(labels)
+    samples = labels and labeled_samples(labels)
     with pytest.raises(ValueError, match=r'a label in \[0, 2\] for every'):
-        teacher(IMAGES, TIMESTEPS, labels)
+        teacher(IMAGES, TIMESTEPS, samples)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,97 @@
+"""Checks of a model and its cached features before the first iteration."""
+
+from __future__ import annotations
+
+from typing import Tuple
+
+import torch
+import torch.nn as nn
+from mmengine.dataset import pseudo_collate
+from torch.utils.data import Dataset
+
+from repfusion_mm.datasets.feature_cache.dataset import split_cached
+
+#: Number of rows whose cached features are compared with live ones.
+NUM_COMPARED = 4
+#: Names of the batch augmentations in the data preprocessors of mmpretrain,
+#: mmseg, mmpose, and of this package.
+AUGMENTS = ('batch_augments', 'augments')
+
+
+def check_cached_features(dataset: Dataset, model: nn.Module) -> None:
+    """Check that a model can use the cached features of its data set.
+
+    Data sets without cached features pass.
+
+    Args:
+        dataset: A data set, or a wrapper of data sets.
+        model: The distiller, on its device.
+
+    Raises:
+        FileNotFoundError: There is no cache.
+        ValueError: Only some of the data sets have cached features; the cache
+            is damaged, or belongs to other images, another teacher, layer or
+            timestep; or ``check_cacheable`` refuses the model.
+    """
+    cached, live = split_cached(dataset)
+    if not cached:
+        return
+    if live:
+        raise ValueError(
+            'expected cached features for every part of the data set or for '
+            f'none, got {type(live[0]).__name__} without them; wrap it in '
+            'CachedFeaturesDataset too'
+        )
+    check_cacheable(model)
+    for part in cached:
+        step = -(-len(part) // NUM_COMPARED)
+        rows = [part[row] for row in range(0, len(part), step)]
+        model.teacher.compare_to_live(
+            *prepare_teacher_inputs(model, pseudo_collate(rows))
+        )
+
+
+def check_cacheable(model: nn.Module) -> None:
+    """Check that a model's teacher has one feature map for each image.
+
+    Raises:
+        ValueError: The timestep, the teacher's input or the images change
+            from step to step.
+    """
+    timesteps = model.policy.timesteps
+    if len(timesteps) != 1:
+        raise ValueError(
+            'expected a policy of one timestep with cached features, got '
+            f'{type(model.policy).__name__} with {len(timesteps)}; use '
+            'FixedTimestepPolicy, or distill without CachedFeaturesDataset'
+        )
+    preprocessor = model.data_preprocessor
+    for name in AUGMENTS:
+        if getattr(preprocessor, name, None):
+            raise ValueError(
+                f'expected a data preprocessor without {name} with cached '
+                f'features, got {type(preprocessor).__name__} with them, '
+                'which change the images in each step; augment in the '
+                'pipeline of the data set, or distill without '
+                'CachedFeaturesDataset'
+            )
+    model.teacher.key(int(timesteps[0]))
+
+
+def prepare_teacher_inputs(
+    model: nn.Module, batch: dict
+) -> Tuple[torch.Tensor, torch.Tensor, list]:
+    """Return what a training step passes to the teacher.
+
+    Args:
+        model: A distiller whose policy has one timestep.
+        batch: A batch of the data loader.
+
+    Returns:
+        N x 3 x H x W RGB images in [0, 1], N timesteps, N data samples.
+    """
+    # In training mode, because only then mmseg pads images to its size.
+    data = model.data_preprocessor(batch, True)
+    images = model.images(data['inputs'])
+    timesteps = model.policy.timesteps.expand(len(images))
+    return images, timesteps, data['data_samples']

@@ -1,0 +1,196 @@
+"""Write the teacher's features of a config's training images to disk."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence
+
+import torch.nn as nn
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.logging import print_log
+from mmengine.registry import init_default_scope
+from mmengine.utils import ProgressBar
+from mmengine.utils.dl_utils import set_multi_processing
+from torch.utils.data import DataLoader, Dataset
+
+from repfusion_mm.datasets.feature_cache.dataset import (
+    NOT_REPEATABLE,
+    CachedFeaturesDataset,
+    split_cached,
+)
+from repfusion_mm.datasets.feature_cache.files import META, bytes_per_row
+from repfusion_mm.datasets.feature_cache.writer import FeatureWriter
+from repfusion_mm.engine.feature_cache.checks import (
+    check_cacheable,
+    prepare_teacher_inputs,
+)
+from repfusion_mm.registry import DATASETS, MODELS
+
+#: Number of rows that are drawn several times before any is written.
+NUM_CHECKED = 4
+
+
+def write_feature_caches(
+    cfg: Config,
+    device: str,
+    batch_size: Optional[int] = None,
+    overwrite: bool = False,
+) -> None:
+    """Write the caches of all ``CachedFeaturesDataset`` of a config.
+
+    Args:
+        cfg: Config of a distillation.
+        device: The device that the teacher runs on.
+        batch_size: Images per batch, by default as in training.
+        overwrite: Whether to replace existing caches.
+
+    Raises:
+        ValueError: A training data set is not a ``CachedFeaturesDataset``, its
+            views are not repeatable, its folder is in use, there is not
+            enough disk space, or the model's features cannot be cached.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    set_multi_processing(**cfg.get('env_cfg', {}).get('mp_cfg', {}))
+    datasets = _build_datasets(cfg)
+    for dataset in datasets:
+        _check_folder(dataset, overwrite)
+        _check_views(dataset)
+    model = MODELS.build(cfg.model).to(device)
+    check_cacheable(model)
+    for dataset in datasets:
+        _check_space(dataset, model.teacher.feature_shapes)
+        write_features(
+            model,
+            dataset,
+            batch_size or cfg.train_dataloader.batch_size,
+            cfg.train_dataloader.get('num_workers', 0),
+        )
+
+
+def write_features(
+    model: nn.Module,
+    dataset: CachedFeaturesDataset,
+    batch_size: int,
+    num_workers: int = 0,
+) -> None:
+    """Write the features of all rows of a data set.
+
+    Args:
+        model: A distiller that passed ``check_cacheable``.
+        dataset: The data set, whose ``folder`` is replaced.
+        batch_size: Images per batch.
+        num_workers: Processes that load images.
+    """
+    loader = DataLoader(
+        _Views(dataset),
+        batch_size=batch_size,
+        num_workers=num_workers,
+        collate_fn=pseudo_collate,
+    )
+    key = model.teacher.key(int(model.policy.timesteps[0]))
+    start = time.time()
+    progress = ProgressBar(len(dataset))
+    with FeatureWriter(dataset.folder, key, dataset.settings) as writer:
+        for batch in loader:
+            images, timesteps, _ = prepare_teacher_inputs(model, batch)
+            feats = model.teacher.live(images, timesteps)
+            writer.write(
+                [image.numpy() for image in batch['inputs']],
+                {layer: feat.cpu().numpy() for layer, feat in feats.items()},
+            )
+            progress.update(len(batch['inputs']))
+    seconds = time.time() - start
+    print_log(
+        f'\n{len(dataset)} rows of {len(set(writer.input_crcs))} different '
+        f'images in {seconds:.1f} s, {len(dataset) / seconds:.1f} per second'
+    )
+
+
+class _Views(Dataset):
+    """The rows of a cached data set, without features."""
+
+    def __init__(self, dataset: CachedFeaturesDataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, row: int) -> dict:
+        return self.dataset.view(row)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+
+def _build_datasets(cfg: Config) -> List[CachedFeaturesDataset]:
+    """Build the training data set, and return its parts."""
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    dataset.full_init()
+    cached, live = split_cached(dataset)
+    if live:
+        raise ValueError(
+            'expected train_dataloader.dataset to be a CachedFeaturesDataset, '
+            f'got {type(live[0]).__name__}; wrap it: '
+            "train_dataloader = dict(dataset=dict(_delete_=True, type='"
+            "repfusion_mm.CachedFeaturesDataset', dataset=_base_."
+            "train_dataloader.dataset, folder='work_dirs/features/NAME'))"
+        )
+    folders = [part.folder for part in cached]
+    if len(set(folders)) < len(folders):
+        raise ValueError(
+            'expected a different folder for each CachedFeaturesDataset, got '
+            f'{folders}; change train_dataloader.dataset'
+        )
+    return cached
+
+
+def _check_folder(dataset: CachedFeaturesDataset, overwrite: bool) -> None:
+    folder = Path(dataset.folder)
+    if folder.exists() and not (folder / META).is_file():
+        raise ValueError(
+            f'expected a feature cache or nothing at {dataset.folder!r}, got '
+            'something else; remove it yourself, or change the folder'
+        )
+    if folder.exists() and not overwrite:
+        raise ValueError(
+            f'expected no feature cache at {dataset.folder!r}, got one; add '
+            '--overwrite to replace it, or change the folder'
+        )
+
+
+def _check_views(dataset: CachedFeaturesDataset) -> None:
+    for row in range(min(NUM_CHECKED, len(dataset))):
+        if not dataset.is_repeatable(row):
+            raise ValueError(
+                f'expected row {row} to be the same each time it is drawn, '
+                f'got different images: {NOT_REPEATABLE}'
+            )
+
+
+def _check_space(
+    dataset: CachedFeaturesDataset, layers: Dict[str, Sequence[int]]
+) -> None:
+    """Log the size of the cache, and check it against the free space."""
+    size = len(dataset) * bytes_per_row(layers)
+    shapes = ', '.join(f'{k} {tuple(v)}' for k, v in layers.items())
+    folder = Path(dataset.folder).absolute()
+    existing = next(path for path in folder.parents if path.exists())
+    free = shutil.disk_usage(existing).free
+    print_log(
+        f'{dataset.folder}: {len(dataset)} rows '
+        f'({len(dataset.dataset)} images, {dataset.num_views} views), '
+        f'float16 of {shapes}: {_format_size(size)}, of {_format_size(free)} '
+        'free'
+    )
+    if size > free:
+        raise ValueError(
+            f'expected {_format_size(size)} of free disk space at '
+            f'{str(existing)!r}, got {_format_size(free)}; cache fewer views '
+            'or layers, or change the folder (an existing cache is removed '
+            'only after the new one is complete)'
+        )
+
+
+def _format_size(num_bytes: int) -> str:
+    scale, unit = (1e9, 'GB') if num_bytes >= 1e9 else (1e6, 'MB')
+    return f'{num_bytes / scale:.2f} {unit}'

@@ -1,0 +1,38 @@
+"""The interface of a distillation loss L_kd."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+import torch.nn as nn
+
+
+class DistillLoss(nn.Module):
+    """Compare a student map with a teacher map.
+
+    To add a loss, register a subclass in ``MODELS`` and implement ``forward``.
+
+    Args:
+        loss_weight: Factor of the loss.
+    """
+
+    #: Whether C_s must equal C_t, so that a connector is needed.
+    needs_connector = False
+    #: Whether both maps must have more than one pixel.
+    needs_grid = False
+
+    def __init__(self, loss_weight: float = 1.0) -> None:
+        super().__init__()
+        self.loss_weight = loss_weight
+
+    @abstractmethod
+    def forward(
+        self, student_feat: torch.Tensor, teacher_feat: torch.Tensor
+    ) -> torch.Tensor:
+        """Return a scalar, zero if the two maps agree.
+
+        Args:
+            student_feat: N x C_s x h x w.
+            teacher_feat: N x C_t x H x W, without gradients.
+        """

@@ -1,0 +1,65 @@
+"""Regression of the teacher's features."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from repfusion_mm.models.connectors.conv_connector import resize_to
+from repfusion_mm.models.losses.base import DistillLoss
+from repfusion_mm.models.losses.utils import pool, standardize
+from repfusion_mm.registry import MODELS
+
+CRITERIA = {'l2': F.mse_loss, 'l1': F.l1_loss}
+
+
+@MODELS.register_module()
+class HintLoss(DistillLoss):
+    """Regress the teacher's features (FitNets, arXiv 1412.6550, eq. 3).
+
+    Args:
+        pooled: Compare globally pooled features. Otherwise resize the
+            student's map to the teacher's grid and compare every pixel.
+        criterion: ``'l2'`` (mean squared error) or ``'l1'``.
+        standardize: Scale each of the teacher's channels to mean zero and
+            variance one over the batch. Otherwise the scale of the loss is
+            that of the teacher's features, which varies between teachers and
+            may be tiny. A standardized L2 loss of one means that the student
+            predicts the mean feature for every image, and a loss of zero that
+            it predicts the features exactly.
+        loss_weight: Factor of the loss.
+
+    Raises:
+        ValueError: ``criterion`` is neither.
+    """
+
+    needs_connector = True
+
+    def __init__(
+        self,
+        pooled: bool = True,
+        criterion: str = 'l2',
+        standardize: bool = False,
+        loss_weight: float = 1.0,
+    ) -> None:
+        super().__init__(loss_weight)
+        if criterion not in CRITERIA:
+            raise ValueError(
+                'expected HintLoss.criterion to be one of '
+                f'{tuple(CRITERIA)}, got {criterion!r}'
+            )
+        self.pooled = pooled
+        self.criterion = CRITERIA[criterion]
+        self.standardize = standardize
+
+    def forward(
+        self, student_feat: torch.Tensor, teacher_feat: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the loss of N x C x h x w against N x C x H x W."""
+        if self.pooled:
+            student_feat, teacher_feat = pool(student_feat), pool(teacher_feat)
+        else:
+            student_feat = resize_to(student_feat, teacher_feat.shape[-2:])
+        if self.standardize:
+            teacher_feat = standardize(teacher_feat)
+        return self.loss_weight * self.criterion(student_feat, teacher_feat)
