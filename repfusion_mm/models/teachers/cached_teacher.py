@@ -38,6 +38,7 @@ class CachedTeacher(BaseTeacher):
         self.num_timesteps = live.num_timesteps
         self.image_size = live.image_size
         self._expected_key: Optional[str] = None
+        self.freeze()
 
     def forward(
         self,
