@@ -91,7 +91,7 @@ class ReferenceStep:
     def _read_teacher(
         self, images: torch.Tensor, timesteps: torch.Tensor
     ) -> list:
-        teacher = self.model.teacher
+        teacher = self.model.teacher.live
         side = teacher.image_size
         if images.shape[-1] != side:
             images = F.interpolate(

@@ -47,7 +47,7 @@ from repfusion_mm.cli.argument_types import (
     read_distillation,
 )
 from repfusion_mm.models.distillers.builders import as_tuple
-from repfusion_mm.models.losses.losses import pool
+from repfusion_mm.models.losses.utils import pool
 
 REFERENCES = ('reference', 'reference, freed memory kept')
 #: What each variant of ours changes in ``model`` of the config.
@@ -195,7 +195,7 @@ def count_arithmetic(steps: Dict[str, Step], batch: dict, device: str) -> dict:
     model = steps['ours'].model
     inputs, images, timesteps = steps['ours'].make_inputs(batch)
     data = model.data_preprocessor(copy.deepcopy(batch), True)
-    with model.teacher.feature_extractor.uncompiled():
+    with model.teacher.live.feature_extractor.uncompiled():
         teacher = count_flops(lambda: model.teacher(images, timesteps))
         forward = count_flops(lambda: model(**data, mode='loss'))
     student = count_flops(lambda: model.student(inputs))
@@ -206,7 +206,7 @@ def count_arithmetic(steps: Dict[str, Step], batch: dict, device: str) -> dict:
         flops['reference'] = trained + count_flops(
             lambda: complete(images, timesteps)
         )
-    dtype = model.teacher.denoiser.dtype
+    dtype = model.teacher.live.denoiser.dtype
     rates = {
         kind: timing.measure_matmul_rate(kind, device)
         for kind in {torch.float32, dtype}
@@ -380,7 +380,7 @@ def measure(cfg: Config, args: argparse.Namespace) -> dict:
         config=args.config, device=args.device, batch=args.batch,
         threads=torch.get_num_threads(), torch=torch.__version__, data=data,
         random_teacher=cfg.random_teacher,
-        teacher_dtype=str(ours.model.teacher.denoiser.dtype),
+        teacher_dtype=str(ours.model.teacher.live.denoiser.dtype),
         steps={name: timing.summarize_ms(times[name]) for name in steps},
         parts=time_parts(ours, batches[0], args),
         arithmetic=count_arithmetic(steps, batches[0], args.device),
@@ -390,7 +390,7 @@ def measure(cfg: Config, args: argparse.Namespace) -> dict:
         result['gpu'] = torch.cuda.get_device_name()
     for name, figures in result['steps'].items():
         figures['images_per_second'] = 1e3 * args.batch / figures['median']
-        extractor = steps[name].model.teacher.feature_extractor
+        extractor = steps[name].model.teacher.live.feature_extractor
         if extractor.compile and not extractor.is_compiled:
             figures['not_compiled'] = True
         if 'reference' in times:
