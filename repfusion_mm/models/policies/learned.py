@@ -32,7 +32,7 @@ class LearnedTimestepPolicy(TimestepPolicy):
     effect of lambda_H does not depend on the scale of the task's loss. The
     output layer is initialized to zero, so that the policy is uniform at the
     start of training. ``docs/policy_benchmark.md`` has measurements by
-    tools/analysis/benchmark_policy.py.
+    tools/benchmarks/policy.py.
 
     Args:
         num_timesteps: T, the length of the teacher's noise schedule.
