@@ -17,6 +17,13 @@ from typing import NamedTuple, Optional
 from tests.helpers.process_state import clear_instances, preserved_state
 
 ROOT = Path(__file__).parents[2]
+#: All scripts of the project, relative to the checkout.
+SCRIPTS = sorted(
+    str(path.relative_to(ROOT))
+    for folder in ('tools', 'projects')
+    for path in (ROOT / folder).rglob('*.py')
+    if "__name__ == '__main__'" in path.read_text()
+)
 #: Never closed: handlers of loggers may hold it.
 CAPTURED = io.TextIOWrapper(
     tempfile.TemporaryFile(buffering=0),  # noqa: SIM115

@@ -1,24 +1,31 @@
-"""The scripts for clusters, before they start anything."""
+"""Scripts in processes of their own."""
 
 import os
+import sys
 
 import pytest
 
-from tests.helpers.launcher import launch
+from tests.helpers.launcher import SCRIPTS, launch
+
+
+@pytest.mark.parametrize('script', SCRIPTS)
+def test_a_script_runs_from_another_folder(script, tmp_path):
+    output = launch(sys.executable, script, '--help', cwd=tmp_path)
+    assert output.startswith('usage: ')
 
 
 @pytest.mark.parametrize(
     'script', ['dist_train', 'dist_test', 'slurm_train', 'slurm_test']
 )
-def test_scripts_say_how_they_are_called(script):
+def test_cluster_scripts_print_their_usage(script):
     output = launch(f'tools/{script}.sh', expect=2)
     assert f'tools/{script}.sh' in output
     assert 'set -euo' not in output
 
 
 @pytest.mark.parametrize('script', ['dist_train', 'dist_test'])
-def test_machines_without_a_rank_or_a_master_are_refused(script):
-    """They would wait for each other without a word."""
+def test_several_nodes_need_a_rank_and_a_master(script):
+    """Otherwise they would wait for each other silently."""
     arguments = ['c.py', 1] if script == 'dist_train' else ['c.py', 'p', 1]
     output = launch(
         f'tools/{script}.sh', *arguments, expect=2, NNODES='2', NODE_RANK='1'
@@ -26,7 +33,7 @@ def test_machines_without_a_rank_or_a_master_are_refused(script):
     assert "NODE_RANK='1' MASTER_ADDR=''" in output
 
 
-def test_slurm_scripts_hand_everything_on(tmp_path):
+def test_slurm_scripts_pass_all_arguments_on(tmp_path):
     srun = tmp_path / 'srun'
     srun.write_text('#!/bin/sh\nfor a in "$@"; do echo "<$a>"; done\n')
     srun.chmod(0o755)
@@ -35,8 +42,8 @@ def test_slurm_scripts_hand_everything_on(tmp_path):
         '--cfg-options', 'a=1', PATH=f'{tmp_path}:{os.environ["PATH"]}',
         GPUS='4', SRUN_ARGS='--time 10',
     )  # fmt: skip
-    for word in (
+    for argument in (
         '<--job-name=my job>', '<--gres=gpu:4>', '<--ntasks=4>', '<--time>',
         '<10>', '<c.py>', '<a dir>', '<slurm>', '<a=1>',
     ):  # fmt: skip
-        assert word in output
+        assert argument in output

@@ -1,5 +1,6 @@
-"""What the documentation says, done."""
+"""Documents match the code."""
 
+import functools
 import inspect
 import re
 from pathlib import Path
@@ -9,15 +10,63 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 
-from tests.unit.test_configs import ROOT
+from tests.helpers.launcher import ROOT, run_main
 
-PAGES = sorted((ROOT / 'docs/projects').glob('*.md'))
-PATH = r'(?<![\w/])(?:configs|tools|docs|tests)/[\w./-]+\w'
-DOCS = [ROOT / 'README.md', *sorted((ROOT / 'docs').rglob('*.md'))]
+PROJECTS = sorted((ROOT / 'docs/projects').glob('*.md'))
+PAGES = [
+    path
+    for pattern in ('*.md', 'docs/**/*.md', 'projects/**/*.md')
+    for path in sorted(ROOT.glob(pattern))
+]
+FOLDERS = 'configs|docs|projects|repfusion_mm|requirements|tests|tools'
+PATH = rf'(?<![\w/.-])(?:{FOLDERS})/[\w./-]*\w'
+MAKEFILE = (ROOT / 'Makefile').read_text()
+SCRIPT = r'(?:tools|projects)/[\w/]+\.py|-m projects\.[\w.]+'
 
 
-@pytest.mark.parametrize('page', PAGES, ids=lambda path: path.stem)
-def test_a_project_of_ones_own_loads_the_student(page, tmp_path, monkeypatch):
+def name(page):
+    return str(page.relative_to(ROOT).with_suffix(''))
+
+
+@functools.lru_cache(maxsize=None)
+def help_of(script):
+    if script.startswith('-m '):
+        script = script[3:].replace('.', '/') + '.py'
+    return run_main(script, '--help').output
+
+
+@pytest.mark.parametrize('page', PAGES, ids=name)
+def test_links_and_paths_exist(page):
+    text = page.read_text()
+    for link in re.findall(r'\]\(([^)#]*)\)', text):
+        if not link.startswith(('http', 'mailto:')):
+            assert (page.parent / link).exists(), link
+    for path in re.findall(PATH, text):
+        if '...' not in path:
+            assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize('page', PAGES, ids=name)
+def test_scripts_have_the_options_that_pages_name(page):
+    commands = page.read_text().replace('\\\n', ' ')
+    for line in commands.splitlines():
+        script = re.search(SCRIPT, line)
+        if not script:
+            continue
+        for option in re.findall(r' (--[a-z][\w-]*)', line[script.end() :]):
+            assert option in help_of(script[0]), line
+
+
+@pytest.mark.parametrize('page', PAGES, ids=name)
+def test_targets_of_make_exist(page):
+    targets = set(re.findall(r'^([\w -]+):', MAKEFILE, re.M))
+    targets = {target for line in targets for target in line.split()}
+    code = re.findall(r'(?:^|`)make ([a-z-]+)', page.read_text(), re.M)
+    assert set(code) <= targets
+
+
+@pytest.mark.parametrize('page', PROJECTS, ids=lambda path: path.stem)
+def test_another_project_loads_the_student(page, tmp_path, monkeypatch):
     text = page.read_text()
     distilled, config = re.findall(r'```python\n(.*?)```', text, re.S)
     student = {}
@@ -30,21 +79,21 @@ def test_a_project_of_ones_own_loads_the_student(page, tmp_path, monkeypatch):
     Path('config.py').write_text(config)
     cfg = Config.fromfile('config.py')
     init_default_scope(page.stem)
-    said = []
+    logged = []
     monkeypatch.setattr(
         'repfusion_mm.engine.checkpoint.initializers.print_log',
-        lambda message, **kwargs: said.append(message),
+        lambda message, **kwargs: logged.append(message),
     )
     cfg.model.pop('data_preprocessor', None)
     network = MODELS.build(cfg.model)
     network.init_weights()
-    promised = re.search(r'`(loaded [^`]*)`', text)[1]
-    assert said[0].startswith(' '.join(promised.split()))
+    expected = re.search(r'`(loaded [^`]*)`', text)[1]
+    assert logged[0].startswith(' '.join(expected.split()))
     for key, value in network.backbone.state_dict().items():
         assert torch.equal(value, weights[key]), key
 
 
-def test_a_cached_config_wraps_what_it_inherits(tmp_path):
+def test_the_example_of_a_cached_config_keeps_the_data_set(tmp_path):
     text = (ROOT / 'docs/feature_cache.md').read_text()
     config = re.findall(r'```python\n(.*?)```', text, re.S)[0]
     folder = f'{ROOT}/configs/distill/'
@@ -56,14 +105,3 @@ def test_a_cached_config_wraps_what_it_inherits(tmp_path):
     assert ours == base.train_dataloader
     cls = DATASETS.get(dataset.pop('type'))
     assert set(dataset) < set(inspect.signature(cls).parameters)
-
-
-@pytest.mark.parametrize('page', DOCS, ids=lambda path: path.stem)
-def test_what_pages_name_is_there(page):
-    text = page.read_text()
-    for link in re.findall(r'\]\(([^)#]*)\)', text):
-        if not link.startswith('http'):
-            assert (page.parent / link).exists(), link
-    for path in re.findall(PATH, text):
-        if '...' not in path:
-            assert (ROOT / path).exists(), path
