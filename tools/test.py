@@ -1,27 +1,32 @@
 """Evaluate a checkpoint with the test settings of a config."""
 
+import sys
+from typing import List, Optional
+
 from mmengine.runner import Runner
 
-from repfusion_mm.cli.config import load_config, make_parser
-from repfusion_mm.cli.error_reporting import report_errors
+from repfusion_mm.cli import load_config, make_parser, report_errors
+from repfusion_mm.cli.config import check_checkpoint, make_work_dir
 
 
-def main() -> None:
+def main(argv: Optional[List[str]] = None) -> int:
+    """Test with the options of ``argv``; return the exit status."""
     parser = make_parser(__doc__)
     parser.add_argument('checkpoint', help='path of the checkpoint')
-    args = parser.parse_args()
-    cfg = load_config(args)
-    if cfg.get('test_dataloader') is None:
-        raise SystemExit(
-            f'expected test_dataloader in {args.config}, got none; a '
-            'distillation predicts nothing: test a finetuned network'
-        )
-    if not args.checkpoint:
-        raise SystemExit("expected the path of a checkpoint, got ''")
-    cfg.load_from = args.checkpoint
-    Runner.from_cfg(cfg).test()
+    with report_errors():
+        args = parser.parse_args(argv)
+        cfg = load_config(args)
+        if cfg.get('test_dataloader') is None:
+            raise SystemExit(
+                f'expected test_dataloader in {args.config}, got none; a '
+                'distillation has no test: evaluate a finetuned network'
+            )
+        make_work_dir(cfg.work_dir)
+        check_checkpoint(args.checkpoint)
+        cfg.load_from = args.checkpoint
+        Runner.from_cfg(cfg).test()
+    return 0
 
 
 if __name__ == '__main__':
-    with report_errors():
-        main()
+    sys.exit(main())

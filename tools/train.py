@@ -1,4 +1,4 @@
-"""Train from a config: a teacher, a distillation, or a finetuning."""
+"""Train from a config: a teacher, a distillation or a finetuning."""
 
 import sys
 from typing import List, Optional
@@ -7,7 +7,7 @@ from repfusion_mm.cli import build_runner, report_errors
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Train as the command line ``argv`` says; return the exit status."""
+    """Train with the options of ``argv``; return the exit status."""
     with report_errors():
         build_runner(argv).train()
     return 0

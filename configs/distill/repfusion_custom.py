@@ -1,13 +1,14 @@
-# Distil on any folder of images. Edit these; the rest follows.
+# Distill on any folder of images: edit the settings at the top of this file.
 data_root = 'data/mine'
-# 'folders': each sub-folder is a class. 'some.txt': a file in data_root with a
-# line "path label" for each labelled image, the others count as unlabelled.
-# None: there are none, and timesteps are drawn uniformly from `timesteps`.
+# 'folders': each subfolder of data_root is a class. 'some.txt': a file in
+# data_root with a line "path label" for each labeled image; all other images
+# are unlabeled. None: no labels; timesteps are drawn uniformly from
+# `timesteps`.
 labels = 'labels.txt'
 num_classes = 10
 timesteps = dict(low=50, high=400)
-# One's own, by ddpm_custom.py, or the hub id of any RGB denoiser, whose
-# image_size this must be then.
+# The folder that configs/teacher/ddpm_custom.py writes, or the hub id of any
+# RGB denoiser. Set image_size to the image size of that denoiser.
 teacher = 'work_dirs/ddpm_custom/teacher'
 image_size = 64
 student = dict(type='mmpretrain.ResNet', depth=18)
@@ -15,7 +16,8 @@ batch_size = 64
 max_epochs = 200
 
 _base_ = [
-    '../_base_/default_runtime.py',
+    '../_base_/runtime/default_runtime.py',
+    '../_base_/runtime/distill_hooks.py',
     '../_base_/schedules/distill_cosine.py',
 ]
 
@@ -33,7 +35,7 @@ model = dict(
         pretrained=teacher,
         layers=['mid_block.resnets.1.conv2'],
     ),
-    # The scale of a teacher's features is anything.
+    # Features of a teacher of your own may have any scale.
     distill_loss=dict(type='repfusion_mm.HintLoss', standardize=True),
 )
 if labels:
@@ -64,22 +66,21 @@ images = dict(
 train_dataloader = dict(
     batch_size=batch_size,
     num_workers=2,
-    drop_last=True,  # a batch of one image has no batch norm
     sampler=dict(type='DefaultSampler', shuffle=True),
-    dataset=images,
+    # drop_last: batch norm needs more than one image in a batch.
+    batch_sampler=dict(type='repfusion_mm.SeededBatchSampler', drop_last=True),
+    dataset=dict(type='repfusion_mm.SeededConcatDataset', datasets=[images]),
 )
 if labels and labels != 'folders':
-    # Half of each batch is drawn from the labelled images.
-    labelled = dict(images, ann_file=labels, with_label=True)
-    train_dataloader['dataset'] = dict(
-        type='ConcatDataset', datasets=[labelled, images]
-    )
+    # Half of each batch is drawn from the labeled images.
+    labeled = dict(images, ann_file=labels, with_label=True)
+    train_dataloader['dataset']['datasets'] = [labeled, images]
     train_dataloader['sampler'] = dict(
         type='repfusion_mm.ProportionalSampler', proportions=[1, 1]
     )
 
 if labels:
-    # For tools/analysis_tools/probe_timesteps.py: labelled, not augmented.
+    # Labeled and not augmented, for tools/analysis_tools/probe_timesteps.py.
     probe_dataset = dict(
         images,
         ann_file='' if labels == 'folders' else labels,
@@ -94,13 +95,12 @@ if labels:
 
 train_cfg = dict(by_epoch=True, max_epochs=max_epochs)
 custom_hooks = [
-    # Annealed, so that a short run is not exported half random.
+    # Annealed: in a short run a constant momentum would keep much of the
+    # random initialization.
     dict(
         type='EMAHook',
         ema_type='MomentumAnnealingEMA',
         momentum=1e-3,
         gamma=100,
     ),
-    dict(type='repfusion_mm.TimestepPolicyHook'),
-    dict(type='repfusion_mm.ExportStudentHook'),
 ]

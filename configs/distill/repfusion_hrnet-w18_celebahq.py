@@ -1,5 +1,5 @@
 # HRNet-W18 from the DDPM of CelebA-HQ at 256 pixels, dense L1 hint, no labels.
-_base_ = ['./repfusion_r18_celebahq.py']
+_base_ = ['./repfusion_resnet18_celebahq.py']
 
 model = dict(
     student=dict(_delete_=True, type='mmpretrain.HRNet', arch='w18'),

@@ -1,10 +1,14 @@
-# A diffusion model of any folder of images. Edit these; the rest follows.
-data_root = 'data/mine'  # all images below it are used, labelled or not
+# Train a diffusion model on any folder of images: edit the settings at the top
+# of this file.
+data_root = 'data/mine'  # all images in it are used, labeled or not
 image_size = 64  # side in pixels, a multiple of 8; smaller is much faster
 batch_size = 64
-max_iters = 100_000  # look at the pictures of samples to know when to stop
+max_iters = 100_000  # stop when the sampled images look like yours
 
-_base_ = ['../_base_/default_runtime.py']
+_base_ = [
+    '../_base_/runtime/default_runtime.py',
+    '../_base_/runtime/training_hooks.py',
+]
 
 model = dict(
     type='repfusion_mm.DenoisingDiffusion',
@@ -27,15 +31,21 @@ train_dataloader = dict(
     batch_size=batch_size,
     num_workers=2,
     sampler=dict(type='InfiniteSampler', shuffle=True),
+    batch_sampler=dict(type='repfusion_mm.SeededBatchSampler'),
     dataset=dict(
-        type='mmpretrain.CustomDataset',
-        data_root=data_root,
-        with_label=False,
-        pipeline=[
-            dict(type='repfusion_mm.LoadImage'),
-            dict(type='mmpretrain.ResizeEdge', scale=image_size),
-            dict(type='mmpretrain.RandomCrop', crop_size=image_size),
-            dict(type='mmpretrain.PackInputs'),
+        type='repfusion_mm.SeededConcatDataset',
+        datasets=[
+            dict(
+                type='mmpretrain.CustomDataset',
+                data_root=data_root,
+                with_label=False,
+                pipeline=[
+                    dict(type='repfusion_mm.LoadImage'),
+                    dict(type='mmpretrain.ResizeEdge', scale=image_size),
+                    dict(type='mmpretrain.RandomCrop', crop_size=image_size),
+                    dict(type='mmpretrain.PackInputs'),
+                ],
+            )
         ],
     ),
 )
@@ -47,7 +57,8 @@ optim_wrapper = dict(
 default_hooks = dict(checkpoint=dict(by_epoch=False, interval=2000))
 log_processor = dict(by_epoch=False)
 custom_hooks = [
-    # Annealed, so that a short run is not exported half random.
+    # Annealed: in a short run a constant momentum would keep much of the
+    # random initialization.
     dict(
         type='EMAHook',
         ema_type='MomentumAnnealingEMA',

@@ -1,5 +1,9 @@
 # A small DDPM of handwritten digits, shipped as projects/digits/ddpm_digits.
-_base_ = ['../_base_/default_runtime.py', '../_base_/datasets/digits.py']
+_base_ = [
+    '../_base_/runtime/default_runtime.py',
+    '../_base_/runtime/training_hooks.py',
+    '../_base_/datasets/digits.py',
+]
 
 model = dict(
     type='repfusion_mm.DenoisingDiffusion',
@@ -19,7 +23,10 @@ train_dataloader = dict(
     batch_size=64,
     num_workers=0,
     sampler=dict(type='DefaultSampler', shuffle=True),
-    dataset=_base_.unlabelled,
+    batch_sampler=dict(type='repfusion_mm.SeededBatchSampler'),
+    dataset=dict(
+        type='repfusion_mm.SeededConcatDataset', datasets=[_base_.unlabeled]
+    ),
 )
 train_cfg = dict(by_epoch=True, max_epochs=75)
 

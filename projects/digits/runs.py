@@ -76,8 +76,8 @@ def finetune(
     """
     options = [
         *options,
-        f'train_dataloader.dataset.ann_file={labels}',
-        f'train_dataloader.dataset.pipeline.1.padding={padding}',
+        f'train_dataloader.dataset.datasets.0.ann_file={labels}',
+        f'train_dataloader.dataset.datasets.0.pipeline.1.padding={padding}',
         f'randomness.seed={seed}',
     ]
     kind = 'scratch'

@@ -1,4 +1,4 @@
-"""What the command lines of the analysis tools have in common."""
+"""Types of arguments, and the config argument of the analysis tools."""
 
 import argparse
 from pathlib import Path
@@ -7,17 +7,17 @@ from mmengine.config import Config
 
 
 def positive(text: str) -> int:
-    """Return a whole number of one or more."""
-    return _whole_number(text, 1)
+    """Parse an integer of one or more."""
+    return _integer(text, 1)
 
 
 def not_negative(text: str) -> int:
-    """Return a whole number of zero or more."""
-    return _whole_number(text, 0)
+    """Parse an integer of zero or more."""
+    return _integer(text, 0)
 
 
 def above_zero(text: str) -> float:
-    """Return a number above zero."""
+    """Parse a number greater than zero."""
     try:
         number = float(text)
     except ValueError:
@@ -33,7 +33,7 @@ def read_distillation(path: str, options: dict) -> Config:
     """Read the config of a distillation, and merge options into it.
 
     Raises:
-        SystemExit: It is none.
+        SystemExit: The file is not such a config.
     """
     if not Path(path).is_file() or not path.endswith('.py'):
         raise SystemExit(
@@ -50,9 +50,9 @@ def read_distillation(path: str, options: dict) -> Config:
     return cfg
 
 
-def _whole_number(text: str, least: int) -> int:
-    if not text.isdecimal() or int(text) < least:
+def _integer(text: str, minimum: int) -> int:
+    if not text.isdecimal() or int(text) < minimum:
         raise argparse.ArgumentTypeError(
-            f'expected a whole number of {least} or more, got {text!r}'
+            f'expected an integer of {minimum} or more, got {text!r}'
         )
     return int(text)

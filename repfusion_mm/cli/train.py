@@ -1,4 +1,4 @@
-"""Train from a config: a teacher, a distillation, or a finetuning."""
+"""Build the runner of a training command line."""
 
 import argparse
 from pathlib import Path
@@ -8,16 +8,35 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from repfusion_mm.cli.config import load_config, make_parser
+from repfusion_mm.cli.config import (
+    check_checkpoint,
+    load_config,
+    make_parser,
+    make_work_dir,
+)
+from repfusion_mm.cli.validate_data import check_dataset
+
+
+def build_runner(argv: Optional[List[str]] = None) -> Runner:
+    """Build the runner of a command line; None stands for ``sys.argv[1:]``."""
+    args = parse_args(argv)
+    cfg = load_config(args)
+    make_work_dir(cfg.work_dir)
+    merge_args(cfg, args)
+    check_dataset(cfg.train_dataloader.get('dataset') or {})
+    return Runner.from_cfg(cfg)
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
-    parser = make_parser(__doc__)
+    """Parse the options of training."""
+    parser = make_parser(
+        'Train from a config: a teacher, a distillation or a finetuning.'
+    )
     parser.add_argument(
         '--resume',
         nargs='?',
         const='auto',
-        help='go on from this checkpoint, or, without a value, from the '
+        help='resume from this checkpoint, or, without a value, from the '
         'latest one in the work directory',
     )
     parser.add_argument(
@@ -32,12 +51,18 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
 
 
 def merge_args(cfg: Config, args: argparse.Namespace) -> None:
-    """Merge the options of training into the config."""
+    """Merge the options of training into the config.
+
+    Raises:
+        SystemExit: The config has no training settings, or there is no GPU
+            for mixed precision.
+        FileNotFoundError: The checkpoint to resume from does not exist.
+    """
     for name in ('model', 'optim_wrapper', 'train_dataloader', 'train_cfg'):
         if not isinstance(cfg.get(name), dict):
             raise SystemExit(
                 f'expected {name}=dict(...) in {args.config}, got '
-                f'{cfg.get(name)}; add it, as the configs of configs/ have it'
+                f'{cfg.get(name)}; add it, as in the configs in configs/'
             )
     if args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
@@ -47,50 +72,45 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> None:
         raise SystemExit(
             'expected a GPU for mixed precision, got none; on a CPU leave '
             '--amp out, or add --cfg-options optim_wrapper.type=OptimWrapper '
-            '(the teacher chooses its own type in any case)'
+            '(the dtype of the teacher is a separate setting)'
         )
     if args.resume is not None:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
     if cfg.get('resume') and not cfg.get('load_from'):
         cfg.load_from = latest_checkpoint(cfg.work_dir)
+    if cfg.get('load_from'):
+        check_checkpoint(cfg.load_from)
     if args.auto_scale_lr:
         if 'auto_scale_lr' not in cfg:
             raise SystemExit(
                 'expected auto_scale_lr=dict(base_batch_size=...) in '
-                f'{args.config} for --auto-scale-lr, got none'
+                f'{args.config} for --auto-scale-lr, got none; add it'
             )
         cfg.auto_scale_lr.enable = True
 
 
 def latest_checkpoint(work_dir: str) -> Optional[str]:
-    """Return the checkpoint to go on from; None where there is none.
+    """Return the checkpoint that ``--resume`` resumes from, or None.
 
-    mmengine writes its whole path into last_checkpoint. A work directory that
-    was copied or moved goes on with its own.
+    mmengine writes an absolute path to ``last_checkpoint``. In a work
+    directory that was copied or moved, the checkpoint of the same name in
+    this directory takes precedence.
 
     Raises:
-        FileNotFoundError: What last_checkpoint names is not there.
+        FileNotFoundError: ``last_checkpoint`` names a file that is missing.
     """
     pointer = Path(work_dir, 'last_checkpoint')
     if not pointer.is_file():
         return None
     named = pointer.read_text().strip()
-    here = Path(work_dir, Path(named).name)
-    if here.is_file():
-        return str(here)
+    local = Path(work_dir, Path(named).name)
+    if local.is_file():
+        return str(local)
     of_another_run = Path(named).parent.joinpath('last_checkpoint').exists()
     if '://' in named or (Path(named).is_file() and not of_another_run):
-        return named  # as by out_dir of the checkpoint hook
+        return named  # as with out_dir of the checkpoint hook
     raise FileNotFoundError(
         f'expected the checkpoint that {pointer} names, {named!r}, got no '
-        f'such file in {work_dir}; give one: --resume CHECKPOINT'
+        f'such file in {work_dir}; name one: --resume CHECKPOINT'
     )
-
-
-def build_runner(argv: Optional[List[str]] = None) -> Runner:
-    """Build the runner of a command line."""
-    args = parse_args(argv)
-    cfg = load_config(args)
-    merge_args(cfg, args)
-    return Runner.from_cfg(cfg)

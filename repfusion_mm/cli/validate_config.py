@@ -1,4 +1,4 @@
-"""Find settings that nothing reads: mmengine ignores them without a word."""
+"""Find settings that mmengine would silently ignore."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Iterable, List
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-#: What ``Runner.from_cfg`` takes, and what a runner reads of its config.
+#: Arguments of ``Runner``, and the names that a runner reads of its config.
 SETTINGS = {
     *list(inspect.signature(Runner.__init__).parameters)[1:],
     'activation_checkpointing',
@@ -24,9 +24,9 @@ SETTINGS = {
     'sync_bn',
 } - {'cfg'}
 
-#: What a runner reads of ``env_cfg``.
+#: Names that a runner reads of ``env_cfg``.
 ENVIRONMENT = ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit')
-#: Those that every runner has, and a config may change.
+#: Default hooks of mmengine, to which a config may merge settings.
 DEFAULT_HOOKS = (
     'runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler',
     'checkpoint',
@@ -34,20 +34,20 @@ DEFAULT_HOOKS = (
 
 
 def check_names(cfg: Config) -> None:
-    """Refuse a name at the top of a config that is nearly a setting.
+    """Refuse a top-level name that is nearly the name of a setting.
 
-    Other names are variables of the config, and all right.
+    Other names are variables of the config and are accepted.
 
     Raises:
-        ValueError: There is one.
+        ValueError: There is such a name.
     """
     for name in cfg:
-        meant = _nearest(name, SETTINGS)
-        if name not in SETTINGS and meant:
+        nearest = _nearest(name, SETTINGS)
+        if name not in SETTINGS and nearest:
             raise ValueError(
                 f"expected settings of mmengine's Runner in {cfg.filename}, "
                 f'got {name!r}, which nothing would read; did you mean '
-                f'{meant[0]!r}? If not, call it otherwise'
+                f'{nearest[0]!r}? If not, rename it'
             )
 
 
@@ -55,12 +55,13 @@ def check_options(cfg: Config, options: Iterable[str]) -> None:
     """Refuse options of the command line that nothing would read.
 
     Args:
-        cfg: The config before they are merged into it.
-        options: Their keys, as ``train_dataloader.batch_size``.
+        cfg: The config before the options are merged.
+        options: Their keys, for example ``train_dataloader.batch_size``.
 
     Raises:
-        ValueError: One sets what is no setting, or a variable, of which the
-            settings were already made.
+        ValueError: An option sets neither a setting nor a part of one. A
+            variable of the config counts as neither: the settings that use
+            it are already evaluated.
     """
     for key in options:
         name = key.split('.')[0]
@@ -69,26 +70,26 @@ def check_options(cfg: Config, options: Iterable[str]) -> None:
         wrong = f'expected a setting in --cfg-options, got {key!r}'
         if name in cfg:
             raise ValueError(
-                f'{wrong}, a variable of {cfg.filename}, of which its '
-                'settings were already made; set those, as '
-                'train_dataloader.dataset.data_root, or edit the config'
+                f'{wrong}, a variable of {cfg.filename} that is already '
+                'evaluated; set the settings that use it, for example '
+                'train_dataloader.batch_size, or edit the config'
             )
-        meant = _nearest(name, SETTINGS)
+        nearest = _nearest(name, SETTINGS)
         raise ValueError(
             f'{wrong}, which nothing would read; '
             + (
-                f'did you mean {meant[0]}?'
-                if meant
+                f'did you mean {nearest[0]}?'
+                if nearest
                 else f'set one of {", ".join(sorted(SETTINGS))}'
             )
         )
 
 
 def check_values(cfg: Config) -> None:
-    """Refuse values that mmengine would ignore, or fall over without a name.
+    """Refuse values that mmengine ignores or reports without their name.
 
     Raises:
-        ValueError: There is one.
+        ValueError: There is such a value.
     """
     seed = (cfg.get('randomness') or {}).get('seed')
     if seed is not None and type(seed) is not int:
@@ -96,11 +97,17 @@ def check_values(cfg: Config) -> None:
             f'expected randomness.seed to be an integer, got {seed!r}; '
             'correct it, or leave it out'
         )
+    size = (cfg.get('train_dataloader') or {}).get('batch_size', 1)
+    if type(size) is not int or size < 1:
+        raise ValueError(
+            'expected train_dataloader.batch_size to be an integer of 1 or '
+            f'more, got {size!r}; correct it'
+        )
     level = cfg.get('log_level', 'INFO')
     if isinstance(level, str) and level not in logging._nameToLevel:
         raise ValueError(
-            f'expected log_level to be a level of logging, as "INFO", got '
-            f'{level!r}; correct it'
+            'expected log_level to be a level of logging, for example '
+            f'"INFO", got {level!r}; correct it'
         )
     for key in cfg.get('env_cfg') or {}:
         if key not in ENVIRONMENT:
@@ -111,10 +118,14 @@ def check_values(cfg: Config) -> None:
             )
     for key, hook in (cfg.get('default_hooks') or {}).items():
         if isinstance(hook, dict) and 'type' not in hook:
-            meant = [i for i in _nearest(key, DEFAULT_HOOKS) if i != key]
+            nearest = [i for i in _nearest(key, DEFAULT_HOOKS) if i != key]
             raise ValueError(
                 f'expected a type in {f"default_hooks.{key}"!r}, got {hook}; '
-                + (f'did you mean {meant[0]!r}?' if meant else 'give it one')
+                + (
+                    f'did you mean {nearest[0]!r}?'
+                    if nearest
+                    else 'give it one'
+                )
             )
 
 

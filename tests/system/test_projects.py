@@ -17,13 +17,13 @@ from tests.helpers.miniature import options_for
 
 TASKS = {
     'mmpretrain': (
-        'repfusion_r18_tiny-imagenet',
+        'repfusion_resnet18_tiny-imagenet',
         'resnet18-repfusion_1xb128_tiny-imagenet',
         'backbone',
         'accuracy/top1',
     ),
     'mmseg': (
-        'repfusion_r18_celebahq',
+        'repfusion_resnet18_celebahq',
         'bisenetv1_r18-d32-repfusion_2xb8-160k_celebamask-hq-448x448',
         'backbone.backbone_cfg',
         'mIoU',

@@ -1,4 +1,4 @@
-"""All configs, found and not listed."""
+"""All configs, found on disk."""
 
 import re
 from pathlib import Path
@@ -14,11 +14,35 @@ CONFIGS = sorted(
     for path in (ROOT / 'configs').rglob('*.py')
     if '_base_' not in path.parts
 )
+DISTILL = [path for path in CONFIGS if path.parent.name == 'distill']
+FINETUNE = [p for p in CONFIGS if p.parent.parent.name == 'finetune']
 SCRATCH = [path for path in CONFIGS if '-scratch' in path.name]
+HOOKS = dict(
+    checkpoint='SafeCheckpointHook',
+    strict_load='StrictLoadHook',
+    exact_resume='ExactResumeHook',
+    preemption='PreemptionHook',
+    finite_loss='FiniteLossHook',
+    env_info='EnvInfoHook',
+)
+DISTILL_HOOKS = dict(
+    timestep_policy='TimestepPolicyHook', export_student='ExportStudentHook'
+)
 
 
 def name(path):
     return path.stem
+
+
+def find_bases(path):
+    """Return the files of this project that a config inherits from."""
+    text = re.search(r'^_base_ = \[(.*?)\]', path.read_text(), re.S | re.M)
+    names = re.findall(r"'([^']*)'", text[1]) if text else []
+    return [path.parent / n for n in names if n.startswith('.')]
+
+
+def depth(path):
+    return 1 + max(map(depth, find_bases(path)), default=0)
 
 
 def test_there_are_configs():
@@ -30,20 +54,48 @@ def test_there_are_configs():
     assert SCRATCH
 
 
+@pytest.mark.parametrize('path', CONFIGS, ids=name)
+def test_runs_have_the_hooks_and_seeded_batches(path):
+    cfg = Config.fromfile(path)
+    expected = {**HOOKS, **(DISTILL_HOOKS if path in DISTILL else {})}
+    for key, hook in expected.items():
+        assert cfg.default_hooks[key].type == f'repfusion_mm.{hook}', key
+    loader = cfg.train_dataloader
+    assert loader.batch_sampler.type == 'repfusion_mm.SeededBatchSampler'
+    assert loader.dataset.type == 'repfusion_mm.SeededConcatDataset'
+
+
+def test_a_distillation_has_all_training_hooks():
+    training, distillation = (
+        Config.fromfile(ROOT / f'configs/_base_/runtime/{name}.py')
+        for name in ('training_hooks', 'distill_hooks')
+    )
+    shared = dict(distillation.default_hooks)
+    assert {shared.pop(key).type for key in DISTILL_HOOKS} == {
+        f'repfusion_mm.{hook}' for hook in DISTILL_HOOKS.values()
+    }
+    assert shared == training.default_hooks
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=name)
+def test_chains_of_configs_are_at_most_three_deep(path):
+    assert depth(path) <= 3
+
+
 def find_backbone(model):
-    """Return the backbone of a task network that was distilled."""
+    """Return the config of the backbone that was distilled."""
     return model.backbone.get('backbone_cfg', model.backbone)
 
 
 def find_init(model):
-    """Return how that backbone is initialised, or None."""
+    """Return the ``init_cfg`` of that backbone, or None."""
     return find_backbone(model).get('init_cfg')
 
 
 @pytest.mark.parametrize('path', SCRATCH, ids=name)
-def test_twins_differ_by_the_initialisation_alone(path):
-    twin = path.with_name(path.name.replace('-scratch', '-repfusion'))
-    scratch, repfusion = Config.fromfile(path), Config.fromfile(twin)
+def test_scratch_configs_change_the_initialization_only(path):
+    counterpart = path.with_name(path.name.replace('-scratch', '-repfusion'))
+    scratch, repfusion = Config.fromfile(path), Config.fromfile(counterpart)
     init_cfg = find_backbone(repfusion.model).pop('init_cfg')
     assert init_cfg['type'] == 'Pretrained'
     assert init_cfg['_scope_'] == 'repfusion_mm'
@@ -51,10 +103,16 @@ def test_twins_differ_by_the_initialisation_alone(path):
     assert scratch.to_dict() == repfusion.to_dict()
 
 
-@pytest.mark.parametrize('path', CONFIGS, ids=name)
-def test_finetune_configs_inherit_from_installed_projects_alone(path):
-    if path.parent.parent.name != 'finetune':
-        return
+@pytest.mark.parametrize('path', SCRATCH, ids=name)
+def test_scratch_backbones_keep_their_default_initialization(path):
+    """``init_cfg=None`` would replace it."""
+    init_cfg = find_backbone(Config.fromfile(path).model).get('init_cfg', 0)
+    # The config of mmpose names ImageNet weights, which None removes.
+    assert init_cfg == (None if 'hrnet' in path.name else 0)
+
+
+@pytest.mark.parametrize('path', FINETUNE, ids=name)
+def test_finetune_configs_inherit_from_their_own_project_only(path):
     project = path.parent.name
     for line in path.read_text().splitlines():
         if '_base_/' in line:
@@ -62,8 +120,8 @@ def test_finetune_configs_inherit_from_installed_projects_alone(path):
 
 
 @pytest.mark.parametrize('path', SCRATCH, ids=name)
-def test_finetuning_repeats_the_students_backbone_and_normalisation(path):
-    """Fault 10 of the public code: another stem, that stays random."""
+def test_finetuning_repeats_the_backbone_and_normalization(path):
+    """The reference implementation finetunes with another, random stem."""
     path = path.with_name(path.name.replace('-scratch', '-repfusion'))
     theirs = Config.fromfile(path)
     checkpoint = find_init(theirs.model).checkpoint
@@ -82,7 +140,7 @@ def test_finetuning_repeats_the_students_backbone_and_normalisation(path):
     assert {k: v.shape for k, v in student.state_dict().items()} == {
         k: v.shape for k, v in backbone.state_dict().items()
     }
-    # Strides do not show in the shapes.
+    # The shapes do not determine the strides.
     assert strides(student) == strides(backbone)
 
 

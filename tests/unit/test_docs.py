@@ -101,10 +101,11 @@ def test_the_example_of_a_cached_config_keeps_the_data_set(tmp_path):
     config = re.findall(r'```python\n(.*?)```', text, re.S)[0]
     folder = f'{ROOT}/configs/distill/'
     (tmp_path / 'cached.py').write_text(config.replace('./', folder))
-    base = Config.fromfile(f'{folder}repfusion_r18_celebahq.py')
+    base = Config.fromfile(f'{folder}repfusion_resnet18_celebahq.py')
     ours = Config.fromfile(tmp_path / 'cached.py').train_dataloader
-    dataset = ours.pop('dataset')
-    assert dataset.pop('dataset') == base.train_dataloader.pop('dataset')
-    assert ours == base.train_dataloader
+    theirs = base.train_dataloader
+    (dataset,) = ours.dataset.pop('datasets')
+    assert [dataset.pop('dataset')] == theirs.dataset.pop('datasets')
+    assert ours == theirs
     cls = DATASETS.get(dataset.pop('type'))
     assert set(dataset) < set(inspect.signature(cls).parameters)

@@ -2,7 +2,7 @@
 image_size = 16
 data_root = 'data/digits'
 
-# Images reach the student as RGB; the mean and std of 8-bit [-1, 1].
+# The student gets RGB images; 8-bit values are normalized to [-1, 1].
 data_preprocessor = dict(
     type='mmengine.ImgDataPreprocessor',
     mean=[127.5, 127.5, 127.5],
@@ -20,7 +20,7 @@ test_pipeline = [
     dict(type='mmpretrain.PackInputs'),
 ]
 
-unlabelled = dict(
+unlabeled = dict(
     type='mmpretrain.CustomDataset',
     data_root=data_root,
     data_prefix='train',

@@ -1,4 +1,5 @@
-# ImageNet as in mmpretrain's own configs, but for 256 pixels, the teacher's.
+# ImageNet as in the configs of mmpretrain, but with 256 pixels, the image size
+# of the teacher.
 data_preprocessor = dict(
     type='mmpretrain.ClsDataPreprocessor',
     mean=[123.675, 116.28, 103.53],
@@ -8,22 +9,29 @@ data_preprocessor = dict(
 train_dataloader = dict(
     batch_size=32,
     num_workers=5,
-    drop_last=True,
     persistent_workers=True,
-    # Workers send one tensor for a batch, not one for each image.
+    # Workers send one tensor per batch, not one per image.
     collate_fn=dict(type='default_collate'),
     sampler=dict(type='DefaultSampler', shuffle=True),
+    batch_sampler=dict(type='repfusion_mm.SeededBatchSampler', drop_last=True),
     dataset=dict(
-        type='mmpretrain.ImageNet',
-        data_root='data/imagenet',
-        split='train',
-        pipeline=[
-            dict(type='repfusion_mm.LoadImage'),
-            dict(type='mmpretrain.RandomResizedCrop', scale=256),
+        type='repfusion_mm.SeededConcatDataset',
+        datasets=[
             dict(
-                type='mmpretrain.RandomFlip', prob=0.5, direction='horizontal'
-            ),
-            dict(type='mmpretrain.PackInputs'),
+                type='mmpretrain.ImageNet',
+                data_root='data/imagenet',
+                split='train',
+                pipeline=[
+                    dict(type='repfusion_mm.LoadImage'),
+                    dict(type='mmpretrain.RandomResizedCrop', scale=256),
+                    dict(
+                        type='mmpretrain.RandomFlip',
+                        prob=0.5,
+                        direction='horizontal',
+                    ),
+                    dict(type='mmpretrain.PackInputs'),
+                ],
+            )
         ],
     ),
 )

@@ -1,5 +1,6 @@
-# Student, policy and decoder each have an optimizer of their own; policy and
-# decoder without weight decay.
+# Student, policy and decoder have an optimizer each; policy and decoder are
+# trained without weight decay. The learning rate of the student decays along
+# a cosine.
 optim_wrapper = dict(
     constructor='repfusion_mm.MultiOptimWrapperConstructor',
     student=dict(

@@ -14,5 +14,23 @@ model = dict(
         ),
     ),
 )
-train_dataloader = dict(batch_size=128)
+train_dataloader = dict(
+    batch_size=128,
+    batch_sampler=dict(type='repfusion_mm.SeededBatchSampler'),
+    dataset=dict(
+        _delete_=True,
+        type='repfusion_mm.SeededConcatDataset',
+        datasets=[_base_.train_dataloader.dataset],
+    ),
+)
 auto_scale_lr = dict(base_batch_size=256)
+# Atomic checkpoints, strict loading, exact resuming, a checkpoint on SIGTERM,
+# an error at NaN or Inf, and env_info.json: see docs/reliability.md.
+default_hooks = dict(
+    checkpoint=dict(type='repfusion_mm.SafeCheckpointHook'),
+    strict_load=dict(type='repfusion_mm.StrictLoadHook'),
+    exact_resume=dict(type='repfusion_mm.ExactResumeHook'),
+    preemption=dict(type='repfusion_mm.PreemptionHook'),
+    finite_loss=dict(type='repfusion_mm.FiniteLossHook'),
+    env_info=dict(type='repfusion_mm.EnvInfoHook'),
+)

@@ -1,14 +1,4 @@
-# From-scratch twin: but for the initialisation, the -repfusion- config.
-custom_imports = dict(imports=['repfusion_mm'], allow_failed_imports=False)
-_base_ = [
-    'mmpose::face_2d_keypoint/topdown_heatmap/wflw/'
-    'td-hm_hrnetv2-w18_8xb64-60e_wflw-256x256.py'
-]
+# Train from scratch: the -repfusion config with init_cfg=None.
+_base_ = ['./td-hm_hrnetv2-w18-repfusion_2xb128-60e_wflw-256x256.py']
 
-model = dict(
-    backbone=dict(
-        init_cfg=None,
-    ),
-)
-train_dataloader = dict(batch_size=128)
-auto_scale_lr = dict(base_batch_size=256)
+model = dict(backbone=dict(init_cfg=None))

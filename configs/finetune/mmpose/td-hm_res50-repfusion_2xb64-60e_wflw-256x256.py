@@ -1,4 +1,4 @@
-# Finetune the student of configs/distill/repfusion_r50_celebahq.py.
+# Finetune the student of configs/distill/repfusion_resnet50_celebahq.py.
 custom_imports = dict(imports=['repfusion_mm'], allow_failed_imports=False)
 _base_ = [
     'mmpose::face_2d_keypoint/topdown_heatmap/wflw/'
@@ -13,7 +13,7 @@ model = dict(
         init_cfg=dict(
             type='Pretrained',
             _scope_='repfusion_mm',
-            checkpoint='work_dirs/repfusion_r50_celebahq/student.pth',
+            checkpoint='work_dirs/repfusion_resnet50_celebahq/student.pth',
         ),
     ),
     neck=None,
@@ -24,5 +24,23 @@ model = dict(
         conv_kernel_sizes=None,
     ),
 )
-train_dataloader = dict(batch_size=64)
+train_dataloader = dict(
+    batch_size=64,
+    batch_sampler=dict(type='repfusion_mm.SeededBatchSampler'),
+    dataset=dict(
+        _delete_=True,
+        type='repfusion_mm.SeededConcatDataset',
+        datasets=[_base_.train_dataloader.dataset],
+    ),
+)
 auto_scale_lr = dict(base_batch_size=128)
+# Atomic checkpoints, strict loading, exact resuming, a checkpoint on SIGTERM,
+# an error at NaN or Inf, and env_info.json: see docs/reliability.md.
+default_hooks = dict(
+    checkpoint=dict(type='repfusion_mm.SafeCheckpointHook'),
+    strict_load=dict(type='repfusion_mm.StrictLoadHook'),
+    exact_resume=dict(type='repfusion_mm.ExactResumeHook'),
+    preemption=dict(type='repfusion_mm.PreemptionHook'),
+    finite_loss=dict(type='repfusion_mm.FiniteLossHook'),
+    env_info=dict(type='repfusion_mm.EnvInfoHook'),
+)

@@ -1,4 +1,4 @@
-# Finetune the student of configs/distill/repfusion_mbv2_tiny-imagenet.py.
+# Finetune the student of distill/repfusion_mobilenetv2_tiny-imagenet.py.
 custom_imports = dict(imports=['repfusion_mm'], allow_failed_imports=False)
 _base_ = [
     'mmpretrain::_base_/models/mobilenet_v2_1x.py',
@@ -12,13 +12,13 @@ model = dict(
         init_cfg=dict(
             type='Pretrained',
             _scope_='repfusion_mm',
-            checkpoint='work_dirs/repfusion_mbv2_tiny-imagenet/student.pth',
+            checkpoint='work_dirs/repfusion_mobilenetv2_tiny-imagenet/student.pth',
         ),
     ),
     head=dict(num_classes=200),
 )
 
-# The same normalisation as in the distillation.
+# Normalized as in the distillation.
 data_preprocessor = dict(
     num_classes=200,
     mean=[123.675, 116.28, 103.53],
@@ -29,15 +29,21 @@ train_dataloader = dict(
     batch_size=128,
     num_workers=4,
     sampler=dict(type='DefaultSampler', shuffle=True),
+    batch_sampler=dict(type='repfusion_mm.SeededBatchSampler'),
     dataset=dict(
-        type='CustomDataset',
-        data_root='data/tiny-imagenet-200',
-        ann_file='meta/train.txt',
-        pipeline=[
-            dict(type='LoadImageFromFile'),
-            dict(type='RandomResizedCrop', scale=64),
-            dict(type='RandomFlip', prob=0.5, direction='horizontal'),
-            dict(type='PackInputs'),
+        type='repfusion_mm.SeededConcatDataset',
+        datasets=[
+            dict(
+                type='CustomDataset',
+                data_root='data/tiny-imagenet-200',
+                ann_file='meta/train.txt',
+                pipeline=[
+                    dict(type='LoadImageFromFile'),
+                    dict(type='RandomResizedCrop', scale=64),
+                    dict(type='RandomFlip', prob=0.5, direction='horizontal'),
+                    dict(type='PackInputs'),
+                ],
+            )
         ],
     ),
 )
@@ -53,4 +59,15 @@ test_dataloader = val_dataloader = dict(
     ),
 )
 test_evaluator = val_evaluator = dict(type='Accuracy', topk=(1, 5))
-default_hooks = dict(checkpoint=dict(interval=10, max_keep_ckpts=3))
+# Atomic checkpoints, strict loading, exact resuming, a checkpoint on SIGTERM,
+# an error at NaN or Inf, and env_info.json: see docs/reliability.md.
+default_hooks = dict(
+    checkpoint=dict(
+        type='repfusion_mm.SafeCheckpointHook', interval=10, max_keep_ckpts=3
+    ),
+    strict_load=dict(type='repfusion_mm.StrictLoadHook'),
+    exact_resume=dict(type='repfusion_mm.ExactResumeHook'),
+    preemption=dict(type='repfusion_mm.PreemptionHook'),
+    finite_loss=dict(type='repfusion_mm.FiniteLossHook'),
+    env_info=dict(type='repfusion_mm.EnvInfoHook'),
+)

@@ -16,7 +16,15 @@ model = dict(
         ),
     ),
 )
-train_dataloader = dict(batch_size=64)
+train_dataloader = dict(
+    batch_size=64,
+    batch_sampler=dict(type='repfusion_mm.SeededBatchSampler'),
+    dataset=dict(
+        _delete_=True,
+        type='repfusion_mm.SeededConcatDataset',
+        datasets=[_base_.train_dataloader.dataset],
+    ),
+)
 optim_wrapper = dict(
     optimizer=dict(
         type='SGD', lr=0.1, momentum=0.9, weight_decay=1e-4, nesterov=True
@@ -24,4 +32,15 @@ optim_wrapper = dict(
 )
 auto_scale_lr = dict(base_batch_size=64)
 custom_hooks = [dict(type='EMAHook', momentum=0.001)]
-default_hooks = dict(checkpoint=dict(interval=10, max_keep_ckpts=3))
+# Atomic checkpoints, strict loading, exact resuming, a checkpoint on SIGTERM,
+# an error at NaN or Inf, and env_info.json: see docs/reliability.md.
+default_hooks = dict(
+    checkpoint=dict(
+        type='repfusion_mm.SafeCheckpointHook', interval=10, max_keep_ckpts=3
+    ),
+    strict_load=dict(type='repfusion_mm.StrictLoadHook'),
+    exact_resume=dict(type='repfusion_mm.ExactResumeHook'),
+    preemption=dict(type='repfusion_mm.PreemptionHook'),
+    finite_loss=dict(type='repfusion_mm.FiniteLossHook'),
+    env_info=dict(type='repfusion_mm.EnvInfoHook'),
+)

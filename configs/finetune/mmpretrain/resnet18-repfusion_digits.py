@@ -18,7 +18,7 @@ model = dict(
     head=dict(in_channels=128),
 )
 
-# The same normalisation as in the distillation.
+# Normalized as in the distillation.
 data_preprocessor = dict(
     num_classes=10,
     mean=[127.5, 127.5, 127.5],
@@ -28,18 +28,26 @@ data_preprocessor = dict(
 train_dataloader = dict(
     batch_size=32,
     num_workers=0,
-    persistent_workers=False,  # mmpretrain's tools set it
+    persistent_workers=False,  # mmpretrain's tools set True by default
     sampler=dict(type='InfiniteSampler', shuffle=True),
+    batch_sampler=dict(type='repfusion_mm.SeededBatchSampler'),
     dataset=dict(
-        type='CustomDataset',
-        data_root='data/digits',
-        data_prefix='train',
-        ann_file='train_50.txt',  # or train_20.txt, train_100.txt, train.txt
-        pipeline=[
-            dict(type='LoadImageFromFile'),
-            # padding=1 shifts images by a pixel; README says what it changes.
-            dict(type='RandomCrop', crop_size=16, padding=0),
-            dict(type='PackInputs'),
+        type='repfusion_mm.SeededConcatDataset',
+        datasets=[
+            dict(
+                type='CustomDataset',
+                data_root='data/digits',
+                data_prefix='train',
+                # or train_20.txt, train_100.txt, train.txt
+                ann_file='train_50.txt',
+                pipeline=[
+                    dict(type='LoadImageFromFile'),
+                    # padding=1: random shifts by up to one pixel. For its
+                    # effect see projects/digits/README.md.
+                    dict(type='RandomCrop', crop_size=16, padding=0),
+                    dict(type='PackInputs'),
+                ],
+            )
         ],
     ),
 )
@@ -64,7 +72,16 @@ optim_wrapper = dict(
     optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=1e-4)
 )
 param_scheduler = dict(type='CosineAnnealingLR', by_epoch=False)
+# Atomic checkpoints, strict loading, exact resuming, a checkpoint on SIGTERM,
+# an error at NaN or Inf, and env_info.json: see docs/reliability.md.
 default_hooks = dict(
-    checkpoint=dict(by_epoch=False, interval=200),
+    checkpoint=dict(
+        type='repfusion_mm.SafeCheckpointHook', by_epoch=False, interval=200
+    ),
+    strict_load=dict(type='repfusion_mm.StrictLoadHook'),
+    exact_resume=dict(type='repfusion_mm.ExactResumeHook'),
+    preemption=dict(type='repfusion_mm.PreemptionHook'),
+    finite_loss=dict(type='repfusion_mm.FiniteLossHook'),
+    env_info=dict(type='repfusion_mm.EnvInfoHook'),
     logger=dict(interval=50),
 )

@@ -1,18 +1,10 @@
-# From-scratch twin: but for the initialisation, the -repfusion- config.
-custom_imports = dict(imports=['repfusion_mm'], allow_failed_imports=False)
-_base_ = [
-    'mmpretrain::_base_/models/resnet18_cifar.py',
-    'mmpretrain::_base_/datasets/cifar10_bs16.py',
-    'mmpretrain::_base_/schedules/cifar10_bs128.py',
-    'mmpretrain::_base_/default_runtime.py',
-]
+# Train from scratch: the -repfusion config without its init_cfg. init_cfg=None
+# would also replace the backbone's own default initialization.
+_base_ = ['./resnet18-repfusion_1xb64_cifar10.py']
 
-train_dataloader = dict(batch_size=64)
-optim_wrapper = dict(
-    optimizer=dict(
-        type='SGD', lr=0.1, momentum=0.9, weight_decay=1e-4, nesterov=True
+model = dict(
+    backbone=dict(
+        {k: v for k, v in _base_.model.backbone.items() if k != 'init_cfg'},
+        _delete_=True,
     )
 )
-auto_scale_lr = dict(base_batch_size=64)
-custom_hooks = [dict(type='EMAHook', momentum=0.001)]
-default_hooks = dict(checkpoint=dict(interval=10, max_keep_ckpts=3))

@@ -1,3 +1,10 @@
-# From-scratch twin: but for the initialisation, the -repfusion- config.
-custom_imports = dict(imports=['repfusion_mm'], allow_failed_imports=False)
-_base_ = ['mmpretrain::resnet/resnet18_8xb32_in1k.py']
+# Train from scratch: the -repfusion config without its init_cfg. init_cfg=None
+# would also replace the backbone's own default initialization.
+_base_ = ['./resnet18-repfusion_8xb32_in1k.py']
+
+model = dict(
+    backbone=dict(
+        {k: v for k, v in _base_.model.backbone.items() if k != 'init_cfg'},
+        _delete_=True,
+    )
+)

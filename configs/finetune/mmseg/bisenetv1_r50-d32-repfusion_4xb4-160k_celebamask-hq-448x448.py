@@ -1,4 +1,4 @@
-# Finetune the student of configs/distill/repfusion_r50_celebahq.py.
+# Finetune the student of configs/distill/repfusion_resnet50_celebahq.py.
 custom_imports = dict(imports=['repfusion_mm'], allow_failed_imports=False)
 _base_ = [
     'mmseg::_base_/models/bisenetv1_r18-d32.py',
@@ -9,7 +9,7 @@ _base_ = [
 crop_size = (448, 448)
 model = dict(
     data_preprocessor=dict(size=crop_size),
-    # Four times the widths of ResNet-18, as in mmseg's own r50 configs.
+    # Four times the channels of ResNet-18, as in the r50 configs of mmseg.
     backbone=dict(
         context_channels=(512, 1024, 2048),
         spatial_channels=(256, 256, 256, 512),
@@ -19,7 +19,7 @@ model = dict(
             init_cfg=dict(
                 type='Pretrained',
                 _scope_='repfusion_mm',
-                checkpoint='work_dirs/repfusion_r50_celebahq/student.pth',
+                checkpoint='work_dirs/repfusion_resnet50_celebahq/student.pth',
             ),
         ),
     ),
@@ -43,8 +43,8 @@ model = dict(
     ],
 )
 
-# Images are of 1024 pixels, label maps of 512: 17 is
-# cv2.IMREAD_REDUCED_COLOR_2, which decodes the images at 512.
+# Images have 1024 pixels a side, label maps 512. 17 is
+# cv2.IMREAD_REDUCED_COLOR_2: it decodes the images at 512.
 load_image = dict(type='LoadImageFromFile', color_type=17)
 train_pipeline = [
     load_image,
@@ -56,7 +56,7 @@ train_pipeline = [
         keep_ratio=True,
     ),
     dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
-    # Left and right brows, eyes and ears change places with the image.
+    # A flip swaps left and right brows, eyes and ears.
     dict(
         type='RandomFlip', prob=0.5, swap_seg_labels=[(2, 3), (4, 5), (7, 8)]
     ),
@@ -78,8 +78,14 @@ train_dataloader = dict(
     num_workers=4,
     persistent_workers=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),
+    batch_sampler=dict(type='repfusion_mm.SeededBatchSampler'),
     dataset=dict(
-        ann_file='splits/train.txt', pipeline=train_pipeline, **dataset
+        type='repfusion_mm.SeededConcatDataset',
+        datasets=[
+            dict(
+                ann_file='splits/train.txt', pipeline=train_pipeline, **dataset
+            )
+        ],
     ),
 )
 val_dataloader = dict(
@@ -114,3 +120,13 @@ param_scheduler = [
         by_epoch=False,
     ),
 ]
+# Atomic checkpoints, strict loading, exact resuming, a checkpoint on SIGTERM,
+# an error at NaN or Inf, and env_info.json: see docs/reliability.md.
+default_hooks = dict(
+    checkpoint=dict(type='repfusion_mm.SafeCheckpointHook'),
+    strict_load=dict(type='repfusion_mm.StrictLoadHook'),
+    exact_resume=dict(type='repfusion_mm.ExactResumeHook'),
+    preemption=dict(type='repfusion_mm.PreemptionHook'),
+    finite_loss=dict(type='repfusion_mm.FiniteLossHook'),
+    env_info=dict(type='repfusion_mm.EnvInfoHook'),
+)

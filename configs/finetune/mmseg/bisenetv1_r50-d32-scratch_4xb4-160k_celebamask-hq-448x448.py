@@ -1,111 +1,16 @@
-# From-scratch twin: but for the initialisation, the -repfusion- config.
-custom_imports = dict(imports=['repfusion_mm'], allow_failed_imports=False)
-_base_ = [
-    'mmseg::_base_/models/bisenetv1_r18-d32.py',
-    'mmseg::_base_/default_runtime.py',
-    'mmseg::_base_/schedules/schedule_160k.py',
-]
+# Train from scratch: the -repfusion config without its init_cfg. init_cfg=None
+# would also replace the backbone's own default initialization.
+_base_ = ['./bisenetv1_r50-d32-repfusion_4xb4-160k_celebamask-hq-448x448.py']
 
-crop_size = (448, 448)
 model = dict(
-    data_preprocessor=dict(size=crop_size),
-    # Four times the widths of ResNet-18, as in mmseg's own r50 configs.
     backbone=dict(
-        context_channels=(512, 1024, 2048),
-        spatial_channels=(256, 256, 256, 512),
-        out_channels=1024,
         backbone_cfg=dict(
-            depth=50,
-        ),
-    ),
-    decode_head=dict(in_channels=1024, channels=1024),
-    auxiliary_head=[
-        dict(
-            type='FCNHead',
-            in_channels=512,
-            in_index=index,
-            channels=256,
-            num_convs=1,
-            num_classes=19,
-            norm_cfg=dict(type='SyncBN', requires_grad=True),
-            concat_input=False,
-            align_corners=False,
-            loss_decode=dict(
-                type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0
-            ),
+            {
+                k: v
+                for k, v in _base_.model.backbone.backbone_cfg.items()
+                if k != 'init_cfg'
+            },
+            _delete_=True,
         )
-        for index in (1, 2)
-    ],
+    )
 )
-
-# Images are of 1024 pixels, label maps of 512: 17 is
-# cv2.IMREAD_REDUCED_COLOR_2, which decodes the images at 512.
-load_image = dict(type='LoadImageFromFile', color_type=17)
-train_pipeline = [
-    load_image,
-    dict(type='LoadAnnotations'),
-    dict(
-        type='RandomResize',
-        scale=(512, 512),
-        ratio_range=(0.5, 2.0),
-        keep_ratio=True,
-    ),
-    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
-    # Left and right brows, eyes and ears change places with the image.
-    dict(
-        type='RandomFlip', prob=0.5, swap_seg_labels=[(2, 3), (4, 5), (7, 8)]
-    ),
-    dict(type='PhotoMetricDistortion'),
-    dict(type='PackSegInputs'),
-]
-test_pipeline = [
-    load_image,
-    dict(type='LoadAnnotations'),
-    dict(type='PackSegInputs'),
-]
-dataset = dict(
-    type='repfusion_mm.CelebAMaskHQDataset',
-    data_root='data/CelebAMask-HQ',
-    data_prefix=dict(img_path='CelebA-HQ-img', seg_map_path='label_maps'),
-)
-train_dataloader = dict(
-    batch_size=4,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
-    dataset=dict(
-        ann_file='splits/train.txt', pipeline=train_pipeline, **dataset
-    ),
-)
-val_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(ann_file='splits/val.txt', pipeline=test_pipeline, **dataset),
-)
-test_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        ann_file='splits/test.txt', pipeline=test_pipeline, **dataset
-    ),
-)
-test_evaluator = val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
-
-optim_wrapper = dict(
-    optimizer=dict(type='SGD', lr=0.005, momentum=0.9, weight_decay=0.0005)
-)
-param_scheduler = [
-    dict(type='LinearLR', by_epoch=False, start_factor=0.1, begin=0, end=1000),
-    dict(
-        type='PolyLR',
-        eta_min=1e-4,
-        power=0.9,
-        begin=1000,
-        end=160000,
-        by_epoch=False,
-    ),
-]

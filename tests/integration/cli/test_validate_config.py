@@ -1,4 +1,4 @@
-"""What mmengine would ignore is refused."""
+"""Settings that mmengine would ignore are refused."""
 
 import pytest
 
@@ -22,15 +22,15 @@ def load(tmp_path, text, *options):
     [
         ('train_dataloder', 'train_dataloader'),
         ('custom_hook', 'custom_hooks'),
-        ('models', 'model'),  # stands in a config of mmsegmentation 1.2.2
+        ('models', 'model'),  # in a config of mmsegmentation 1.2.2
     ],
 )
-def test_a_name_that_is_nearly_a_setting(tmp_path, name, meant):
+def test_a_name_that_is_nearly_a_setting_is_refused(tmp_path, name, meant):
     with pytest.raises(ValueError, match=f"'{name}', .* mean '{meant}'"):
         load(tmp_path, f'{name} = dict(a=1)')
 
 
-def test_variables_are_all_right(tmp_path):
+def test_variables_and_settings_are_accepted(tmp_path):
     text = TEXT + 'train_pipeline = []\nconv_cfg = None\ntta_model = dict()'
     cfg = load(tmp_path, text, 'train_dataloader.batch_size=3', 'compile=True')
     assert cfg.train_dataloader.batch_size == 3
@@ -45,7 +45,7 @@ def test_variables_are_all_right(tmp_path):
         ('xyz=1', 'which nothing would read'),
     ],
 )
-def test_an_option_that_nothing_reads(tmp_path, option, said):
+def test_an_option_that_nothing_reads_is_refused(tmp_path, option, said):
     with pytest.raises(ValueError, match=said):
         load(tmp_path, TEXT, option)
 
@@ -55,6 +55,10 @@ def test_an_option_that_nothing_reads(tmp_path, option, said):
     [
         ('randomness = dict(seed="abc")', "randomness.seed .*'abc'"),
         ('log_level = "LOUD"', "log_level .*'LOUD'"),
+        (
+            'train_dataloader = dict(batch_size=0)',
+            'train_dataloader.batch_size .*got 0',
+        ),
         (
             'env_cfg = dict(cudnn_benchmak=True)',
             "'env_cfg.cudnn_benchmak', which nothing would read",
@@ -69,18 +73,18 @@ def test_an_option_that_nothing_reads(tmp_path, option, said):
         ),
     ],
 )
-def test_values_that_mmengine_would_fall_over(tmp_path, text, said):
+def test_a_value_that_mmengine_cannot_use_is_refused(tmp_path, text, said):
     with pytest.raises(ValueError, match=said):
         load(tmp_path, text)
 
 
-def test_hooks_may_be_left_out_or_added(tmp_path):
+def test_hooks_may_be_removed_or_added(tmp_path):
     hooks = 'default_hooks = dict(logger=None, mine=dict(type="Mine"))'
     assert load(tmp_path, hooks + '\nenv_cfg = dict(mp_cfg=dict())')
 
 
-def test_configs_of_the_projects_have_no_such_names():
-    """But one, which does not do what it says (``models`` of BiSeNetV2)."""
+def test_configs_of_the_projects_are_accepted():
+    """All but one, whose ``models`` nothing reads (BiSeNetV2)."""
     import ast
     import importlib
     from pathlib import Path

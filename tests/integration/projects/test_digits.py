@@ -76,7 +76,7 @@ def test_teacher_config_trains_exports_and_draws(digits, tmp_path):
         'tools/train.py', ROOT / 'configs/teacher/ddpm_digits.py',
         '--work-dir', tmp_path, '--cfg-options', 'train_cfg.max_epochs=1',
         'train_dataloader.batch_size=8',
-        f'train_dataloader.dataset.data_root={small.parent}',
+        f'train_dataloader.dataset.datasets.0.data_root={small.parent}',
         'custom_hooks.1.num_images=4', 'custom_hooks.1.num_steps=2',
     )  # fmt: skip
     assert {path.name for path in (tmp_path / 'teacher').iterdir()} == {

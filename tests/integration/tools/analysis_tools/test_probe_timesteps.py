@@ -68,8 +68,8 @@ def test_an_interrupted_probe_resumes(digits, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ('name', 'metric'),
     [
-        ('repfusion_r18_celebamask', 'mean IoU'),
-        ('repfusion_r50_wflw', 'minus NME'),
+        ('repfusion_resnet18_celebamask', 'mean IoU'),
+        ('repfusion_resnet50_wflw', 'minus NME'),
     ],
 )
 def test_masks_and_keypoints_are_probed(site, tmp_path, name, metric):
@@ -90,7 +90,7 @@ def test_masks_and_keypoints_are_probed(site, tmp_path, name, metric):
 
 
 def test_unlabeled_images_are_refused(site):
-    config = ROOT / 'configs/distill/repfusion_r18_celebahq.py'
+    config = ROOT / 'configs/distill/repfusion_resnet18_celebahq.py'
     options = [f'{k}={v}' for k, v in options_for(config).items()]
     done = run_main(
         SCRIPT, config, '--cfg-options', *options, cwd=site, expect=1

@@ -1,4 +1,4 @@
-# MobileNetV2 for CIFAR on CIFAR-10, hint loss.
+# MobileNetV2 for small images on CIFAR-10, hint loss.
 _base_ = ['./repfusion_r18_cifar.py']
 
 model = dict(

@@ -1,5 +1,5 @@
-# MobileNetV2 on CIFAR-10 by attention transfer.
-_base_ = ['./repfusion_mbv2_cifar.py']
+# ResNet-18 on Tiny-ImageNet by attention transfer.
+_base_ = ['./repfusion_resnet18_tiny-imagenet.py']
 
 model = dict(
     distill_loss=dict(

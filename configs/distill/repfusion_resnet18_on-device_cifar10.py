@@ -1,4 +1,4 @@
-# repfusion_r18_cifar.py, cropped and flipped as whole batches on the device.
+# repfusion_r18_cifar.py, but batches are cropped and flipped on the device.
 _base_ = ['./repfusion_r18_cifar.py']
 
 model = dict(
@@ -14,5 +14,12 @@ model = dict(
     ),
 )
 train_dataloader = dict(
-    dataset=dict(pipeline=[dict(type='mmpretrain.PackInputs')]),
+    dataset=dict(
+        datasets=[
+            dict(
+                _base_.train_dataloader.dataset.datasets[0],
+                pipeline=[dict(type='mmpretrain.PackInputs')],
+            )
+        ]
+    ),
 )

@@ -1,5 +1,5 @@
 # ResNet-18 on Tiny-ImageNet by relational distillation.
-_base_ = ['./repfusion_r18_tiny-imagenet.py']
+_base_ = ['./repfusion_resnet18_tiny-imagenet.py']
 
 model = dict(
     distill_loss=dict(_delete_=True, type='repfusion_mm.RelationalLoss'),

@@ -1,8 +1,0 @@
-# MobileNetV2 on Tiny-ImageNet by attention transfer.
-_base_ = ['./repfusion_mbv2_tiny-imagenet.py']
-
-model = dict(
-    distill_loss=dict(
-        _delete_=True, type='repfusion_mm.AttentionTransferLoss'
-    ),
-)

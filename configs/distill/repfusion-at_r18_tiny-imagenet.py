@@ -1,8 +1,0 @@
-# ResNet-18 on Tiny-ImageNet by attention transfer.
-_base_ = ['./repfusion_r18_tiny-imagenet.py']
-
-model = dict(
-    distill_loss=dict(
-        _delete_=True, type='repfusion_mm.AttentionTransferLoss'
-    ),
-)

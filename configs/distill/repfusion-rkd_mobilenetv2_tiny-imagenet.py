@@ -1,0 +1,7 @@
+# MobileNetV2 for small images on Tiny-ImageNet by relational distillation.
+_base_ = ['./repfusion_resnet18_tiny-imagenet.py']
+
+model = dict(
+    student=dict(_delete_=True, type='repfusion_mm.MobileNetV2_CIFAR'),
+    distill_loss=dict(_delete_=True, type='repfusion_mm.RelationalLoss'),
+)

@@ -1,6 +1,0 @@
-# MobileNetV2 for CIFAR on Tiny-ImageNet, hint loss.
-_base_ = ['./repfusion_r18_tiny-imagenet.py']
-
-model = dict(
-    student=dict(_delete_=True, type='repfusion_mm.MobileNetV2_CIFAR'),
-)

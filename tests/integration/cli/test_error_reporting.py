@@ -1,0 +1,39 @@
+"""Errors of command lines end in one line."""
+
+import pytest
+
+from repfusion_mm.cli import report_errors
+from repfusion_mm.cli.error_reporting import describe
+
+
+def test_a_message_of_several_lines_becomes_one_line():
+    error = ValueError('expected a, got b:\n  c\nd: fix it')
+    assert describe(error) == 'ValueError: expected a, got b: c; d: fix it'
+
+
+def test_an_assertion_without_a_message_shows_its_code():
+    try:
+        assert [] == [1]
+    except AssertionError as caught:
+        error = AssertionError().with_traceback(caught.__traceback__)
+    assert 'assert [] == [1] in ' in describe(error)
+
+
+def test_a_long_message_is_cut():
+    assert len(describe(ValueError('x' * 9999))) < 1100
+
+
+def test_the_traceback_comes_before_the_last_line(capsys):
+    with pytest.raises(SystemExit) as stop, report_errors():
+        raise FileNotFoundError(2, 'No such file or directory', 'x.txt')
+    assert 'Traceback' in capsys.readouterr().err
+    assert str(stop.value.code).strip() == (
+        "FileNotFoundError: [Errno 2] No such file or directory: 'x.txt'"
+    )
+
+
+def test_ctrl_c_names_the_way_to_resume(capsys):
+    with pytest.raises(SystemExit) as stop, report_errors():
+        raise KeyboardInterrupt
+    assert stop.value.code == 130
+    assert '--resume' in capsys.readouterr().out

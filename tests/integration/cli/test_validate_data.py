@@ -1,0 +1,59 @@
+"""Files of a data set are checked before it is built."""
+
+import pytest
+
+from repfusion_mm.cli.validate_data import check_dataset
+
+
+def config(folder, **options):
+    return dict(
+        type='mmpretrain.CustomDataset', data_root=str(folder), **options
+    )
+
+
+def write_list(folder, content):
+    (folder / 'list.txt').write_bytes(content)
+    return config(folder, ann_file='list.txt')
+
+
+def test_data_sets_inside_others_are_checked(tmp_path):
+    missing = config(tmp_path / 'nowhere')
+    for wrapped in (
+        dict(type='ConcatDataset', datasets=[config(tmp_path), missing]),
+        dict(type='RepeatDataset', dataset=missing),
+    ):
+        with pytest.raises(FileNotFoundError, match=r"data_root='.*nowhere"):
+            check_dataset(wrapped)
+
+
+def test_a_missing_list_is_named(tmp_path):
+    other = dict(type='mmseg.BaseSegDataset', data_root=str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r'/train\.txt.* \(data_root'):
+        check_dataset(dict(other, ann_file='train.txt'))
+
+
+def test_data_that_may_be_downloaded_or_remote_is_not_checked(tmp_path):
+    check_dataset(dict(type='mmpretrain.CIFAR10', data_root='nowhere'))
+    check_dataset(config('s3://bucket', ann_file='list.txt'))
+    remote = dict(backend='petrel')
+    check_dataset(config('nowhere', ann_file='a.txt', backend_args=remote))
+
+
+@pytest.mark.parametrize(
+    ('content', 'said'),
+    [
+        (b'', 'an empty file; list'),
+        (b'a.jpg \xd0\xff', 'not text .*UTF-8'),
+        (b'a.jpg 1\na.jpg', "'a.jpg' in line 2"),
+        (b'a.jpg one\n', 'labels are integers'),
+        (b'a b.jpg 1.5\n', 'labels are integers'),
+    ],
+)
+def test_a_wrong_list_is_named(tmp_path, content, said):
+    with pytest.raises(ValueError, match=rf'list\.txt.*{said}'):
+        check_dataset(write_list(tmp_path, content))
+
+
+def test_good_lists_are_accepted(tmp_path):
+    check_dataset(write_list(tmp_path, b'a b.jpg 1\nc.jpg -3\n'))
+    check_dataset(dict(write_list(tmp_path, b'a.jpg\n'), with_label=False))
