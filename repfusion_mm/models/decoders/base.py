@@ -1,4 +1,4 @@
-"""What every decoder g is: how well can a task be solved from z_t?"""
+"""The interface of a decoder g, which solves a task from features z_t."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Optional, Sequence, Tuple
 import torch
 from mmengine.model import BaseModule
 
-#: Which decoder reads which label of a data sample.
+#: The decoder for each label field of a data sample.
 LABEL_FIELDS = {
     'gt_label': 'ClsDecoder',
     'gt_score': 'ClsDecoder',
@@ -19,11 +19,11 @@ LABEL_FIELDS = {
 
 
 def check_count(name: str, value: object) -> None:
-    """Raise a ValueError if an argument of a decoder is no positive integer.
+    """Raise a ValueError if an argument is not a positive integer.
 
     Args:
-        name: The argument, as ``num_classes``.
-        value: What it was given.
+        name: Name of the decoder's argument, such as ``num_classes``.
+        value: Its value.
     """
     if type(value) is not int or value < 1:
         raise ValueError(
@@ -33,45 +33,49 @@ def check_count(name: str, value: object) -> None:
 
 
 class TaskDecoder(BaseModule):
-    """Solve a task from the teacher's map; the reward is minus the loss."""
+    """Solve a task from features of the teacher, as a reward for a policy."""
 
-    #: What holds the label in a data set's infos.
+    #: Key of the label in the infos of a data set.
     info_key: str
 
     @abstractmethod
     def loss(
         self, feat: torch.Tensor, data_samples: Optional[Sequence]
     ) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Return the loss of each image, and which have a label.
+        """Return the loss of each image, and the mask of labeled images.
 
         Args:
-            feat: N x C x H x W teacher map.
-            data_samples: N samples; None means that all are unlabelled.
+            feat: N x C x H x W features of the teacher.
+            data_samples: N samples; None means that all are unlabeled.
 
         Returns:
-            N losses, zero without a label, and N booleans.
+            N losses, zero for unlabeled images, and N booleans.
 
         Raises:
-            ValueError: Labels that do not fit this decoder.
+            ValueError: The labels are invalid for this decoder.
         """
 
     def check_labels(self, labels: list) -> None:
         """Check all labels of a data set before training.
 
         Args:
-            labels: What its infos hold under ``info_key``.
+            labels: The values of ``info_key`` in its infos.
 
         Raises:
-            ValueError: They do not fit this decoder.
+            ValueError: A label is invalid for this decoder.
         """
 
     def samples(
         self, data_samples: Optional[Sequence], num_images: int
     ) -> Sequence:
-        """Return N samples, none of which holds another task's label alone.
+        """Return N samples after checking which labels they have.
+
+        Args:
+            data_samples: N samples, or None.
+            num_images: N.
 
         Raises:
-            ValueError: One does.
+            ValueError: A sample has labels, but none for this decoder.
         """
         samples = data_samples or [{}] * num_images
         name = type(self).__name__
@@ -82,7 +86,7 @@ class TaskDecoder(BaseModule):
                 raise ValueError(
                     f'expected data samples with {" or ".join(own)} for '
                     f'{name}, got {type(sample).__name__} with '
-                    f'{", ".join(fields)}, which {fields.popitem()[1]} reads; '
+                    f'{", ".join(fields)}, for {fields.popitem()[1]}; '
                     'change model.decoder or the data pipeline'
                 )
         return samples

@@ -16,16 +16,16 @@ from repfusion_mm.registry import MODELS
 
 @MODELS.register_module()
 class ClsDecoder(TaskDecoder):
-    """Classify images from a globally pooled teacher map.
+    """Classify images from globally pooled features of the teacher.
 
     Args:
         num_classes: Number of classes.
-        in_channels: Channels of the teacher's map; the distiller fills it in.
+        in_channels: Channels of the features; the distiller sets it.
         hidden_channels: Widths of the hidden layers.
-        multi_label: An image may have any number of classes, and the loss is
-            a binary cross-entropy, averaged over classes. Otherwise it has
-            one, or a share of each (mixup, CutMix), and the loss is a
-            cross-entropy.
+        multi_label: If True, an image may have any number of classes, and the
+            loss is the binary cross-entropy, averaged over classes. If False,
+            it has one class or mixed classes (mixup, CutMix), and the loss is
+            the cross-entropy.
     """
 
     info_key = 'gt_label'
@@ -48,20 +48,22 @@ class ClsDecoder(TaskDecoder):
         self.mlp = nn.Sequential(*layers, nn.Linear(widths[-1], num_classes))
 
     def forward(self, feat: torch.Tensor) -> torch.Tensor:
-        """Return N x num_classes logits for an N x C x H x W map."""
+        """Return N x num_classes logits for N x C x H x W features."""
         return self.mlp(pool(feat))
 
     def loss(
         self, feat: torch.Tensor, data_samples: Optional[Sequence]
     ) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Return the cross-entropy of each image, and which have a label.
+        """Return the cross-entropy of each image and the mask of labeled ones.
 
-        ``gt_score`` (C shares) goes before ``gt_label`` (class numbers).
+        ``gt_score`` (C probabilities) has precedence over ``gt_label`` (class
+        indices).
         """
         samples = self.samples(data_samples, len(feat))
         targets = self._targets(samples).to(feat, non_blocking=True)
-        labelled = ['gt_score' in s or 'gt_label' in s for s in samples]
-        labelled = torch.tensor(labelled).to(feat.device, non_blocking=True)
+        labeled = torch.tensor(
+            ['gt_score' in s or 'gt_label' in s for s in samples]
+        ).to(feat.device, non_blocking=True)
         logits = self(feat)
         if self.multi_label:
             losses = F.binary_cross_entropy_with_logits(
@@ -69,7 +71,7 @@ class ClsDecoder(TaskDecoder):
             ).mean(1)
         else:
             losses = F.cross_entropy(logits, targets, reduction='none')
-        return losses * labelled, labelled
+        return losses * labeled, labeled
 
     def check_labels(self, labels: list) -> None:
         """Raise a ValueError for labels outside [0, num_classes - 1]."""
@@ -79,7 +81,7 @@ class ClsDecoder(TaskDecoder):
             self._check_range(torch.from_numpy(numbers))
 
     def _targets(self, samples: Sequence) -> torch.Tensor:
-        """Return N x C shares, zero without a label, on the labels' device."""
+        """Return N x C probabilities on the labels' device, or zeros."""
         scores, labels = {}, {}
         for row, sample in enumerate(samples):
             if 'gt_score' in sample:
@@ -103,13 +105,13 @@ class ClsDecoder(TaskDecoder):
         if not self.multi_label and set(counts) != {1}:
             raise ValueError(
                 'expected one class label for an image, got '
-                f'{max(counts)}; set model.decoder.multi_label=True if there '
-                'may be several'
+                f'{max(counts)}; set model.decoder.multi_label=True for '
+                'several'
             )
 
     def _check_range(self, numbers: torch.Tensor) -> torch.Tensor:
         if numbers.device.type != 'cpu':
-            return numbers  # to ask is to wait; check_labels saw them
+            return numbers  # would synchronize; check_labels checked them
         wrong = (numbers < 0) | (numbers >= self.num_classes)
         if wrong.any():
             raise ValueError(
@@ -124,7 +126,7 @@ class ClsDecoder(TaskDecoder):
         if len(score) != self.num_classes:
             raise ValueError(
                 'expected gt_score of decoder.num_classes='
-                f'{self.num_classes} shares, got {len(score)}; set '
+                f'{self.num_classes} values, got {len(score)}; set '
                 'model.decoder.num_classes to the number of classes'
             )
         return score

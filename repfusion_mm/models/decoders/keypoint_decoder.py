@@ -1,8 +1,8 @@
-"""Locate key points from teacher features."""
+"""Locate key points from features of the teacher."""
 
 from __future__ import annotations
 
-from typing import Optional, Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 import torch
 
@@ -14,19 +14,20 @@ from repfusion_mm.registry import MODELS
 
 @MODELS.register_module()
 class KeypointDecoder(TaskDecoder):
-    """Locate one instance's key points, as mmpose's data samples have them.
+    """Locate the key points of one instance in mmpose's data samples.
 
-    Convolutions give one heatmap for each key point on the teacher's grid;
-    the point is the expectation under its softmax (integral regression, arXiv
-    1711.08229). Coordinates are shares of the image's sides, in [0, 1].
+    Convolutions predict one heatmap per key point on the teacher's grid. The
+    key point is the expected position under the heatmap's softmax (integral
+    regression, arXiv 1711.08229). Coordinates are relative to the sides of the
+    image, in [0, 1].
 
     The labels are ``gt_instance_labels.keypoint_labels`` of a regression
-    codec (``RegressionLabel``), or the maxima of ``gt_fields.heatmaps``;
-    ``keypoint_weights`` say which points count.
+    codec (``RegressionLabel``), or the maxima of ``gt_fields.heatmaps``.
+    ``keypoint_weights`` are the weights of the key points.
 
     Args:
         num_keypoints: Number of key points.
-        in_channels: Channels of the teacher's map; the distiller fills it in.
+        in_channels: Channels of the features; the distiller sets it.
         hidden_channels: Widths of 3 x 3 convolutions before the heatmaps.
     """
 
@@ -58,35 +59,35 @@ class KeypointDecoder(TaskDecoder):
         self, feat: torch.Tensor, data_samples: Optional[Sequence]
     ) -> Tuple[torch.Tensor, torch.Tensor]:
         """Return the mean L1 error of each image's key points, in sides of
-        the image, and which images have a key point that counts."""
-        points, weights = [None] * len(feat), [None] * len(feat)
-        samples = self.samples(data_samples, len(feat))
-        for i, sample in enumerate(samples):
+        the image, and the mask of images with a key point of weight > 0."""
+        points: List[Optional[torch.Tensor]] = [None] * len(feat)
+        weights: List[Optional[torch.Tensor]] = [None] * len(feat)
+        for i, sample in enumerate(self.samples(data_samples, len(feat))):
             if 'gt_instance_labels' not in sample:
                 continue
             labels = sample.gt_instance_labels
             points[i] = torch.as_tensor(self._check(read_points(sample)))
             weights[i] = torch.as_tensor(labels.keypoint_weights).flatten()
-        none = torch.zeros(self.num_keypoints, 2)
-        points = torch.stack(fill_in(points, none))
-        weights = torch.stack(fill_in(weights, none[:, 0]))
-        points, weights = (
-            i.to(feat, non_blocking=True) for i in (points, weights)
-        )
-        errors = (self(feat) - points).abs().sum(-1)
-        total = weights.sum(1)
-        return (errors * weights).sum(1) / total.clamp(min=1e-6), total > 0
+        zeros = torch.zeros(self.num_keypoints, 2)
+        target = torch.stack(fill_in(points, zeros))
+        weight = torch.stack(fill_in(weights, zeros[:, 0]))
+        target = target.to(feat, non_blocking=True)
+        weight = weight.to(feat, non_blocking=True)
+        errors = (self(feat) - target).abs().sum(-1)
+        total = weight.sum(1)
+        return (errors * weight).sum(1) / total.clamp(min=1e-6), total > 0
 
     def check_labels(self, labels: list) -> None:
-        """Raise a ValueError for another number of key points."""
+        """Raise a ValueError if the number of key points differs."""
         for keypoints in labels:
             self._check(keypoints[0])
 
-    def _check(self, points: Sequence) -> Sequence:
+    def _check(self, points):
         if len(points) != self.num_keypoints:
             raise ValueError(
                 f'expected {self.num_keypoints} key points, for '
-                f'decoder.num_keypoints, got {len(points)}'
+                f'decoder.num_keypoints, got {len(points)}; set '
+                'model.decoder.num_keypoints'
             )
         return points
 
@@ -95,21 +96,21 @@ def read_points(sample) -> torch.Tensor:
     """Return the K x 2 coordinates of a data sample's only instance.
 
     Raises:
-        ValueError: It holds neither coordinates nor heatmaps, or several
-            instances.
+        ValueError: The sample has neither coordinates nor heatmaps, or has
+            several instances.
     """
     labels = sample.gt_instance_labels
     if len(labels) > 1:
         raise ValueError(
             f'expected one instance in an image, got {len(labels)}; crop '
-            'them (TopdownAffine)'
+            'the instances with TopdownAffine'
         )
     if 'keypoint_labels' in labels:
         return labels.keypoint_labels[0]
     if 'gt_fields' not in sample or 'heatmaps' not in sample.gt_fields:
         raise ValueError(
             'expected keypoint_labels or heatmaps in the data samples, got '
-            f'{labels.keys()}; give GenerateTarget the codec '
+            f'{labels.keys()}; set the encoder of GenerateTarget to '
             'RegressionLabel or MSRAHeatmap'
         )
     heatmaps = sample.gt_fields.heatmaps

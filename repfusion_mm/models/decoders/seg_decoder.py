@@ -1,4 +1,4 @@
-"""Segment images from teacher features."""
+"""Segment images from features of the teacher."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from repfusion_mm.registry import MODELS
 
 @MODELS.register_module()
 class SegDecoder(TaskDecoder):
-    """Classify pixels from a teacher map, as mmseg's data samples have them.
+    """Classify the pixels of mmseg's data samples.
 
-    A 1 x 1 convolution, behind 3 x 3 ones where asked, on the teacher's grid;
-    the logits are resized to the label map.
+    Optional 3 x 3 convolutions and a 1 x 1 convolution predict logits on the
+    teacher's grid, which are resized to the label map.
 
     Args:
         num_classes: Number of classes.
-        in_channels: Channels of the teacher's map; the distiller fills it in.
+        in_channels: Channels of the features; the distiller sets it.
         hidden_channels: Widths of the 3 x 3 convolutions.
-        ignore_index: Class of pixels that do not count.
+        ignore_index: Class of pixels to ignore.
     """
 
     info_key = 'seg_map_path'
@@ -50,14 +50,14 @@ class SegDecoder(TaskDecoder):
     def loss(
         self, feat: torch.Tensor, data_samples: Optional[Sequence]
     ) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Return the cross-entropy per pixel of each image, and which have
-        a pixel that counts (``gt_sem_seg``)."""
+        """Return the mean cross-entropy of each image's pixels, and the mask
+        of images with a pixel that is not ignored (``gt_sem_seg``)."""
         samples = self.samples(data_samples, len(feat))
         maps = [s.gt_sem_seg.data if 'gt_sem_seg' in s else None
                 for s in samples]  # fmt: skip
         shape = next((m.shape for m in maps if m is not None), (1, 1, 1))
-        unlabelled = torch.full(shape, self.ignore_index)
-        targets = torch.cat(fill_in(maps, unlabelled))
+        unlabeled = torch.full(shape, self.ignore_index)
+        targets = torch.cat(fill_in(maps, unlabeled))
         self._check(targets)
         targets = targets.to(feat.device, torch.long, non_blocking=True)
         counts = targets != self.ignore_index
@@ -72,7 +72,7 @@ class SegDecoder(TaskDecoder):
 
     def _check(self, targets: torch.Tensor) -> None:
         if targets.device.type != 'cpu' and self._checked:
-            return  # to ask is to wait; later batches are like the first
+            return  # would synchronize; only the first batch is checked
         self._checked = True
         wrong = (targets < 0) | (targets >= self.num_classes)
         wrong &= targets != self.ignore_index
@@ -81,12 +81,13 @@ class SegDecoder(TaskDecoder):
                 f'expected classes in [0, {self.num_classes - 1}] for '
                 f'decoder.num_classes={self.num_classes}, or '
                 f'{self.ignore_index} to ignore, got '
-                f'{targets[wrong].unique()[:5].tolist()}'
+                f'{targets[wrong].unique()[:5].tolist()}; set '
+                'model.decoder.num_classes or ignore_index'
             )
 
 
 def make_convs(widths: Sequence[int], out_channels: int) -> nn.Sequential:
-    """Make 3 x 3 convolutions through ``widths``, and a 1 x 1 at the end."""
+    """Build 3 x 3 convolutions of ``widths``, then a 1 x 1 convolution."""
     layers: list = []
     for width, next_width in zip(widths, widths[1:]):
         layers += [

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Any, Optional
 
 import torch
-import torch.nn as nn
 
 CHANNEL_ORDERS = ('rgb', 'bgr')
 
 
 def to_unit_range(
-    inputs: torch.Tensor, data_preprocessor: nn.Module, channel_order: str
+    inputs: torch.Tensor, data_preprocessor: Any, channel_order: str
 ) -> torch.Tensor:
     """Undo the data preprocessor's normalization.
 

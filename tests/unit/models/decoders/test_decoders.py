@@ -18,22 +18,22 @@ def decoder(num_classes=10):
     return ClsDecoder(num_classes, in_channels=6, hidden_channels=(8,))
 
 
-def test_loss_is_the_cross_entropy_of_each_labelled_image():
+def test_loss_is_the_cross_entropy_of_each_labeled_image():
     net = decoder()
     samples = batch(4, labels=[3, None, 9, 0])['data_samples']
-    losses, labelled = net.loss(FEAT, samples)
+    losses, labeled = net.loss(FEAT, samples)
     expected = F.cross_entropy(
         net(FEAT), torch.tensor([3, 0, 9, 0]), reduction='none'
     )
-    assert labelled.tolist() == [True, False, True, True]
-    torch.testing.assert_close(losses[labelled], expected[labelled])
+    assert labeled.tolist() == [True, False, True, True]
+    torch.testing.assert_close(losses[labeled], expected[labeled])
     assert losses[1] == 0
 
 
-def test_images_without_samples_are_unlabelled():
-    losses, labelled = decoder().loss(FEAT, None)
+def test_images_without_samples_are_unlabeled():
+    losses, labeled = decoder().loss(FEAT, None)
     assert losses.tolist() == [0.0] * 4
-    assert not labelled.any()
+    assert not labeled.any()
 
 
 def test_labels_beyond_the_classes_are_refused():
@@ -42,32 +42,32 @@ def test_labels_beyond_the_classes_are_refused():
         decoder(9).loss(FEAT, samples)
 
 
-def test_several_labels_are_refused_unless_they_may_be():
+def test_several_labels_are_refused_without_multi_label():
     samples = batch(4)['data_samples']
     samples[2].set_gt_label([1, 2])
     with pytest.raises(ValueError, match=r'got 2; set .*multi_label'):
         decoder().loss(FEAT, samples)
 
 
-def test_soft_labels_are_shares_of_the_cross_entropy():
-    """As mmpretrain's mixup and CutMix write them."""
+def test_soft_labels_weight_the_cross_entropy():
+    """mmpretrain's mixup and CutMix create such labels."""
     net = decoder()
     samples = batch(4, labels=[3, None, 9, None])['data_samples']
-    shares = torch.zeros(10)
-    shares[[2, 7]] = torch.tensor([0.3, 0.7])
-    samples[1].set_gt_score(shares)
-    losses, labelled = net.loss(FEAT, samples)
+    score = torch.zeros(10)
+    score[[2, 7]] = torch.tensor([0.3, 0.7])
+    samples[1].set_gt_score(score)
+    losses, labeled = net.loss(FEAT, samples)
     log_probs = net(FEAT).log_softmax(1)
     expected = -(0.3 * log_probs[1, 2] + 0.7 * log_probs[1, 7])
     torch.testing.assert_close(losses[1], expected)
     torch.testing.assert_close(losses[2], -log_probs[2, 9])
-    assert labelled.tolist() == [True, True, True, False]
-    with pytest.raises(ValueError, match='10 shares, got 4'):
+    assert labeled.tolist() == [True, True, True, False]
+    with pytest.raises(ValueError, match='10 values, got 4'):
         samples[0].set_gt_score(torch.ones(4) / 4)
         net.loss(FEAT, samples)
 
 
-def test_mixed_batches_of_mmpretrain_are_read_as_they_are():
+def test_mixed_batches_of_mmpretrain_are_accepted():
     preprocessor = MODELS.build(
         dict(
             type='mmpretrain.ClsDataPreprocessor',
@@ -77,26 +77,26 @@ def test_mixed_batches_of_mmpretrain_are_read_as_they_are():
         )
     )
     mixed = preprocessor(batch(4), training=True)
-    losses, labelled = decoder().loss(FEAT, mixed['data_samples'])
-    assert labelled.all()
+    losses, labeled = decoder().loss(FEAT, mixed['data_samples'])
+    assert labeled.all()
     assert losses.isfinite().all()
 
 
-def test_several_labels_are_a_binary_cross_entropy():
+def test_multi_label_loss_is_the_binary_cross_entropy():
     net = ClsDecoder(10, in_channels=6, multi_label=True)
     samples = batch(4, labels=[3, None, 0, 0])['data_samples']
     samples[3].set_gt_label([1, 2])
-    losses, labelled = net.loss(FEAT, samples)
+    losses, labeled = net.loss(FEAT, samples)
     targets = torch.zeros(4, 10)
     targets[0, 3] = targets[2, 0] = targets[3, 1] = targets[3, 2] = 1
     expected = F.binary_cross_entropy_with_logits(
         net(FEAT), targets, reduction='none'
     ).mean(1)
-    torch.testing.assert_close(losses[labelled], expected[labelled])
+    torch.testing.assert_close(losses[labeled], expected[labeled])
     assert losses[1] == 0
 
 
-def test_labels_of_a_data_set_are_checked_at_once():
+def test_all_labels_of_a_data_set_are_checked():
     decoder(10).check_labels([3, np.array([9]), 0])
     decoder(10).check_labels([])
     with pytest.raises(ValueError, match=r'num_classes=9, got \[9, 11\]'):
@@ -123,8 +123,8 @@ def test_pixels_are_averaged_within_each_image():
     maps[1] = 255
     maps[2, :4] = 255
     samples = seg_samples([maps[0], maps[1], maps[2], None])
-    losses, labelled = net.loss(FEAT, samples)
-    assert labelled.tolist() == [True, False, True, False]
+    losses, labeled = net.loss(FEAT, samples)
+    assert labeled.tolist() == [True, False, True, False]
     logits = F.interpolate(net(FEAT), size=(8, 8), mode='bilinear')
     for i in (0, 2):
         expected = F.cross_entropy(
@@ -137,17 +137,17 @@ def test_pixels_are_averaged_within_each_image():
         net.loss(FEAT, seg_samples([maps[0] * 0 + 7]))
 
 
-def test_unlabelled_images_alone_train_without_a_label_map():
+def test_batches_without_a_label_map_train():
     net = SegDecoder(3, in_channels=6, hidden_channels=(4,))
     for samples in (None, seg_samples([None] * 4)):
-        losses, labelled = net.loss(FEAT, samples)
+        losses, labeled = net.loss(FEAT, samples)
         assert losses.tolist() == [0.0] * 4
-        assert not labelled.any()
+        assert not labeled.any()
         losses.sum().backward()
 
 
 def pose_samples(points, weights, size=64):
-    """Encode key points, in shares of the image, as mmpose's codec does."""
+    """Encode key points, relative to the image, with mmpose's codec."""
     codec = MSRAHeatmap(
         input_size=(256, 256), heatmap_size=(size, size), sigma=2
     )
@@ -171,17 +171,17 @@ def test_errors_of_key_points_are_weighted_and_averaged():
     weights = torch.ones(4, 5)
     weights[1] = 0
     weights[2, :3] = 0
-    losses, labelled = net.loss(FEAT, pose_samples(points, weights))
-    assert labelled.tolist() == [True, False, True, True]
+    losses, labeled = net.loss(FEAT, pose_samples(points, weights))
+    assert labeled.tolist() == [True, False, True, True]
     errors = (net(FEAT) - points).abs().sum(-1)
     torch.testing.assert_close(losses[0], errors[0].mean())
     torch.testing.assert_close(losses[2], errors[2, 3:].mean())
     assert losses[1] == 0
-    losses, labelled = net.loss(FEAT, None)
-    assert not labelled.any()
+    losses, labeled = net.loss(FEAT, None)
+    assert not labeled.any()
 
 
-def test_coordinates_and_heatmaps_are_the_same_labels():
+def test_coordinates_and_heatmaps_are_equivalent_labels():
     net = KeypointDecoder(5, in_channels=6)
     points = torch.randint(8, 56, (4, 5, 2)) / 64
     samples = pose_samples(points, torch.ones(4, 5))
@@ -222,7 +222,7 @@ def test_a_peak_on_the_grid_is_located():
         ),
     ],
 )
-def test_key_points_that_do_not_fit_are_refused(change, message):
+def test_invalid_key_points_are_refused(change, message):
     points = torch.full((4, 5, 2), 0.5)
     samples = pose_samples(points, torch.ones(4, 5))
     change(samples[0])
@@ -243,7 +243,7 @@ ALL = dict(
 
 @pytest.mark.parametrize('other', ALL)
 @pytest.mark.parametrize('name', ALL)
-def test_labels_of_another_task_are_refused_with_both_named(name, other):
+def test_labels_of_another_task_are_refused(name, other):
     net, samples = ALL[name][0], ALL[other][1]()
     if name == other:
         assert net.loss(FEAT, samples)[1].all()
