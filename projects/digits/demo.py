@@ -17,16 +17,12 @@ import time
 from pathlib import Path
 from typing import Dict, Iterator, List, Optional, TextIO
 
-from projects.digits import runs
+from projects.digits import results, runs
 from projects.digits.prepare_data import BUDGETS, write_digits
-from projects.digits.results import (
-    SHOWN_BUDGET,
-    format_results,
-    plot_results,
-)
+from projects.digits.results import SHOWN_BUDGET
 from repfusion_mm.analysis.probe import mean_curves, write_scores
 from repfusion_mm.analysis.report import write_report
-from repfusion_mm.cli import report_errors
+from repfusion_mm.cli import enable_safe_loading, report_errors
 from repfusion_mm.cli.argument_types import positive
 from repfusion_mm.engine.hooks.env_info_hook import find_versions
 from repfusion_mm.visualization.policy_log import moments, read_records
@@ -53,8 +49,8 @@ class Demo:
     def step(self, kind: str, title: str) -> Iterator[None]:
         """Print the step and add its time to those of its kind."""
         start = time.time()
-        clock = f'{start - self.start:6.1f} s'
-        print(f'{clock}  {title}', file=self.out, flush=True)
+        elapsed = f'{start - self.start:6.1f} s'
+        print(f'{elapsed}  {title}', file=self.out, flush=True)
         yield
         self.seconds[kind] += time.time() - start
 
@@ -122,7 +118,7 @@ class Demo:
         probe = self.probe(sorted({*runs.PROBE_GRID, round(mean)}))
         labels = {str(budget): self.finetune(budget) for budget in BUDGETS}
         seconds = dict(self.seconds, total=time.time() - self.start)
-        results = dict(
+        summary = dict(
             labels=labels,
             probe=probe,
             policy=dict(timestep_mean=mean, timestep_std=std),
@@ -130,13 +126,13 @@ class Demo:
             versions=find_versions(),
         )
         out = self.args.work_dir
-        (out / 'results.json').write_text(json.dumps(results, indent=2) + '\n')
-        plot_results(results, record, out / 'results.png')
+        (out / 'results.json').write_text(json.dumps(summary, indent=2) + '\n')
+        results.plot_results(summary, record, out / 'results.png')
         page = out / 'report.html'
         left_out = write_report(self.folders, page, 'RepFusion on the digits')
         if left_out:
             raise ValueError('\n'.join(left_out))
-        return results
+        return summary
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -145,21 +141,19 @@ def main(argv: Optional[List[str]] = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        '--from-scratch',
-        action='store_true',
+        '--from-scratch', action='store_true',
         help='train the teacher too, instead of using the shipped one',
-    )
+    )  # fmt: skip
     parser.add_argument('--seeds', type=positive, default=3)
     parser.add_argument(
-        '--crop-padding',
-        type=int,
-        default=0,
+        '--crop-padding', type=int, default=0,
         help='finetune with random shifts of up to this many pixels',
-    )
+    )  # fmt: skip
     parser.add_argument('--work-dir', type=Path, default='work_dirs/demo')
     args = parser.parse_args(argv)
     log = args.work_dir / 'log.txt'
     with report_errors():
+        enable_safe_loading()
         args.work_dir.mkdir(parents=True, exist_ok=True)
         print(f'log: {log}')
         demo = Demo(args, sys.stdout)
@@ -167,10 +161,10 @@ def main(argv: Optional[List[str]] = None) -> int:
             file = stack.enter_context(log.open('w'))
             stack.enter_context(contextlib.redirect_stdout(file))
             stack.enter_context(contextlib.redirect_stderr(file))
-            results = demo.run()
-    print(format_results(results))
+            summary = demo.run()
+    print(results.format_results(summary))
     print(
-        f'{results["seconds"]["total"]:.0f} s; see '
+        f'{summary["seconds"]["total"]:.0f} s; see '
         f'{args.work_dir / "report.html"}, results.png and results.json'
     )
     return 0

@@ -18,7 +18,7 @@ import os
 import shutil
 import sys
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -28,7 +28,7 @@ import torch
 from projects.digits import prepare_data, runs, tables
 from projects.digits.tables import ALL, Score
 from repfusion_mm.analysis import probe
-from repfusion_mm.cli import report_errors
+from repfusion_mm.cli import enable_safe_loading, report_errors
 from repfusion_mm.cli.argument_types import positive
 from repfusion_mm.visualization.policy_log import moments, read_records
 
@@ -105,7 +105,7 @@ class Study:
     out: Path
     budgets: List[int]
     paddings: List[int]
-    best: Dict[int, int]
+    best: Dict[int, int] = field(default_factory=dict)
 
     def write_labels(self, seed: int) -> None:
         """Write the lists of labeled images.
@@ -235,6 +235,7 @@ class Study:
 
 def start_worker(num_threads: int, out: Path) -> None:
     """Log to a file and use a share of the processor."""
+    enable_safe_loading()
     torch.set_num_threads(num_threads)
     log = (out / f'log_{os.getpid()}.txt').open('w')
     sys.stdout = sys.stderr = log
@@ -252,12 +253,9 @@ def main(argv: Optional[List[str]] = None) -> int:
         '--num-labels', type=positive, nargs='+', default=[20, 50, 100, ALL]
     )
     parser.add_argument(
-        '--padding',
-        type=int,
-        nargs='+',
-        default=[0, 1],
+        '--padding', type=int, nargs='+', default=[0, 1],
         help='finetune with random shifts of up to this many pixels',
-    )
+    )  # fmt: skip
     parser.add_argument('--seeds', type=positive, default=10)
     parser.add_argument('--workers', type=positive, default=os.cpu_count())
     parser.add_argument('--out', type=Path, default='work_dirs/evidence')
@@ -267,8 +265,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         args.out.mkdir(parents=True, exist_ok=True)
         if args.csv is None:
             prepare_data.write_digits(runs.DATA)
-            out = args.out.resolve()
-            study = Study(out, args.num_labels, args.padding, {})
+            study = Study(args.out.resolve(), args.num_labels, args.padding)
             for seed in range(args.seeds):
                 study.write_labels(seed)
             study.probe()

@@ -54,11 +54,9 @@ def write_digits(out: Path, seed: int = 0) -> None:
                 )
             lines.append(f'{i:05d}.png {digits.target[index]}')
         write_lines(out / f'{split}.txt', lines)
-        if split == 'train':
-            for budget in BUDGETS:
-                write_lines(
-                    out / f'train_{budget}.txt', take_balanced(lines, budget)
-                )
+        for budget in BUDGETS if split == 'train' else ():
+            chosen = take_balanced(lines, budget)
+            write_lines(out / f'train_{budget}.txt', chosen)
 
 
 def take_balanced(lines: List[str], budget: int) -> List[str]:

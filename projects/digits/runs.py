@@ -16,6 +16,8 @@ DISTILL = CONFIGS / 'distill/repfusion_r18_digits.py'
 TEACHER = Path(__file__).resolve().parent / 'ddpm_digits'
 #: Where the configs expect the images, from the current folder.
 DATA = Path('data/digits')
+#: The data set of the labeled images in the configs.
+LABELED = 'train_dataloader.dataset.datasets.0'
 #: Timesteps at which the teacher is probed.
 PROBE_GRID = (*range(0, 1000, 50), 999)
 
@@ -51,7 +53,7 @@ def distill(
     options = [
         *options,
         f'model.teacher.pretrained={teacher}',
-        f'train_dataloader.dataset.datasets.0.ann_file={labels}',
+        f'{LABELED}.ann_file={labels}',
     ]
     return train(DISTILL, work_dir, options)
 
@@ -76,8 +78,8 @@ def finetune(
     """
     options = [
         *options,
-        f'train_dataloader.dataset.datasets.0.ann_file={labels}',
-        f'train_dataloader.dataset.datasets.0.pipeline.1.padding={padding}',
+        f'{LABELED}.ann_file={labels}',
+        f'{LABELED}.pipeline.1.padding={padding}',
         f'randomness.seed={seed}',
     ]
     kind = 'scratch'

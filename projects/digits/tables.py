@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional
+from typing import Dict, Hashable, List, NamedTuple, Optional
 
 import numpy as np
 
@@ -94,22 +94,21 @@ def make_page(scores: List[Score], titles: Dict[str, str]) -> str:
         title: [format_timesteps(scores, method, n) for n in budgets]
         for method, title in titles.items()
     }
+    tables = {
+        'accuracy (%)': accuracies,
+        'claim': claims,
+        'mean t (min - max)': timesteps,
+    }
     return '\n'.join(
-        [
-            to_markdown('accuracy (%)', budgets, accuracies),
-            to_markdown('claim', budgets, claims),
-            to_markdown('mean t (min - max)', budgets, timesteps),
-        ]
+        to_markdown(name, budgets, rows) for name, rows in tables.items()
     )
 
 
-def format_accuracy(
-    cells: Cells, method: str, padding: int, num_labels: int
-) -> str:
+def format_accuracy(cells: Cells, *key: Hashable) -> str:
     """Return mean and interval, and how many seeds if some are missing."""
-    by_seed = cells.get((method, padding, num_labels))
-    if not by_seed:
+    if key not in cells:
         return ''
+    by_seed = cells[key]
     mean, half = confidence_interval([*by_seed.values()])
     missing = len(by_seed) < max(map(len, cells.values()))
     seeds = f' ({len(by_seed)} seeds)' if missing else ''
@@ -117,22 +116,22 @@ def format_accuracy(
 
 
 def check_claim(
-    cells: Cells,
-    method: str,
-    other: str,
-    margin: float,
-    padding: int,
-    num_labels: int,
+    cells: Cells, method: str, other: str, margin: float, *setting: int
 ) -> str:
     """Compare two methods seed by seed.
+
+    Args:
+        cells: All accuracies.
+        method: Method that the claim prefers.
+        other: Method to compare with.
+        margin: Difference that the claim states, as a fraction.
+        setting: Padding and number of labels.
 
     Returns:
         Verdict, mean difference and half width of its 95% interval, in
         points. Empty if fewer than two seeds have both methods.
     """
-    ours, theirs = (
-        cells.get((name, padding, num_labels), {}) for name in (method, other)
-    )
+    ours, theirs = (cells.get((m, *setting), {}) for m in (method, other))
     gains = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
     if len(gains) < 2:
         return ''

@@ -1,4 +1,4 @@
-"""The complete demo, shortened, and its finetuning in mmpretrain's tool."""
+"""The complete demo, shortened, and the processes of the evidence."""
 
 import json
 import shutil
@@ -7,14 +7,16 @@ from pathlib import Path
 
 import mmpretrain
 
-from projects.digits import demo, runs
+from projects.digits import demo, evidence, runs
+from projects.digits.tables import Score, read_scores, write_scores
 from tests.helpers.launcher import ROOT, launch, run_main
 
 
 def test_finetuning_config_works_with_the_tool_of_mmpretrain(digits, tmp_path):
-    """The config is copied into an empty folder."""
+    """The config and its base are copied into an empty folder."""
     name = 'resnet18-scratch_digits.py'
-    shutil.copy(ROOT / 'configs/finetune/mmpretrain' / name, tmp_path)
+    for config in (name, 'resnet18-repfusion_digits.py'):  # its base
+        shutil.copy(ROOT / 'configs/finetune/mmpretrain' / config, tmp_path)
     tools = Path(mmpretrain.__file__).parent / '.mim/tools'
     output = launch(
         sys.executable, tools / 'train.py', tmp_path / name,
@@ -61,3 +63,22 @@ def test_demo_runs_from_scratch(tmp_path, monkeypatch):
     for text in ('Policy and probe', 'train_50.txt', 'commit of repfusion_mm'):
         assert text in page, text
     assert (out / 'teacher/teacher/config.json').exists()
+
+
+def test_second_call_of_the_evidence_resumes_the_first(digits, tmp_path):
+    """One score is missing; a worker process trains it."""
+    (tmp_path / 'best.json').write_text(json.dumps({20: 300}))
+    known = [Score('scratch', 20, 0, seed, 0.5, None) for seed in (1, 2)]
+    write_scores(tmp_path / 'scores.csv', known)
+    result = run_main(
+        evidence, '--methods', 'scratch', '--num-labels', '20', '--padding',
+        '0', '--seeds', '3', '--workers', '1', '--out', tmp_path, cwd=digits,
+    )  # fmt: skip
+    assert '1/1: scratch, seed 0\n' in result.output
+    first, *others = read_scores(tmp_path / 'scores.csv')
+    assert others == known
+    assert (first.seed, first.timestep) == (0, None)
+    assert 0.2 < first.accuracy < 1
+    assert (tmp_path / 'evidence.md').read_text() in result.output
+    (log,) = tmp_path.glob('log_*.txt')
+    assert 'accuracy/top1' in log.read_text()

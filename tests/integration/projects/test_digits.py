@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from projects.digits import demo, results
-from repfusion_mm.visualization.policy_log import moments
 from tests.helpers.launcher import ROOT, run_main
 
 FINETUNE = ROOT / 'configs/finetune/mmpretrain/resnet18-repfusion_digits.py'
@@ -114,11 +113,6 @@ def test_results_are_drawn(tmp_path):
     image = cv2.imread(str(tmp_path / 'results.png'))
     assert image.shape[1] == 1350
     assert image.std() > 10
-
-
-def test_moments_of_the_policy():
-    record = dict(timesteps=[100, 300], probabilities=[0.5, 0.5])
-    assert moments(record) == (200.0, 100.0)
 
 
 def test_each_step_prints_a_line_with_the_time_when_it_begins(monkeypatch):

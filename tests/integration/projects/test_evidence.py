@@ -14,10 +14,14 @@ from projects.digits.tables import (
     read_scores,
     write_scores,
 )
+from repfusion_mm.cli import load_config, make_parser
+from repfusion_mm.registry import MODELS
 from tests.helpers.launcher import ROOT, run_main
 
 TITLES = {name: method.title for name, method in evidence.METHODS.items()}
 PROJECT = ROOT / 'projects/digits'
+#: Methods that the default lane trains; the options of all are checked.
+FAST = ('learned', 'fixed_same_draws')
 
 
 @pytest.mark.parametrize(
@@ -83,9 +87,21 @@ def study(digits, tmp_path, monkeypatch):
     """A study whose probe ran in an earlier call."""
     monkeypatch.chdir(digits)
     (tmp_path / 'best.json').write_text(json.dumps({20: 300, ALL: 500}))
-    study = evidence.Study(tmp_path, [20, ALL], [0], {})
+    study = evidence.Study(tmp_path, [20, ALL], [0])
     study.probe()
     return study
+
+
+@pytest.mark.parametrize('name', evidence.METHODS)
+def test_options_of_every_method_build_a_model(study, name):
+    options = evidence.METHODS[name].options
+    if options is not None:
+        argv = [str(runs.DISTILL), '--cfg-options', *options]
+        argv += [f'model.teacher.pretrained={runs.TEACHER}']
+        if evidence.METHODS[name].probed:
+            argv += ['model.policy.timestep=300']
+        cfg = load_config(make_parser('').parse_args(argv))
+        assert MODELS.build(cfg.model).teacher is not None
 
 
 @pytest.fixture
@@ -106,8 +122,14 @@ def short_runs(monkeypatch):
     monkeypatch.setattr(runs, 'build_runner', build_short_runner)
 
 
-@pytest.mark.parametrize('name', evidence.METHODS)
-def test_every_method_is_distilled_and_scored(study, short_runs, name):
+@pytest.mark.parametrize(
+    'name',
+    [
+        pytest.param(name, marks=() if name in FAST else pytest.mark.slow)
+        for name in evidence.METHODS
+    ],
+)
+def test_method_is_distilled_and_scored(study, short_runs, name):
     study.write_labels(seed=0)
     # An earlier call was killed after its first checkpoint.
     unfinished = study.out / 'distill' / 'learned_0_20.part'
@@ -142,41 +164,6 @@ def test_labels_that_cannot_be_balanced_are_refused(study):
     study.budgets = [25]
     with pytest.raises(ValueError, match='multiples of 10'):
         study.write_labels(seed=0)
-
-
-class SerialPool:
-    """Replace the pool of processes by calls in this process."""
-
-    def __init__(self, *args):
-        pass
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *args):
-        pass
-
-    map = staticmethod(map)
-
-
-def test_second_call_resumes_the_first(
-    digits, tmp_path, short_runs, monkeypatch
-):
-    """One score is missing."""
-    monkeypatch.setattr(evidence, 'ProcessPoolExecutor', SerialPool)
-    (tmp_path / 'best.json').write_text(json.dumps({20: 300}))
-    known = make_scores(['scratch'])[1:3]
-    write_scores(tmp_path / 'scores.csv', known)
-    result = run_main(
-        evidence, '--methods', 'scratch', '--num-labels', '20', '--padding',
-        '0', '--seeds', '3', '--workers', '1', '--out', tmp_path, cwd=digits,
-    )  # fmt: skip
-    assert '1/1: scratch, seed 0\n' in result.output
-    found = read_scores(tmp_path / 'scores.csv')
-    assert found[1:] == known
-    assert (found[0].seed, found[0].timestep) == (0, None)
-    assert 0 < found[0].accuracy < 1
-    assert (tmp_path / 'evidence.md').read_text() in result.output
 
 
 def test_tables_of_an_earlier_study_are_written_again(tmp_path):
