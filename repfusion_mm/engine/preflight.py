@@ -1,18 +1,17 @@
-"""What can be known before the first iteration."""
+"""Check model and data before the first iteration."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Iterator
+from typing import Any, Iterator
 
 import torch
-import torch.nn as nn
 from mmengine.dist import all_gather_object, get_world_size
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from repfusion_mm.datasets.wrappers import get_wrapped
 
-#: More labelled files than this are left to the data loader to find.
+#: The existence of files is checked for this many labeled images at most.
 MAX_FILES = 10_000
 #: Which decoder reads which label of an info.
 LABEL_KEYS = {
@@ -27,7 +26,8 @@ def check_batches(dataloader: DataLoader) -> None:
 
     Raises:
         ValueError: There are fewer images than a batch takes, or the last
-            batch has one image, of which batch norm has no statistics.
+            batch has one image, from which batch normalization cannot compute
+            statistics.
     """
     batches = dataloader.batch_sampler
     size, num_images = batches.batch_size, len(batches.sampler)
@@ -37,25 +37,19 @@ def check_batches(dataloader: DataLoader) -> None:
             'images; lower train_dataloader.batch_size'
         )
     if not batches.drop_last and size > 1 and num_images % size == 1:
+        owner = '' if dataloader.batch_size else '.batch_sampler'
         raise ValueError(
             f'expected batches of more than one image, got {num_images} '
             f'images in batches of {size}, the last of one; set '
-            f'{drop_last_setting(dataloader)}=True'
+            f'train_dataloader{owner}.drop_last=True'
         )
-
-
-def drop_last_setting(dataloader: DataLoader) -> str:
-    """Return the name of the setting that drops an incomplete batch."""
-    if dataloader.batch_size is None:  # there is a batch sampler of its own
-        return 'train_dataloader.batch_sampler.drop_last'
-    return 'train_dataloader.drop_last'
 
 
 def check_sizes(data_batch: dict) -> None:
     """Refuse a batch that the data preprocessor would pad with black.
 
     Raises:
-        ValueError: The images are not of one size.
+        ValueError: The images differ in size.
     """
     if torch.is_tensor(data_batch['inputs']):
         return
@@ -64,26 +58,27 @@ def check_sizes(data_batch: dict) -> None:
     odd = [i for i, size in enumerate(sizes) if size != usual]
     if odd:
         sample = data_batch['data_samples'][odd[0]]
+        path = getattr(sample, 'img_path', 'an image without a path')
         raise ValueError(
             f'expected images of one size in a batch, got {usual} and '
-            f'{sizes[odd[0]]}, that of {getattr(sample, "img_path", "one")}; '
-            'let the pipeline resize it, or give RandomCrop pad_if_needed'
+            f'{sizes[odd[0]]} ({path}); resize them in the pipeline, or set '
+            'pad_if_needed of RandomCrop'
         )
 
 
-def check_baseline(policy: nn.Module, dataloader: DataLoader) -> None:
-    """Refuse batches in which no image has others to be compared with.
+def check_baseline(policy: Any, dataloader: DataLoader) -> None:
+    """Refuse batches that are too small for the batch baseline.
 
     Raises:
-        ValueError: The baseline is the mean reward of the others in a batch,
-            and a batch has one image over all processes.
+        ValueError: The baseline of a reward is the mean reward of the other
+            images in the batch, and a batch has one image over all processes.
     """
     size = dataloader.batch_sampler.batch_size * get_world_size()
     if policy.baseline.kind == 'batch' and size < 2:
         raise ValueError(
-            'expected batches of two images or more, by which the reward of '
-            "each is judged (policy.baseline='batch'), got "
-            f'train_dataloader.batch_size={size}; raise it, or set '
+            'expected batches of two images or more, because the baseline of '
+            "a reward is the mean of the others (policy.baseline='batch'), "
+            f'got train_dataloader.batch_size={size}; increase it, or set '
             "model.policy.baseline='ema'"
         )
 
@@ -97,25 +92,50 @@ def check_seeds() -> None:
     seeds = all_gather_object(torch.initial_seed())
     if len(set(seeds)) < len(seeds):
         raise ValueError(
-            'expected another random seed on each process, which draw '
-            f'timesteps of their own, got {seeds}; set '
+            'expected another random seed on each process, so that they draw '
+            f'different timesteps, got {seeds}; set '
             'randomness=dict(seed=0, diff_rank_seed=True)'
         )
 
 
-def find_labels(dataset: Dataset, key: str) -> list:
-    """Return the labels of all labelled images of a data set.
+def check_labels(dataset: Any, model: Any) -> None:
+    """Refuse labels that do not fit the decoder.
 
     Args:
         dataset: A data set, or one that wraps others.
-        key: What holds the label in an info: ``'gt_label'``,
-            ``'seg_map_path'`` or ``'keypoints'``.
+        model: The distiller, with a decoder.
 
     Raises:
-        FileNotFoundError: Local files of labelled images are missing.
+        FileNotFoundError: Local files of labeled images are missing.
+        ValueError: The decoder refuses a label, or the policy is learned and
+            there is none.
+    """
+    decoder, key = model.decoder, model.decoder.info_key
+    labels = find_labels(dataset, key)
+    decoder.check_labels(labels)
+    if model.policy.learnable and not labels:
+        raise ValueError(
+            'expected labeled images, whose rewards train the policy, with '
+            f'{key}, which {type(decoder).__name__} reads, got '
+            f'{type(dataset).__name__} with {describe_labels(dataset)}; give '
+            'labels to some images, change model.decoder, or use '
+            'FixedTimestepPolicy or UniformTimestepPolicy'
+        )
+
+
+def find_labels(dataset: Any, key: str) -> list:
+    """Return the labels of all labeled images of a data set.
+
+    Args:
+        dataset: A data set, or one that wraps others.
+        key: Key of the label in an info: ``'gt_label'``, ``'seg_map_path'``
+            or ``'keypoints'``.
+
+    Raises:
+        FileNotFoundError: Local files of labeled images are missing.
     """
     labels, missing = [], []
-    for info in infos_of(dataset):
+    for info in iter_infos(dataset):
         if key not in info:
             continue
         labels.append(info[key])
@@ -129,32 +149,32 @@ def find_labels(dataset: Dataset, key: str) -> list:
         ]
     if missing:
         raise FileNotFoundError(
-            f'expected a file for every labelled image, got {len(missing)} '
-            f'that are missing: {missing[:5]}; mend the list of labels or '
+            f'expected a file for every labeled image, got {len(missing)} '
+            f'missing files: {missing[:5]}; correct the list of labels or '
             'its data_prefix'
         )
     return labels
 
 
-def describe_labels(dataset: Dataset) -> str:
-    """Say which labels a data set has, and which decoders read them."""
-    keys = {k for info in infos_of(dataset) for k in LABEL_KEYS if k in info}
+def describe_labels(dataset: Any) -> str:
+    """Return which labels a data set has, and which decoders read them."""
+    keys = {k for info in iter_infos(dataset) for k in LABEL_KEYS if k in info}
     return (
         ', '.join(
             f'{key}, which {decoder} reads'
             for key, decoder in LABEL_KEYS.items()
             if key in keys
         )
-        or 'no labels at all'
+        or 'no labels'
     )
 
 
-def infos_of(dataset: Dataset) -> Iterator[dict]:
+def iter_infos(dataset: Any) -> Iterator[dict]:
     """Yield the infos of a data set, or of those that it wraps."""
     parts = get_wrapped(dataset)
     if parts is not None:
         for part in parts:
-            yield from infos_of(part)
+            yield from iter_infos(part)
     elif hasattr(dataset, 'get_data_info'):
         for index in range(len(dataset)):
             yield dataset.get_data_info(index)

@@ -201,7 +201,7 @@ ROWS = {
         ['finite weights', 'after iteration 1 of 1', 'learning rate']),
     'no labels': (
         [f'{PARTS}.0.with_label=False'], None,
-        ['expected labelled images', 'give labels']),
+        ['expected labeled images', 'give labels']),
     'batches of one': (
         ['train_dataloader.batch_size=1'], None,
         ['two images or more', 'batch_size=1']),

@@ -48,7 +48,11 @@ def config(work_dir, hooks, labels=LABELS, max_epochs=4, **model):
             train_dataloader=dict(
                 batch_size=4,
                 sampler=dict(type='DefaultSampler', shuffle=True),
-                dataset=dict(type='MemoryDataset', labels=labels),
+                batch_sampler=dict(type='repfusion_mm.SeededBatchSampler'),
+                dataset=dict(
+                    type='repfusion_mm.SeededConcatDataset',
+                    datasets=[dict(type='MemoryDataset', labels=labels)],
+                ),
             ),
             train_cfg=dict(by_epoch=True, max_epochs=max_epochs),
             optim_wrapper=optim_wrapper(),

@@ -10,7 +10,7 @@ from typing import Dict, List, Optional, Tuple
 from repfusion_mm.analysis.dumped_config import read_dumped_config
 from repfusion_mm.analysis.probe.summary import ProbeResult, read_result
 from repfusion_mm.engine.hooks import env_info_hook
-from repfusion_mm.engine.resume.immutable_settings import flatten
+from repfusion_mm.utils.settings import flatten_settings
 from repfusion_mm.visualization import policy_log
 
 #: Numbers that mmengine logs along with validation scores.
@@ -91,7 +91,7 @@ def read_run(folder: Path) -> Run:
     return Run(
         folder=folder,
         name=configs[-1].stem,
-        settings=flatten(read_dumped_config(config)),
+        settings=flatten_settings(read_dumped_config(config)),
         curves=curves,
         scores=scores,
         records=policy_log.read_records(str(folder)) if has_policy else [],

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Iterable, Iterator, List, NamedTuple, Tuple
+from typing import Iterator, List, NamedTuple, Tuple
 
+from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_rank
-from torch.utils.data import BatchSampler
+from torch.utils.data import BatchSampler, Sampler
 
 from repfusion_mm.registry import DATA_SAMPLERS
 
@@ -45,16 +46,24 @@ class SeededBatchSampler(BatchSampler):
         drop_last: Whether to drop a last batch that is incomplete.
         seed: Seed of the run. ``ExactResumeHook`` replaces it by
             ``runner.seed``.
+
+    Raises:
+        ValueError: The sampler has fewer indices than a batch takes.
     """
 
     def __init__(
         self,
-        sampler: Iterable[int],
+        sampler: Sampler,
         batch_size: int,
         drop_last: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__(sampler, batch_size, drop_last)
+        if len(self) == 0 and not isinstance(sampler, InfiniteSampler):
+            raise ValueError(
+                f'expected at least one batch of {batch_size} images, got '
+                f'{len(sampler)} images; lower train_dataloader.batch_size'
+            )
         self.seed = seed
         #: Number of batches that the next pass over the sampler leaves out.
         self.num_skipped = 0

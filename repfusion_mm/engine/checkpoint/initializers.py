@@ -1,19 +1,20 @@
-"""The 'Pretrained' initializer, strict and loud."""
+"""A strict 'Pretrained' initializer."""
 
 from __future__ import annotations
 
 from typing import Dict, Optional, Sequence
 
+import torch
 import torch.nn as nn
 from mmengine.logging import print_log
 from mmengine.model.weight_init import update_init_info
 
-from repfusion_mm.engine.checkpoint.io import (
+from repfusion_mm.engine.checkpoint.compare import (
     compare_strides,
     find_incompatible_keys,
-    read_checkpoint,
     shorten,
 )
+from repfusion_mm.engine.checkpoint.io import read_checkpoint
 from repfusion_mm.registry import WEIGHT_INITIALIZERS
 
 HINT = (
@@ -22,34 +23,36 @@ HINT = (
     'model.backbone.init_cfg.checkpoint=PATH (for BiSeNetV1 '
     'model.backbone.backbone_cfg.init_cfg.checkpoint=PATH)'
 )
-#: Where a backbone lies in the checkpoints of distillers and task networks.
+#: Prefixes of a backbone's keys in checkpoints of distillers and task
+#: networks.
 PREFIXES = ('', 'student.', 'backbone.')
 
 
 @WEIGHT_INITIALIZERS.register_module(name='Pretrained')
 class StrictPretrained:
-    """Load a backbone wholly, or say why not.
+    """Load a backbone completely, or raise an error that lists mismatches.
 
     Use it as ``init_cfg=dict(type='Pretrained', _scope_='repfusion_mm',
-    checkpoint=...)``. The name matters: mmengine runs ``Pretrained`` after all
-    other initializers.
+    checkpoint=...)``. It is registered as ``Pretrained`` because mmengine
+    runs initializers of that name after all others.
 
     Args:
         checkpoint: An exported student, or a training checkpoint of a
-            distiller (its student is found, in the averaged weights where it
+            distiller (its student is found, with averaged weights if the run
             kept an average) or of a task network (its backbone is found). A
             path, or any address that ``mmengine.fileio`` reads.
-        prefix: Where in the checkpoint the backbone lies, if not found by
-            itself, e.g. ``'backbone.'``.
-        allow_missing: Names, with ``*``, of tensors of the backbone that the
-            checkpoint need not hold.
+        prefix: Prefix of the backbone's keys in the checkpoint, e.g.
+            ``'backbone.'``. By default the best of ``PREFIXES``.
+        allow_missing: Names, with ``*``, of tensors of the backbone that may
+            be missing in the checkpoint.
         allow_unused: Names, with ``*``, of tensors of the checkpoint that the
-            backbone need not have: a deeper student is not this backbone.
+            backbone need not have. By default all must be used: a deeper
+            student is not this backbone.
 
     Raises:
-        ValueError: No checkpoint is named, it does not cover the backbone, or
-            the backbone does not use it up; or the stem has another stride
-            than that of the student, which no shape tells.
+        ValueError: ``checkpoint`` is empty, tensors are missing or unused, or
+            the stem has another stride than the student's, which shapes do
+            not show.
         FileNotFoundError: There is no such file.
     """
 
@@ -77,22 +80,23 @@ class StrictPretrained:
             for key, value in source.items()
             if key.startswith(prefix)
         }
-        faults = find_incompatible_keys(
+        mismatches = find_incompatible_keys(
             source, target, self.allow_missing, self.allow_unused
         )
         stem, others = compare_strides(meta.get('strides', {}), module)
-        faults += stem
+        mismatches += stem
         name = type(module).__name__
-        if faults:
+        if mismatches:
+            student = f', {meta["student"]}' if meta.get('student') else ''
             raise ValueError(
                 f'expected {self.checkpoint!r} to fit all {len(target)} '
-                f'tensors of {name}, got {len(faults)} faults:\n  '
-                + '\n  '.join(shorten(faults))
+                f'tensors of {name}, got {len(mismatches)} mismatches:\n  '
+                + '\n  '.join(shorten(mismatches))
                 + f'\nBuild {name} with the arguments of the distilled '
-                f'student{_named(meta)} (stem, depth, width; '
-                'mmseg.ResNetV1c must be distilled as mmseg.ResNetV1c), or '
-                'name what may stay random in init_cfg.allow_missing, and '
-                'what may be left over in init_cfg.allow_unused'
+                f'student{student} (stem, depth, width; mmseg.ResNetV1c must '
+                'be distilled as mmseg.ResNetV1c), or list tensors that may '
+                'keep their random values in init_cfg.allow_missing, and '
+                'those that may be unused in init_cfg.allow_unused'
             )
         loaded = {k: v for k, v in source.items() if k in target}
         module.load_state_dict(loaded, strict=False)
@@ -106,12 +110,9 @@ class StrictPretrained:
             update_init_info(module, init_info=f'from {self.checkpoint}')
 
 
-def _named(meta: dict) -> str:
-    """Say what was distilled, where an exported file tells."""
-    return f', {meta["student"]}' if meta.get('student') else ''
-
-
-def _best_prefix(source: Dict, target: Dict) -> str:
+def _best_prefix(
+    source: Dict[str, torch.Tensor], target: Dict[str, torch.Tensor]
+) -> str:
     return max(
         PREFIXES,
         key=lambda prefix: sum(prefix + key in source for key in target),

@@ -1,8 +1,8 @@
 """Read checkpoints without running code from them, before torch 2.6.
 
-There ``weights_only=True`` takes no exceptions, so that mmengine's checkpoints
-with their logs could only be read without restriction. This module is the
-``pickle_module`` that ``torch.load`` takes.
+Older versions of ``weights_only=True`` take no exceptions, so that they cannot
+read the logs in mmengine's checkpoints. This module is passed to
+``torch.load`` as its ``pickle_module``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 
 from repfusion_mm.utils import compat
 
-#: Lets ``torch.load`` read safely, whatever it is called with.
+#: Makes every ``torch.load`` use ``weights_only=True``.
 FORCED = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 REBUILDERS = (
     '_rebuild_parameter',
@@ -31,32 +31,32 @@ REBUILDERS = (
 
 
 class Unpickler(pickle.Unpickler):
-    """Find what tensors, numbers, arrays and mmengine's logs need."""
+    """Find only what tensors, numbers, arrays and mmengine's logs need."""
 
     def find_class(self, module: str, name: str) -> object:
-        """Return the object of this name, if it is one of those.
+        """Return the object of this name, if it is allowed.
 
         Raises:
-            UnpicklingError: It is another one.
+            UnpicklingError: It is not.
         """
-        if module == '__builtin__':  # so the second protocol calls it
+        if module == '__builtin__':  # its name in pickle protocol 2
             module = 'builtins'
         try:
-            return allowed()[f'{module}.{name}']
+            return allowed_globals()[f'{module}.{name}']
         except KeyError:
             raise pickle.UnpicklingError(
-                f'WeightsUnpickler error: GLOBAL {module}.{name} is not let '
-                'through'
+                f'WeightsUnpickler error: GLOBAL {module}.{name} is not '
+                'allowed'
             ) from None
 
 
 def load_file(path: str, map_location: str = 'cpu') -> object:
-    """Read a file of ``torch.save``.
+    """Read a file written by ``torch.save``.
 
     Raises:
         UnpicklingError: It names anything but tensors, numbers, arrays and
             mmengine's logs.
-        ValueError: It is a program or an archive of older formats, which
+        ValueError: It is a TorchScript archive or a tar archive, which
             ``torch.load`` would run or unpack.
     """
     with open(path, 'rb') as file:
@@ -67,8 +67,8 @@ def load_file(path: str, map_location: str = 'cpu') -> object:
             raise ValueError('a TorchScript archive, which is a program')
     elif tarfile.is_tarfile(path):
         raise ValueError('a tar archive')
-    # This wish for safety is ours already, and torch would refuse the module.
-    wish = os.environ.pop(FORCED, None)
+    # torch refuses a pickle_module while this variable is set.
+    forced = os.environ.pop(FORCED, None)
     try:
         return torch.load(
             path,
@@ -77,8 +77,8 @@ def load_file(path: str, map_location: str = 'cpu') -> object:
             weights_only=False,
         )
     finally:
-        if wish is not None:
-            os.environ[FORCED] = wish
+        if forced is not None:
+            os.environ[FORCED] = forced
 
 
 def load(file: BinaryIO, **kwargs) -> object:
@@ -87,8 +87,8 @@ def load(file: BinaryIO, **kwargs) -> object:
 
 
 @functools.lru_cache(maxsize=1)
-def allowed() -> Dict[str, object]:
-    """Return what a checkpoint may name, by that name."""
+def allowed_globals() -> Dict[str, object]:
+    """Return the objects that a checkpoint may name, by name."""
     found: Dict[str, object] = {
         f'{thing.__module__}.{thing.__qualname__}': thing
         for thing in (
@@ -106,14 +106,15 @@ def allowed() -> Dict[str, object]:
     dtypes = [i for i in vars(torch).values() if isinstance(i, torch.dtype)]
     found.update({str(dtype): dtype for dtype in dtypes})
     found.update(compat.safe_globals())
-    # How the second protocol, which torch writes, stores bytes.
-    found['_codecs.encode'] = _as_bytes
+    # Pickle protocol 2, which torch writes, stores bytes as encoded text.
+    found['_codecs.encode'] = _encode_bytes
     return found
 
 
-def _as_bytes(text: str, encoding: str) -> bytes:
+def _encode_bytes(text: str, encoding: str) -> bytes:
     if encoding != 'latin1':
         raise pickle.UnpicklingError(
-            f'expected bytes as latin1 in the checkpoint, got {encoding!r}'
+            f'expected bytes as latin1 in the checkpoint, got {encoding!r}; '
+            'do not trust this file'
         )
     return _codecs.encode(text, encoding)

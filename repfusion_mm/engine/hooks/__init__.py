@@ -2,7 +2,8 @@ from .buffered_runtime_info_hook import BufferedRuntimeInfoHook
 from .checkpoint_hook import SafeCheckpointHook
 from .env_info_hook import EnvInfoHook
 from .exact_resume_hook import ExactResumeHook
-from .export_hooks import ExportDenoiserHook, ExportStudentHook
+from .export_denoiser_hook import ExportDenoiserHook
+from .export_student_hook import ExportStudentHook
 from .finite_loss_hook import FiniteLossHook
 from .preemption_hook import PreemptionHook
 from .sample_images_hook import SampleImagesHook

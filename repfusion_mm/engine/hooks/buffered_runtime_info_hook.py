@@ -1,130 +1,146 @@
-"""Log what a step computed without waiting for the device."""
+"""Log the statistics of a step without synchronizing with the device."""
 
 from __future__ import annotations
 
-import copy
 import math
-from typing import Callable, Dict, List, Optional, Tuple
+from functools import reduce
+from typing import Dict, List, Optional, Tuple
 
 import torch
 from mmengine.dist import all_reduce
-from mmengine.hooks import RuntimeInfoHook
-from mmengine.logging import HistoryBuffer
+from mmengine.hooks import LoggerHook, RuntimeInfoHook
 
+from repfusion_mm.engine.utils import check_single
 from repfusion_mm.registry import HOOKS
-
-#: Steps that may wait at most, where nobody reads.
-MAX_PENDING = 1000
 
 
 @HOOKS.register_module()
 class BufferedRuntimeInfoHook(RuntimeInfoHook):
-    """Keep a step's statistics on the device until somebody reads them.
+    """Keep the statistics of a step on the device until they are logged.
 
-    mmengine's ``RuntimeInfoHook`` asks the device for every statistic in
-    every iteration, and the next step waits for the answer. This one averages
-    them over ranks on the device, and fetches those of all past steps at
-    once, when the logger, a checkpoint or another hook reads one. The history
-    is the same. A statistic, other than a loss, that is not a number in a
-    step was not there in it and is left out.
+    mmengine's ``RuntimeInfoHook`` copies every statistic to the host in every
+    iteration, and the next step waits for that. This hook averages them over
+    the processes, keeps them on the device, and appends them to the histories
+    of the message hub together (*flush*):
+
+    - every ``interval`` iterations of an epoch, as ``LoggerHook`` counts;
+    - at the end of an epoch and of the run, and before a validation or a
+      checkpoint;
+    - when another hook calls :func:`flush_statistics`.
+
+    The histories equal mmengine's with one exception: NaN in a statistic
+    whose name does not contain 'loss' means that a step did not have it (the
+    reward of a batch without labels), and is left out after the first step.
 
     In the config: ``default_hooks=dict(runtime_info=dict(
-    type='repfusion_mm.BufferedRuntimeInfoHook'))``.
+    type='repfusion_mm.BufferedRuntimeInfoHook'))``. A hook of your own that
+    reads ``train/...`` in ``after_train_iter`` needs ``flush_statistics`` or
+    ``interval=1``.
+
+    Args:
+        interval: Iterations between two flushes. By default the interval of
+            ``LoggerHook``, or the greatest common divisor if there are
+            several.
+
+    Raises:
+        ValueError: ``interval`` is less than one. Before training: the
+            interval of a ``LoggerHook`` is not a multiple of ``interval``, or
+            there is a second ``RuntimeInfoHook``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, interval: Optional[int] = None) -> None:
+        if interval is not None and interval < 1:
+            raise ValueError(
+                f'expected an interval of 1 or more, got {interval}; correct '
+                'default_hooks.runtime_info.interval'
+            )
+        self.interval = interval
         self._names: Tuple[str, ...] = ()
         self._rows: List[torch.Tensor] = []
-        self._histories: List[BufferedHistory] = []
-        self._lazy: Dict[str, BufferedHistory] = {}
+
+    def before_train(self, runner) -> None:
+        """Check that the logger reads after a flush."""
+        super().before_train(runner)
+        check_single(runner, RuntimeInfoHook)
+        logged = [
+            hook.interval
+            for hook in runner.hooks
+            if isinstance(hook, LoggerHook)
+        ]
+        if self.interval is None:
+            self.interval = reduce(math.gcd, logged, 0) or 1
+        for interval in logged:
+            if interval % self.interval:
+                raise ValueError(
+                    'expected the interval of LoggerHook to be a multiple of '
+                    f"BufferedRuntimeInfoHook's, got {interval} and "
+                    f'{self.interval}; correct '
+                    'default_hooks.runtime_info.interval, or leave it out'
+                )
 
     def after_train_iter(
         self,
         runner,
         batch_idx: int,
         data_batch: Optional[dict] = None,
-        outputs: Optional[dict] = None,
+        outputs: Optional[Dict[str, torch.Tensor]] = None,
     ) -> None:
         """Keep the statistics of this step."""
-        if not outputs:
-            return
-        names = tuple(f'train/{name}' for name in outputs)
-        if names != self._names or len(self._rows) >= MAX_PENDING:
-            self.fetch()
-        self._names = names
-        self._histories = [
-            self._lazy_history(runner.message_hub, name) for name in names
-        ]
-        row = torch.stack([v.detach().float() for v in outputs.values()])
-        all_reduce(row, 'mean')
-        self._rows.append(row)
+        if outputs:
+            names = tuple(f'train/{name}' for name in outputs)
+            if names != self._names:
+                self.flush(runner)
+                self._names = names
+            row = torch.stack([v.detach().float() for v in outputs.values()])
+            all_reduce(row, 'mean')
+            self._rows.append(row)
+        if self.every_n_inner_iters(batch_idx, self.interval or 1) or (
+            self.end_of_epoch(runner.train_dataloader, batch_idx)
+        ):
+            self.flush(runner)
 
-    def fetch(self) -> None:
-        """Move what was kept into the histories."""
+    def after_train_epoch(self, runner) -> None:
+        """Flush at the end of an epoch that was resumed within."""
+        self.flush(runner)
+
+    def before_val(self, runner) -> None:
+        """Flush before a validation."""
+        self.flush(runner)
+        super().before_val(runner)
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Flush, and write the complete histories into the checkpoint."""
+        self.flush(runner)
+        state = runner.message_hub.state_dict()
+        checkpoint['message_hub'].update(
+            log_scalars=state['log_scalars'],
+            resumed_keys=state['resumed_keys'],
+        )
+
+    def after_train(self, runner) -> None:
+        """Flush at the end of the run."""
+        self.flush(runner)
+        super().after_train(runner)
+
+    def flush(self, runner) -> None:
+        """Append the statistics that are on the device to the histories."""
         if not self._rows:
             return
+        hub = runner.message_hub
         rows, self._rows = self._rows, []
         for row in torch.stack(rows).tolist():
-            for history, value in zip(self._histories, row):
-                history.append(value)
-
-    def _lazy_history(self, hub, name: str) -> BufferedHistory:
-        """Return our history of a name, in the place of mmengine's own."""
-        history = hub.log_scalars.get(name)
-        if history is None:
-            hub.update_scalar(name, math.nan)  # registers the name
-            history = HistoryBuffer()
-        elif history is self._lazy.get(name):
-            return history
-        past = copy.deepcopy(history)
-        lazy = BufferedHistory(past, 'loss' in name, self.fetch)
-        hub.log_scalars[name] = self._lazy[name] = lazy
-        return lazy
+            for name, value in zip(self._names, row):
+                missing = math.isnan(value) and 'loss' not in name
+                if not missing or name not in hub.log_scalars:
+                    hub.update_scalar(name, value)
 
 
-class BufferedHistory(HistoryBuffer):
-    """A history that fetches its newest values when it is read.
+def flush_statistics(runner) -> None:
+    """Let the histories of ``runner.message_hub`` hold all past steps.
 
-    A copy of it, as in a checkpoint, is an ordinary ``HistoryBuffer``.
-
-    Args:
-        past: The history so far.
-        keeps_nan: Whether values that are not numbers belong to it.
-        fetch: Appends what is missing.
+    Does nothing with mmengine's own ``RuntimeInfoHook``, whose histories are
+    always complete.
     """
-
-    def __init__(
-        self, past: HistoryBuffer, keeps_nan: bool, fetch: Callable
-    ) -> None:
-        self._past = past
-        self._keeps_nan = keeps_nan
-        self._fetch = fetch
-
-    def append(self, value: float) -> None:
-        """Append a value that was fetched."""
-        empty = len(self._past.data[0]) == 0
-        if self._keeps_nan or empty or not math.isnan(value):
-            self._past.update(value)
-
-    def update(self, log_val: float, count: int = 1) -> None:
-        """Append a value at once."""
-        self._fetch()
-        self._past.update(log_val, count)
-
-    @property
-    def max_length(self) -> int:
-        return self._past.max_length
-
-    @property
-    def _log_history(self):
-        self._fetch()
-        return self._past._log_history
-
-    @property
-    def _count_history(self):
-        self._fetch()
-        return self._past._count_history
-
-    def __deepcopy__(self, memo: dict) -> HistoryBuffer:
-        self._fetch()
-        return copy.deepcopy(self._past, memo)
+    for hook in runner.hooks:
+        if isinstance(hook, BufferedRuntimeInfoHook):
+            hook.flush(runner)

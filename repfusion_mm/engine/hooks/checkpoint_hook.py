@@ -1,4 +1,4 @@
-"""Write checkpoints so that there always is a whole one."""
+"""Write checkpoints so that there is a complete one at any time."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 
+from repfusion_mm.engine.utils import last_checkpoint
 from repfusion_mm.registry import HOOKS
 
 
 class AtomicLocalBackend(LocalBackend):
-    """Write a file wholly or not at all."""
+    """Write local files atomically."""
 
     def put(self, obj: bytes, filepath: Union[str, Path]) -> None:
-        """Write ``obj`` beside ``filepath``, and then in its place.
+        """Write ``obj`` to a file next to ``filepath``, then rename it.
 
         Raises:
-            OSError: It cannot be written. What was there is untouched.
+            OSError: It cannot be written. ``filepath`` is unchanged.
         """
         path = Path(filepath)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,31 +45,38 @@ register_backend(ATOMIC['backend'], AtomicLocalBackend)
 
 @HOOKS.register_module()
 class SafeCheckpointHook(CheckpointHook):
-    """Remove an old checkpoint only when the new one is whole.
+    """Remove an old checkpoint only after the new one is complete.
 
-    mmengine's ``CheckpointHook`` removes the oldest first and then writes into
-    the new file itself. A run that dies in between, with ``max_keep_ckpts=1``,
-    has lost everything; one that dies while writing resumes from a torn file.
-    So it is with the best one (``save_best``). All arguments are those of
-    ``CheckpointHook``. Files that are not local are written as their backend
-    does.
+    mmengine's ``CheckpointHook`` first removes the oldest checkpoint, and
+    writes into the new file in place: a run that is killed in between loses
+    everything with ``max_keep_ckpts=1``, or resumes from a truncated file.
+    The same holds for the best checkpoint (``save_best``). Files on remote
+    backends are written as these backends do. In the config::
+
+        default_hooks=dict(checkpoint=dict(
+            type='repfusion_mm.SafeCheckpointHook', interval=10))
+
+    Args:
+        args, kwargs: Those of ``CheckpointHook``.
+        max_keep_ckpts: Number of checkpoints to keep, or -1 for all.
 
     Raises:
-        OSError: The checkpoint cannot be written, as on a full disk. It says
-            which one is the last good one.
-        TypeError: It was given arguments that neither it nor the runner's
-            ``save_checkpoint`` takes.
+        TypeError: Before training: there are arguments that neither
+            ``CheckpointHook`` nor ``Runner.save_checkpoint`` takes.
+        OSError: The checkpoint cannot be written, e.g. on a full disk. The
+            message names the last good one.
     """
 
     def __init__(self, *args, max_keep_ckpts: int = -1, **kwargs) -> None:
+        # mmengine is told to keep all of them, so that it removes none.
         super().__init__(*args, max_keep_ckpts=-1, **kwargs)
         self.num_kept = max_keep_ckpts
 
     def before_train(self, runner) -> None:
-        """Write to local folders through ``AtomicLocalBackend``."""
-        # mmengine would find them out when the first checkpoint is written.
-        taken = inspect.signature(runner.save_checkpoint).parameters
-        for name in self.args.keys() - taken.keys():
+        """Check the arguments, and write local files atomically."""
+        # mmengine would raise when it writes the first checkpoint.
+        known = inspect.signature(runner.save_checkpoint).parameters
+        for name in self.args.keys() - known.keys():
             raise TypeError(
                 f'expected arguments of CheckpointHook, got {name!r}; correct '
                 'its name in default_hooks.checkpoint, or leave it out'
@@ -77,7 +85,13 @@ class SafeCheckpointHook(CheckpointHook):
         if type(self.file_backend) is LocalBackend:
             self.backend_args = dict(ATOMIC)
 
-    def _save_checkpoint_with_step(self, runner, step: int, meta) -> None:
+    def _save_checkpoint_with_step(
+        self, runner, step: int, meta: dict
+    ) -> None:
+        """Write a checkpoint, then remove those that are outdated.
+
+        Replaces mmengine's, which removes first.
+        """
         info = runner.message_hub.runtime_info
         outdated = []
         if self.num_kept > 0:
@@ -102,20 +116,29 @@ class SafeCheckpointHook(CheckpointHook):
         self._remove(map(self._path, outdated))
 
     def _save_best_checkpoint(self, runner, metrics: dict) -> None:
+        """Write the best checkpoint, then remove the one before it.
+
+        mmengine's method removes the file whose path the hook holds; it is
+        hidden from it meanwhile.
+        """
         if not self.save_best:
             return
         before = self._best_paths()
-        self._set_best_paths(dict.fromkeys(before))  # it removes these first
+        self._set_best_paths(dict.fromkeys(before))
         try:
             super()._save_best_checkpoint(runner, metrics)
         finally:
             after = self._best_paths()
             self._set_best_paths({i: after[i] or before[i] for i in before})
-        replaced = [before[i] for i in before if after[i] and before[i]]
-        self._remove(i for i in replaced if i not in after.values())
+        replaced = [
+            path
+            for name, path in before.items()
+            if path is not None and after[name]
+        ]
+        self._remove(path for path in replaced if path not in after.values())
 
     def _best_paths(self) -> Dict[str, Optional[str]]:
-        """Return where the best checkpoint by each metric is."""
+        """Return the path of the best checkpoint by each metric."""
         if len(self.key_indicators) == 1:  # its name may still be 'auto'
             return {'': self.best_ckpt_path}
         return dict(self.best_ckpt_path_dict)
@@ -127,7 +150,7 @@ class SafeCheckpointHook(CheckpointHook):
             self.best_ckpt_path_dict = paths
 
     def _remove(self, paths: Iterable[str]) -> None:
-        """Remove those that are there."""
+        """Remove the files among ``paths`` that exist."""
         for path in paths:
             if is_main_process() and self.file_backend.isfile(path):
                 self.file_backend.remove(path)
@@ -138,26 +161,26 @@ class SafeCheckpointHook(CheckpointHook):
 
 
 def write_checkpoint(runner, path: str, **kwargs) -> None:
-    """Write a checkpoint, and then that it is the one to resume from.
+    """Write a checkpoint, then its path into ``last_checkpoint``.
 
     Args:
-        runner: The runner, on every process; the main one writes.
+        runner: The runner, on every process; the main process writes.
         path: Where to write it.
         kwargs: Those of ``Runner.save_checkpoint``.
 
     Raises:
         OSError: It cannot be written.
     """
-    pointer = Path(runner.work_dir, 'last_checkpoint')
     try:
         runner.save_checkpoint(*osp.split(path), **kwargs)
         if is_main_process():
+            pointer = Path(runner.work_dir, 'last_checkpoint')
             AtomicLocalBackend().put(path.encode(), pointer)
     except OSError as error:
-        last = pointer.read_text() if pointer.exists() else 'none'
         raise OSError(
             error.errno,
             f'expected to write the checkpoint {path}, got '
-            f'{error.strerror or error}; the last good checkpoint is {last}: '
-            'make room, or choose another --work-dir, and go on with --resume',
+            f'{error.strerror or error}; the last good checkpoint is '
+            f'{last_checkpoint(runner)}: free some space, or choose another '
+            '--work-dir, and continue with --resume',
         ) from error

@@ -1,4 +1,4 @@
-"""Write down what a run was made with."""
+"""Write the software environment of a run into its log directory."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ PACKAGES = (
 
 @HOOKS.register_module()
 class EnvInfoHook(Hook):
-    """Write versions, commits and seed into the run's log directory.
+    """Write versions, commits and the seed into ``env_info.json``.
 
-    ``env_info.json`` is read by tools/analysis_tools/report.py. The tools of
-    this package add the hook to every config.
+    The report of runs (``tools/analysis_tools/report.py``) reads the file. In
+    the config: ``default_hooks=dict(env_info=dict(
+    type='repfusion_mm.EnvInfoHook'))``.
     """
 
     def before_run(self, runner) -> None:
@@ -48,7 +49,7 @@ class EnvInfoHook(Hook):
 
 
 def find_versions() -> Dict[str, str]:
-    """Return the versions of those packages that are installed."""
+    """Return the versions of the packages that are installed."""
     found = {}
     for name in PACKAGES:
         try:
@@ -59,10 +60,10 @@ def find_versions() -> Dict[str, str]:
 
 
 def find_commit(folder: Path) -> Optional[str]:
-    """Return the commit of a folder, '+' where files differ from it.
+    """Return the git commit of a folder, with '+' if files were changed.
 
     Returns:
-        None where the folder is in no git repository, or there is no git.
+        None if the folder is in no git repository, or git is missing.
     """
     command = ['describe', '--always', '--dirty=+', '--exclude=*']
     try:

@@ -1,4 +1,4 @@
-"""Let a run that was interrupted end as if it never had been."""
+"""Make a resumed run identical to an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from mmengine.runner import set_random_seed
 from repfusion_mm.engine.optimizers.joint_optim_wrapper import (
     batches_per_update,
 )
-from repfusion_mm.engine.resume.checks import check_resumable
-from repfusion_mm.engine.resume.immutable_settings import (
+from repfusion_mm.engine.resume import (
+    SkippedValidationHook,
     check_immutable_settings,
+    check_resumable,
+    check_seeded,
+    fast_forward,
     immutable_settings,
 )
-from repfusion_mm.engine.resume.seeding import check_seeded, fast_forward
-from repfusion_mm.engine.resume.validation import SkippedValidationHook
 from repfusion_mm.registry import HOOKS
 
 
@@ -25,82 +26,78 @@ from repfusion_mm.registry import HOOKS
 class ExactResumeHook(Hook):
     """Make all random numbers functions of seed, rank and iteration.
 
-    mmengine restores no random states. Here there is nothing to restore:
-    before each iteration the generators of Python, numpy and torch are seeded
-    anew from the run's seed and the iteration's number, and before each batch
-    is read, in whichever process, from the seed, the rank, the epoch and the
-    batch's place in it. So a resumed run draws what it would have drawn, after
-    a validation or without, with any number of workers; and the order of the
-    images goes on within an epoch too, at the batch behind the checkpoint.
-    A validation that was due at the checkpoint is made first.
+    mmengine restores no random states. With this hook there are none to
+    restore: before each iteration the generators of Python, numpy and torch
+    are seeded by the run's seed and the number of the iteration, and each
+    batch is read with a seed of its own. So a resumed run draws the numbers of
+    an uninterrupted one, after a validation or without, with any number of
+    workers. Within an epoch it continues at the next batch. A validation that
+    the interruption skipped is run first. In the config::
+
+        default_hooks = dict(
+            exact_resume=dict(type='repfusion_mm.ExactResumeHook'))
+        train_dataloader = dict(
+            batch_sampler=dict(
+                type='repfusion_mm.SeededBatchSampler', drop_last=True),
+            dataset=dict(
+                type='repfusion_mm.SeededConcatDataset', datasets=[...]))
 
     Raises:
-        ValueError: The checkpoint is partial, as without an optimizer; or the
-            run is of another length than the one that wrote it, whose
-            schedules would go on unchanged; or it has other optimizers,
-            schedules, batches or another seed; or checkpoints would be written
-            between two batches of one update, whose gradients they do not
-            hold.
+        ValueError: Before the first iteration: the train_dataloader is not
+            seeded; or checkpoints would be written between two batches of one
+            update, whose gradients they do not hold. On resuming: the
+            checkpoint is partial, such as without an optimizer; or it was
+            written by a run of another length, or with other optimizers,
+            schedules, batches, seed or number of processes.
     """
 
-    # Before any hook that draws.
+    # Before any hook that draws random numbers.
     priority = 'VERY_HIGH'
 
     def __init__(self) -> None:
-        self._sampler_seed = None
+        self._sampler_seed: Optional[int] = None
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Check that the run is the one that wrote the checkpoint."""
         if not runner._resume:
             return
         check_resumable(runner, checkpoint)
-        info = checkpoint['message_hub']['runtime_info']
-        written = info.get('max_iters', runner.max_iters)
-        if written != runner.max_iters:
-            raise ValueError(
-                f'expected a run of {written} iterations, as the checkpoint '
-                f'was written in, got {runner.max_iters}: its schedules would '
-                'go on as before; resume with the same data, batch size, '
-                'processes and length, or start a new run with '
-                'load_from=CHECKPOINT'
-            )
         check_immutable_settings(runner, checkpoint['meta'])
         self._sampler_seed = checkpoint['meta'].get('sampler_seed')
-        runner.register_hook(SkippedValidationHook())
+        if not any(isinstance(i, SkippedValidationHook) for i in runner.hooks):
+            runner.register_hook(SkippedValidationHook())
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Write the settings, and the sampler's seed, which may be drawn."""
+        """Write the settings, and the sampler's seed, which may be random."""
         sampler = runner.train_dataloader.batch_sampler.sampler
-        seed = getattr(sampler, 'seed', None)
-        checkpoint['meta']['sampler_seed'] = seed
+        checkpoint['meta']['sampler_seed'] = getattr(sampler, 'seed', None)
         checkpoint['meta']['immutable_settings'] = immutable_settings(runner)
 
     def before_train(self, runner) -> None:
-        """Seed every batch, and go on behind the last one."""
-        loop = runner.train_loop
-        check_seeded(loop.dataloader)
+        """Seed the batches, and continue after the last one."""
+        loader = runner.train_loop.dataloader
+        check_seeded(loader)
         check_accumulation(runner)
-        batch_sampler = loop.dataloader.batch_sampler
-        batch_sampler.seed = runner.seed
-        sampler = batch_sampler.sampler
+        loader.batch_sampler.seed = runner.seed
+        sampler = loader.batch_sampler.sampler
         if self._sampler_seed is not None and hasattr(sampler, 'seed'):
             sampler.seed = self._sampler_seed
-        fast_forward(loop)
+        fast_forward(runner.train_loop)
 
     def before_train_iter(
         self, runner, batch_idx: int, data_batch: Optional[dict] = None
     ) -> None:
         """Seed the random numbers of this iteration."""
-        key = np.random.SeedSequence((runner.seed, runner.iter))
-        set_random_seed(int(key.generate_state(1)[0]))
+        sequence = np.random.SeedSequence((runner.seed, runner.iter))
+        set_random_seed(int(sequence.generate_state(1)[0]))
 
 
 def check_accumulation(runner) -> None:
-    """Refuse checkpoints that would lose gradients.
+    """Refuse checkpoints that would lose accumulated gradients.
 
     Raises:
-        ValueError: An interval of checkpoints is no multiple of the batches
-            that one update accumulates.
+        ValueError: An interval of checkpoints is not a multiple of the number
+            of batches that one update accumulates.
     """
     count = batches_per_update(runner.optim_wrapper)
     for hook in runner.hooks:
@@ -111,7 +108,7 @@ def check_accumulation(runner) -> None:
             interval *= len(runner.train_dataloader)
         if interval > 0 and interval % count:
             raise ValueError(
-                'expected checkpoints after whole updates, got one every '
+                'expected checkpoints after complete updates, got one every '
                 f'{interval} batches and updates of {count} batches, whose '
                 'gradients are in no checkpoint; change '
                 'default_hooks.checkpoint.interval or '

@@ -1,15 +1,17 @@
-"""Stop where a loss, or a weight, is no number any more."""
+"""Stop a run when a loss or a weight is NaN or Inf."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Dict, List, Optional
 
 import numpy as np
 import torch
 from mmengine.hooks import Hook
 
-from repfusion_mm.engine.hooks.periodic_hook import unwrap_model
+from repfusion_mm.engine.hooks.buffered_runtime_info_hook import (
+    flush_statistics,
+)
+from repfusion_mm.engine.utils import last_checkpoint, unwrap_model
 from repfusion_mm.registry import HOOKS
 
 
@@ -17,36 +19,38 @@ from repfusion_mm.registry import HOOKS
 class FiniteLossHook(Hook):
     """Stop a run whose losses or weights are not finite, before it is saved.
 
-    The losses of past iterations are looked at together, so that the step
-    need not wait for the device: every ``interval`` iterations, and before
-    each checkpoint. So are the weights before they are written: the last
-    update may have spoilt them, and no loss has seen it yet.
+    The losses are checked every ``interval`` iterations and before each
+    checkpoint, so that a step does not synchronize with the device. The
+    weights are checked before each checkpoint, because no loss depends on the
+    last update yet. In the config: ``default_hooks=dict(finite_loss=dict(
+    type='repfusion_mm.FiniteLossHook'))``.
 
     Args:
-        interval: How many iterations pass between two looks.
+        interval: Number of iterations between two checks.
 
     Raises:
         ValueError: ``interval`` is less than one.
-        FloatingPointError: A loss or a weight was not finite. It says which
-            one, in which iteration, and which checkpoint is the last good one.
+        FloatingPointError: A loss or a weight was not finite. The message
+            names it, the iteration and the last good checkpoint.
     """
 
-    # Behind RuntimeInfoHook, which writes the losses down.
+    # After RuntimeInfoHook, which logs the losses.
     priority = 'BELOW_NORMAL'
 
     def __init__(self, interval: int = 50) -> None:
         if interval < 1:
             raise ValueError(
-                f'expected an interval of 1 or more, got {interval}'
+                f'expected an interval of 1 or more, got {interval}; correct '
+                'default_hooks.finite_loss.interval'
             )
         self.interval = interval
 
     def before_train(self, runner) -> None:
-        """Begin behind what was looked at in a run before."""
-        self._looked_at = self._done = runner.iter
-        # A mask may well hold infinities.
+        """Start after the iterations of the run that is resumed."""
+        self._num_checked = self._num_done = runner.iter
+        # A buffer, such as a mask, may well hold infinities.
         self._never_finite = set(
-            _not_finite(unwrap_model(runner).state_dict())
+            _find_not_finite(unwrap_model(runner).state_dict())
         )
 
     def after_train_iter(
@@ -56,62 +60,67 @@ class FiniteLossHook(Hook):
         data_batch: Optional[dict] = None,
         outputs: Optional[dict] = None,
     ) -> None:
-        """Look now and then."""
-        self._done = runner.iter + 1
-        if self._done % self.interval == 0:
-            self.look(runner)
+        """Check the losses every ``interval`` iterations."""
+        self._num_done = runner.iter + 1
+        if self._num_done % self.interval == 0:
+            self.check_losses(runner)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Look before the weights are written, and at them."""
-        self.look(runner)
-        bad = _not_finite(checkpoint['state_dict'])
-        bad = [name for name in bad if name not in self._never_finite]
-        if bad:
+        """Check the losses, and the weights that are about to be written."""
+        self.check_losses(runner)
+        names = _find_not_finite(checkpoint['state_dict'])
+        names = [name for name in names if name not in self._never_finite]
+        if names:
             raise _error(
                 runner,
-                f'finite weights, got {len(bad)} tensors ({bad[0]}, ...) not '
-                f'finite after iteration {self._done} of {runner.max_iters}',
+                f'finite weights, got {len(names)} tensors ({names[0]}, ...) '
+                f'not finite after iteration {self._num_done} of '
+                f'{runner.max_iters}',
             )
 
-    def look(self, runner) -> None:
-        """Check the losses of the iterations since the last look."""
-        done = self._done
-        num_new = done - self._looked_at
-        self._looked_at = done
+    def check_losses(self, runner) -> None:
+        """Check the losses of the iterations since the last check.
+
+        Raises:
+            FloatingPointError: One is not finite.
+        """
+        num_done = self._num_done
+        num_new = num_done - self._num_checked
+        self._num_checked = num_done
         if num_new <= 0:
             return
-        found = {}
-        for name, values in _losses(runner).items():
+        flush_statistics(runner)
+        first_iters = {}
+        for name, values in _loss_histories(runner).items():
             new = values[-num_new:]
-            bad = np.flatnonzero(~np.isfinite(new))
+            (bad,) = np.nonzero(~np.isfinite(new))
             if len(bad):
-                found[name[len('train/') :]] = done - len(new) + bad[0] + 1
-        if not found:
+                first_iters[name] = num_done - len(new) + int(bad[0]) + 1
+        if not first_iters:
             return
-        first = min(found.values())
-        names = [name for name, place in found.items() if place == first]
-        parts = [name for name in names if name != 'loss'] or names
+        first = min(first_iters.values())
+        names = [name for name, i in first_iters.items() if i == first]
+        # The sum is not finite because one of its terms is not.
+        terms = [name for name in names if name != 'loss'] or names
         raise _error(
             runner,
-            f'finite losses, got {", ".join(parts)} not finite in iteration '
+            f'finite losses, got {", ".join(terms)} not finite in iteration '
             f'{first} of {runner.max_iters}',
         )
 
 
 def _error(runner, text: str) -> FloatingPointError:
-    # A resumed run would go on with the learning rate of its checkpoint.
-    pointer = Path(runner.work_dir, 'last_checkpoint')
-    last = pointer.read_text() if pointer.exists() else 'none'
+    # A resumed run would use the learning rate of its checkpoint.
     return FloatingPointError(
-        f'expected {text}; the last good checkpoint is {last}; lower the '
-        'learning rate, or clip gradients '
-        '(optim_wrapper.student.clip_grad), and start a new run, from the '
-        'beginning or with load_from=CHECKPOINT'
+        f'expected {text}; the last good checkpoint is '
+        f'{last_checkpoint(runner)}; lower the learning rate, or clip '
+        'gradients (optim_wrapper.student.clip_grad), and start a new run, '
+        'from the beginning or with load_from=CHECKPOINT'
     )
 
 
-def _not_finite(state_dict: Dict[str, torch.Tensor]) -> List[str]:
-    """Name the tensors that are not finite."""
+def _find_not_finite(state_dict: Dict[str, torch.Tensor]) -> List[str]:
+    """Return the names of tensors that hold NaN or Inf."""
     return [
         name
         for name, value in state_dict.items()
@@ -121,11 +130,11 @@ def _not_finite(state_dict: Dict[str, torch.Tensor]) -> List[str]:
     ]
 
 
-def _losses(runner) -> dict:
-    """Return the values of every loss, newest last."""
-    scalars = runner.message_hub.log_scalars
+def _loss_histories(runner) -> Dict[str, np.ndarray]:
+    """Return the values of every loss by name, newest last."""
+    prefix = 'train/'
     return {
-        name: history.data[0]
-        for name, history in scalars.items()
-        if name.startswith('train/') and 'loss' in name
+        name[len(prefix) :]: history.data[0]
+        for name, history in runner.message_hub.log_scalars.items()
+        if name.startswith(prefix) and 'loss' in name
     }

@@ -1,4 +1,4 @@
-"""Hooks that record something a few times over a run."""
+"""Record something a few times during a run."""
 
 from __future__ import annotations
 
@@ -6,18 +6,15 @@ import math
 from abc import ABC, abstractmethod
 from typing import Optional
 
-import numpy as np
-import torch.nn as nn
-from mmengine.hooks import EMAHook, Hook
-from mmengine.model import is_model_wrapper
+from mmengine.hooks import Hook
 
 
 class PeriodicHook(Hook, ABC):
-    """Call ``record`` at equal distances over the run, and at its end.
+    """Call ``record`` at regular intervals and at the end of the run.
 
     Args:
-        num_records: How often at most, whatever the length of the run.
-        min_interval: Least number of iterations between two records.
+        num_records: Largest number of records in a run of any length.
+        min_interval: Smallest number of iterations between two records.
 
     Raises:
         ValueError: ``num_records`` is less than one.
@@ -27,7 +24,7 @@ class PeriodicHook(Hook, ABC):
         if num_records < 1:
             raise ValueError(
                 f'expected num_records of 1 or more, got {num_records}; '
-                'leave the hook out to record nothing'
+                'remove the hook to record nothing'
             )
         self.num_records = num_records
         self.min_interval = min_interval
@@ -43,29 +40,10 @@ class PeriodicHook(Hook, ABC):
         data_batch: Optional[dict] = None,
         outputs: Optional[dict] = None,
     ) -> None:
-        """Record when a share of the run has passed."""
-        share = math.ceil(runner.max_iters / self.num_records)
-        interval = max(share, self.min_interval)
-        done = runner.iter + 1
-        due = done % interval == 0 or done == runner.max_iters
-        if due and runner.rank == 0:
+        """Record every ``max_iters / num_records`` iterations."""
+        interval = math.ceil(runner.max_iters / self.num_records)
+        interval = max(interval, self.min_interval)
+        num_done = runner.iter + 1
+        is_due = num_done % interval == 0 or num_done == runner.max_iters
+        if is_due and runner.rank == 0:
             self.record(runner, data_batch)
-
-
-def unwrap_model(runner) -> nn.Module:
-    """Return the runner's model without its distributed wrapper."""
-    model = runner.model
-    return model.module if is_model_wrapper(model) else model
-
-
-def averaged_model(runner) -> nn.Module:
-    """Return the averaged model where the run keeps one, else the model."""
-    for hook in runner.hooks:
-        if isinstance(hook, EMAHook):
-            return hook.ema_model.module
-    return unwrap_model(runner)
-
-
-def show(runner, name: str, image: np.ndarray) -> None:
-    """Hand an H x W x 3 uint8 RGB image to the runner's visualizer."""
-    runner.visualizer.add_image(name, image, step=runner.iter + 1)

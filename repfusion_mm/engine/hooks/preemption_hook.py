@@ -1,4 +1,4 @@
-"""Save and leave when the cluster says that it takes the machine back."""
+"""Write a checkpoint and exit when the cluster preempts the run (SIGTERM)."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Callable, Optional
 import torch
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.hooks import Hook
-from mmengine.runner import BaseLoop
 
 from repfusion_mm.engine.hooks.checkpoint_hook import ATOMIC, write_checkpoint
 from repfusion_mm.engine.optimizers.joint_optim_wrapper import (
     batches_per_update,
 )
+from repfusion_mm.engine.utils import check_single
 from repfusion_mm.registry import HOOKS
 
 FILENAME = 'preempted.pth'
@@ -28,52 +28,51 @@ EXIT_STATUS = 75
 
 @HOOKS.register_module()
 class PreemptionHook(Hook):
-    """Write a checkpoint behind the current iteration on SIGTERM, and exit.
+    """Write a checkpoint after the current iteration on SIGTERM, and exit.
 
-    The checkpoint is ``preempted.pth`` in the work directory, and the one that
-    ``--resume`` goes on from. The exit status is 75, so that a job script can
-    tell it from a failure. Launchers send SIGTERM to all processes, and some
-    of them twice: more of them change nothing, and the workers of the data
-    loaders listen to the training process alone.
+    The checkpoint is ``preempted.pth`` in the work directory, from which
+    ``--resume`` continues. The exit status is 75, so that a job script can
+    distinguish it from a failure. Launchers send SIGTERM to all processes,
+    some of them twice: repeated signals change nothing, and the workers of
+    data loaders only react to the signal if the training process sent it. In
+    the config: ``default_hooks=dict(preemption=dict(
+    type='repfusion_mm.PreemptionHook'))``.
 
     Args:
-        interval: How many iterations several processes go between two looks
-            at whether one of them was told, for which they must wait for each
-            other. A single process looks after each one.
+        interval: With several processes: number of iterations between two
+            checks whether one of them got the signal, for which they
+            synchronize. A single process checks after each iteration.
 
     Raises:
         SystemExit: In ``after_train_iter``, with status 75.
-        ValueError: ``interval`` is less than one.
+        ValueError: ``interval`` is less than one. Before training: there is a
+            second ``PreemptionHook``.
     """
 
-    # Behind all hooks, whose work belongs to the iteration.
+    # After all hooks whose work belongs to the iteration.
     priority = 'LOWEST'
 
     def __init__(self, interval: int = 10) -> None:
         if interval < 1:
             raise ValueError(
-                f'expected an interval of 1 or more, got {interval}'
+                f'expected an interval of 1 or more, got {interval}; correct '
+                'default_hooks.preemption.interval'
             )
         self.interval = interval
         self._preempted = False
 
-    def before_run(self, runner) -> None:
-        """Let workers outlive the signal, before any of them starts."""
-        # runner.train_loop would build the one of a config under test.
-        if not isinstance(runner._train_loop, BaseLoop):
-            return
+    def before_train(self, runner) -> None:
+        """Handle SIGTERM here, and let workers that start later ignore it."""
+        check_single(runner, PreemptionHook)
         loaders = [runner.train_dataloader]
         if runner.val_loop is not None:
             loaders.append(runner.val_dataloader)
         for loader in loaders:
             loader.worker_init_fn = partial(init_worker, loader.worker_init_fn)
-
-    def before_train(self, runner) -> None:
-        """Listen to SIGTERM."""
         self._previous = signal.signal(signal.SIGTERM, self._handle_sigterm)
 
     def after_train(self, runner) -> None:
-        """Listen no more."""
+        """Restore the previous handler of SIGTERM."""
         signal.signal(signal.SIGTERM, self._previous)
 
     def _handle_sigterm(self, signum: int, frame: Optional[FrameType]) -> None:
@@ -86,52 +85,53 @@ class PreemptionHook(Hook):
         data_batch: Optional[dict] = None,
         outputs: Optional[dict] = None,
     ) -> None:
-        """Save and exit, if any process was told, behind a whole update."""
-        done = runner.iter + 1
-        if done % batches_per_update(runner.optim_wrapper):
+        """Save and exit after an update, if any process was preempted."""
+        num_done = runner.iter + 1
+        if num_done % batches_per_update(runner.optim_wrapper):
             return
-        if not self._any_rank_preempted(done):
+        if not self._any_rank_preempted(num_done):
             return
         path = osp.join(runner.work_dir, FILENAME)
-        meta = dict(epoch=runner.epoch, iter=done)
+        meta = dict(epoch=runner.epoch, iter=num_done)
         write_checkpoint(
             runner, path, meta=meta, by_epoch=False, backend_args=ATOMIC
         )
         runner.logger.warning(
-            f'Got SIGTERM: saved {path} after {done} of {runner.max_iters} '
-            f'iterations; go on with --resume. Exit status {EXIT_STATUS}.'
+            f'Got SIGTERM: saved {path} after {num_done} of '
+            f'{runner.max_iters} iterations; continue with --resume. Exit '
+            f'status {EXIT_STATUS}.'
         )
         raise SystemExit(EXIT_STATUS)
 
-    def _any_rank_preempted(self, done: int) -> bool:
+    def _any_rank_preempted(self, num_done: int) -> bool:
         if get_world_size() == 1:
             return self._preempted
-        if done % self.interval:
+        if num_done % self.interval:
             return False
-        told = torch.tensor(float(self._preempted))
-        all_reduce(told, 'max')
-        return bool(told)
+        preempted = torch.tensor(float(self._preempted))
+        all_reduce(preempted, 'max')
+        return bool(preempted)
 
 
 def init_worker(init: Optional[Callable], worker_id: int) -> None:
-    """Initialise a worker that obeys SIGTERM of its parent alone.
+    """Initialize a worker that reacts to SIGTERM of its parent only.
 
-    A worker that dies of a cluster's signal, before the checkpoint is
-    written, would take the training down with it. Where the system does not
-    say who sent a signal (macOS), nothing is changed.
+    A worker that a launcher's signal ends would end the training before the
+    checkpoint is written. Nothing is changed on systems that do not tell who
+    sent a signal (macOS).
 
     Args:
-        init: What initialised it before.
-        worker_id: Its number.
+        init: The ``worker_init_fn`` of the dataloader.
+        worker_id: Number of the worker.
     """
     if hasattr(signal, 'sigwaitinfo'):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        Thread(target=_obey_parent, daemon=True).start()
+        Thread(target=_exit_on_parents_signal, daemon=True).start()
     if init is not None:
         init(worker_id)
 
 
-def _obey_parent() -> None:
+def _exit_on_parents_signal() -> None:
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
         pass
     os._exit(0)  # as torch's own handler does

@@ -1,4 +1,4 @@
-"""Show what a diffusion model in training draws."""
+"""Show samples of a diffusion model during its training."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from typing import Optional
 import numpy as np
 import torch
 
-from repfusion_mm.engine.hooks.periodic_hook import (
-    PeriodicHook,
-    averaged_model,
-    show,
-)
+from repfusion_mm.engine.hooks.periodic_hook import PeriodicHook
+from repfusion_mm.engine.utils import averaged_model, show_image
 from repfusion_mm.registry import HOOKS
 
 
 @HOOKS.register_module()
 class SampleImagesHook(PeriodicHook):
-    """Draw a grid of sampled images through the visualizer.
+    """Add a grid of sampled images to the visualizer.
 
-    The same noise is used each time, so that grids can be compared.
+    The noise is the same each time, so that grids can be compared. In the
+    config: ``default_hooks=dict(sample_images=dict(
+    type='repfusion_mm.SampleImagesHook'))``.
 
     Args:
-        num_records: How often at most over the run, and at its end.
-        min_interval: Least number of iterations between two grids. Drawing
-            one costs ``num_steps`` forward passes of ``num_images`` images.
-        num_images: Images in the grid.
-        num_steps: Denoising steps for each.
+        num_records: Largest number of grids in a run. One is drawn at its
+            end.
+        min_interval: Smallest number of iterations between two grids. A grid
+            costs ``num_steps`` forward passes of ``num_images`` images.
+        num_images: Number of images in a grid.
+        num_steps: Number of denoising steps.
         seed: Seed of the noise.
     """
 
@@ -50,19 +50,18 @@ class SampleImagesHook(PeriodicHook):
         images = averaged_model(runner).sample(
             self.num_images, self.num_steps, self.seed
         )
-        show(runner, 'samples', make_grid(images))
+        show_image(runner, 'samples', make_grid(images))
 
 
 def make_grid(images: torch.Tensor, min_side: int = 64) -> np.ndarray:
-    """Lay images out in a square grid, small ones enlarged.
+    """Arrange images in a square grid, and enlarge small ones.
 
     Args:
         images: N x 3 x H x W in [0, 1].
-        min_side: Least side of an image in the grid, in pixels.
+        min_side: Smallest side of an image in the grid, in pixels.
 
     Returns:
-        Rows x columns images, as one H' x W' x 3 uint8 array; empty places
-        are black.
+        H' x W' x 3 uint8 array. Empty cells are black.
     """
     count, channels, height, width = images.shape
     columns = math.ceil(math.sqrt(count))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from mmengine.hooks import Hook
 
-from repfusion_mm.engine.checkpoint.io import (
+from repfusion_mm.engine.checkpoint.compare import (
     find_incompatible_keys,
-    name_of_loaded,
     shorten,
 )
-from repfusion_mm.engine.hooks.periodic_hook import unwrap_model
+from repfusion_mm.engine.checkpoint.io import find_loaded_path
+from repfusion_mm.engine.utils import unwrap_model
 from repfusion_mm.registry import HOOKS
 
 TO_START = (
@@ -20,23 +20,24 @@ TO_START = (
 
 @HOOKS.register_module()
 class StrictLoadHook(Hook):
-    """Stop where mmengine would load what fits and log the rest.
+    """Raise an error where mmengine loads what fits and logs the rest.
 
-    It sees the checkpoints of ``resume``, ``load_from`` and ``tools/test.py``
-    before the model does. The tools of this package add it to every config.
-    A config in the text of a checkpoint, which mmengine's ``resume`` would
-    run as Python, is left out.
+    The hook checks the checkpoints of ``resume``, ``load_from`` and
+    ``tools/test.py``. It also removes a config that is stored as text in a
+    checkpoint, because mmengine's ``resume`` would run it as Python. In the
+    config: ``default_hooks=dict(strict_load=dict(
+    type='repfusion_mm.StrictLoadHook'))``.
 
     Raises:
-        ValueError: The checkpoint does not fit the model, or is none.
+        ValueError: The file is not a checkpoint, or does not fit the model.
     """
 
-    # Before any hook that takes something out of the checkpoint.
+    # Before any hook that removes something from the checkpoint.
     priority = 'HIGHEST'
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Compare the checkpoint with the model."""
-        file = name_of_loaded(runner)
+        file = find_loaded_path(runner)
         if not isinstance(checkpoint, dict):
             raise ValueError(
                 f'expected a checkpoint in {file}, got a file with '
@@ -46,18 +47,19 @@ class StrictLoadHook(Hook):
         meta = checkpoint.get('meta')
         if isinstance(meta, dict) and meta.pop('config', None) is not None:
             runner.logger.warning(
-                "left out the checkpoint's own config: a config is Python, "
-                'and a checkpoint is not trusted to bring any'
+                'ignored the config in the checkpoint: a config is Python '
+                'code, which a checkpoint must not bring along'
             )
+        model = unwrap_model(runner)
         source = checkpoint.get('state_dict', checkpoint)
-        target = unwrap_model(runner).state_dict()
-        faults = find_incompatible_keys(source, target)
-        if faults:
-            name = type(unwrap_model(runner)).__name__
+        target = model.state_dict()
+        mismatches = find_incompatible_keys(source, target)
+        if mismatches:
             raise ValueError(
                 f'expected the checkpoint {file} to fit all {len(target)} '
-                f'tensors of {name}, got {len(faults)} faults:\n  '
-                + '\n  '.join(shorten(faults))
+                f'tensors of {type(model).__name__}, got {len(mismatches)} '
+                'mismatches:\n  '
+                + '\n  '.join(shorten(mismatches))
                 + '\nUse the config that wrote it'
                 + ('' if runner._resume else TO_START)
             )

@@ -1,4 +1,4 @@
-"""Steer the timestep policy, and show what it does."""
+"""Steer the timestep policy, and record its distribution."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ from typing import Optional
 import torch
 
 from repfusion_mm.engine.feature_cache import check_cached_features
-from repfusion_mm.engine.hooks.periodic_hook import (
-    PeriodicHook,
-    show,
-    unwrap_model,
+from repfusion_mm.engine.hooks.buffered_runtime_info_hook import (
+    flush_statistics,
 )
+from repfusion_mm.engine.hooks.periodic_hook import PeriodicHook
 from repfusion_mm.engine.preflight import (
     check_baseline,
     check_batches,
+    check_labels,
     check_seeds,
     check_sizes,
-    describe_labels,
-    find_labels,
 )
+from repfusion_mm.engine.utils import check_single, show_image, unwrap_model
 from repfusion_mm.registry import HOOKS
 from repfusion_mm.visualization.policy_log import (
     FILENAME,
@@ -35,32 +34,38 @@ from repfusion_mm.visualization.policy_log import (
 class TimestepPolicyHook(PeriodicHook):
     """Decay the entropy weight, and record the distribution over timesteps.
 
-    The weight lambda_H falls linearly from the policy's ``entropy_weight``
-    towards zero at ``entropy_decay`` of the run, but not below
-    ``entropy_floor``. It is computed from the iteration alone, so that a
-    resumed run goes on where it was.
+    The entropy weight lambda_H decreases linearly from the policy's
+    ``entropy_weight`` to zero after ``entropy_decay`` of the run, but not
+    below ``entropy_floor``. It is a function of the iteration, so that a
+    resumed run continues correctly.
 
     Each record is a line of ``policy.jsonl`` in the run's log directory
-    (iteration, of how many, timesteps, their mean probabilities over the
-    batch, entropy, reward, advantage) and a picture in the visualizer, of all
-    records so far.
+    (iteration, length of the run, timesteps, their mean probabilities over
+    the batch, entropy, reward, standard deviation of the advantage) and a
+    picture of all records in the visualizer. The hook also checks model and
+    data before the first iteration. In the config: ``default_hooks=dict(
+    timestep_policy=dict(type='repfusion_mm.TimestepPolicyHook'))``.
 
     Args:
-        entropy_decay: Share of the run, in (0, 1], at whose end lambda_H is
-            zero. The paper's code: epoch 100 of 200.
-        entropy_floor: Smallest lambda_H. Without one, noise alone moves a
-            policy whose timesteps are all worth the same; the paper has none.
-        num_records: How often the distribution is recorded over the run.
+        entropy_decay: Fraction of the run, in (0, 1], after which lambda_H is
+            zero. The reference implementation: epoch 100 of 200.
+        entropy_floor: Smallest lambda_H. With zero, as in the paper, a policy
+            whose timesteps have equal rewards drifts with the noise.
+        num_records: Largest number of records in a run.
+        min_picture_interval: Smallest number of iterations between two
+            pictures, so that short runs spend no time on drawing. One is
+            drawn at the end of every run.
 
     Raises:
-        ValueError: ``entropy_decay`` is outside (0, 1]; images of a batch
-            differ in size; before the first iteration, if labels do not fit
-            the decoder, a learned policy has no label to be rewarded by or
-            nothing to compare a reward with, a batch has one image or none,
-            two processes would draw the same timesteps, or cached features
-            are not of this model and these images.
-        FileNotFoundError: Before the first iteration, if files of labelled
-            images or cached features are missing.
+        ValueError: ``entropy_decay`` is outside (0, 1]. In training: the
+            images of a batch differ in size. Before training: labels do not
+            fit the decoder; a learned policy has no labels for its reward, or
+            batches of one image for its baseline; there is an empty batch or
+            one of a single image; two processes have the same seed; cached
+            features belong to another model or other images; or there is a
+            second ``TimestepPolicyHook``.
+        FileNotFoundError: Before training: files of labeled images or cached
+            features are missing.
     """
 
     def __init__(
@@ -68,45 +73,40 @@ class TimestepPolicyHook(PeriodicHook):
         entropy_decay: float = 0.5,
         entropy_floor: float = 0.035,
         num_records: int = 20,
+        min_picture_interval: int = 100,
     ) -> None:
         super().__init__(num_records)
         if not 0 < entropy_decay <= 1:
             raise ValueError(
-                'expected entropy_decay in (0, 1], a share of the run, got '
-                f'{entropy_decay}'
+                'expected entropy_decay in (0, 1], a fraction of the run, got '
+                f'{entropy_decay}; correct '
+                'default_hooks.timestep_policy.entropy_decay'
             )
         self.entropy_decay = entropy_decay
         self.entropy_floor = entropy_floor
+        self.min_picture_interval = min_picture_interval
+        self._last_picture = 0
 
     def before_train(self, runner) -> None:
-        """Check what rewards depend on, and remember the initial weight."""
+        """Check model and data, and keep the initial entropy weight."""
+        check_single(runner, TimestepPolicyHook)
         model = unwrap_model(runner)
-        dataset = runner.train_dataloader.dataset
-        check_batches(runner.train_dataloader)
-        check_cached_features(dataset, model)
+        loader = runner.train_dataloader
+        check_batches(loader)
+        check_cached_features(loader.dataset, model)
         if len(model.policy.timesteps) > 1:
             check_seeds()
         if model.decoder is not None:
-            key = model.decoder.info_key
-            labels = find_labels(dataset, key)
-            model.decoder.check_labels(labels)
-            if model.policy.learnable and not labels:
-                raise ValueError(
-                    'expected labelled images to reward the learned policy, '
-                    f'with {key}, which {type(model.decoder).__name__} reads, '
-                    f'got {type(dataset).__name__} with '
-                    f'{describe_labels(dataset)}; give labels to some '
-                    'images, change model.decoder, or use '
-                    'FixedTimestepPolicy or UniformTimestepPolicy'
-                )
+            check_labels(loader.dataset, model)
         if model.policy.learnable:
-            check_baseline(model.policy, runner.train_dataloader)
+            check_baseline(model.policy, loader)
             self._initial_weight = model.policy.entropy_weight
+        self._last_picture = runner.iter
 
     def before_train_iter(
         self, runner, batch_idx: int, data_batch: Optional[dict] = None
     ) -> None:
-        """Set lambda_H for this iteration."""
+        """Set the entropy weight of this iteration."""
         if data_batch is not None:
             check_sizes(data_batch)
         policy = unwrap_model(runner).policy
@@ -119,14 +119,14 @@ class TimestepPolicyHook(PeriodicHook):
             )
 
     def entropy_weight(self, initial: float, progress: float) -> float:
-        """Return lambda_H after a share ``progress`` of the run."""
+        """Return lambda_H after a fraction ``progress`` of the run."""
         decayed = initial * (1 - progress / self.entropy_decay)
         return max(decayed, min(self.entropy_floor, initial))
 
     @torch.no_grad()
     def record(self, runner, data_batch: Optional[dict]) -> None:
-        """Write the mean distribution over the current batch, and draw all
-        that was written."""
+        """Append the mean distribution over a batch, and draw a picture."""
+        flush_statistics(runner)
         model = unwrap_model(runner)
         inputs = model.data_preprocessor(data_batch, False)['inputs']
         pi = model.policy(model.images(inputs))
@@ -146,4 +146,11 @@ class TimestepPolicyHook(PeriodicHook):
                 entry[name] = float(history.current())
         with Path(runner.log_dir, FILENAME).open('a') as file:
             file.write(json.dumps(entry) + '\n')
-        show(runner, 'policy', draw_records(read_records(runner.work_dir)))
+        num_done = runner.iter + 1
+        if (
+            num_done == runner.max_iters
+            or num_done - self._last_picture >= self.min_picture_interval
+        ):
+            self._last_picture = num_done
+            records = read_records(runner.work_dir)
+            show_image(runner, 'policy', draw_records(records))

@@ -1,64 +1,127 @@
-"""What a checkpoint must hold for a run to go on from it."""
+"""Check that a run can continue from a checkpoint."""
 
 from __future__ import annotations
 
 import math
-from typing import List
+from typing import Dict, List, Union
 
-from repfusion_mm.engine.checkpoint.io import name_of_loaded
+from mmengine.dist import get_world_size
 
-#: What mmengine's ``MessageHub`` asks for.
-LOGS = ('log_scalars', 'runtime_info', 'resumed_keys')
+from repfusion_mm.engine.checkpoint.io import find_loaded_path
+from repfusion_mm.utils.settings import flatten_settings
+
+#: Keys of the state of mmengine's ``MessageHub``.
+HUB_KEYS = ('log_scalars', 'runtime_info', 'resumed_keys')
+#: Settings that mmengine takes from the checkpoint, whatever the config says,
+#: and settings that decide which images are in which batch.
+IMMUTABLE = (
+    'optim_wrapper',
+    'param_scheduler',
+    'auto_scale_lr',
+    'train_dataloader.batch_size',
+    'train_dataloader.batch_sampler',
+    'train_dataloader.sampler',
+)
 
 
 def check_resumable(runner, checkpoint: dict) -> None:
-    """Refuse a checkpoint of which parts are missing or odd.
+    """Refuse a checkpoint that is partial, or of a run of another length.
 
-    mmengine begins an optimizer or schedules anew if they are not there, and
-    ends at once behind the last iteration.
+    mmengine silently re-initializes optimizers and schedules that are missing,
+    and ends a run whose checkpoint is after its last iteration.
 
     Raises:
-        ValueError: It names them, and the file.
+        ValueError: Parts are missing or invalid, or the lengths differ. The
+            message names them, and the file.
     """
     hub = checkpoint.get('message_hub')
-    if not isinstance(hub, dict) or not hub.keys() >= set(LOGS):
+    problems = []
+    if not isinstance(hub, dict) or not hub.keys() >= set(HUB_KEYS):
         hub = dict(runtime_info={})
-        faults = ['no message_hub']
-    else:
-        faults = []
-    faults += _faults_of_meta(checkpoint.get('meta'), hub['runtime_info'])
+        problems.append('no message_hub')
+    info = hub['runtime_info']
+    problems += _find_meta_problems(checkpoint.get('meta'), info)
     if not checkpoint.get('optimizer'):
-        faults.append('no optimizer')
-    schedules = _count(checkpoint.get('param_schedulers'))
-    if schedules != _count(runner.param_schedulers):
-        faults.append(
-            f'param_schedulers of {schedules} schedules instead of '
-            f'{_count(runner.param_schedulers)}'
+        problems.append('no optimizer')
+    expected = _count_schedules(runner.param_schedulers)
+    found = _count_schedules(checkpoint.get('param_schedulers'))
+    if found != expected:
+        problems.append(
+            f'param_schedulers of {found} schedules instead of {expected}'
         )
-    if faults:
+    if problems:
         raise ValueError(
-            f'expected in {name_of_loaded(runner)} a checkpoint to resume '
-            f'from, got {", ".join(faults)}: it is partial, as with '
-            'save_optimizer=False; begin a new run with '
-            'load_from=CHECKPOINT, without --resume'
+            f'expected in {find_loaded_path(runner)} a checkpoint to resume '
+            f'from, got {", ".join(problems)}: it is partial, as with '
+            'save_optimizer=False; start a new run with load_from=CHECKPOINT, '
+            'without --resume'
+        )
+    max_iters = info.get('max_iters', runner.max_iters)
+    if max_iters != runner.max_iters:
+        raise ValueError(
+            f'expected a run of {max_iters} iterations, as the checkpoint was '
+            f'written in, got {runner.max_iters}: its schedules would not '
+            'change; resume with the same data, batch size, processes and '
+            'length, or start a new run with load_from=CHECKPOINT'
         )
 
 
-def _faults_of_meta(meta: object, info: dict) -> List[str]:
+def immutable_settings(runner) -> Dict[str, str]:
+    """Return the settings that a resumed run must keep, flattened."""
+    flat = flatten_settings(runner.cfg.to_dict())
+    settings = {k: v for k, v in flat.items() if k.startswith(IMMUTABLE)}
+    settings['processes'] = str(get_world_size())
+    return settings
+
+
+def check_immutable_settings(runner, meta: dict) -> None:
+    """Compare a run with the one that wrote the checkpoint.
+
+    Args:
+        runner: The runner of the resumed run.
+        meta: ``meta`` of the checkpoint, with ``immutable_settings``, and
+            with the ``seed`` that mmengine writes.
+
+    Raises:
+        ValueError: They differ. The message names each setting.
+    """
+    before, now = meta.get('immutable_settings'), immutable_settings(runner)
+    if before is None:  # written without ExactResumeHook
+        return
+    seed = runner.cfg.get('randomness', {}).get('seed')
+    if seed is not None:  # otherwise mmengine takes the checkpoint's
+        before = {**before, 'randomness.seed': str(meta.get('seed'))}
+        now['randomness.seed'] = str(seed)
+    differ = [
+        f'{name}={before.get(name)} (now {now.get(name)})'
+        for name in sorted({*before, *now})
+        if before.get(name) != now.get(name)
+    ]
+    if differ:
+        raise ValueError(
+            'expected the settings of the run that wrote the checkpoint, got '
+            f'others: {", ".join(differ)}; resume with the same settings, or '
+            'start a new run with load_from=CHECKPOINT'
+        )
+
+
+def _find_meta_problems(meta: object, info: dict) -> List[str]:
     if not isinstance(meta, dict):
         return ['no meta']
-    faults = []
+    problems = []
     for name in ('epoch', 'iter'):
         value = meta.get(name)
-        most = info.get(f'max_{name}s')
-        limit = most if isinstance(most, int) else math.inf
+        largest = info.get(f'max_{name}s')
+        limit = largest if isinstance(largest, int) else math.inf
         if type(value) is not int or not 0 <= value <= limit:
-            faults.append(f'meta.{name}={value!r} instead of 0 to {most}')
-    return faults
+            problems.append(f'meta.{name}={value!r} instead of 0 to {largest}')
+    return problems
 
 
-def _count(schedules: object) -> object:
-    """Return the number of schedules, of each part where there are parts."""
+def _count_schedules(
+    schedules: Union[dict, list, None],
+) -> Union[Dict[str, int], int]:
+    """Return the number of schedules, by part if there are parts."""
     if isinstance(schedules, dict):
         return {name: len(part) for name, part in schedules.items()}
     return len(schedules or [])

@@ -12,13 +12,12 @@ from torch.utils.data import DataLoader
 from repfusion_mm.datasets import SeededBatchSampler, SeededConcatDataset
 from repfusion_mm.utils.compat import LOOPS_SKIP
 
-CONFIG = """
-train_dataloader = dict(
+CONFIG = """train_dataloader = dict(
+    # drop_last moves from here into batch_sampler
     batch_sampler=dict(
-        type='repfusion_mm.SeededBatchSampler', drop_last=...),
+        type='repfusion_mm.SeededBatchSampler', drop_last=True),
     dataset=dict(
-        type='repfusion_mm.SeededConcatDataset', datasets=[dict(...)]))
-without drop_last in train_dataloader itself"""
+        type='repfusion_mm.SeededConcatDataset', datasets=[dict(...)]))"""
 
 
 def check_seeded(loader: DataLoader) -> None:
@@ -26,22 +25,22 @@ def check_seeded(loader: DataLoader) -> None:
 
     Raises:
         ValueError: It has another batch sampler than ``SeededBatchSampler``,
-            or its data set is no ``SeededConcatDataset``.
+            or its data set is not a ``SeededConcatDataset``.
     """
-    sampler, dataset = loader.batch_sampler, loader.dataset
-    # mmengine's num_batch_per_epoch wraps the data set, and passes on what it
-    # is asked for.
-    method = getattr(dataset, '__getitems__', None)
-    owner = getattr(method, '__self__', dataset)
-    if isinstance(sampler, SeededBatchSampler) and isinstance(
-        owner, SeededConcatDataset
+    # The owner of the method, because num_batch_per_epoch of a config wraps
+    # the data set in an object that passes on its attributes.
+    method = getattr(loader.dataset, '__getitems__', None)
+    dataset = getattr(method, '__self__', loader.dataset)
+    if isinstance(loader.batch_sampler, SeededBatchSampler) and isinstance(
+        dataset, SeededConcatDataset
     ):
         return
     raise ValueError(
         'expected a train_dataloader with SeededBatchSampler and '
-        f'SeededConcatDataset for ExactResumeHook, got '
-        f'{type(sampler).__name__} and {type(owner).__name__}; set{CONFIG}, '
-        'or remove ExactResumeHook'
+        'SeededConcatDataset for ExactResumeHook, got '
+        f'{type(loader.batch_sampler).__name__} and {type(dataset).__name__}; '
+        'wrap the data set and name the batch sampler:\n'
+        f'{CONFIG}\nor remove ExactResumeHook from default_hooks'
     )
 
 
@@ -79,9 +78,6 @@ def endless_batches(loader: DataLoader, num_done: int) -> Iterator:
 
     Replaces mmengine's ``_InfiniteDataloaderIterator``, which cannot start
     after a number of batches.
-
-    Raises:
-        ValueError: The data set has fewer images than a batch takes.
     """
     batch_sampler = loader.batch_sampler
     sampler = batch_sampler.sampler
@@ -91,12 +87,6 @@ def endless_batches(loader: DataLoader, num_done: int) -> Iterator:
         sampler.indices = InfiniteSampler(
             sampler.dataset, sampler.shuffle, sampler.seed
         ).indices
-    elif len(loader) == 0:
-        raise ValueError(
-            f'expected at least one batch of {batch_sampler.batch_size} '
-            f'images, got {len(sampler)} images; lower '
-            'train_dataloader.batch_size'
-        )
     else:
         epoch, num_skipped = divmod(num_done, len(loader))
     while True:

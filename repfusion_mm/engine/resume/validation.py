@@ -1,35 +1,40 @@
-"""Validate where a run was interrupted before it could."""
+"""Run the validation that an interruption skipped."""
 
 from __future__ import annotations
 
+import bisect
+
 from mmengine.hooks import Hook
-from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop
 
 
 class SkippedValidationHook(Hook):
-    """Make up for the validation that was due at the checkpoint.
+    """Run the validation that was due at the checkpoint before training.
 
-    mmengine writes a checkpoint before it validates, and goes on behind both:
-    a run that ended in between would never learn that score, nor that it was
-    the best. The checkpoint does not tell which it was, so it is validated in
-    any case, a second time if need be.
+    mmengine writes a checkpoint before it validates, and resumes after both:
+    if a run ends in between, its score and its best checkpoint are lost. The
+    checkpoint does not tell whether that happened, so that the validation is
+    always run, possibly a second time. ``ExactResumeHook`` registers this
+    hook.
     """
 
-    # Behind all hooks that get ready in before_train.
+    # After all hooks that prepare themselves in before_train.
     priority = 'LOWEST'
 
     def before_train(self, runner) -> None:
         """Validate if it was due."""
-        if runner.val_loop is not None and is_due(runner.train_loop):
+        if runner.val_loop is not None and is_validation_due(
+            runner.train_loop
+        ):
             runner.val_loop.run()
 
 
-def is_due(loop) -> bool:
-    """Say whether a loop of mmengine would have validated before it is here.
+def is_validation_due(loop: BaseLoop) -> bool:
+    """Return whether mmengine's loop would have validated at this point.
 
     Args:
-        loop: A loop that was resumed and has not begun. Loops other than
-            mmengine's own are never due.
+        loop: A training loop that was resumed and has not begun. Loops other
+            than mmengine's own never validate here.
     """
     if isinstance(loop, EpochBasedTrainLoop):
         position, end = loop.epoch, loop.max_epochs
@@ -39,7 +44,9 @@ def is_due(loop) -> bool:
         position, end = loop.iter, loop.max_iters
     else:
         return False
-    loop._decide_current_val_interval()
+    # As the loops choose their interval.
+    step = bisect.bisect(loop.dynamic_milestones, position + 1)
+    interval = loop.dynamic_intervals[step - 1]
     return position >= max(loop.val_begin, 1) and (
-        position % loop.val_interval == 0 or position == end
+        position % interval == 0 or position == end
     )

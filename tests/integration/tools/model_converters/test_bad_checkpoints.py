@@ -73,7 +73,7 @@ BAD = {
     'a prefix': (tampered(wrap), {}, 'remove a prefix of the names'),
     'a training checkpoint': (
         lambda: dict(model=ReferenceADM('new').state_dict(), step=3), {},
-        "got a dict with ['model', 'step'], which are no tensors",
+        "got a dict with ['model', 'step'], which are not tensors",
     ),
     'an odd size': (
         tampered(dict), dict(image_size=18),

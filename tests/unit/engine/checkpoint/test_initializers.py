@@ -4,7 +4,7 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 
-from repfusion_mm.engine.checkpoint.io import strides_of
+from repfusion_mm.engine.checkpoint.compare import conv_strides
 from tests.helpers.canary import Canary
 
 BACKBONE = dict(
@@ -109,7 +109,9 @@ def test_another_stem_is_an_error_that_names_it(tmp_path):
     assert 'conv1.weight: expected (8, 3, 7, 7), got (8, 3, 3, 3)' in str(
         error.value
     )
-    assert 'fit all 120 tensors of ResNet, got 1 faults' in str(error.value)
+    assert 'fit all 120 tensors of ResNet, got 1 mismatches' in str(
+        error.value
+    )
 
 
 def test_missing_tensors_are_listed_unless_they_may_miss(tmp_path, weights):
@@ -129,7 +131,7 @@ def test_a_deeper_student_is_another(tmp_path):
     path = str(tmp_path / 'student.pth')
     deeper = MODELS.build(dict(BACKBONE, depth=34)).state_dict()
     torch.save(deeper, path)
-    with pytest.raises(ValueError, match=r'layer1\.2\.conv1\.weight: in the'):
+    with pytest.raises(ValueError, match=r'layer1\.2\.conv1\.weight: only in'):
         build(path)
     net = build(path, allow_unused=['layer*'])
     assert torch.equal(net.conv1.weight, deeper['conv1.weight'])
@@ -138,7 +140,7 @@ def test_a_deeper_student_is_another(tmp_path):
 def export(path, net):
     content = dict(
         state_dict=net.state_dict(),
-        meta=dict(strides=strides_of(net), student=type(net).__name__),
+        meta=dict(strides=conv_strides(net), student=type(net).__name__),
     )
     torch.save(content, path)
 
@@ -163,7 +165,7 @@ def test_another_stride_of_the_stem_is_an_error(
     build(path, backbone=dict(type=distilled))
 
 
-def test_other_strides_of_later_stages_are_said(tmp_path, monkeypatch):
+def test_other_strides_of_later_stages_are_logged(tmp_path, monkeypatch):
     """Segmentation networks dilate them."""
     said = []
     monkeypatch.setattr(
@@ -182,7 +184,7 @@ def test_other_strides_of_later_stages_are_said(tmp_path, monkeypatch):
 def test_names_of_a_wrong_prefix_are_refused(tmp_path, weights):
     path = str(tmp_path / 'student.pth')
     torch.save(weights, path)
-    with pytest.raises(ValueError, match='got 120 faults'):
+    with pytest.raises(ValueError, match='got 120 mismatches'):
         build(path, prefix='neck.')
 
 

@@ -1,27 +1,59 @@
-"""Statistics wait on the device until they are read, and none is lost."""
+"""Statistics stay on the device until they are logged, and none is lost."""
 
+import json
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.runner import Runner
 
 from repfusion_mm.engine import BufferedRuntimeInfoHook
 from repfusion_mm.engine.checkpoint.io import load_from_local
+from repfusion_mm.engine.hooks.buffered_runtime_info_hook import (
+    flush_statistics,
+)
 from tests.helpers.memory_run import config
 
-LAZY = dict(type='repfusion_mm.BufferedRuntimeInfoHook')
+BUFFERED = dict(type='repfusion_mm.BufferedRuntimeInfoHook')
 
 
-def run(work_dir, lazy, **changes):
-    cfg = config(work_dir, [dict(type='repfusion_mm.TimestepPolicyHook')])
-    if lazy:
-        cfg.default_hooks.runtime_info = LAZY
+class ReadHook(Hook):
+    """Record how many losses the history holds after each iteration."""
+
+    priority = 'LOWEST'
+
+    def __init__(self, flush=False):
+        self.flush = flush
+        self.lengths = []
+
+    def after_train_iter(self, runner, **kwargs):
+        if self.flush:
+            flush_statistics(runner)
+        history = runner.message_hub.log_scalars.get('train/loss')
+        self.lengths.append(0 if history is None else len(history.data[0]))
+
+
+def build(work_dir, buffered, hooks=(), interval=1, **changes):
+    """Build a run of four epochs of two iterations."""
+    policy = dict(type='repfusion_mm.TimestepPolicyHook', num_records=1)
+    cfg = config(work_dir, [policy])
+    cfg.default_hooks.logger.interval = interval
+    if buffered:
+        cfg.default_hooks.runtime_info = dict(BUFFERED)
     cfg.merge_from_dict(changes)
     runner = Runner.from_cfg(cfg)
+    for hook in hooks:
+        runner.register_hook(hook)
+    return runner
+
+
+def run(*args, **kwargs):
+    runner = build(*args, **kwargs)
     runner.train()
     return runner
 
@@ -36,22 +68,59 @@ def histories(runner):
     }
 
 
-def test_the_histories_are_those_of_mmengine(tmp_path):
-    theirs, ours = (
-        histories(run(tmp_path / str(lazy), lazy)) for lazy in (False, True)
-    )
+@pytest.fixture(scope='module')
+def reference(tmp_path_factory):
+    """A run with mmengine's own hook."""
+    return run(tmp_path_factory.mktemp('reference'), False)
+
+
+def logged(runner):
+    path = Path(runner.log_dir, 'vis_data', 'scalars.json')
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return [{k: v for k, v in i.items() if 'time' not in k} for i in lines]
+
+
+@pytest.mark.parametrize('interval', [1, 2])
+def test_histories_equal_those_of_mmengine(tmp_path, reference, interval):
+    runner = run(tmp_path, True, interval=interval)
+    ours, theirs = histories(runner), histories(reference)
     assert set(ours) == set(theirs)
     for name, history in ours.items():
         assert len(history) == 8
-        np.testing.assert_allclose(history, theirs[name], rtol=1e-6)
+        np.testing.assert_array_equal(history, theirs[name])
+    if interval == 1:
+        assert logged(runner) == logged(reference)
 
 
-def test_a_resumed_run_goes_on_with_its_histories(tmp_path):
+def test_statistics_are_flushed_at_the_interval_and_at_the_end_of_epochs(
+    tmp_path,
+):
+    """Eight iterations in epochs of two; and of eight, in a flushing hook."""
+    quiet, flushing = ReadHook(), ReadHook(flush=True)
+    run(tmp_path / 'a', True, [quiet], interval=50)
+    assert quiet.lengths == [0, 2, 2, 4, 4, 6, 6, 8]
+    run(tmp_path / 'b', True, [flushing], interval=50)
+    assert flushing.lengths == [*range(1, 9)]
+
+
+def test_checkpoints_hold_complete_histories(tmp_path):
+    by_iter = dict(type='CheckpointHook', by_epoch=False, interval=1)
+    runner = run(
+        tmp_path, True, interval=50,
+        **{'default_hooks.checkpoint': by_iter, 'train_cfg.max_epochs': 1},
+    )  # fmt: skip
+    saved = load_from_local(tmp_path / 'iter_1.pth')['message_hub']
+    for name, history in histories(runner).items():
+        assert type(saved['log_scalars'][name]) is HistoryBuffer
+        np.testing.assert_array_equal(
+            saved['log_scalars'][name].data[0], history[:1]
+        )
+        assert saved['resumed_keys'][name]
+
+
+def test_a_resumed_run_continues_its_histories(tmp_path):
     first = run(tmp_path / 'first', True)
     path = tmp_path / 'first' / 'epoch_4.pth'
-    saved = load_from_local(path)['message_hub']
-    for history in saved['log_scalars'].values():
-        assert type(history) is HistoryBuffer
     resumed = run(
         tmp_path / 'second', True, resume=True, load_from=str(path),
         **{'train_cfg.max_epochs': 5},
@@ -62,30 +131,47 @@ def test_a_resumed_run_goes_on_with_its_histories(tmp_path):
         np.testing.assert_array_equal(after[name][:8], before[name])
 
 
-def step(hook, hub, **outputs):
-    hook.after_train_iter(SimpleNamespace(message_hub=hub), 0, None, outputs)
+def test_a_logger_between_two_flushes_is_refused(tmp_path):
+    interval = {'default_hooks.runtime_info.interval': 2}
+    runner = build(tmp_path, True, interval=3, **interval)
+    with pytest.raises(ValueError, match=r'multiple .*, got 3 and 2'):
+        runner.train()
+    assert runner.iter == 0
 
 
-def test_nothing_is_asked_before_it_is_read():
-    hook, hub = BufferedRuntimeInfoHook(), MessageHub('unread')
-    for _ in range(3):  # a meta tensor has no number to give
-        step(hook, hub, loss=torch.empty((), device='meta'))
+def test_a_second_hook_is_refused(tmp_path):
+    runner = build(tmp_path, True, [BufferedRuntimeInfoHook()])
+    with pytest.raises(ValueError, match='expected one RuntimeInfoHook'):
+        runner.train()
+
+
+def test_intervals_below_one_are_refused():
+    with pytest.raises(ValueError, match='interval of 1 or more, got 0'):
+        BufferedRuntimeInfoHook(0)
+
+
+def step(hook, hub, batch_idx=0, **outputs):
+    runner = SimpleNamespace(message_hub=hub, train_dataloader=range(10**6))
+    hook.after_train_iter(runner, batch_idx, None, outputs)
+    return runner
+
+
+def test_a_step_does_not_synchronize_with_the_device():
+    """Tensors on the meta device have no values to copy to the host."""
+    hook, hub = BufferedRuntimeInfoHook(10), MessageHub('meta')
+    for i in range(9):
+        runner = step(hook, hub, i, loss=torch.empty((), device='meta'))
     with pytest.raises((RuntimeError, NotImplementedError), match='meta'):
-        hub.get_scalar('train/loss').current()
+        hook.flush(runner)
 
 
-def test_what_nobody_reads_does_not_pile_up():
-    hook, hub = BufferedRuntimeInfoHook(), MessageHub('piled')
-    for value in range(2500):
-        step(hook, hub, loss=torch.tensor(float(value)))
-        assert len(hook._rows) <= 1000
-    assert hub.get_scalar('train/loss').data[0].tolist() == [*range(2500)]
-
-
-def test_what_was_not_there_is_left_out_but_losses_stay():
-    hook, hub = BufferedRuntimeInfoHook(), MessageHub('partly')
+def test_missing_statistics_are_left_out_but_losses_are_kept():
+    hook, hub = BufferedRuntimeInfoHook(10), MessageHub('partly')
     for value in (math.nan, 1.0, math.nan, 3.0):
-        step(hook, hub, loss=torch.tensor(value), reward=torch.tensor(value))
+        runner = step(
+            hook, hub, loss=torch.tensor(value), reward=torch.tensor(value)
+        )
+    hook.flush(runner)
     losses = hub.get_scalar('train/loss').data[0]
     np.testing.assert_array_equal(losses, [math.nan, 1, math.nan, 3])
     reward = hub.get_scalar('train/reward')
@@ -93,10 +179,10 @@ def test_what_was_not_there_is_left_out_but_losses_stay():
     assert reward.mean(2) == 2 and reward.current() == 3
 
 
-def test_another_hook_may_write_to_the_same_history():
-    hook, hub = BufferedRuntimeInfoHook(), MessageHub('shared')
+def test_the_names_of_statistics_may_change_between_steps():
+    hook, hub = BufferedRuntimeInfoHook(10), MessageHub('names')
     step(hook, hub, loss=torch.tensor(1.0))
-    hub.update_scalar('train/loss', 2.0)
-    step(hook, hub, loss=torch.tensor(3.0), extra=torch.tensor(4.0))
-    assert hub.get_scalar('train/loss').data[0].tolist() == [1, 2, 3]
+    runner = step(hook, hub, loss=torch.tensor(3.0), extra=torch.tensor(4.0))
+    hook.flush(runner)
+    assert hub.get_scalar('train/loss').data[0].tolist() == [1, 3]
     assert hub.get_scalar('train/extra').data[0].tolist() == [4]

@@ -1,4 +1,6 @@
-"""A run that is interrupted and resumed ends as one that is not."""
+"""A resumed run is bit-identical to an uninterrupted one."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,14 +22,18 @@ PIPELINE = [
 #: 40 images in batches of 8: five iterations an epoch, 15 in the run.
 EPOCHS = dict(by_epoch=True, max_epochs=3)
 ITERS = dict(by_epoch=False, max_iters=15)
+BY_ITER = {
+    'default_hooks.checkpoint.by_epoch': False,
+    'default_hooks.checkpoint.interval': 5,
+}
 
 
 class Interruption(Exception):
-    """What ends a run in these tests."""
+    """Ends a run."""
 
 
 class InterruptHook(Hook):
-    """Raise behind a number of iterations and all other hooks."""
+    """Raise after a number of iterations, after all other hooks."""
 
     priority = 'LOWEST'
 
@@ -47,7 +53,7 @@ def cifar10(tmp_path_factory):
 
 
 def config_of(cifar10, work_dir, train_cfg, **options):
-    """Return a distillation with everything that has a state."""
+    """Return a distillation in which everything that can has a state."""
     dataset = dict(
         type='repfusion_mm.SeededConcatDataset',
         datasets=[
@@ -98,7 +104,7 @@ def config_of(cifar10, work_dir, train_cfg, **options):
         ),
         custom_hooks=[
             dict(type='EMAHook', momentum=0.1),
-            dict(type='repfusion_mm.TimestepPolicyHook'),
+            dict(type='repfusion_mm.TimestepPolicyHook', num_records=1),
             dict(type='repfusion_mm.ExportStudentHook'),
             dict(type='repfusion_mm.StrictLoadHook'),
             dict(type='repfusion_mm.ExactResumeHook'),
@@ -125,76 +131,92 @@ def run(cfg, name, iters=None, resume=False):
     return runner
 
 
-def same_ends(folder, last):
-    whole, resumed = (
-        load_from_local(folder / name / last) for name in ('whole', 'resumed')
-    )
+def final_state(work_dir):
+    """Return everything that must be equal at the end of two runs."""
+    path = Path((work_dir / 'last_checkpoint').read_text())
+    checkpoint = load_from_local(path)
     parts = ['state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers']
-    for part in parts:
-        assert_equal(whole[part], resumed[part], part)
-    students = [
-        load_from_local(folder / name / 'student.pth')
-        for name in ('whole', 'resumed')
-    ]
-    assert_equal(*(student['state_dict'] for student in students))
-    losses = [
-        c['message_hub']['log_scalars']['train/loss'].data[0]
-        for c in (whole, resumed)
-    ]
-    np.testing.assert_array_equal(*losses)
+    scalars = checkpoint['message_hub']['log_scalars']
+    return dict(
+        {part: checkpoint[part] for part in parts},
+        iter=checkpoint['meta']['iter'],
+        student=load_from_local(work_dir / 'student.pth')['state_dict'],
+        losses=scalars['train/loss'].data[0],
+    )
+
+
+@pytest.fixture(scope='module')
+def uninterrupted(cifar10, tmp_path_factory):
+    """The final states of runs that were not interrupted, by last file."""
+    states = {}
+    for name, train_cfg, options in (
+        ('epochs', EPOCHS, {}),
+        ('epochs by iteration', EPOCHS, BY_ITER),
+        ('iterations', ITERS, {}),
+    ):
+        folder = tmp_path_factory.mktemp(name)
+        run(config_of(cifar10, folder, train_cfg, **options), folder.name)
+        states[name] = final_state(folder)
+    return states
 
 
 @pytest.mark.parametrize(
-    ('train_cfg', 'iters', 'options', 'workers', 'last'),
+    ('reference', 'train_cfg', 'options', 'iters', 'workers'),
     [
-        # Behind an epoch, in the middle of the next one.
-        (EPOCHS, 7, {}, 0, 'epoch_3.pth'),
+        # After an epoch, and within the next one.
+        ('epochs', EPOCHS, {}, 7, 0),
         # From checkpoints of iterations: within an epoch, and at its end.
-        (EPOCHS, 9, {'by_epoch': False, 'interval': 4}, 2, 'iter_15.pth'),
-        (EPOCHS, 11, {'by_epoch': False, 'interval': 5}, 0, 'iter_15.pth'),
-        (ITERS, 13, {}, 2, 'iter_15.pth'),
+        (
+            'epochs by iteration',
+            EPOCHS,
+            {**BY_ITER, 'default_hooks.checkpoint.interval': 4},
+            9,
+            2,
+        ),
+        ('epochs by iteration', EPOCHS, BY_ITER, 11, 0),
+        ('iterations', ITERS, {}, 13, 2),
     ],
     ids=['epoch', 'within an epoch', 'iteration at its end', 'iterations'],
 )
-def test_a_resumed_run_ends_the_same(
-    cifar10, tmp_path, train_cfg, iters, options, workers, last
-):
-    options = {f'default_hooks.checkpoint.{k}': v for k, v in options.items()}
-    options['train_dataloader.num_workers'] = workers
-    options['train_dataloader.persistent_workers'] = workers > 0
-    for name in ('whole', 'resumed'):
-        cfg = config_of(cifar10, tmp_path / name, train_cfg, **options)
-        if name == 'whole':
-            run(cfg, f'{tmp_path.name}-whole')
-        else:
-            run(cfg, f'{tmp_path.name}-first', iters)
-            run(cfg, f'{tmp_path.name}-second', resume=True)
-    same_ends(tmp_path, last)
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    cifar10, tmp_path, uninterrupted, reference, train_cfg, options, iters,
+    workers,
+):  # fmt: skip
+    loader = {'num_workers': workers, 'persistent_workers': workers > 0}
+    options = {
+        **options,
+        **{f'train_dataloader.{k}': v for k, v in loader.items()},
+    }
+    cfg = config_of(cifar10, tmp_path, train_cfg, **options)
+    run(cfg, f'{tmp_path.name}-first', iters)
+    run(cfg, f'{tmp_path.name}-second', resume=True)
+    assert_equal(final_state(tmp_path), uninterrupted[reference])
 
 
-def test_a_run_of_another_length_is_refused(cifar10, tmp_path):
-    run(config_of(cifar10, tmp_path, EPOCHS), f'{tmp_path.name}-first', 6)
-    longer = config_of(cifar10, tmp_path, {**EPOCHS, 'max_epochs': 4})
-    with pytest.raises(ValueError, match=r'a run of 15 iterations.*got 20'):
-        run(longer, f'{tmp_path.name}-second', resume=True)
+@pytest.fixture(scope='module')
+def interrupted(cifar10, tmp_path_factory):
+    """A run that was interrupted in its second epoch."""
+    folder = tmp_path_factory.mktemp('interrupted')
+    run(config_of(cifar10, folder, EPOCHS), folder.name, 6)
+    return folder
 
 
 @pytest.mark.parametrize(
-    ('name', 'value', 'told'),
+    ('name', 'value', 'message'),
     [
+        ('train_cfg.max_epochs', 4, r'a run of 15 iterations.*got 20'),
         ('optim_wrapper.student.optimizer.lr', 0.01, r'lr=0\.1 \(now 0\.01\)'),
         ('train_dataloader.sampler.shuffle', False, 'True .now False'),
         ('randomness', dict(seed=7), r'randomness\.seed=[0-9]+ \(now 7\)'),
     ],
 )
-def test_what_the_checkpoint_brings_along_cannot_be_changed(
-    cifar10, tmp_path, name, value, told
+def test_settings_of_the_checkpoint_cannot_be_changed(
+    cifar10, tmp_path, interrupted, name, value, message
 ):
-    cfg = config_of(cifar10, tmp_path, EPOCHS)
-    run(cfg, f'{tmp_path.name}-first', 6)
+    cfg = config_of(cifar10, interrupted, EPOCHS)
     cfg.merge_from_dict({name: value})
-    with pytest.raises(ValueError, match=told):
-        run(cfg, f'{tmp_path.name}-second', resume=True)
+    with pytest.raises(ValueError, match=message):
+        run(cfg, tmp_path.name, resume=True)
 
 
 def test_checkpoints_within_an_update_are_refused(cifar10, tmp_path):

@@ -1,24 +1,25 @@
-"""A validation that was due at the checkpoint is made up for."""
+"""A validation that an interruption skipped is run on resuming."""
 
 import pytest
 import torch
+from mmengine.dataset import BaseDataset
 from mmengine.evaluator import BaseMetric
 from mmengine.model import BaseModel
 from mmengine.registry import METRICS, MODELS
 from mmengine.runner import Runner
-from torch.utils.data import Subset
 
+from repfusion_mm.datasets import SeededConcatDataset
 from repfusion_mm.engine.checkpoint.io import load_from_local
-from repfusion_mm.engine.resume.validation import is_due
+from repfusion_mm.engine.resume.validation import is_validation_due
 
 
 class Interruption(Exception):
-    """What ends a run in these tests."""
+    """Ends a run."""
 
 
 @MODELS.register_module()
 class TwoSlopes(BaseModel):
-    """A weight that grows, and then shrinks."""
+    """A weight that increases, and then decreases."""
 
     def __init__(self):
         super().__init__()
@@ -32,7 +33,7 @@ class TwoSlopes(BaseModel):
 
 @METRICS.register_module()
 class Weight(BaseMetric):
-    """The weight; or an interruption, in its nth validation."""
+    """Return the weight, or raise in the nth validation."""
 
     def __init__(self, interrupt=None):
         super().__init__()
@@ -49,12 +50,27 @@ class Weight(BaseMetric):
         return dict(weight=results[0].item())
 
 
+class Inputs(BaseDataset):
+    """Items that are a number."""
+
+    def __init__(self, data):
+        self.data = data
+        super().__init__()
+
+    def load_data_list(self):
+        return [dict(inputs=i) for i in self.data]
+
+    def prepare_data(self, idx):
+        return dict(inputs=self.data[idx])
+
+
 def loader(data):
     return dict(
         batch_size=1,
         num_workers=0,
-        dataset=Subset([dict(inputs=i) for i in data], range(len(data))),
+        dataset=SeededConcatDataset([Inputs(data)]),
         sampler=dict(type='DefaultSampler', shuffle=False),
+        batch_sampler=dict(type='repfusion_mm.SeededBatchSampler'),
         collate_fn=dict(type='default_collate'),
     )
 
@@ -64,9 +80,9 @@ ITERS = dict(by_epoch=False, max_iters=6, val_interval=2)
 
 
 def build(work_dir, train_cfg, start, resume=False, interrupt=None):
-    """Validate behind 2, 4 and 6 iterations."""
+    """Build a run that validates after 2, 4 and 6 iterations."""
     by_epoch = train_cfg['by_epoch']
-    # In epochs the weight grows alone.
+    # An epoch of the same inputs, in which the weight increases only.
     data = [1.0, 1.0] if by_epoch else [1.0, 1.0, 1.0, 1.0, -1.0, 0.0]
     checkpoint = dict(
         type='repfusion_mm.SafeCheckpointHook',
@@ -106,23 +122,23 @@ def best(work_dir):
 
 @pytest.mark.parametrize('train_cfg', [EPOCHS, ITERS], ids=['epoch', 'iter'])
 @pytest.mark.parametrize('interrupt', [1, 2, 3])
-def test_an_interrupted_validation_is_made_again(
+def test_an_interrupted_validation_is_run_again(
     tmp_path, train_cfg, interrupt
 ):
-    whole = build(tmp_path / 'whole', train_cfg, 0)
-    whole.train()
-    first = build(tmp_path / 'cut', train_cfg, 1, interrupt=interrupt)
+    reference = build(tmp_path / 'reference', train_cfg, 0)
+    reference.train()
+    first = build(tmp_path / 'resumed', train_cfg, 1, interrupt=interrupt)
     with pytest.raises(Interruption):
         first.train()
-    resumed = build(tmp_path / 'cut', train_cfg, 2, resume=True)
+    resumed = build(tmp_path / 'resumed', train_cfg, 2, resume=True)
     resumed.train()
-    assert scores(whole)
-    assert scores(resumed) == scores(whole)
-    assert best(tmp_path / 'cut') == best(tmp_path / 'whole')
+    assert scores(reference)
+    assert scores(resumed) == scores(reference)
+    assert best(tmp_path / 'resumed') == best(tmp_path / 'reference')
     name = 'epoch_3.pth' if train_cfg['by_epoch'] else 'iter_6.pth'
     ends = [
         load_from_local(tmp_path / folder / name)['state_dict']['weight']
-        for folder in ('whole', 'cut')
+        for folder in ('reference', 'resumed')
     ]
     assert torch.equal(*ends)
 
@@ -131,9 +147,9 @@ def test_an_interrupted_validation_is_made_again(
     ('epoch', 'iteration', 'due'),
     [(0, 0, False), (1, 2, True), (1, 3, False), (1, 4, False), (2, 4, True)],
 )
-def test_what_is_due_in_epochs(tmp_path, epoch, iteration, due):
-    """Behind an epoch; not within one, nor before the first."""
+def test_validations_are_due_after_an_epoch(tmp_path, epoch, iteration, due):
+    """Not within one, nor before the first."""
     runner = build(tmp_path / 'run', EPOCHS, f'{epoch}-{iteration}')
     loop = runner.build_train_loop(EPOCHS)
     loop._epoch, loop._iter = epoch, iteration
-    assert is_due(loop) == due
+    assert is_validation_due(loop) == due

@@ -1,0 +1,71 @@
+"""Write the trained denoiser next to every checkpoint."""
+
+from __future__ import annotations
+
+import copy
+import errno
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from mmengine.hooks import Hook
+
+from repfusion_mm.engine.utils import select_prefix, unwrap_model
+from repfusion_mm.registry import HOOKS
+
+
+@HOOKS.register_module()
+class ExportDenoiserHook(Hook):
+    """Write the denoiser as a diffusers folder next to every checkpoint.
+
+    ``DiffusersTeacher(pretrained=FOLDER)`` and diffusers'
+    ``from_pretrained(FOLDER)`` of the denoiser and of schedulers read it. In
+    the config: ``default_hooks=dict(export_denoiser=
+    dict(type='repfusion_mm.ExportDenoiserHook'))``.
+
+    Args:
+        filename: Name of the folder in the work directory.
+        dtype: Type of the weights in the file, ``'float32'`` or
+            ``'float16'``.
+
+    Raises:
+        ValueError: ``dtype`` is neither.
+    """
+
+    # After EMAHook (NORMAL), which puts the averaged weights into the
+    # checkpoint.
+    priority = 'LOW'
+
+    def __init__(
+        self, filename: str = 'teacher', dtype: str = 'float32'
+    ) -> None:
+        if dtype not in ('float32', 'float16'):
+            raise ValueError(
+                f"expected dtype 'float32' or 'float16', got {dtype!r}; "
+                'choose one of them'
+            )
+        self.filename = filename
+        self.dtype = getattr(torch, dtype)
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Write the denoiser of ``checkpoint``."""
+        model = unwrap_model(runner)
+        denoiser = copy.deepcopy(model.denoiser).cpu()
+        denoiser.load_state_dict(
+            select_prefix(checkpoint['state_dict'], 'denoiser.')
+        )
+        denoiser.to(self.dtype)
+        path = Path(runner.work_dir, self.filename)
+        unfinished = path.with_name(path.name + '.tmp')
+        shutil.rmtree(unfinished, ignore_errors=True)
+        try:
+            denoiser.save_pretrained(unfinished)
+            model.scheduler.save_pretrained(unfinished)
+        except Exception as error:  # safetensors has error classes of its own
+            shutil.rmtree(unfinished, ignore_errors=True)
+            reason = getattr(error, 'strerror', None) or error
+            code = getattr(error, 'errno', None) or errno.EIO
+            raise OSError(code, f'{reason} ({unfinished})') from error
+        shutil.rmtree(path, ignore_errors=True)
+        os.replace(unfinished, path)

@@ -1,0 +1,59 @@
+"""Write the student backbone next to every checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mmengine.hooks import Hook
+from mmengine.runner import save_checkpoint
+
+from repfusion_mm.engine.checkpoint.compare import conv_strides
+from repfusion_mm.engine.hooks.checkpoint_hook import ATOMIC
+from repfusion_mm.engine.utils import select_prefix, unwrap_model
+from repfusion_mm.registry import HOOKS
+from repfusion_mm.version import __version__
+
+
+@HOOKS.register_module()
+class ExportStudentHook(Hook):
+    """Write the student backbone next to every checkpoint.
+
+    The file holds plain backbone keys, so that the stock
+    ``init_cfg=dict(type='Pretrained', checkpoint=...)`` of any OpenMMLab
+    project loads it without this package. The weights are those of the
+    checkpoint: averaged weights if the run keeps an average. ``meta`` records
+    how they were made. In the config: ``default_hooks=dict(export_student=
+    dict(type='repfusion_mm.ExportStudentHook'))``.
+
+    Args:
+        filename: Name of the file in the work directory.
+    """
+
+    # After EMAHook (NORMAL), which puts the averaged weights into the
+    # checkpoint.
+    priority = 'LOW'
+
+    def __init__(self, filename: str = 'student.pth') -> None:
+        self.filename = filename
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Write the student of ``checkpoint``."""
+        model = unwrap_model(runner)
+        model_cfg = runner.cfg.get('model', {})
+        content = dict(
+            state_dict=select_prefix(checkpoint['state_dict'], 'student.'),
+            meta=dict(
+                repfusion_mm=__version__,
+                epoch=checkpoint['meta']['epoch'],
+                iter=checkpoint['meta']['iter'],
+                averaged='ema_state_dict' in checkpoint,
+                student=str(model_cfg.get('student')),
+                # Shapes do not show them. StrictPretrained checks them.
+                strides=conv_strides(model.student),
+                teacher=str(model_cfg.get('teacher')),
+                data_preprocessor=str(model_cfg.get('data_preprocessor')),
+                channel_order=model.channel_order,
+            ),
+        )
+        path = Path(runner.work_dir, self.filename)
+        save_checkpoint(content, str(path), backend_args=ATOMIC)
