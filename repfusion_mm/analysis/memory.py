@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import gc
 import platform
-import re
 from pathlib import Path
 
 import torch
@@ -63,5 +62,7 @@ def reset_peak_memory(device: str) -> None:
 
 
 def _read_status(name: str) -> float:
-    status = Path('/proc/self/status').read_text()
-    return int(re.search(rf'{name}:\s+(\d+) kB', status)[1]) / 1024
+    """Return an entry of Linux's status of this process, in MB."""
+    lines = Path('/proc/self/status').read_text().splitlines()
+    status = dict(line.split(':', 1) for line in lines)
+    return int(status[name].split()[0]) / 1024  # kB

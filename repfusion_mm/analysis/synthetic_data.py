@@ -11,11 +11,11 @@ import copy
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Iterator, List, Optional, Tuple, Union
+from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
 
 import cv2
 import numpy as np
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 from mmengine.runner import Runner
@@ -98,7 +98,10 @@ def describe_data(loader: DataLoader) -> str:
 
 
 def build_synthetic(
-    dataset: dict, cfg: Config, num_images: int, image_size: ImageSize = None
+    dataset: ConfigDict,
+    cfg: Config,
+    num_images: int,
+    image_size: ImageSize = None,
 ) -> Dataset:
     """Build a data set of synthetic images and random labels.
 
@@ -131,6 +134,7 @@ def build_synthetic(
         draw_image(rng, height, width)
         for _ in range(min(num_images, MAX_IMAGES))
     ]
+    infos: List[Dict[str, Any]]
     if dataset.pipeline[0].type.endswith(('LoadImage', 'LoadImageFromFile')):
         infos = [dict(img_path=str(path)) for path in _write_jpegs(images)]
     else:
@@ -172,7 +176,7 @@ def _is_on_disk(dataset: dict) -> bool:
 
 
 def _find_size(
-    dataset: dict, cfg: Config, image_size: ImageSize
+    dataset: ConfigDict, cfg: Config, image_size: ImageSize
 ) -> Tuple[int, int]:
     root = dataset.get('data_root', '')
     scope = [cfg.get('default_scope', 'mmengine'), *dataset.type.split('.')]
