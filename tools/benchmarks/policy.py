@@ -125,7 +125,7 @@ def make_bandits() -> Dict[str, Bandit]:
     """Return each landscape near zero with little noise, and far with much.
 
     -5.3 is the log-likelihood of 200 classes at chance level. Errors of
-    keypoints are of the order of 0.01, hence the small one.
+    keypoints are around 0.01, hence ``one_peak_small``.
     """
     one_peak = LANDSCAPES['one_peak']
     bandits = {}

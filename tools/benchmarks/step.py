@@ -276,7 +276,7 @@ def measure_own_memory(cfg: Config, args: argparse.Namespace) -> dict:
 
 
 def measure_memory(name: str, args: argparse.Namespace) -> dict:
-    """Measure the memory of a variant in a process of its own.
+    """Measure the memory of a variant in a new process.
 
     Raises:
         RuntimeError: The process failed.
@@ -367,7 +367,7 @@ def read_batches(cfg: Config, size: int, number: int = 4) -> tuple:
 
 
 def measure(cfg: Config, args: argparse.Namespace) -> dict:
-    """Measure everything that the options ask for."""
+    """Measure everything that the options request."""
     batches, data = read_batches(cfg, args.batch)
     steps = {
         name: Step(name, cfg, args.device)

@@ -87,7 +87,7 @@ def test_figures_of_one_run_agree(in_process, tmp_path):
 
 
 @pytest.mark.slow
-def test_memory_is_measured_in_processes_of_its_own(tmp_path):
+def test_memory_is_measured_in_new_processes(tmp_path):
     out = tmp_path / 'out.json'
     launch('python', SCRIPT, CONFIG, *FLAGS, '--json', out,
            '--variants', 'reference', 'floor')  # fmt: skip
