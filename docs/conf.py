@@ -22,6 +22,8 @@ html_theme_options = {
     'sidebar_width': '260px',
 }
 
+napoleon_use_ivar = True
+
 myst_enable_extensions = ['deflist']
 myst_heading_anchors = 3
 

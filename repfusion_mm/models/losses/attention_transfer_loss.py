@@ -15,7 +15,7 @@ class AttentionTransferLoss(DistillLoss):
     """Match attention maps (AT, arXiv 1612.03928, eq. 2).
 
     The loss is the mean squared difference of the L2-normalized attention
-    maps sum_c |F_c|^2. The student's map is resized to the teacher's grid.
+    maps ``sum_c |F_c|^2``. The student's map is resized to the teacher's grid.
 
     Args:
         loss_weight: Factor of the loss.
