@@ -1,18 +1,3 @@
-"""Libraries that measure teachers and runs: probe, report, FLOP and time.
+"""Libraries that measure teachers and runs, for tools/ and projects/."""
 
-The scripts of tools/analysis_tools/ call them. Modules are imported one by
-one, as they need packages that the rest of repfusion_mm does not.
-"""
-
-__all__ = [
-    'dumped_config',
-    'flops',
-    'intervals',
-    'memory',
-    'probe',
-    'reference_step',
-    'report',
-    'synthetic_data',
-    'teacher_presets',
-    'timing',
-]
+__all__ = ['flops', 'intervals', 'memory', 'probe', 'report', 'timing']

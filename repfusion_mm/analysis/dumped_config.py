@@ -3,7 +3,7 @@
 import ast
 import math
 from pathlib import Path
-from typing import Dict
+from typing import Any, Dict
 
 #: Values that ``repr`` writes as names.
 NUMBERS = dict(inf=math.inf, nan=math.nan)
@@ -39,9 +39,10 @@ def read_dumped_config(path: Path) -> Dict[str, object]:
 
 def _value(node: ast.expr) -> object:
     if isinstance(node, ast.Call) and ast.unparse(node.func) == 'dict':
-        if node.args or any(word.arg is None for word in node.keywords):
-            raise ValueError(ast.unparse(node)[:80])
-        return {word.arg: _value(word.value) for word in node.keywords}
+        # mmengine writes dict({...}) if a key is not an identifier.
+        keywords: Dict[Any, object]
+        keywords = {word.arg: _value(word.value) for word in node.keywords}
+        return dict(*map(_value, node.args), **keywords)
     if isinstance(node, ast.Dict) and None not in node.keys:
         keys = [_value(key) for key in node.keys if key is not None]
         return dict(zip(keys, map(_value, node.values)))

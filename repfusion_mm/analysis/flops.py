@@ -1,4 +1,4 @@
-"""Count the floating-point operations of a distillation."""
+"""Count the floating-point operations (FLOP) of a distillation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class DistillationCost(NamedTuple):
     Attributes:
         image_size: Side of the student's images in pixels.
         teacher: FLOP of the teacher, up to its last requested layer.
-        student: FLOP of the student's forward.
+        student: FLOP of the student's forward. A backward takes two forwards.
         num_parameters: Number of the student's parameters.
     """
 
@@ -29,21 +29,13 @@ class DistillationCost(NamedTuple):
     num_parameters: int
 
     @property
-    def student_training(self) -> int:
-        """FLOP of the student's forward and backward (two forwards)."""
-        return 3 * self.student
-
-    @property
     def total(self) -> int:
         """FLOP of teacher and student; policy and decoder are small."""
-        return self.teacher + self.student_training
+        return self.teacher + 3 * self.student
 
 
 def count_flops(run: Callable[[], object]) -> int:
-    """Return the FLOP of ``run()`` as torch counts them.
-
-    One multiply-add is two FLOP.
-    """
+    """Return the FLOP of ``run()``; one multiply-add is two FLOP."""
     with FlopCounterMode(display=False) as counter:
         run()
     return counter.get_total_flops()
@@ -62,9 +54,10 @@ def count_distillation(cfg: Config) -> DistillationCost:
     teacher = _build_teacher(cfg.model.teacher)
     student = MODELS.build(cfg.model.student).to('meta')
     side = cfg.model.get('input_size') or teacher.image_size
-    timesteps = torch.zeros(1, dtype=torch.long, device='meta')
-    teacher_images = _meta_image(teacher.image_size)
-    student_images = _meta_image(side)
+    with torch.device('meta'):
+        timesteps = torch.zeros(1, dtype=torch.long)
+        teacher_images = torch.zeros(1, 3, *2 * [teacher.image_size])
+        student_images = torch.zeros(1, 3, side, side)
     return DistillationCost(
         image_size=side,
         teacher=count_flops(lambda: teacher(teacher_images, timesteps)),
@@ -74,19 +67,19 @@ def count_distillation(cfg: Config) -> DistillationCost:
 
 
 def all_reduce_ms(
-    num_bytes: float, gpus: int, bandwidths: Sequence[float]
+    size: float, gpus: int, bandwidths: Sequence[float]
 ) -> float:
     """Estimate the milliseconds of a ring all-reduce, without its latency.
 
     Each GPU sends 2 (n - 1) / n of the bytes.
 
     Args:
-        num_bytes: Size of the gradients in bytes.
+        size: Of the gradients in bytes.
         gpus: Number of GPUs n.
-        bandwidths: GB/s of each GPU within a machine of eight GPUs, and
+        bandwidths: GB/s of each GPU, within a machine of eight GPUs and
             between machines.
     """
-    sent = 2 * (gpus - 1) / gpus * num_bytes
+    sent = 2 * (gpus - 1) / gpus * size
     return 1e3 * sent / (bandwidths[gpus > 8] * 1e9)
 
 
@@ -101,7 +94,3 @@ def _build_teacher(teacher: dict) -> Any:
         teacher['config'] = dict(config, type=config['_class_name'])
     with torch.device('meta'):
         return MODELS.build(teacher)
-
-
-def _meta_image(side: int) -> torch.Tensor:
-    return torch.zeros(1, 3, side, side, device='meta')

@@ -7,66 +7,56 @@ timing.
 from pathlib import Path
 from typing import Tuple
 
+#: What denoisers of DDPM (arXiv 2006.11239) have in common. They have one
+#: attention head.
+DDPM = dict(
+    layers_per_block=2, attention_head_dim=None, downsample_padding=0,
+    flip_sin_to_cos=False, freq_shift=1, norm_eps=1e-6,
+)  # fmt: skip
+#: What denoisers of guided-diffusion (arXiv 2105.05233) have in common.
+ADM = dict(
+    out_channels=6, downsample_type='resnet', upsample_type='resnet',
+    resnet_time_scale_shift='scale_shift', attention_head_dim=64,
+    attn_norm_num_groups=32,
+)  # fmt: skip
 
-def _ddpm(size: int, channels: tuple, attends: tuple) -> dict:
-    down = ['AttnDownBlock2D' if a else 'DownBlock2D' for a in attends]
-    up = ['AttnUpBlock2D' if a else 'UpBlock2D' for a in attends[::-1]]
+
+def _unet(
+    sample_size: int, channels: tuple, attends: str, common: dict, **arguments
+) -> dict:
+    """Return a config; ``attends`` has an 'a' for each level that attends."""
+    plain = 'Resnet{}sampleBlock2D' if common is ADM else '{}Block2D'
+    down, up = plain.format('Down'), plain.format('Up')
     return dict(
         type='UNet2DModel',
-        sample_size=size,
+        sample_size=sample_size,
         block_out_channels=channels,
-        layers_per_block=2,
-        down_block_types=tuple(down),
-        up_block_types=tuple(up),
-        # One head, as in DDPM (arXiv 2006.11239).
-        attention_head_dim=None,
-        downsample_padding=0,
-        flip_sin_to_cos=False,
-        freq_shift=1,
-        norm_eps=1e-6,
-    )
-
-
-def _adm(size: int, channels: tuple, depth: int, attends: tuple) -> dict:
-    down = [
-        'AttnDownBlock2D' if a else 'ResnetDownsampleBlock2D' for a in attends
-    ]
-    up = [
-        'AttnUpBlock2D' if a else 'ResnetUpsampleBlock2D'
-        for a in attends[::-1]
-    ]
-    return dict(
-        type='UNet2DModel',
-        sample_size=size,
-        out_channels=6,
-        block_out_channels=channels,
-        layers_per_block=depth,
-        down_block_types=tuple(down),
-        up_block_types=tuple(up),
-        downsample_type='resnet',
-        upsample_type='resnet',
-        resnet_time_scale_shift='scale_shift',
-        attention_head_dim=64,
-        attn_norm_num_groups=32,
-        num_class_embeds=1000 if size == 64 else None,
+        down_block_types=tuple(
+            'AttnDownBlock2D' if a == 'a' else down for a in attends
+        ),
+        up_block_types=tuple(
+            'AttnUpBlock2D' if a == 'a' else up for a in attends[::-1]
+        ),
+        **common,
+        **arguments,
     )
 
 
 #: By the value of ``pretrained`` in the configs.
 TEACHER_PRESETS = {
-    'google/ddpm-cifar10-32': _ddpm(
-        32, (128, 256, 256, 256), (False, True, False, False)
+    'google/ddpm-cifar10-32': _unet(32, (128, 256, 256, 256), '-a--', DDPM),
+    'google/ddpm-ema-celebahq-256': _unet(
+        256, (128, 128, 256, 256, 512, 512), '----a-', DDPM
     ),
-    'google/ddpm-ema-celebahq-256': _ddpm(
-        256, (128, 128, 256, 256, 512, 512), (False,) * 4 + (True, False)
+    'data/teachers/imagenet64': _unet(
+        64, (192, 384, 576, 768), '-aaa', ADM,
+        layers_per_block=3, num_class_embeds=1000,
     ),
-    'data/teachers/imagenet64': _adm(
-        64, (192, 384, 576, 768), 3, (False, True, True, True)
+    'data/teachers/imagenet256-uncond': _unet(
+        256, (256, 256, 512, 512, 1024, 1024), '---aaa', ADM,
+        layers_per_block=2,
     ),
-    'data/teachers/imagenet256-uncond': _adm(
-        256, (256, 256, 512, 512, 1024, 1024), 2, (False,) * 3 + (True,) * 3
-    ),
-}
+}  # fmt: skip
 
 
 def resolve_teacher(teacher: dict) -> Tuple[dict, bool]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Dict, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Dict, Iterable, List, Optional, Tuple
 
 import numpy as np
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FILENAME = 'policy.jsonl'
+REMEDY = 'remove the file, or give the work directory of another run'
 #: Rows of the heat map.
 MAX_ROWS = 100
 #: Statistics below the heat map, with axis label and color.
@@ -31,29 +32,21 @@ def read_records(work_dir: str) -> List[dict]:
     Args:
         work_dir: The run's work directory, or one of its log directories.
 
-    Returns:
-        Records by iteration. The records of a start replace those of earlier
-        starts from its first iteration on.
-
     Raises:
         FileNotFoundError: There are no records.
         ValueError: A file holds anything else than TimestepPolicyHook writes.
     """
     folder = Path(work_dir)
     paths = [folder / FILENAME, *sorted(folder.glob(f'*/{FILENAME}'))]
-    records: List[dict] = []
-    for path in filter(Path.exists, paths):
-        newer = read_lines(path, ('iter', 'timesteps', 'probabilities'))
-        for record in newer:
-            _check_record(record, path)
-        begin = newer[0]['iter'] if newer else float('inf')
-        records = [r for r in records if r['iter'] < begin] + newer
+    records = read_logs(paths, 'iter', 'timesteps', 'probabilities')
     if not records:
         raise FileNotFoundError(
             f'expected {FILENAME} in {str(work_dir)!r} or in its log '
             'directories, got none; give the work directory of a '
             'distillation with TimestepPolicyHook'
         )
+    for record in records:
+        _check_record(record, work_dir)
     lengths = {len(record['timesteps']) for record in records}
     if len(lengths) > 1:
         raise ValueError(
@@ -64,55 +57,63 @@ def read_records(work_dir: str) -> List[dict]:
     return records
 
 
-def read_lines(path: Path, keys: Sequence[str]) -> List[dict]:
-    """Read a file with one JSON object per line.
+def read_logs(paths: Iterable[Path], counter: str, *keys: str) -> List[dict]:
+    """Read the logs of all starts of a run, with one JSON object per line.
 
     A truncated last line, which a killed run leaves behind, is ignored.
 
     Args:
-        path: The file.
-        keys: Required keys of each object.
+        paths: The files; those that do not exist are skipped.
+        counter: The key of the iteration.
+        keys: Other required keys of each object.
+
+    Returns:
+        Objects by iteration. Those of a start replace those of earlier
+        starts from its first iteration on.
 
     Raises:
         ValueError: Another line is not JSON, or lacks a key.
     """
-    lines = path.read_bytes().splitlines()
-    entries = []
-    for number, line in enumerate(lines, 1):
-        try:
-            entry = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            if number < len(lines) or line.endswith(b'}'):
+    entries: List[dict] = []
+    for path in filter(Path.exists, paths):
+        newer = []
+        lines = path.read_bytes().splitlines()
+        for number, line in enumerate(lines, 1):
+            try:
+                entry = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                if number == len(lines) and not line.endswith(b'}'):
+                    break
                 raise ValueError(
                     f'expected JSON in line {number} of {path}, got: {error}'
                 ) from error
-            continue
-        if not isinstance(entry, dict) or not entry.keys() >= set(keys):
-            raise ValueError(
-                f'expected {", ".join(keys)} in line {number} of {path}, got '
-                f'{line[:80]!r}; remove the file, or give the work directory '
-                'of another run'
-            )
-        entries.append(entry)
+            required = {counter, *keys}
+            if not isinstance(entry, dict) or not entry.keys() >= required:
+                raise ValueError(
+                    f'expected {", ".join((counter, *keys))} in line {number} '
+                    f'of {path}, got {line[:80]!r}; {REMEDY}'
+                )
+            newer.append(entry)
+        if newer:
+            begin = newer[0][counter]
+            entries = [e for e in entries if e[counter] < begin] + newer
     return entries
 
 
-def _check_record(record: dict, path: Path) -> None:
+def _check_record(record: dict, work_dir: str) -> None:
     try:
-        sizes = [
+        size, probs_size = (
             np.array(record[name], dtype=float).shape
             for name in ('timesteps', 'probabilities')
-        ]
-        fits = isinstance(record['iter'], int) and sizes[0] == sizes[1]
-        fits = fits and len(sizes[0]) == 1 and sizes[0] > (0,)
+        )
+        fits = size == probs_size and len(size) == 1 and size > (0,)
     except (TypeError, ValueError):
         fits = False
-    if not fits:
+    if not fits or not isinstance(record['iter'], int):
         raise ValueError(
-            f'expected an integer iter, and one probability for each of the '
-            f'timesteps, in each line of {path}, got something else at iter '
-            f'{record["iter"]!r:.80}; remove the file, or give the work '
-            'directory of another run'
+            'expected an integer iter and one probability for each of the '
+            f'timesteps in {FILENAME} in {work_dir}, got something else at '
+            f'iter {record["iter"]!r:.80}; {REMEDY}'
         )
 
 
@@ -126,20 +127,12 @@ def moments(record: dict) -> Tuple[float, float]:
 
 
 def draw_records(
-    records: List[dict],
-    probe: Optional[Dict[int, float]] = None,
-    probe_label: str = 'linear probe',
+    records: List[dict], probe: Optional[Dict[int, float]] = None
 ) -> np.ndarray:
-    """Draw how the distribution over timesteps changed.
-
-    See :func:`plot_records` for the arguments.
-
-    Returns:
-        H x W x 3 uint8 RGB image.
-    """
+    """Return the figure of a policy as an H x W x 3 uint8 RGB image."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    canvas = FigureCanvasAgg(plot_records(records, probe, probe_label))
+    canvas = FigureCanvasAgg(plot_records(records, probe))
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
@@ -205,14 +198,10 @@ def _draw_heat_map(figure: Figure, axes: Axes, records: List[dict]) -> None:
     axes.plot(
         iterations, probs @ timesteps, color='white', lw=1, ls='--', alpha=0.6
     )
-    axes.set(
-        ylabel='timestep t',
-        title='policy pi(t|x), mean over a batch (dashed: mean t)',
-    )
-    axes.title.set_size('medium')
-    figure.colorbar(
-        mesh, ax=axes, label='multiple of uniform probability', pad=0.01
-    )
+    title = 'policy pi(t|x), mean over a batch (dashed: mean t)'
+    axes.set_title(title, size='medium')
+    axes.set_ylabel('timestep t')
+    figure.colorbar(mesh, ax=axes, label='relative to uniform', pad=0.01)
 
 
 def _draw_probe(axes: Axes, probe: Dict[int, float], label: str) -> None:

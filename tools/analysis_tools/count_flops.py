@@ -26,7 +26,7 @@ from repfusion_mm.cli.argument_types import (
 )
 
 
-def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
+def main(argv: Optional[List[str]] = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -36,33 +36,20 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
         '--images', type=positive, help='number of training images'
     )
     parser.add_argument(
-        '--tflops',
-        type=above_zero,
-        default=50,
+        '--tflops', type=above_zero, default=50,
         help='TFLOP/s that a GPU sustains (default: 50)',
-    )
+    )  # fmt: skip
     parser.add_argument(
-        '--gpus',
-        type=positive,
-        nargs='+',
-        default=[],
+        '--gpus', type=positive, nargs='+', default=[],
         help='numbers of GPUs to compare',
-    )
+    )  # fmt: skip
     parser.add_argument(
-        '--bandwidth',
-        type=above_zero,
-        nargs=2,
-        default=(200, 25),
-        metavar='GB/s',
-        help='of each GPU, within a machine of eight GPUs and between '
-        'machines (default: 200 25)',
-    )
+        '--bandwidth', type=above_zero, nargs=2, default=(200, 25),
+        metavar='GB/s', help='of each GPU, within a machine of eight GPUs '
+        'and between machines (default: 200 25)',
+    )  # fmt: skip
     parser.add_argument('--cfg-options', nargs='+', action=DictAction)
-    return parser.parse_args(argv)
-
-
-def main(argv: Optional[List[str]] = None) -> int:
-    args = parse_args(argv)
+    args = parser.parse_args(argv)
     with report_errors():
         count(args)
     return 0
@@ -76,7 +63,7 @@ def count(args: argparse.Namespace) -> None:
     for label, flop in (
         ('teacher, up to its last layer', cost.teacher),
         ('student, forward', cost.student),
-        ('student, forward and backward', cost.student_training),
+        ('student, forward and backward', 3 * cost.student),
         ('teacher and student', cost.total),
     ):
         print(f'  {label:32} {flop / 1e9:8.1f}')

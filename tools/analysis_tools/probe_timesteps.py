@@ -19,12 +19,8 @@ import sys
 from pathlib import Path
 from typing import List, Optional
 
-from repfusion_mm.analysis.probe import (
-    MAX_IMAGES,
-    Prober,
-    draw_scores,
-    recommend,
-)
+from repfusion_mm.analysis.probe.prober import MAX_IMAGES, Prober
+from repfusion_mm.analysis.probe.scores import draw_scores, recommend
 from repfusion_mm.cli import load_config, make_parser, report_errors
 from repfusion_mm.models.teachers.diffusers_teacher import INPUT_MODES
 
@@ -33,23 +29,18 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
-        '--timesteps',
-        type=int,
-        nargs='+',
+        '--timesteps', type=int, nargs='+',
         help="default: twenty of the teacher's schedule, and its last one",
-    )
+    )  # fmt: skip
     parser.add_argument('--num-labels', type=int, nargs='+', default=[50])
     parser.add_argument('--num-splits', type=int, default=10)
     parser.add_argument(
         '--input-modes', nargs='+', choices=INPUT_MODES, default=['clean']
     )
     parser.add_argument(
-        '--max-images',
-        type=int,
-        default=MAX_IMAGES,
-        help='stop reading after so many labeled images '
-        '(default: %(default)s)',
-    )
+        '--max-images', type=int, default=MAX_IMAGES,
+        help='read so many labeled images at most (default: %(default)s)',
+    )  # fmt: skip
     parser.add_argument('--out', type=Path, help='folder (default: WORK_DIR)')
     args = parser.parse_args(argv)
     if args.num_splits < 2 or min(args.num_labels) < 2 or args.max_images < 3:
@@ -64,28 +55,22 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
 def main(argv: Optional[List[str]] = None) -> int:
     args = parse_args(argv)
     with report_errors():
-        probe(args)
+        cfg = load_config(args)
+        prober = Prober(cfg, args.num_labels, args.num_splits, args.max_images)
+        timesteps = prober.select_timesteps(args.timesteps)
+        out = Path(args.out or cfg.work_dir)
+        out.mkdir(parents=True, exist_ok=True)
+        print(
+            f'{len(prober.targets)} labeled images; features of one timestep '
+            f'take {prober.num_bytes() / 2**20:.0f} MiB'
+        )
+        scores = prober.resume(timesteps, args.input_modes, out)
+        draw_scores(scores, prober.task.metric, out / 'probe.png')
+        advice = recommend(scores, prober.task.metric)
+        (out / 'probe.txt').write_text(advice + '\n')
+        print(advice)
+        print(f'see {out / "probe.csv"}, probe.png and probe.txt')
     return 0
-
-
-def probe(args: argparse.Namespace) -> None:
-    """Probe the teacher and write what was found."""
-    cfg = load_config(args)
-    prober = Prober(cfg, args.num_labels, args.num_splits, args.max_images)
-    timesteps = args.timesteps or prober.default_timesteps()
-    prober.check_timesteps(timesteps)
-    out = Path(args.out or cfg.work_dir)
-    out.mkdir(parents=True, exist_ok=True)
-    print(
-        f'{len(prober.targets)} labeled images; features of one timestep '
-        f'take {prober.num_bytes() / 2**20:.0f} MiB'
-    )
-    scores = prober.resume(timesteps, args.input_modes, out)
-    draw_scores(scores, prober.task.metric, out / 'probe.png')
-    advice = recommend(scores, prober.task.metric)
-    (out / 'probe.txt').write_text(advice + '\n')
-    print(advice)
-    print(f'see {out / "probe.csv"}, probe.png and probe.txt')
 
 
 if __name__ == '__main__':

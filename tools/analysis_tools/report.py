@@ -2,11 +2,10 @@
 
     report.py work_dirs/repfusion_r18_digits work_dirs/resnet18-*_digits
 
-Each argument is the work directory of a run. For each distillation the page
-shows the policy during training (next to the probe if the folder has a
-probe.csv), losses, warnings, versions and the config. Runs with validation
-scores are compared in a table; runs that differ only in their seed share a
-row. The page needs no network.
+For each distillation the page shows the policy during training (next to the
+probe if the folder has a probe.csv), losses, warnings, versions and the
+config. Runs with validation scores are compared in a table; runs that differ
+only in their seed share a row. The page needs no network.
 
 The page names folders that cannot be read; the exit status is then 1.
 """
@@ -20,7 +19,7 @@ from repfusion_mm.analysis.report import write_report
 from repfusion_mm.cli import report_errors
 
 
-def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
+def main(argv: Optional[List[str]] = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -29,28 +28,18 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
         'work_dirs', type=Path, nargs='+', help='work directories of runs'
     )
     parser.add_argument(
-        '--out',
-        type=Path,
-        default=Path('report.html'),
+        '--out', type=Path, default=Path('report.html'),
         help='HTML file to write (default: %(default)s)',
-    )
+    )  # fmt: skip
     parser.add_argument(
-        '--title',
-        default='RepFusion',
-        help='title of the page (default: %(default)s)',
+        '--title', default='RepFusion', help='of the page (%(default)s)'
     )
     args = parser.parse_args(argv)
     if args.out.suffix != '.html':
         parser.error(f'expected --out to end in .html, got {args.out}')
-    return args
-
-
-def main(argv: Optional[List[str]] = None) -> int:
-    args = parse_args(argv)
     with report_errors():
         skipped = write_report(args.work_dirs, args.out, args.title)
-    size = args.out.stat().st_size / 2**20
-    print(f'{args.out}: {size:.1f} MiB')
+    print(f'{args.out}: {args.out.stat().st_size / 2**20:.1f} MiB')
     for reason in skipped:
         print(f'error: skipped: {reason}', file=sys.stderr)
     return int(bool(skipped))

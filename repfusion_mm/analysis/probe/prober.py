@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
@@ -12,13 +13,8 @@ from mmengine.device import get_device
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
-from repfusion_mm.analysis.probe.scores import (
-    Score,
-    check_settings,
-    read_scores,
-    write_scores,
-)
-from repfusion_mm.analysis.probe.tasks import ProbeTask, find_task
+from repfusion_mm.analysis.probe.scores import Score, read_scores, write_scores
+from repfusion_mm.analysis.probe.tasks import find_task
 from repfusion_mm.registry import MODELS
 
 MAX_IMAGES = 5000
@@ -34,8 +30,8 @@ class Prober:
 
     Args:
         cfg: The config of a distillation.
-        num_labels: Numbers of labeled images to fit linear models to. They
-            are scored on the other images.
+        num_labels: Numbers of labeled images to fit to. Linear models are
+            scored on the other images.
         num_splits: Number of random splits for each number of labels.
         max_images: Stop reading images after so many labeled ones.
         seed: Of the order of the images, the splits and the noise.
@@ -61,72 +57,62 @@ class Prober:
         init_default_scope(cfg.get('default_scope', 'mmengine'))
         self.model = MODELS.build(cfg.model).to(get_device()).eval()
         self.teacher = self.model.teacher.live
-        self.settings = cfg.model.teacher.to_dict()
-        self.seed = seed
-        self.batches, self.targets, task = self._load(cfg, max_images)
-        if task is None or len(self.targets) <= max(num_labels):
+        self.cfg, self.seed = cfg, seed
+        self.batches, self.targets = self._load(max_images)
+        if len(self.targets) <= max(num_labels):
             raise ValueError(
                 f'expected more than {max(num_labels)} labeled images, to '
                 f'fit to {max(num_labels)} and score on the others, got '
                 f'{len(self.targets)}; give labels to the data set, set '
                 'probe_dataset in the config, or lower --num-labels'
             )
-        self.task = task
+        arguments = dict(n_splits=num_splits, random_state=seed)
         self.splits = {
-            n: list(
-                task.splits(
-                    self.targets,
-                    n_splits=num_splits,
-                    train_size=n,
-                    random_state=seed,
-                )
-            )
+            n: list(self.task.splits(self.targets, train_size=n, **arguments))
             for n in num_labels
         }
 
-    def _load(
-        self, cfg: Config, max_images: int
-    ) -> Tuple[List[torch.Tensor], np.ndarray, Optional[ProbeTask]]:
-        """Return batches of images in [0, 1], their labels and the task."""
+    def _load(self, max_images: int) -> Tuple[List[torch.Tensor], np.ndarray]:
+        """Return batches of labeled images in [0, 1], and all labels."""
         loader = dict(
-            cfg.train_dataloader,
+            self.cfg.train_dataloader,
             sampler=dict(type='DefaultSampler', shuffle=True, seed=self.seed),
             batch_sampler=None,
             drop_last=False,
         )
-        if cfg.get('probe_dataset') is not None:
-            loader.update(dataset=cfg.probe_dataset)
-        task = None
-        batches: List[torch.Tensor] = []
-        targets: List[np.ndarray] = []
+        if self.cfg.get('probe_dataset') is not None:
+            loader.update(dataset=self.cfg.probe_dataset)
+        batches, targets = [], []
         for batch in Runner.build_dataloader(loader):
             batch = self.model.data_preprocessor(batch, False)
-            samples = batch['data_samples']
-            task = task or next(filter(None, map(find_task, samples)), None)
-            if task is None:
-                continue
-            labeled = [task.field in sample for sample in samples]
+            tasks = [find_task(sample) for sample in batch['data_samples']]
+            labeled = [task is not None for task in tasks]
             if any(labeled):
                 batches.append(self.model.images(batch['inputs'][labeled]))
-            targets += [task.target(s) for s in samples if task.field in s]
+            for task, sample in zip(tasks, batch['data_samples']):
+                if task is not None:
+                    self.task = task
+                    targets.append(task.target(sample))
             if len(targets) >= max_images:
                 break
-        return batches, np.array(targets), task
+        return batches, np.array(targets)
 
-    def check_timesteps(self, timesteps: Sequence[int]) -> None:
-        """Raise a ValueError for timesteps outside the schedule."""
+    def select_timesteps(self, timesteps: Optional[List[int]]) -> List[int]:
+        """Check timesteps, or return twenty and the last one by default.
+
+        Raises:
+            ValueError: A timestep is outside the teacher's schedule.
+        """
         length = self.teacher.num_timesteps
+        if not timesteps:
+            return [*range(0, length, max(1, length // 20)), length - 1]
         wrong = [t for t in timesteps if not 0 <= t < length]
         if wrong:
             raise ValueError(
                 f'expected --timesteps in [0, {length - 1}], the schedule of '
                 f'the teacher, got {wrong}'
             )
-
-    def default_timesteps(self) -> List[int]:
-        """Return twenty evenly spaced timesteps and the last one."""
-        length = self.teacher.num_timesteps
-        return [*range(0, length, max(1, length // 20)), length - 1]
+        return timesteps
 
     def num_bytes(self) -> int:
         """Return the size of the features of one timestep in bytes."""
@@ -135,14 +121,11 @@ class Prober:
         return 4 * width * len(self.targets)
 
     def resume(
-        self,
-        timesteps: Sequence[int],
-        input_modes: Sequence[str],
-        folder: Path,
+        self, timesteps: List[int], input_modes: List[str], folder: Path
     ) -> List[Score]:
         """Add the scores that a folder does not have yet; return all.
 
-        ``probe.csv`` is written after each timestep, so that an interrupted
+        The scores are written after each timestep, so that an interrupted
         call can be repeated.
 
         Args:
@@ -151,12 +134,12 @@ class Prober:
             folder: Where ``probe.csv`` and ``probe.json`` are.
 
         Raises:
-            ValueError: The folder holds scores of another teacher or of
-                other images.
+            ValueError: The folder has scores of another teacher or of other
+                images.
         """
         from rich.progress import track
 
-        check_settings(folder / 'probe.json', self.settings, len(self.targets))
+        self._check_settings(folder / 'probe.json')
         table = folder / 'probe.csv'
         scores = read_scores(table)
         done = {score[:5] for score in scores}
@@ -175,12 +158,23 @@ class Prober:
                 write_scores(table, scores)
         return scores
 
+    def _check_settings(self, path: Path) -> None:
+        """Write what the scores depend on, or compare it if it is there."""
+        teacher = self.cfg.model.teacher.to_dict()
+        teacher.pop('input_mode', None)  # a column of the scores
+        settings = dict(teacher=teacher, num_images=len(self.targets))
+        text = json.dumps(settings, indent=2, sort_keys=True) + '\n'
+        if path.exists() and path.read_text() != text:
+            raise ValueError(
+                f'expected the scores in {path.parent} to be of the same '
+                'teacher and images, got those of others; give another --out'
+            )
+        path.write_text(text)
+
     def run(
         self, timestep: int, input_mode: str, folder: Optional[Path] = None
     ) -> Iterator[Score]:
-        """Yield all scores at one timestep.
-
-        One pass over the images provides the features of all layers.
+        """Yield the scores of all layers at one timestep.
 
         Args:
             timestep: In [0, T - 1].
@@ -202,11 +196,11 @@ class Prober:
             begin += len(images)
         for layer, array in feats.items():
             for n, splits in self.splits.items():
-                for i, (train, test) in enumerate(splits):
-                    score = self.task.score(array, self.targets, train, test)
-                    yield Score(
-                        input_mode, layer, timestep, n, i, round(score, 5)
+                for i, split in enumerate(splits):
+                    score = round(
+                        self.task.score(array, self.targets, split), 5
                     )
+                    yield Score(input_mode, layer, timestep, n, i, score)
             if isinstance(array, np.memmap):
                 Path(str(array.filename)).unlink()
 
@@ -219,12 +213,7 @@ class Prober:
 
 
 def allocate(shape: Tuple[int, ...], path: Optional[Path]) -> np.ndarray:
-    """Return a float32 array, backed by a file if it is large.
-
-    Args:
-        shape: Of the array.
-        path: Of the file. None keeps the array in memory.
-    """
+    """Return a float32 array, in a file if it is large and has a path."""
     if path is None or 4 * np.prod(shape) <= MAX_BYTES:
         return np.empty(shape, dtype=np.float32)
     return np.memmap(path, dtype=np.float32, mode='w+', shape=shape)

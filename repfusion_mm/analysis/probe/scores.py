@@ -1,11 +1,20 @@
-"""The scores of linear probes and their files."""
+"""The scores of linear probes: their file, and what they show."""
 
 from __future__ import annotations
 
 import csv
-import json
+from collections import defaultdict
 from pathlib import Path
-from typing import List, NamedTuple
+from typing import DefaultDict, Dict, List, NamedTuple, Optional, Tuple
+
+import numpy as np
+
+from repfusion_mm.visualization.palette import PALETTE
+
+#: Mean score and its standard error at each timestep.
+Curve = Dict[int, Tuple[float, float]]
+#: Input mode, layer and number of labels.
+Key = Tuple[str, str, int]
 
 
 class Score(NamedTuple):
@@ -20,7 +29,7 @@ class Score(NamedTuple):
 
 
 def read_scores(path: Path) -> List[Score]:
-    """Read a CSV file of scores, without a last line that is truncated.
+    """Read scores from a CSV file; a truncated last line is ignored.
 
     Returns:
         An empty list if there is no file.
@@ -35,19 +44,16 @@ def read_scores(path: Path) -> List[Score]:
             head, *rows = csv.reader(file)
         if tuple(head) != Score._fields:
             raise ValueError(f'its first line is {head}')
+        complete = (row for row in rows if len(row) == len(head))
         return [
             Score(mode, layer, int(t), int(n), int(split), float(score))
-            for mode, layer, t, n, split, score in filter(_is_complete, rows)
+            for mode, layer, t, n, split, score in complete
         ]
     except ValueError as error:
         raise ValueError(
             f'expected scores of probe_timesteps.py in {path}, got something '
             f'else: {error}'
         ) from error
-
-
-def _is_complete(row: List[str]) -> bool:
-    return len(row) == len(Score._fields)
 
 
 def write_scores(path: Path, scores: List[Score]) -> None:
@@ -58,29 +64,122 @@ def write_scores(path: Path, scores: List[Score]) -> None:
     unfinished.replace(path)
 
 
-def check_settings(path: Path, teacher: dict, num_images: int) -> None:
-    """Write what scores depend on, or compare it with an earlier call's.
+def mean_curves(scores: List[Score]) -> Dict[Key, Curve]:
+    """Return the mean scores of all splits and their standard errors."""
+    grouped: DefaultDict[Key, DefaultDict[int, List[float]]]
+    grouped = defaultdict(lambda: defaultdict(list))
+    for s in scores:
+        key = s.input_mode, s.layer, s.num_labels
+        grouped[key][s.timestep].append(s.score)
+    return {
+        key: {
+            t: (float(np.mean(values)), standard_error(values))
+            for t, values in sorted(by_timestep.items())
+        }
+        for key, by_timestep in grouped.items()
+    }
+
+
+def standard_error(values: List[float]) -> float:
+    """Return the standard error of a mean; zero for a single value."""
+    if len(values) < 2:
+        return 0.0
+    return float(np.std(values, ddof=1) / np.sqrt(len(values)))
+
+
+def find_good_range(curve: Curve) -> Tuple[int, int, int]:
+    """Return the best timestep and the range of timesteps as good as it.
+
+    Returns:
+        The best timestep, and the ends of the range around it in which all
+        means are within one standard error of the best.
+    """
+    timesteps = list(curve)
+    means = [curve[t][0] for t in timesteps]
+    best = int(np.argmax(means))
+    least = means[best] - curve[timesteps[best]][1]
+    low = high = best
+    while low > 0 and means[low - 1] >= least:
+        low -= 1
+    while high < len(means) - 1 and means[high + 1] >= least:
+        high += 1
+    return timesteps[best], timesteps[low], timesteps[high]
+
+
+def best_curve(
+    curves: Dict[Key, Curve], num_labels: int
+) -> Tuple[str, str, Curve]:
+    """Return input mode, layer and curve of the best score."""
+    mode, layer, _ = max(
+        (key for key in curves if key[2] == num_labels),
+        key=lambda key: max(mean for mean, _ in curves[key].values()),
+    )
+    return mode, layer, curves[mode, layer, num_labels]
+
+
+def read_best(path: Path) -> Optional[Tuple[Dict[int, float], str]]:
+    """Read the best curve for the smallest number of labels.
 
     Args:
-        path: JSON file of the settings.
-        teacher: ``model.teacher`` of the config. Its ``input_mode`` may
-            differ: it is a column of the scores.
-        num_images: Number of labeled images.
+        path: CSV file of scores.
 
-    Raises:
-        ValueError: The file holds other settings.
+    Returns:
+        The mean score at each timestep and a label for a figure; None if
+        there are no scores.
     """
-    teacher = {k: v for k, v in teacher.items() if k != 'input_mode'}
-    text = json.dumps(dict(teacher=teacher, num_images=num_images), indent=2)
-    try:
-        same = not path.exists() or (
-            json.loads(path.read_text()) == json.loads(text)
+    curves = mean_curves(read_scores(path))
+    if not curves:
+        return None
+    fewest = min(key[2] for key in curves)
+    mode, layer, curve = best_curve(curves, fewest)
+    label = f'linear probe\n{fewest} labels, {mode}\n{layer}'
+    return {t: mean for t, (mean, _) in curve.items()}, label
+
+
+def recommend(scores: List[Score], metric: str) -> str:
+    """Describe the best layer and timesteps for each number of labels."""
+    curves = mean_curves(scores)
+    lines = []
+    for n in sorted({key[2] for key in curves}):
+        mode, layer, curve = best_curve(curves, n)
+        best, low, high = find_good_range(curve)
+        mean, error = curve[best]
+        lines += [
+            f'{n} labels: {metric} {mean:.3f} (standard error {error:.3f}) '
+            f'at t = {best}, layer {layer}, {mode} input; '
+            f't = {low} to {high} are as good',
+            "    policy=dict(type='repfusion_mm.LearnedTimestepPolicy', "
+            f'low={low}, high={high})',
+        ]
+    return '\n'.join(lines)
+
+
+def draw_scores(scores: List[Score], metric: str, path: Path) -> None:
+    """Draw all curves, one panel for each number of labels."""
+    from matplotlib.figure import Figure
+
+    curves = mean_curves(scores)
+    budgets = sorted({key[2] for key in curves})
+    layers = sorted({key[1] for key in curves})
+    size = (1 + 3.6 * len(budgets), 3.6)
+    figure = Figure(figsize=size, layout='constrained')
+    panels = figure.subplots(1, len(budgets), sharey=True, squeeze=False)[0]
+    for (mode, layer, n), curve in curves.items():
+        t = np.array(list(curve))
+        mean, error = np.array(list(curve.values())).T
+        color = PALETTE[layers.index(layer) % len(PALETTE)]
+        style = '-' if mode == 'clean' else '--'
+        axes = panels[budgets.index(n)]
+        axes.plot(t, mean, style, marker='o', ms=3, color=color,
+                  label=f'{layer}, {mode}')  # fmt: skip
+        axes.fill_between(
+            t, mean - error, mean + error, color=color, alpha=0.25, lw=0
         )
-    except ValueError:
-        same = False
-    if not same:
-        raise ValueError(
-            f'expected the scores in {path.parent} to be of the same teacher '
-            'and images, got those of others; give another --out'
-        )
-    path.write_text(text + '\n')
+    for axes, n in zip(panels, budgets):
+        axes.set(xlabel='timestep t', title=f'{n} labels')
+        axes.title.set_size('medium')
+        axes.grid(alpha=0.3)
+        axes.spines[['top', 'right']].set_visible(False)
+    panels[0].set_ylabel(f'linear probe: {metric}')
+    panels[-1].legend(frameon=False, fontsize='x-small')
+    figure.savefig(path, dpi=150)

@@ -1,6 +1,7 @@
 """The linear model and the score of a probe, for each kind of label.
 
-scikit-learn is imported where it is used: only probes need it.
+A task selects the inputs and targets of a linear model, fits it to some
+images and scores it on others. scikit-learn is imported where it is used.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ import torch.nn.functional as F
 from repfusion_mm.models.decoders.keypoint_decoder import read_points
 from repfusion_mm.models.losses.utils import pool
 
+#: Indices of training and test images.
+Split = Tuple[np.ndarray, np.ndarray]
+
 
 class ProbeTask:
-    """What a linear model predicts, from which features, and its score.
+    """What a linear model predicts, and how well.
 
     Attributes:
         field: The field of a data sample that holds the label.
@@ -30,35 +34,22 @@ class ProbeTask:
         """Return the label of a data sample."""
         raise NotImplementedError
 
-    def feature(self, feat: torch.Tensor) -> torch.Tensor:
-        """Return the inputs of the linear model for N x C x H x W maps."""
+    def feature(self, maps: torch.Tensor) -> torch.Tensor:
+        """Return what the task needs of N x C x H x W maps."""
         raise NotImplementedError
 
-    def splits(
-        self, targets: np.ndarray, **arguments
-    ) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
-        """Yield the indices of training and test images.
-
-        Args:
-            targets: The labels of all images.
-            **arguments: Of scikit-learn's ``ShuffleSplit``.
-        """
+    def splits(self, targets: np.ndarray, **arguments) -> Iterator[Split]:
+        """Yield random splits; ``arguments`` are scikit-learn's."""
         from sklearn.model_selection import ShuffleSplit
 
         return ShuffleSplit(**arguments).split(targets)
 
-    def score(
-        self,
-        feats: np.ndarray,
-        targets: np.ndarray,
-        train: np.ndarray,
-        test: np.ndarray,
-    ) -> float:
-        """Fit the linear model to some images and score it on others."""
+    def score(self, feats: np.ndarray, targets: np.ndarray, split: Split):
+        """Fit the linear model to the training images and score it."""
         raise NotImplementedError
 
 
-class ClassProbe(ProbeTask):
+class ClassTask(ProbeTask):
     """Predict classes from pooled features by logistic regression."""
 
     field, metric = 'gt_label', 'accuracy'
@@ -68,34 +59,26 @@ class ClassProbe(ProbeTask):
         if len(label) != 1:
             raise ValueError(
                 'expected one class label for each image, got '
-                f'{label.tolist()}; set probe_dataset to images of one class '
-                'each'
+                f'{label.tolist()}; set probe_dataset to such images'
             )
         return label.cpu().numpy()[0]
 
-    def feature(self, feat: torch.Tensor) -> torch.Tensor:
-        return pool(feat)
+    def feature(self, maps: torch.Tensor) -> torch.Tensor:
+        return pool(maps)
 
-    def splits(
-        self, targets: np.ndarray, **arguments
-    ) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
+    def splits(self, targets: np.ndarray, **arguments) -> Iterator[Split]:
         from sklearn.model_selection import StratifiedShuffleSplit
 
         return StratifiedShuffleSplit(**arguments).split(targets, targets)
 
-    def score(
-        self,
-        feats: np.ndarray,
-        targets: np.ndarray,
-        train: np.ndarray,
-        test: np.ndarray,
-    ) -> float:
-        probe = _logistic_regression(max_iter=1000)
-        probe.fit(feats[train], targets[train])
-        return probe.score(feats[test], targets[test])
+    def score(self, feats: np.ndarray, targets: np.ndarray, split: Split):
+        train, test = split
+        model = _logistic_regression(max_iter=1000)
+        model.fit(feats[train], targets[train])
+        return model.score(feats[test], targets[test])
 
 
-class MaskProbe(ProbeTask):
+class MaskTask(ProbeTask):
     """Predict the class of each cell of the map by logistic regression.
 
     The label of a cell is the class at its center. Cells of class 255 are
@@ -108,40 +91,31 @@ class MaskProbe(ProbeTask):
     def target(self, sample) -> np.ndarray:
         return sample.gt_sem_seg.data[0].cpu().numpy()
 
-    def feature(self, feat: torch.Tensor) -> torch.Tensor:
-        return feat.movedim(1, -1)
+    def feature(self, maps: torch.Tensor) -> torch.Tensor:
+        return maps.movedim(1, -1)
 
-    def score(
-        self,
-        feats: np.ndarray,
-        targets: np.ndarray,
-        train: np.ndarray,
-        test: np.ndarray,
-    ) -> float:
+    def score(self, feats: np.ndarray, targets: np.ndarray, split: Split):
         from sklearn.metrics import jaccard_score
 
         masks = torch.from_numpy(targets)[:, None].float()
         cells = F.interpolate(masks, size=feats.shape[1:3])[:, 0]
         labels = cells.long().numpy()
-        probe = _logistic_regression(max_iter=200)
-        probe.fit(*self._select(feats, labels, train))
-        inputs, truth = self._select(feats, labels, test)
-        return jaccard_score(truth, probe.predict(inputs), average='macro')
+        model = _logistic_regression(max_iter=200)
+        model.fit(*self._select(feats[split[0]], labels[split[0]]))
+        inputs, truth = self._select(feats[split[1]], labels[split[1]])
+        return jaccard_score(truth, model.predict(inputs), average='macro')
 
-    def _select(
-        self, feats: np.ndarray, labels: np.ndarray, images: np.ndarray
-    ) -> Tuple[np.ndarray, np.ndarray]:
+    def _select(self, feats: np.ndarray, labels: np.ndarray):
         """Return features and labels of at most ``max_cells`` cells."""
-        inputs = feats[images].reshape(-1, feats.shape[-1])
-        truth = labels[images].reshape(-1)
-        rows = np.flatnonzero(truth != 255)
-        if len(rows) > self.max_cells:
+        cells = np.flatnonzero(labels != 255)
+        if len(cells) > self.max_cells:
             rng = np.random.default_rng(0)
-            rows = rng.choice(rows, self.max_cells, replace=False)
-        return inputs[rows], truth[rows]
+            cells = rng.choice(cells, self.max_cells, replace=False)
+        inputs = feats.reshape(-1, feats.shape[-1])
+        return inputs[cells], labels.reshape(-1)[cells]
 
 
-class KeypointProbe(ProbeTask):
+class KeypointTask(ProbeTask):
     """Predict keypoints from the complete map by ridge regression.
 
     The score is minus the mean error of an image's keypoints, in sides of
@@ -153,31 +127,26 @@ class KeypointProbe(ProbeTask):
     def target(self, sample) -> np.ndarray:
         return read_points(sample).cpu().numpy()
 
-    def feature(self, feat: torch.Tensor) -> torch.Tensor:
-        return feat.flatten(1)
+    def feature(self, maps: torch.Tensor) -> torch.Tensor:
+        return maps.flatten(1)
 
-    def score(
-        self,
-        feats: np.ndarray,
-        targets: np.ndarray,
-        train: np.ndarray,
-        test: np.ndarray,
-    ) -> float:
+    def score(self, feats: np.ndarray, targets: np.ndarray, split: Split):
         from sklearn.linear_model import Ridge
         from sklearn.preprocessing import StandardScaler
 
+        train, test = split
         scaler = StandardScaler().fit(feats[train])
         inputs = scaler.transform(feats[train])
-        probe = Ridge(alpha=inputs.shape[1] / 10)
-        probe.fit(inputs, targets[train].reshape(len(train), -1))
-        points = probe.predict(scaler.transform(feats[test]))
+        model = Ridge(alpha=inputs.shape[1] / 10)
+        model.fit(inputs, targets[train].reshape(len(train), -1))
+        points = model.predict(scaler.transform(feats[test]))
         errors = points.reshape(targets[test].shape) - targets[test]
         return -float(np.linalg.norm(errors, axis=-1).mean())
 
 
 def find_task(sample) -> Optional[ProbeTask]:
     """Return the task for a data sample, or None if it has no label."""
-    for task in (ClassProbe, MaskProbe, KeypointProbe):
+    for task in (ClassTask, MaskTask, KeypointTask):
         if task.field in sample:
             return task()
     return None
@@ -188,6 +157,5 @@ def _logistic_regression(max_iter: int):
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    return make_pipeline(
-        StandardScaler(), LogisticRegression(max_iter=max_iter)
-    )
+    model = LogisticRegression(max_iter=max_iter)
+    return make_pipeline(StandardScaler(), model)

@@ -1,16 +1,6 @@
 """Write an HTML page about distillations and finetunings."""
 
-from .checks import Check, run_checks
-from .groups import Group, group_runs
 from .page import write_report
-from .runs import Run, read_run
+from .runs import read_run
 
-__all__ = [
-    'Check',
-    'Group',
-    'Run',
-    'group_runs',
-    'read_run',
-    'run_checks',
-    'write_report',
-]
+__all__ = ['read_run', 'write_report']

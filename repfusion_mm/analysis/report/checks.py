@@ -8,11 +8,10 @@ import numpy as np
 
 from repfusion_mm.analysis.report.runs import Curve, Run
 
-#: Share of the maximum entropy below which a policy has collapsed. A uniform
-#: distribution over two of a thousand timesteps has 0.10.
+#: Relative to the maximum entropy. A uniform distribution over two of a
+#: thousand timesteps has 0.10.
 MIN_ENTROPY = 0.11
-#: Below this standard deviation between images, relative to their size,
-#: features are constant.
+#: Standard deviation of features between images, relative to their size.
 MIN_FEATURE_STD = 1e-3
 #: Number of points that a trend needs.
 MIN_POINTS = 9
@@ -34,30 +33,24 @@ class Check(NamedTuple):
 
 def run_checks(run: Run) -> List[Check]:
     """Run all checks that apply to a distillation."""
-    checks = [check_end(run), check_finite(run)]
+    checks = [check_end(run.records[-1]), check_finite(run)]
     if not is_static(run.records):
         checks.append(check_policy(run.records[-1]))
-        checks.append(
-            check_trend(
-                'the reward increased',
-                run.curves.get('reward', []),
-                'The reward did not increase: the decoder learned nothing '
-                'that distinguishes timesteps. Check the labels, '
-                'model.decoder and the length of the run.',
-            )
+        warning = (
+            'The reward did not increase: the decoder learned nothing that '
+            'distinguishes timesteps. Check the labels, model.decoder and '
+            'the length of the run.'
         )
+        rewards = run.curves.get('reward', [])
+        checks.append(check_trend('the reward increased', rewards, warning))
     checks.append(check_features(run.curves.get('feature_relative_std', [])))
-    losses = run.curves.get('loss_distill', [])
-    checks.append(
-        check_trend(
-            'the distillation loss decreased',
-            [(iteration, -loss) for iteration, loss in losses],
-            'The distillation loss did not decrease: the student learned '
-            'nothing from the teacher. Check the learning rate and the '
-            "teacher's layers.",
-        )
+    warning = (
+        'The distillation loss did not decrease: the student learned nothing '
+        "from the teacher. Check the learning rate and the teacher's layers."
     )
-    return checks
+    falling = [(i, -loss) for i, loss in run.curves.get('loss_distill', [])]
+    passed = 'the distillation loss decreased'
+    return [*checks, check_trend(passed, falling, warning)]
 
 
 def is_static(records: List[dict]) -> bool:
@@ -69,10 +62,9 @@ def is_static(records: List[dict]) -> bool:
     )
 
 
-def check_end(run: Run) -> Check:
-    """Check that the run reached its last iteration."""
+def check_end(last: dict) -> Check:
+    """Check that the last record is of the last iteration."""
     passed = 'the run is complete'
-    last = run.records[-1]
     if 'max_iters' not in last:
         return Check(passed, skipped='its length was not logged')
     if last['iter'] >= last['max_iters']:
@@ -105,20 +97,20 @@ def check_policy(record: dict) -> Check:
     The check takes the entropy of the mean distribution over the batch, so a
     policy that is certain of a different timestep for each image passes.
     """
+    passed = 'the policy explores several timesteps'
     probs = np.array(record['probabilities'])
     probs = probs / probs.sum()
     entropy = -(probs * np.log(np.where(probs > 0, probs, 1))).sum()
     share = entropy / np.log(len(probs))
+    if share >= MIN_ENTROPY:
+        return Check(passed)
     mode = record['timesteps'][int(probs.argmax())]
-    warning = (
+    return Check(
+        passed,
         f'The policy collapsed to timesteps around {mode}: its entropy is '
         f'{share:.0%} of the maximum, so it hardly explores other timesteps. '
         'Compare with a probe (tools/analysis_tools/probe_timesteps.py), or '
-        'increase entropy_floor of TimestepPolicyHook.'
-    )
-    return Check(
-        'the policy explores several timesteps',
-        warning if share < MIN_ENTROPY else None,
+        'increase entropy_floor of TimestepPolicyHook.',
     )
 
 
@@ -139,27 +131,21 @@ def check_features(relative_std: Curve) -> Check:
 
 
 def check_trend(passed: str, curve: Curve, warning: str) -> Check:
-    """Check that a curve increases."""
-    if len(curve) < MIN_POINTS:
-        return Check(
-            passed,
-            skipped=f'{len(curve)} points were logged, {MIN_POINTS} needed',
-        )
-    return Check(passed, None if increases(curve) else warning)
-
-
-def increases(curve: Curve) -> bool:
-    """Return whether the last third of a curve is above its beginning.
+    """Check that the last third of a curve is above its beginning.
 
     Its mean must exceed the mean of the first third by more than three
     standard errors of the difference. If everything was learned within the
     first third, it must exceed the first point by more than four standard
     deviations instead.
     """
+    if len(curve) < MIN_POINTS:
+        skipped = f'{len(curve)} points were logged, {MIN_POINTS} needed'
+        return Check(passed, skipped=skipped)
     values = np.array([value for _, value in curve])
     third = len(values) // 3
     first, last = values[:third], values[-third:]
     error = np.sqrt((first.var(ddof=1) + last.var(ddof=1)) / third)
     gain = last.mean() - first.mean()
     fast = last.mean() - values[0] > 4 * last.std(ddof=1)
-    return bool(gain > 3 * error or (fast and gain >= 0))
+    increased = gain > 3 * error or (fast and gain >= 0)
+    return Check(passed, None if increased else warning)

@@ -26,9 +26,7 @@ def encode(figure: Figure) -> str:
 
 def draw_policy(run: Run) -> str:
     """Draw the policy during training, next to the probe if there is one."""
-    if run.probe is None:
-        return encode(plot_records(run.records))
-    return encode(plot_records(run.records, run.probe.means, run.probe.label))
+    return encode(plot_records(run.records, *(run.probe or ())))
 
 
 def draw_losses(run: Run) -> str:
@@ -50,9 +48,8 @@ def draw_losses(run: Run) -> str:
 def draw_groups(groups: List[Group], metric: str) -> str:
     """Draw the score of each run as a point, and the mean of each group."""
     groups = [group for group in groups if group.scores(metric)]
-    figure = Figure(
-        figsize=(7, 0.9 + 0.34 * len(groups)), layout='constrained'
-    )
+    height = 0.9 + 0.34 * len(groups)
+    figure = Figure(figsize=(7, height), layout='constrained')
     axes = figure.subplots()
     for row, group in enumerate(groups):
         scores = group.scores(metric)
@@ -60,11 +57,8 @@ def draw_groups(groups: List[Group], metric: str) -> str:
                   alpha=0.5, mew=0)  # fmt: skip
         axes.plot([sum(scores) / len(scores)], [row], '|', ms=14, mew=2,
                   color=VERMILION)  # fmt: skip
-    axes.set_yticks(
-        range(len(groups)),
-        [shorten(group.label) for group in groups],
-        size='small',
-    )
+    labels = [shorten(group.label) for group in groups]
+    axes.set_yticks(range(len(groups)), labels, size='small')
     axes.set_ylim(len(groups) - 0.5, -0.5)
     axes.set_xlabel(f'{metric} (points: runs; bar: mean)')
     axes.grid(axis='x', alpha=0.3)

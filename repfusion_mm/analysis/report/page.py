@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import List, Tuple
+from typing import List
 
 from repfusion_mm.analysis.intervals import confidence_interval
 from repfusion_mm.analysis.report.checks import is_static, run_checks
@@ -12,8 +12,6 @@ from repfusion_mm.analysis.report.groups import Group, group_runs, natural
 from repfusion_mm.analysis.report.runs import Run, read_run
 from repfusion_mm.visualization import palette
 from repfusion_mm.visualization.policy_log import moments
-
-TEMPLATE = 'page.html.jinja'
 
 
 def write_report(folders: List[Path], out: Path, title: str) -> List[str]:
@@ -37,55 +35,40 @@ def write_report(folders: List[Path], out: Path, title: str) -> List[str]:
             run = read_run(folder)
             shown = [_describe(run)] if run.records else []
         except Exception as error:  # files of other people hold anything
-            skipped.append(_explain(folder, error))
+            reason = str(error)
+            if str(folder) not in reason:
+                reason = (
+                    f'expected the logs of a run in {folder}, got logs that '
+                    f'cannot be shown: {type(error).__name__}: {error}'
+                )
+            skipped.append(reason)
             continue
         runs.append(run)
         distillations += shown
     if not runs:
         raise ValueError('\n'.join(skipped))
-    page = _render(runs, distillations, title, skipped)
+    distillations.sort(key=lambda item: natural(str(item['run'].folder)))
+    page = _render(runs, distillations, title=title, skipped=skipped)
     out.write_text(page, encoding='utf-8')
     return skipped
 
 
-def _explain(folder: Path, error: Exception) -> str:
-    """Return why a folder was skipped, with its name."""
-    if str(folder) in str(error):
-        return str(error)
-    return (
-        f'expected the logs of a run in {folder}, got logs that cannot be '
-        f'shown: {type(error).__name__}: {error}'
-    )
-
-
-def _render(
-    runs: List[Run], distillations: List[dict], title: str, skipped: List[str]
-) -> str:
+def _render(runs: List[Run], distillations: List[dict], **variables) -> str:
     from jinja2 import Environment, FileSystemLoader
 
     groups = group_runs([run for run in runs if run.scores])
     metrics = dict.fromkeys(
-        metric
-        for group in groups
-        for run in group.runs
-        for metric in run.scores
+        name for group in groups for run in group.runs for name in run.scores
     )
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-    )
-    return environment.get_template(TEMPLATE).render(
-        title=title,
+    loader = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(loader=loader, autoescape=True, trim_blocks=True)
+    return environment.get_template('page.html.jinja').render(
         written=datetime.now().strftime('%Y-%m-%d %H:%M'),
-        skipped=skipped,
-        distillations=sorted(
-            distillations, key=lambda item: natural(str(item['run'].folder))
-        ),
+        distillations=distillations,
         tables=[_tabulate(groups, metric) for metric in metrics],
         groups=groups,
-        last_scores=_last_scores,
         palette=palette,
+        **variables,
     )
 
 
@@ -95,12 +78,17 @@ def _describe(run: Run) -> dict:
 
     checks = run_checks(run)
     last = run.records[-1]
-    static = is_static(run.records)
+    timesteps, static = last['timesteps'], is_static(run.records)
+    if len(timesteps) == 1:
+        timestep = f'{timesteps[0]}, fixed'
+    elif static:
+        timestep = f'{timesteps[0]} to {timesteps[-1]}, uniform'
+    else:
+        timestep = '{:.0f} ± {:.0f}'.format(*moments(last))
     return dict(
         run=run,
-        iterations=last['iter'],
-        max_iters=last.get('max_iters', '?'),
-        timestep=_describe_policy(run.records),
+        last=last,
+        timestep=timestep,
         static=static,
         warnings=[c.warning for c in checks if c.warning],
         passed=[c.passed for c in checks if not c.warning and not c.skipped],
@@ -108,16 +96,6 @@ def _describe(run: Run) -> dict:
         policy=None if static else draw_policy(run),
         losses=draw_losses(run) if run.curves else None,
     )
-
-
-def _describe_policy(records: List[dict]) -> str:
-    timesteps = records[-1]['timesteps']
-    if len(timesteps) == 1:
-        return f'{timesteps[0]}, fixed'
-    if is_static(records):
-        return f'{timesteps[0]} to {timesteps[-1]}, uniform'
-    mean, std = moments(records[-1])
-    return f'{mean:.0f} ± {std:.0f}'
 
 
 def _tabulate(groups: List[Group], metric: str) -> dict:
@@ -129,28 +107,12 @@ def _tabulate(groups: List[Group], metric: str) -> dict:
         scores = group.scores(metric)
         if not scores:
             continue
-        mean, half_width = confidence_interval(scores)
+        numbers = [*confidence_interval(scores), min(scores), max(scores)]
         # Percentages with two decimals, shares with four.
         digits = 2 if max(map(abs, scores)) > 1.5 else 4
-        several = len(scores) > 1
-        low, high = min(scores), max(scores)
-        rows.append(
-            dict(
-                label=group.label,
-                seeds=', '.join(run.seed for run in group.runs),
-                mean=f'{mean:.{digits}f}',
-                half_width=f'± {half_width:.{digits}f}' if several else '',
-                low=f'{low:.{digits}f}' if several else '',
-                high=f'{high:.{digits}f}' if several else '',
-            )
-        )
+        texts = [f'{number:.{digits}f}' for number in numbers]
+        if len(scores) == 1:  # no interval and no range
+            texts[1:] = ['', '', '']
+        seeds = ', '.join(run.seed for run in group.runs)
+        rows.append(dict(label=group.label, seeds=seeds, numbers=texts))
     return dict(metric=metric, rows=rows, figure=draw_groups(groups, metric))
-
-
-def _last_scores(run: Run) -> List[Tuple[str, int, float, float]]:
-    """Return for each metric the iteration and value of the last validation,
-    and the highest value of all."""
-    return [
-        (metric, *curve[-1], max(value for _, value in curve))
-        for metric, curve in run.scores.items()
-    ]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
 from repfusion_mm.analysis.dumped_config import read_dumped_config
-from repfusion_mm.analysis.probe.summary import ProbeResult, read_result
+from repfusion_mm.analysis.probe.scores import read_best
 from repfusion_mm.engine.hooks import env_info_hook
 from repfusion_mm.utils.settings import flatten_settings
 from repfusion_mm.visualization import policy_log
@@ -30,7 +30,7 @@ class Run:
         curves: Training losses and statistics.
         scores: Validation scores.
         records: The policy's distributions; empty if there is no policy.
-        probe: The scores of a probe of the teacher, if any.
+        probe: Scores of a probe at each timestep and their label, if any.
         versions: The content of ``env_info.json``, or an empty dict.
     """
 
@@ -40,7 +40,7 @@ class Run:
     curves: Dict[str, Curve]
     scores: Dict[str, Curve]
     records: List[dict]
-    probe: Optional[ProbeResult]
+    probe: Optional[Tuple[Dict[int, float], str]]
     versions: dict
 
     @property
@@ -95,7 +95,7 @@ def read_run(folder: Path) -> Run:
         curves=curves,
         scores=scores,
         records=policy_log.read_records(str(folder)) if has_policy else [],
-        probe=read_result(folder / 'probe.csv'),
+        probe=read_best(folder / 'probe.csv'),
         versions=_read_versions(starts[-1] / env_info_hook.FILENAME),
     )
 
@@ -111,30 +111,18 @@ def _is_training(start: Path) -> bool:
 def _read_scalars(
     starts: List[Path],
 ) -> Tuple[Dict[str, Curve], Dict[str, Curve]]:
-    """Read what mmengine logged at each start of a run.
-
-    The entries of a start replace those of earlier starts from its first
-    iteration on.
-
-    Returns:
-        Curves of training and of validation scores.
-    """
-    entries: List[dict] = []
-    for start in starts:
-        path = start / 'vis_data' / 'scalars.json'
-        newer = policy_log.read_lines(path, ('step',)) if path.exists() else []
-        begin = newer[0]['step'] if newer else float('inf')
-        entries = [e for e in entries if e['step'] < begin] + newer
+    """Return the curves of training and of validation scores."""
+    paths = [start / 'vis_data' / 'scalars.json' for start in starts]
     curves: Dict[str, Curve] = {}
     scores: Dict[str, Curve] = {}
-    for entry in entries:
-        is_training = 'loss' in entry
+    for entry in policy_log.read_logs(paths, 'step'):
         for name, value in entry.items():
-            if isinstance(value, (int, float)) and (
-                is_training or name not in NOT_SCORES
-            ):
-                found = curves if is_training else scores
-                found.setdefault(name, []).append((entry['step'], value))
+            if not isinstance(value, (int, float)):
+                continue
+            if 'loss' in entry:
+                curves.setdefault(name, []).append((entry['step'], value))
+            elif name not in NOT_SCORES:
+                scores.setdefault(name, []).append((entry['step'], value))
     return curves, scores
 
 
@@ -147,9 +135,8 @@ def _read_versions(path: Path) -> dict:
     except ValueError as error:
         raise ValueError(f'expected JSON in {path}, got {error}') from error
     for name in ('packages', 'commits'):
-        if not isinstance(versions, dict) or not isinstance(
-            versions.get(name), dict
-        ):
+        part = versions.get(name) if isinstance(versions, dict) else None
+        if not isinstance(part, dict):
             raise ValueError(
                 f'expected {name} in {path}, got none; EnvInfoHook did not '
                 'write this file'

@@ -74,8 +74,9 @@ def test_a_single_timestep_is_visible():
     assert yellow[:, : int(0.7 * image.shape[1])].sum() > 200
 
 
-@pytest.mark.parametrize('probe', [None, {0: 0.4, 200: 0.8, 999: 0.5}])
-@pytest.mark.parametrize('count', [1, 5])
+@pytest.mark.parametrize(
+    ('count', 'probe'), [(5, None), (1, {0: 0.4, 200: 0.8, 999: 0.5})]
+)
 def test_the_heat_map_shows_the_distribution(count, probe):
     statistics = dict(reward=-1.0, entropy=4.0, advantage_std=0.1)
     low, high = (

@@ -12,11 +12,14 @@ SCRIPT = 'tools/analysis_tools/probe_timesteps.py'
 DIGITS = ROOT / 'configs/distill/repfusion_r18_digits.py'
 
 
-def probe(digits, out, *flags, expect=0):
+TEACHER = ROOT / 'projects/digits/ddpm_digits'
+
+
+def probe(digits, out, *flags, teacher=TEACHER, expect=0):
     return run_main(
         SCRIPT, DIGITS, '--out', out, *flags, '--cfg-options',
         f'probe_dataset.data_root={digits}/data/digits',
-        f'model.teacher.pretrained={ROOT}/projects/digits/ddpm_digits',
+        f'model.teacher.pretrained={teacher}',
         expect=expect,
     )  # fmt: skip
 
@@ -38,9 +41,14 @@ def test_the_probe_finds_good_timesteps(digits, tmp_path):
     assert cv2.imread(str(tmp_path / 'probe.png')).std() > 0
 
 
-def test_an_interrupted_probe_resumes(digits, tmp_path, monkeypatch):
-    flags = ['--num-splits', '2', '--max-images', '300']
-    probe(digits, tmp_path, '--timesteps', '0', *flags)
+def test_an_interrupted_probe_resumes(
+    digits, teacher_folder, tmp_path, monkeypatch
+):
+    # Features are kept in a file, which is removed after use.
+    monkeypatch.setattr('repfusion_mm.analysis.probe.prober.MAX_BYTES', 100)
+    flags = ['--num-splits', '2', '--max-images', '100']
+    toy = dict(teacher=teacher_folder)
+    probe(digits, tmp_path, '--timesteps', '0', *flags, **toy)
     first = read_scores(tmp_path / 'probe.csv')
     with (tmp_path / 'probe.csv').open('a') as file:
         file.write('clean,mid_bl')  # truncated
@@ -51,7 +59,7 @@ def test_an_interrupted_probe_resumes(digits, tmp_path, monkeypatch):
     )
     probe(
         digits, tmp_path, '--timesteps', '0', '300',
-        '--input-modes', 'clean', 'noised', *flags,
+        '--input-modes', 'clean', 'noised', *flags, **toy,
     )  # fmt: skip
     assert calls == [300, 0, 300]
     scores = read_scores(tmp_path / 'probe.csv')
@@ -60,8 +68,8 @@ def test_an_interrupted_probe_resumes(digits, tmp_path, monkeypatch):
     noised = [s.score for s in scores if s[0] == 'noised' and s[2] == 300]
     clean = [s.score for s in scores if s[0] == 'clean' and s[2] == 300]
     assert noised != clean
-    flags = ['--timesteps', '0', '--max-images', '100']
-    done = probe(digits, tmp_path, *flags, expect=1)
+    assert not list(tmp_path.glob('.*.features'))
+    done = probe(digits, tmp_path, '--timesteps', '0', expect=1, **toy)
     assert 'the same teacher and images' in done.last_line
 
 
@@ -105,8 +113,11 @@ def test_unlabeled_images_are_refused(site):
         (['--num-labels', '1297'], 'more than 1297 labeled images'),
     ],
 )
-def test_impossible_probes_are_refused(digits, tmp_path, flags, message):
-    done = probe(digits, tmp_path / 'out', *flags, expect=1)
+def test_impossible_probes_are_refused(
+    digits, teacher_folder, tmp_path, flags, message
+):
+    out, toy = tmp_path / 'out', dict(teacher=teacher_folder)
+    done = probe(digits, out, *flags, expect=1, **toy)
     assert message in done.last_line
     assert not (tmp_path / 'out').exists()
 

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from repfusion_mm.analysis.probe import Score, write_scores
 from tests.helpers.launcher import run_main
 from tests.helpers.report_files import (
     distillation,
@@ -23,6 +24,10 @@ def page_of(*folders, out, expect=0):
 
 def test_the_page_is_complete_and_self_contained(tmp_path):
     folders = [distillation(tmp_path / 'distill')]
+    write_scores(
+        folders[0] / 'probe.csv',
+        [Score('clean', 'mid', t, 50, 0, 0.9 - t / 1e4) for t in (0, 500)],
+    )
     folders += [
         finetuning(tmp_path / f'{budget}_{seed}', 80 + seed + budget / 10,
                    seed=seed, ann_file=f'data/train_{budget}.txt')
@@ -44,6 +49,7 @@ def test_the_page_is_complete_and_self_contained(tmp_path):
         'this run had no',
         'model.policy.type',
         '180 of 180',
+        'Policy and probe',
     ]
     for part in parts:
         assert part in page, part

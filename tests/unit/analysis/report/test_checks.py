@@ -42,6 +42,12 @@ def test_a_reward_that_rises_quickly_has_increased(tmp_path):
     assert not any(c.warning for c in run_checks(run))
 
 
+def test_a_run_of_unknown_length_is_not_checked_for_its_end(tmp_path):
+    run = read_run(distillation(tmp_path / 'a'))
+    del run.records[-1]['max_iters']
+    assert run_checks(run)[0].skipped == 'its length was not logged'
+
+
 def test_a_nan_is_named_with_its_iteration(tmp_path):
     run = read_run(distillation(tmp_path / 'a'))
     run.curves['loss_distill'][7] = (70, float('nan'))

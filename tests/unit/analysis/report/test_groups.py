@@ -44,6 +44,13 @@ def test_groups_with_the_same_label_are_numbered(tmp_path):
     assert labels == ['resnet18_toy #1', 'resnet18_toy #2']
 
 
+def test_labels_with_many_settings_are_left_out(tmp_path):
+    runs = [read_run(finetuning(tmp_path / str(i), 80)) for i in range(2)]
+    runs[1].settings.update({f'model.{i}': 'other' for i in range(4)})
+    labels = [group.label for group in group_runs(runs)]
+    assert labels == ['resnet18_toy #1', 'resnet18_toy #2']
+
+
 def test_long_labels_are_shortened():
     assert shorten('short') == 'short'
     assert len(shorten('a' * 100)) <= 62
