@@ -21,7 +21,12 @@ from typing import List, Optional
 
 from repfusion_mm.analysis.probe.prober import MAX_IMAGES, Prober
 from repfusion_mm.analysis.probe.scores import draw_scores, recommend
-from repfusion_mm.cli import load_config, make_parser, report_errors
+from repfusion_mm.cli import (
+    enable_safe_loading,
+    load_config,
+    make_parser,
+    report_errors,
+)
 from repfusion_mm.models.teachers.diffusers_teacher import INPUT_MODES
 
 
@@ -55,6 +60,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
 def main(argv: Optional[List[str]] = None) -> int:
     args = parse_args(argv)
     with report_errors():
+        enable_safe_loading()
         cfg = load_config(args)
         prober = Prober(cfg, args.num_labels, args.num_splits, args.max_images)
         timesteps = prober.select_timesteps(args.timesteps)
