@@ -40,7 +40,7 @@ from repfusion_mm.analysis.synthetic_data import (
     describe_data,
 )
 from repfusion_mm.analysis.teacher_presets import resolve_teacher
-from repfusion_mm.cli import report_errors
+from repfusion_mm.cli import enable_safe_loading, report_errors
 from repfusion_mm.cli.argument_types import (
     not_negative,
     positive,
@@ -493,6 +493,7 @@ def main(argv: Optional[List[str]] = None) -> int:
             )
         if memory.can_keep_memory(args.device):
             memory.set_memory_policy(args.memory_of not in RETURNING_MEMORY)
+        enable_safe_loading()
         cfg = prepare_config(args)
         if args.memory_of:
             print(json.dumps(measure_own_memory(cfg, args)))
