@@ -7,7 +7,6 @@ from typing import Any, Iterator
 
 import torch
 from mmengine.dist import all_gather_object, get_world_size
-from torch.utils.data import DataLoader
 
 from repfusion_mm.datasets.wrappers import get_wrapped
 
@@ -21,7 +20,7 @@ LABEL_KEYS = {
 }
 
 
-def check_batches(dataloader: DataLoader) -> None:
+def check_batches(dataloader: Any) -> None:
     """Refuse an epoch without a batch, or with a batch of one image.
 
     Raises:
@@ -66,7 +65,7 @@ def check_sizes(data_batch: dict) -> None:
         )
 
 
-def check_baseline(policy: Any, dataloader: DataLoader) -> None:
+def check_baseline(policy: Any, dataloader: Any) -> None:
     """Refuse batches that are too small for the batch baseline.
 
     Raises:

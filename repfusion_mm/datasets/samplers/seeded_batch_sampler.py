@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Iterator, List, NamedTuple, Tuple
+from typing import Any, Iterator, List, NamedTuple, Tuple
 
 from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_rank
-from torch.utils.data import BatchSampler, Sampler
+from torch.utils.data import BatchSampler
 
 from repfusion_mm.registry import DATA_SAMPLERS
 
@@ -53,7 +53,7 @@ class SeededBatchSampler(BatchSampler):
 
     def __init__(
         self,
-        sampler: Sampler,
+        sampler: Any,
         batch_size: int,
         drop_last: bool = False,
         seed: int = 0,
@@ -68,7 +68,7 @@ class SeededBatchSampler(BatchSampler):
         #: Number of batches that the next pass over the sampler leaves out.
         self.num_skipped = 0
 
-    def __iter__(self) -> Iterator[SeededBatch]:
+    def __iter__(self) -> Iterator[SeededBatch]:  # type: ignore[override]
         """Yield the batches of an epoch, once without the skipped ones."""
         skipped, self.num_skipped = self.num_skipped, 0
         epoch = getattr(self.sampler, 'epoch', 0)

@@ -40,7 +40,7 @@ def read_checkpoint(checkpoint: str, hint: str) -> Tuple[StateDict, dict]:
             f'expected a checkpoint at {checkpoint!r}, got no such file; '
             + hint
         ) from error
-    meta = {}
+    meta: dict = {}
     if isinstance(content, dict) and 'state_dict' in content:
         meta = content.get('meta') or {}
         content = content['state_dict']

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Tuple
+from typing import Any, Tuple
 
 import torch
-import torch.nn as nn
 from mmengine.dataset import pseudo_collate
 from torch.utils.data import Dataset
 
@@ -18,7 +17,7 @@ NUM_COMPARED = 4
 AUGMENTS = ('batch_augments', 'augments')
 
 
-def check_cached_features(dataset: Dataset, model: nn.Module) -> None:
+def check_cached_features(dataset: Dataset, model: Any) -> None:
     """Check that a model can use the cached features of its data set.
 
     Data sets without cached features pass.
@@ -51,7 +50,7 @@ def check_cached_features(dataset: Dataset, model: nn.Module) -> None:
         )
 
 
-def check_cacheable(model: nn.Module) -> None:
+def check_cacheable(model: Any) -> None:
     """Check that a model's teacher has one feature map for each image.
 
     Raises:
@@ -79,7 +78,7 @@ def check_cacheable(model: nn.Module) -> None:
 
 
 def prepare_teacher_inputs(
-    model: nn.Module, batch: dict
+    model: Any, batch: dict
 ) -> Tuple[torch.Tensor, torch.Tensor, list]:
     """Return what a training step passes to the teacher.
 

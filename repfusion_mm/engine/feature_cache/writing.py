@@ -5,9 +5,8 @@ from __future__ import annotations
 import shutil
 import time
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
-import torch.nn as nn
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.logging import print_log
@@ -71,7 +70,7 @@ def write_feature_caches(
 
 
 def write_features(
-    model: nn.Module,
+    model: Any,
     dataset: CachedFeaturesDataset,
     batch_size: int,
     num_workers: int = 0,

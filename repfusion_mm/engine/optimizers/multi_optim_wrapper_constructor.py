@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Optional
+from typing import Any, Optional
 
 import torch.nn as nn
 from mmengine.logging import print_log
@@ -50,11 +50,10 @@ class MultiOptimWrapperConstructor:
         self.config = optim_wrapper_cfg
         self.paramwise_cfg = paramwise_cfg
 
-    def __call__(self, model: nn.Module) -> JointOptimWrapper:
+    def __call__(self, model: Any) -> JointOptimWrapper:
         """Build the optimizers of ``model``."""
         model = model.module if is_model_wrapper(model) else model
         parts = model.optim_parts()
-        own = {name: self.config.get(name) for name in parts}
         shared = {k: v for k, v in self.config.items() if k not in parts}
         unknown = [
             key
@@ -74,12 +73,13 @@ class MultiOptimWrapperConstructor:
                     logger='current',
                 )
                 continue
-            if own[name] is None:
+            config = self.config.get(name)
+            if config is None:
                 raise ValueError(
                     f'expected an optimizer for the {name}, got none; add '
                     f'optim_wrapper.{name}=dict(optimizer=...)'
                 )
-            wrappers[name] = self._build(name, part, shared, own[name])
+            wrappers[name] = self._build(name, part, shared, config)
         return JointOptimWrapper(**wrappers)
 
     def _build(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import chain, repeat
-from typing import Iterator
+from typing import Any, Iterator
 
 from mmengine.dataset import InfiniteSampler
 from mmengine.runner import BaseLoop
@@ -73,7 +73,7 @@ def fast_forward(loop: BaseLoop) -> None:
     )
 
 
-def endless_batches(loader: DataLoader, num_done: int) -> Iterator:
+def endless_batches(loader: Any, num_done: int) -> Iterator:
     """Yield batches over and over, without those that were done before.
 
     Replaces mmengine's ``_InfiniteDataloaderIterator``, which cannot start

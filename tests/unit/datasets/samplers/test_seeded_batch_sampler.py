@@ -33,7 +33,7 @@ def test_samplers_without_epochs_count_on():
 
 @settings(deadline=None, max_examples=50)
 @given(
-    st.integers(1, 30),
+    st.integers(7, 30),
     st.integers(1, 7),
     st.booleans(),
     st.integers(0, 5),
