@@ -1,21 +1,19 @@
-"""The configs for one's own images, with their first lines edited."""
+"""The configs for your own images, with their first lines edited."""
 
 import re
-import sys
 
 import cv2
 import numpy as np
 import pytest
 
 from repfusion_mm.engine.checkpoint.io import load_from_local
-from tests.helpers.launcher import ROOT, launch
-from tests.helpers.toy import save_teacher
+from tests.helpers.launcher import ROOT, run_main
 
 SMALL = dict(batch_size=4, image_size=16)
 
 
 def edited(config, out, **variables):
-    """Copy a config, with variables at its top set anew."""
+    """Copy a config, and change variables at its top."""
     text = (ROOT / 'configs' / config).read_text()
     for name, value in variables.items():
         text, count = re.subn(
@@ -28,7 +26,7 @@ def edited(config, out, **variables):
 
 @pytest.fixture
 def images(tmp_path):
-    """Twelve photographs of various sizes, in two folders."""
+    """Twelve images of various sizes, in two folders."""
     root = tmp_path / 'mine'
     rng = np.random.default_rng(0)
     for i in range(12):
@@ -39,7 +37,7 @@ def images(tmp_path):
     return root
 
 
-def test_own_teacher_is_trained_and_exported(images, tmp_path):
+def test_a_teacher_is_trained_and_exported(images, tmp_path):
     config = edited(
         'teacher/ddpm_custom.py',
         tmp_path / 'ddpm.py',
@@ -47,8 +45,8 @@ def test_own_teacher_is_trained_and_exported(images, tmp_path):
         max_iters=2,
         **SMALL,
     )
-    launch(
-        sys.executable, 'tools/train.py', config,
+    run_main(
+        'tools/train.py', config,
         '--work-dir', tmp_path / 'ddpm', '--cfg-options',
         'train_dataloader.num_workers=0', 'custom_hooks.1.num_steps=2',
         'model.denoiser.block_out_channels=[32,32,32,32]',
@@ -58,25 +56,26 @@ def test_own_teacher_is_trained_and_exported(images, tmp_path):
 
 
 @pytest.mark.parametrize('labels', ['labels.txt', 'folders', None])
-def test_own_student_is_distilled(images, tmp_path, labels):
+def test_a_student_is_distilled(images, tmp_path, teacher_folder, labels):
     (images / 'labels.txt').write_text('cats/0.jpg 0\ndogs/1.jpg 1\n')
     config = edited(
         'distill/repfusion_custom.py',
         tmp_path / 'distill.py',
         data_root=str(images),
-        teacher=save_teacher(tmp_path / 'ddpm'),
+        teacher=teacher_folder,
         labels=labels,
         num_classes=2,
         max_epochs=1,
-        student=dict(type='mmpretrain.ResNet', depth=18, base_channels=8),
+        student=dict(type='mmpretrain.ResNet', depth=18, base_channels=4),
         **SMALL,
     )
-    output = launch(
-        sys.executable, 'tools/train.py', config,
+    output = run_main(
+        'tools/train.py', config,
         '--work-dir', tmp_path / 'student', '--cfg-options',
         'train_dataloader.num_workers=0',
         'default_hooks.logger.interval=1',
-    )  # fmt: skip
+        'default_hooks.timestep_policy.num_records=1',
+    ).output  # fmt: skip
     student = load_from_local(tmp_path / 'student' / 'student.pth')
     assert 'conv1.weight' in student['state_dict']
     assert ('reward' in output) == (labels is not None)

@@ -34,12 +34,11 @@ SETTINGS = """
 _base_ = [{config!r}]
 train_dataloader = dict(batch_size=8, sampler=dict(num_samples=160))
 train_cfg = dict(max_epochs={epochs})
-default_hooks = dict(checkpoint=dict(by_epoch=False, interval=5))
-custom_hooks = [
-    dict(type='EMAHook', momentum=0.01),
-    dict(type='repfusion_mm.TimestepPolicyHook', num_records=1),
-    dict(type='repfusion_mm.ExportStudentHook'),
-]
+default_hooks = dict(
+    checkpoint=dict(by_epoch=False, interval=5),
+    timestep_policy=dict(num_records=1),
+)
+custom_hooks = [dict(type='EMAHook', momentum=0.01)]
 """
 
 
