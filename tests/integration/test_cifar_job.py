@@ -1,11 +1,10 @@
-"""The CIFAR-10 job through its own command lines.
+"""The CIFAR-10 job through its command lines.
 
-Miniature CIFAR-10 in its real on-disk format, a miniature teacher saved as a
-real diffusers folder, the true student.
+The data are a miniature CIFAR-10 in its real format; the teacher is a
+miniature denoiser in a folder of diffusers; the student is narrow.
 """
 
 import shutil
-import sys
 
 import pytest
 import torch
@@ -13,56 +12,86 @@ from mmengine.registry import MODELS
 
 from repfusion_mm.engine.checkpoint.io import load_from_local
 from tests.helpers.equal import assert_equal
-from tests.helpers.launcher import launch
+from tests.helpers.launcher import ROOT, run_main
 from tests.helpers.toy import save_cifar10, save_teacher
 
-DISTILL = 'configs/distill/repfusion_r18_cifar.py'
-FINETUNE = 'configs/finetune/mmpretrain/resnet18-{}_1xb64_cifar10.py'
+DISTILL = ROOT / 'configs/distill/repfusion_r18_cifar.py'
+FINETUNE = ROOT / 'configs/finetune/mmpretrain'
+REPFUSION = FINETUNE / 'resnet18-repfusion_1xb64_cifar10.py'
+SCRATCH = FINETUNE / 'resnet18-scratch_1xb64_cifar10.py'
+WIDTH = dict(stem_channels=8, base_channels=8)
+DATA = 'train_dataloader.dataset.datasets.0'
 MINI = [
-    'train_dataloader.dataset.type=tests.helpers.toy.MiniCIFAR10',
+    f'{DATA}.type=tests.helpers.toy.MiniCIFAR10',
     'train_dataloader.batch_size=8',
     'train_dataloader.num_workers=0',
     'train_dataloader.persistent_workers=False',
     'default_hooks.checkpoint.interval=1',
+]
+MINI_DISTILL = [
+    *MINI,
+    'model.student.stem_channels=8',
+    'model.student.base_channels=8',
+    'default_hooks.timestep_policy.num_records=1',
     'train_cfg.max_epochs=2',
 ]
 
 
-def train(config, work_dir, *options, flags=(), **kwargs):
-    return launch(
-        sys.executable,
-        'tools/train.py',
-        config,
-        '--work-dir',
-        work_dir,
-        *flags,
-        '--cfg-options',
-        *MINI,
-        *options,
-        **kwargs,
-    )
+def distill(work_dir, *options, flags=(), **kwargs):
+    return run_main(
+        'tools/train.py', DISTILL, '--work-dir', work_dir, *flags,
+        '--cfg-options', *MINI_DISTILL, *options, **kwargs,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope='module')
 def job(tmp_path_factory):
-    """Distil on one process for two epochs, once for all tests."""
+    """Distill for two epochs in one process, once for all tests."""
     folder = tmp_path_factory.mktemp('job')
     save_cifar10(folder / 'cifar10')
     save_teacher(folder / 'ddpm', sample_size=32)
     options = [
-        f'train_dataloader.dataset.data_root={folder / "cifar10"}',
+        f'{DATA}.data_root={folder / "cifar10"}',
         f'model.teacher.pretrained={folder / "ddpm"}',
     ]
-    output = train(DISTILL, folder / 'one', *options)
+    output = distill(folder / 'one', *options).output
     return dict(folder=folder, options=options, output=output)
 
 
-def loads_fully(path, scope):
+def finetune_options(job):
+    root = job['folder'] / 'cifar10'
+    return [
+        *MINI,
+        f'{DATA}.data_root={root}',
+        *[
+            f'{split}_dataloader.dataset.{option}'
+            for split in ('val', 'test')
+            for option in (
+                'type=tests.helpers.toy.MiniCIFAR10', f'data_root={root}'
+            )
+        ],
+        'val_dataloader.num_workers=0',
+        'val_dataloader.persistent_workers=False',
+        'test_dataloader.num_workers=0',
+        'test_dataloader.persistent_workers=False',
+        'model.backbone.stem_channels=8',
+        'model.backbone.base_channels=8',
+        'model.head.in_channels=64',
+        'train_cfg.max_epochs=1',
+    ]  # fmt: skip
+
+
+def assert_loads_completely(path, scope):
     init_cfg = dict(type='Pretrained', checkpoint=str(path))
     if scope:
         init_cfg['_scope_'] = scope
     net = MODELS.build(
-        dict(type='mmpretrain.ResNet_CIFAR', depth=18, init_cfg=init_cfg)
+        dict(
+            type='mmpretrain.ResNet_CIFAR',
+            depth=18,
+            init_cfg=init_cfg,
+            **WIDTH,
+        )
     )
     net.init_weights()
     stored = load_from_local(path)['state_dict']
@@ -80,89 +109,53 @@ def test_it_trains_checkpoints_and_exports(job):
     assert roots == {'student', 'connectors', 'policy', 'decoder'}
     assert set(checkpoint['optimizer']) == {'student', 'policy', 'decoder'}
     assert 'ema_state_dict' in checkpoint
-    loads_fully(work_dir / 'student.pth', 'repfusion_mm')
-    loads_fully(work_dir / 'student.pth', None)
+    assert_loads_completely(work_dir / 'student.pth', 'repfusion_mm')
+    assert_loads_completely(work_dir / 'student.pth', None)
 
 
-def interrupted(whole, folder):
-    """Copy a run as it was behind its first epoch."""
+def copy_interrupted(complete, folder):
+    """Copy a run as it was after its first epoch."""
     folder.mkdir()
-    shutil.copy(whole / 'epoch_1.pth', folder)
+    shutil.copy(complete / 'epoch_1.pth', folder)
     (folder / 'last_checkpoint').write_text(f'{folder}/epoch_1.pth')
     return folder
 
 
-def ends_the_same(whole, resumed):
+def assert_same_end(complete, resumed):
     first, second = (
-        load_from_local(folder / 'epoch_2.pth') for folder in (whole, resumed)
+        load_from_local(folder / 'epoch_2.pth')
+        for folder in (complete, resumed)
     )
     for part in ('state_dict', 'ema_state_dict', 'optimizer'):
         assert_equal(first[part], second[part], part)
 
 
-def test_it_resumes(job):
-    work_dir = interrupted(job['folder'] / 'one', job['folder'] / 'resumed')
-    output = train(DISTILL, work_dir, *job['options'], flags=['--resume'])
+def test_it_resumes_bit_identically(job):
+    complete = job['folder'] / 'one'
+    work_dir = copy_interrupted(complete, job['folder'] / 'resumed')
+    output = distill(work_dir, *job['options'], flags=['--resume']).output
     assert 'resumed epoch: 1' in output
     assert 'Epoch(train) [1]' not in output
     assert 'Epoch(train) [2]' in output
-    ends_the_same(job['folder'] / 'one', work_dir)
-
-
-def test_it_trains_and_resumes_in_two_processes(job):
-    work_dir = job['folder'] / 'two'
-
-    def launch_two(work_dir):
-        return launch(
-            'tools/dist_train.sh', DISTILL, 2, '--work-dir', work_dir,
-            '--resume', '--cfg-options', *MINI, *job['options'],
-            PORT='29517',
-        )  # fmt: skip
-
-    output = launch_two(work_dir)
-    assert 'Distributed training: True' in output
-    assert 'GPU number: 2' in output
-    resumed = interrupted(work_dir, job['folder'] / 'two_resumed')
-    output = launch_two(resumed)
-    assert 'resumed epoch: 1' in output
-    assert 'Epoch(train) [1]' not in output
-    ends_the_same(work_dir, resumed)
-    checkpoint = load_from_local(resumed / 'epoch_2.pth')
-    # 40 images, 2 processes of 8: two whole batches in each of two epochs.
-    assert checkpoint['meta']['iter'] == 4
-    roots = {key.split('.')[0] for key in checkpoint['state_dict']}
-    assert roots == {'student', 'connectors', 'policy', 'decoder'}
-    loads_fully(resumed / 'student.pth', 'repfusion_mm')
-    loads_fully(resumed / 'student.pth', None)
+    assert_same_end(complete, work_dir)
 
 
 def test_students_are_finetuned_and_evaluated(job):
     folder = job['folder']
-    root = folder / 'cifar10'
-    options = [
-        *[o for o in MINI if 'persistent' not in o],
-        'val_dataloader.dataset.type=tests.helpers.toy.MiniCIFAR10',
-        'test_dataloader.dataset.type=tests.helpers.toy.MiniCIFAR10',
-        *[
-            f'{split}_dataloader.dataset.data_root={root}'
-            for split in ('train', 'val', 'test')
-        ],
-        'train_cfg.max_epochs=1',
-    ]
+    options = finetune_options(job)
     student = folder / 'one' / 'student.pth'
     init = f'model.backbone.init_cfg.checkpoint={student}'
     work_dir = folder / 'finetuned'
-    for kind, extra in (('repfusion', [init]), ('scratch', [])):
-        output = launch(
-            sys.executable, 'tools/train.py', FINETUNE.format(kind),
-            '--work-dir', work_dir, '--cfg-options', *options, *extra,
-        )  # fmt: skip
-        assert ('loaded 120/120 tensors' in output) == (kind == 'repfusion')
-    output = launch(
-        sys.executable, 'tools/test.py', FINETUNE.format('repfusion'),
-        work_dir / 'epoch_1.pth', '--work-dir', work_dir,
-        '--cfg-options', *options,
-    )  # fmt: skip
+    for config, extra in ((REPFUSION, [init]), (SCRATCH, [])):
+        output = run_main(
+            'tools/train.py', config, '--work-dir', work_dir,
+            '--cfg-options', *options, *extra,
+        ).output  # fmt: skip
+        assert ('loaded 120/120 tensors' in output) == (config == REPFUSION)
+    output = run_main(
+        'tools/test.py', REPFUSION, work_dir / 'epoch_1.pth',
+        '--work-dir', work_dir, '--cfg-options', *options,
+    ).output  # fmt: skip
     assert 'accuracy/top1' in output
 
 
@@ -188,12 +181,12 @@ BAD = {
         'expected an N x C x H x W map at index 1',
     ),
     'no checkpoint': (
-        FINETUNE.format('repfusion'),
+        REPFUSION,
         ['model.backbone.init_cfg.checkpoint='],
         'expected the path of a checkpoint',
     ),
     'missing checkpoint': (
-        FINETUNE.format('repfusion'),
+        REPFUSION,
         ['model.backbone.init_cfg.checkpoint=nowhere.pth'],
         "expected a checkpoint at 'nowhere.pth'",
     ),
@@ -203,74 +196,58 @@ BAD = {
 @pytest.mark.parametrize('case', BAD)
 def test_bad_input_ends_before_the_first_iteration(job, case, tmp_path):
     config, options, message = BAD[case]
-    mini = [o for o in MINI if 'persistent' not in o or config == DISTILL]
-    given = job['options'] if config == DISTILL else [
-        f'train_dataloader.dataset.data_root={job["folder"] / "cifar10"}',
-        'val_cfg=None',
-        'val_dataloader=None',
-        'val_evaluator=None',
-    ]  # fmt: skip
-    output = launch(
-        sys.executable, 'tools/train.py', config, '--work-dir', tmp_path,
-        '--cfg-options', *mini, *given, *options, expect=1,
-    )  # fmt: skip
+    given = [*MINI_DISTILL, *job['options']]
+    if config == REPFUSION:
+        given = finetune_options(job)
+    output = run_main(
+        'tools/train.py', config, '--work-dir', tmp_path,
+        '--cfg-options', *given, *options, expect=1,
+    ).output  # fmt: skip
     assert message in output
     assert 'Epoch(train)' not in output
 
 
-def test_teacher_that_cannot_be_had_names_the_id(tmp_path):
-    output = train(
-        DISTILL,
+def test_an_unreachable_teacher_is_named(tmp_path):
+    output = distill(
         tmp_path,
         'model.teacher.pretrained=repfusion-mm/not-there',
         expect=1,
         HF_HUB_OFFLINE='1',
-    )
+    ).output
     assert 'hf download repfusion-mm/not-there' in output
     assert 'model.teacher.pretrained=' in output
 
 
-def test_missing_data_is_mmpretrains_clear_error(job, tmp_path):
-    output = train(
-        DISTILL,
+def test_missing_data_is_the_error_of_mmpretrain(job, tmp_path):
+    output = distill(
         tmp_path,
         *job['options'],
-        f'train_dataloader.dataset.data_root={tmp_path / "empty"}',
-        'train_dataloader.dataset.download=False',
+        f'{DATA}.data_root={tmp_path / "empty"}',
+        f'{DATA}.download=False',
         expect=1,
-    )
+    ).output
     assert 'Cannot find MiniCIFAR10 dataset' in output
 
 
 def test_amp_without_a_gpu_is_refused(job, tmp_path):
     if torch.cuda.is_available():
         return
-    output = train(
-        DISTILL, tmp_path, *job['options'], flags=['--amp'], expect=1
-    )
-    assert 'expected a GPU for mixed precision' in output
+    result = distill(tmp_path, *job['options'], flags=['--amp'], expect=1)
+    assert 'expected a GPU for mixed precision' in result.last_line
 
 
-def test_checkpoints_of_something_else_are_not_tested(job, tmp_path):
-    output = launch(
-        sys.executable, 'tools/test.py', FINETUNE.format('scratch'),
-        job['folder'] / 'one' / 'epoch_2.pth', '--work-dir', tmp_path,
-        '--cfg-options',
-        'test_dataloader.dataset.type=tests.helpers.toy.MiniCIFAR10',
-        f'test_dataloader.dataset.data_root={job["folder"] / "cifar10"}',
+def test_checkpoints_of_another_model_are_not_tested(job, tmp_path):
+    output = run_main(
+        'tools/test.py', SCRATCH, job['folder'] / 'one/epoch_2.pth',
+        '--work-dir', tmp_path, '--cfg-options', *finetune_options(job),
         expect=1,
-    )  # fmt: skip
+    ).output  # fmt: skip
     assert 'tensors of ImageClassifier, got' in output
     assert 'backbone.conv1.weight: not in the checkpoint' in output
     assert 'accuracy' not in output
 
 
-def test_distillation_has_nothing_to_test(job):
-    output = launch(
-        sys.executable,
-        'tools/test.py',
-        DISTILL,
-        job['folder'] / 'one' / 'epoch_2.pth',
-        expect=1,
-    )
-    assert 'a distillation predicts nothing' in output
+def test_a_distillation_has_no_test(job):
+    checkpoint = job['folder'] / 'one/epoch_2.pth'
+    result = run_main('tools/test.py', DISTILL, checkpoint, expect=1)
+    assert 'a distillation has no test' in result.last_line
