@@ -4,6 +4,8 @@ from pathlib import Path
 
 # Before torch is imported: with more threads, those that wait spin.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
+# The hub is never asked. Read when huggingface_hub is imported.
+os.environ.setdefault('HF_HUB_OFFLINE', '1')
 
 import pytest
 import torch

@@ -6,7 +6,7 @@ from typing import List, Optional
 from mmengine.runner import Runner
 
 from repfusion_mm.cli import load_config, make_parser, report_errors
-from repfusion_mm.cli.config import check_checkpoint, make_work_dir
+from repfusion_mm.cli.config import check_file, make_work_dir
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -22,7 +22,7 @@ def main(argv: Optional[List[str]] = None) -> int:
                 'distillation has no test: evaluate a finetuned network'
             )
         make_work_dir(cfg.work_dir)
-        check_checkpoint(args.checkpoint)
+        check_file(args.checkpoint, 'a checkpoint')
         cfg.load_from = args.checkpoint
         Runner.from_cfg(cfg).test()
     return 0

@@ -2,9 +2,7 @@
 
 import argparse
 import os
-import os.path as osp
 from pathlib import Path
-from typing import Sequence
 
 import torch
 from mmengine.config import Config, DictAction
@@ -24,13 +22,7 @@ from repfusion_mm.utils.malloc import keep_freed_memory
 class OptionsAction(DictAction):
     """Parse ``key=value`` options, and refuse options of another form."""
 
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Sequence[str],
-        option_string: str = '',
-    ) -> None:
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
         """Merge the options into the namespace."""
         for value in values:
             if '=' not in value:
@@ -76,11 +68,17 @@ def load_config(args: argparse.Namespace) -> Config:
     """
     enable_safe_loading()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    cfg = _read_config(args.config)
-    check_names(cfg)
+    check_file(args.config, 'a config')
+    try:
+        cfg = Config.fromfile(args.config)
+    except SyntaxError as error:  # mmengine's error does not name the file
+        raise SyntaxError(
+            f'expected a config in Python in {args.config}, got {error.msg} '
+            f'in line {error.lineno}; correct it there'
+        ) from error
     options = args.cfg_options or {}
+    check_names(cfg)
     check_options(cfg, options)
-    cfg.launcher = args.launcher
     try:
         cfg.merge_from_dict(options)
     except (KeyError, TypeError) as error:
@@ -89,11 +87,9 @@ def load_config(args: argparse.Namespace) -> Config:
             f'{", ".join(options)}: {error.args[0][:300]}; correct the keys'
         ) from error
     check_values(cfg)
-    if args.work_dir is not None:
-        cfg.work_dir = args.work_dir
-    elif cfg.get('work_dir') is None:
-        name = osp.splitext(osp.basename(args.config))[0]
-        cfg.work_dir = osp.join('work_dirs', name)
+    cfg.launcher = args.launcher
+    default = cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
+    cfg.work_dir = args.work_dir or default
     if not torch.cuda.is_available():
         keep_freed_memory()
         if args.launcher == 'pytorch':
@@ -113,16 +109,16 @@ def enable_safe_loading() -> None:
     os.environ[FORCED] = '1'
 
 
-def check_checkpoint(path: str) -> None:
-    """Refuse the path of a checkpoint that is not a file.
+def check_file(path: str, kind: str) -> None:
+    """Refuse a path that is neither a file nor a URL.
 
     Raises:
-        FileNotFoundError: It is neither a file nor a URL.
+        FileNotFoundError: It is neither.
     """
     if '://' not in path and not Path(path).expanduser().is_file():
         raise FileNotFoundError(
-            f'expected the path of a checkpoint, got {path!r}, which is not '
-            'a file; correct the path'
+            f'expected the path of {kind}, got {path!r}, which is not a '
+            'file; correct the path'
         )
 
 
@@ -142,30 +138,9 @@ def make_work_dir(path: str) -> None:
         ) from error
 
 
-def _read_config(path: str) -> Config:
-    if not Path(path).is_file():
-        raise FileNotFoundError(
-            f'expected a config, got {path!r}, which is not a file; correct '
-            'the path'
-        )
-    try:
-        return Config.fromfile(path)
-    except SyntaxError as error:  # mmengine's error does not name the file
-        raise SyntaxError(
-            f'expected a config in Python in {path}, got {error.msg} in line '
-            f'{error.lineno}; correct it there'
-        ) from error
-
-
 def _use_cpu_processes(cfg: Config) -> None:
     """Run distributed processes without GPUs, which mmengine requires."""
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group('gloo')
-    cfg.setdefault(
-        'model_wrapper_cfg',
-        dict(
-            type='MMDistributedDataParallel',
-            device_ids=None,
-            broadcast_buffers=False,
-        ),
-    )
+    wrapper = dict(type='MMDistributedDataParallel', device_ids=None)
+    cfg.setdefault('model_wrapper_cfg', dict(wrapper, broadcast_buffers=False))

@@ -21,10 +21,7 @@ def report_errors() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        print(
-            '\nInterrupted by Ctrl-C; tools/train.py --resume resumes from '
-            'the last checkpoint'
-        )
+        print('\nInterrupted by Ctrl-C; a training resumes with --resume')
         raise SystemExit(130) from None
     except Exception as error:
         traceback.print_exc()

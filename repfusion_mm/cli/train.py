@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from repfusion_mm.cli.config import (
-    check_checkpoint,
+    check_file,
     load_config,
     make_parser,
     make_work_dir,
@@ -80,7 +80,7 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> None:
     if cfg.get('resume') and not cfg.get('load_from'):
         cfg.load_from = latest_checkpoint(cfg.work_dir)
     if cfg.get('load_from'):
-        check_checkpoint(cfg.load_from)
+        check_file(cfg.load_from, 'a checkpoint')
     if args.auto_scale_lr:
         if 'auto_scale_lr' not in cfg:
             raise SystemExit(

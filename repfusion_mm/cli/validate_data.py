@@ -3,41 +3,37 @@
 from __future__ import annotations
 
 import os.path as osp
-from typing import Iterator, List
+from typing import Iterator
 
 
 def check_dataset(cfg: dict) -> None:
-    """Check the local paths in the config of a data set, and its label list.
+    """Check the local files that a data set is certain to read.
 
-    Only folders and lists that the data set would read for certain are
-    checked: a data set without ``ann_file`` may be downloaded.
+    Data without ``ann_file`` may be downloaded and is not checked, unless it
+    is a ``CustomDataset``.
 
     Args:
         cfg: The config of a data set, or of one that wraps others.
 
     Raises:
         FileNotFoundError: A folder or a list is missing.
-        ValueError: A list of ``CustomDataset`` is empty or not readable.
+        ValueError: A list of a ``CustomDataset`` cannot be used.
     """
     for part in _leaves(cfg):
-        if part.get('backend_args'):
-            continue  # not on a local disk
         root, ann_file = part.get('data_root') or '', part.get('ann_file')
         cls = part.get('type')
-        is_custom = getattr(cls, '__name__', str(cls)).endswith(
-            'CustomDataset'
-        )
-        if '://' in root or not (ann_file or is_custom):
+        is_custom = 'CustomDataset' in getattr(cls, '__name__', str(cls))
+        if not (ann_file or is_custom) or (
+            part.get('backend_args') or '://' in f'{root} {ann_file}'
+        ):
             continue
         if root and not osp.isdir(root):
             raise FileNotFoundError(
                 f'expected a folder of images at data_root={root!r}, got no '
                 'such folder; correct the path'
             )
-        if not ann_file or '://' in ann_file:
-            continue
-        path = osp.join(root, ann_file)
-        if not osp.exists(path):
+        path = osp.join(root, ann_file or '')
+        if ann_file and not osp.exists(path):
             raise FileNotFoundError(
                 f'expected a list of images at {path!r}, got no such file; '
                 'correct the path (data_root, ann_file)'
@@ -56,7 +52,7 @@ def check_list(path: str, with_label: bool) -> None:
     expected = 'lines "path label"' if with_label else 'lines "path"'
     try:
         with open(path, encoding='utf-8') as file:
-            lines: List[str] = file.read().splitlines()
+            lines = file.read().splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(
             f'expected {expected} in {path}, got a file that is not text '
@@ -67,30 +63,21 @@ def check_list(path: str, with_label: bool) -> None:
             f'expected {expected} in {path}, got an empty file; list images '
             'there'
         )
-    for number, line in enumerate(lines, 1):
-        label = line.strip().rpartition(' ')[2]
-        if with_label and not (' ' in line.strip() and _is_integer(label)):
+    for number, line in enumerate(lines if with_label else (), 1):
+        try:
+            _, label = line.strip().rsplit(' ', 1)
+            int(label)
+        except ValueError as error:
             raise ValueError(
                 f'expected {expected} in {path}, where labels are integers '
                 f'from 0, got {line!r} in line {number}; correct it'
-            )
+            ) from error
 
 
 def _leaves(cfg: dict) -> Iterator[dict]:
     """Yield the configs of the data sets that read files."""
-    parts = cfg.get('datasets')
-    if parts is None and 'dataset' in cfg:
-        parts = [cfg['dataset']]
+    parts = cfg.get('datasets', [cfg['dataset']] if 'dataset' in cfg else None)
     if parts is None:
         yield cfg
-        return
-    for part in parts:
+    for part in parts or ():
         yield from _leaves(part)
-
-
-def _is_integer(text: str) -> bool:
-    try:
-        int(text)
-    except ValueError:
-        return False
-    return True

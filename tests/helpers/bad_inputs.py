@@ -124,7 +124,7 @@ ROWS = {
         ['images/0.jpg', 'NaN or Inf', 'fix or remove']),
     'empty folder': (
         [f'{PARTS}.0.ann_file='], empty,
-        ['no valid file', 'images', 'Supported extensions']),
+        ['Found 0 files', 'images', 'Supported extensions']),
     'no folder': ([], remove('images'), ['images', 'correct the path']),
     'image smaller than the crop': (
         [], image(8),
@@ -191,7 +191,8 @@ ROWS = {
     # Training.
     'loss not finite': (
         ['optim_wrapper.student.optimizer.lr=1e30',
-         'train_cfg.max_epochs=20'], None,
+         'default_hooks.finite_loss.interval=4',
+         'train_cfg.max_epochs=2'], None,
         ['loss_distill not finite in iteration', 'last good checkpoint',
          'lower the learning rate']),
     'weights not finite': (

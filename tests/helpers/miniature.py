@@ -5,12 +5,16 @@ the real ones.
 """
 
 import re
+import shutil
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
+from mmengine.runner import Runner
 
 from projects.digits.prepare_data import write_digits
+from repfusion_mm.engine.checkpoint.io import load_from_local
+from repfusion_mm.models import DiffusersTeacher
 from tests.helpers import layouts
 from tests.helpers.launcher import ROOT, run_main
 from tests.helpers.reference_adm import ReferenceADM
@@ -82,8 +86,11 @@ def options_for(path):
             continue
         options[f'{loader}.num_workers'] = 0
         options[f'{loader}.persistent_workers'] = False
-        if 'CIFAR10' in cfg[loader].dataset.type:
-            options[f'{loader}.dataset.type'] = 'tests.helpers.toy.MiniCIFAR10'
+        key, dataset = f'{loader}.dataset', cfg[loader].dataset
+        if split == 'train':
+            key, dataset = f'{key}.datasets.0', dataset.datasets[0]
+        if 'CIFAR10' in dataset.type:
+            options[f'{key}.type'] = 'tests.helpers.toy.MiniCIFAR10'
     options['train_dataloader.batch_size'] = BATCH[kind]
     if cfg.train_cfg.get('max_iters'):
         options['train_cfg.max_iters'] = 2
@@ -95,9 +102,12 @@ def options_for(path):
     if cfg.optim_wrapper.get('type') == 'AmpOptimWrapper':
         options['optim_wrapper.type'] = 'OptimWrapper'  # AMP needs a GPU
     if path.parent.name == 'distill':
-        faces = kind in ('celebamask', 'wflw')
-        teacher = 'celebahq' if faces else kind
+        teachers = dict(
+            celebamask='celebahq', wflw='celebahq', cifar10='cifar'
+        )
+        teacher = teachers.get(kind, kind)
         options['model.teacher.pretrained'] = f'teachers/{teacher}'
+        options['default_hooks.timestep_policy.num_records'] = 1
     return options
 
 
@@ -111,3 +121,56 @@ def distill(name):
     runner.train()
     assert runner.iter == 2
     return f'work_dirs/{name}/student.pth'
+
+
+def check_distillation(name, monkeypatch):
+    """Distill, and check the student and the batches of the teacher.
+
+    In the reference implementation, the teacher gets images with ImageNet's
+    normalization.
+    """
+    seen = []
+    original = DiffusersTeacher._to_denoiser_input
+
+    def spy(self, images, timesteps):
+        seen.append(original(self, images, timesteps))
+        return seen[-1]
+
+    monkeypatch.setattr(DiffusersTeacher, '_to_denoiser_input', spy)
+    student = load_from_local(distill(name))
+    assert all(v.isfinite().all() for v in student['state_dict'].values())
+    assert seen[-1].min() >= -1 and seen[-1].max() <= 1
+    assert seen[-1].min() < -0.5 and seen[-1].max() > 0.5
+
+
+def finetune(path, site):
+    """Train and test a config in a folder of its own.
+
+    Args:
+        path: A config in configs/finetune. A ``-scratch`` config is copied
+            together with the one that it inherits from.
+        site: The folder of ``make_site``, which is the working directory.
+
+    Returns:
+        The metrics and the log.
+    """
+    folder = site / path.stem
+    folder.mkdir()
+    shutil.copy(
+        path.with_name(path.name.replace('-scratch', '-repfusion')), folder
+    )
+    config = shutil.copy(path, folder)
+    cfg = Config.fromfile(config)
+    cfg.merge_from_dict(options_for(path))
+    cfg.work_dir = str(folder)
+    net = cfg.model.backbone
+    init_cfg = net.get('backbone_cfg', net).get('init_cfg')
+    if '-repfusion' in path.stem:
+        if not (site / init_cfg.checkpoint).exists():
+            distill(init_cfg.checkpoint.split('/')[1])
+    else:
+        assert init_cfg is None
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    assert runner.iter == 2
+    return runner.test(), next(folder.glob('*/*.log')).read_text()

@@ -1,4 +1,4 @@
-"""Policies on every task, where one timestep is known to be best."""
+"""Learned policies on every task, with a known best timestep."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ BEST, WIDTH, SIDE = 300, 120, 16
 
 @MODELS.register_module()
 class OracleTeacher(BaseTeacher):
-    """Show the image at t = 300, and less of it the further t is from it."""
+    """Return the image at t = 300, and more noise the further t is from it."""
 
     num_timesteps = 1000
     image_size = SIDE
@@ -32,35 +32,33 @@ class OracleTeacher(BaseTeacher):
 
 
 def scene(num_images):
-    """A bright square of one of three colours, and what is to be told."""
+    """Return images of a bright square in one of three colors, and labels."""
     images = torch.zeros(num_images, 3, SIDE, SIDE)
-    colours = torch.randint(3, (num_images,))
+    colors = torch.randint(3, (num_images,))
     corners = torch.randint(0, SIDE // 2, (num_images, 2)) // 2 * 2
     maps = torch.zeros(num_images, SIDE, SIDE, dtype=torch.long)
-    for image, label_map, colour, (x, y) in zip(
-        images, maps, colours, corners
-    ):
-        image[colour, y : y + 8, x : x + 8] = 255
-        label_map[y : y + 8, x : x + 8] = 1 + colour
-    return images, colours, maps, (corners + 4.0) / SIDE
+    for image, label_map, color, (x, y) in zip(images, maps, colors, corners):
+        image[color, y : y + 8, x : x + 8] = 255
+        label_map[y : y + 8, x : x + 8] = 1 + color
+    return images, colors, maps, (corners + 4.0) / SIDE
 
 
-def class_samples(colours, maps, centres):
-    return [DataSample().set_gt_label(c) for c in colours]
+def class_samples(colors, maps, centers):
+    return [DataSample().set_gt_label(c) for c in colors]
 
 
-def mask_samples(colours, maps, centres):
+def mask_samples(colors, maps, centers):
     samples = [SegDataSample() for _ in maps]
     for sample, label_map in zip(samples, maps):
         sample.gt_sem_seg = PixelData(data=label_map[None])
     return samples
 
 
-def pose_samples(colours, maps, centres):
-    samples = [PoseDataSample() for _ in centres]
-    for sample, centre in zip(samples, centres):
+def pose_samples(colors, maps, centers):
+    samples = [PoseDataSample() for _ in centers]
+    for sample, center in zip(samples, centers):
         sample.gt_instance_labels = InstanceData(
-            keypoint_labels=centre[None, None],
+            keypoint_labels=center[None, None],
             keypoint_weights=torch.ones(1, 1),
         )
     return samples
@@ -73,9 +71,9 @@ def pose_samples(colours, maps, centres):
         (dict(type='SegDecoder', num_classes=4), mask_samples),
         (dict(type='KeypointDecoder', num_keypoints=1), pose_samples),
     ],
-    ids=['classes', 'masks', 'key points'],
+    ids=['classes', 'masks', 'keypoints'],
 )
-def test_the_timestep_that_shows_the_image_is_found(decoder, label):
+def test_the_policy_finds_the_best_timestep(decoder, label):
     decoder = dict(decoder, type=f'repfusion_mm.{decoder["type"]}')
     model = MODELS.build(
         distiller_config(
@@ -107,5 +105,5 @@ def test_the_timestep_that_shows_the_image_is_found(decoder, label):
     probs = model.policy(scene(64)[0] / 255).probs.mean(0)
     timesteps = torch.arange(1000)
     shown = torch.exp(-0.5 * ((timesteps - BEST) / WIDTH) ** 2)
-    # A task may be solved somewhat off the peak as well as on it.
+    # Timesteps near the peak are as good as the peak.
     assert (probs * shown).sum() > 0.85
