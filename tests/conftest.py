@@ -4,7 +4,7 @@ from pathlib import Path
 
 # Before torch is imported: with more threads, those that wait spin.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
-# The hub is never asked. Read when huggingface_hub is imported.
+# Read when huggingface_hub is imported: no test downloads anything.
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 
 import pytest
