@@ -19,6 +19,8 @@ setup(
     package_data={
         'repfusion_mm': ['py.typed', '.mim/**/*', 'analysis/report/*.jinja'],
     },
+    # Benchmarks need the checkout.
+    exclude_package_data={'repfusion_mm': ['.mim/tools/benchmarks/*']},
     python_requires='>=3.8',
     # Direct imports with lower bounds. An OpenMMLab environment has all of
     # them except diffusers. requirements/ pins the tested versions.

@@ -1,7 +1,6 @@
-"""What a wheel holds, and what mim reads of it."""
+"""The wheel and the model index that mim reads."""
 
 import shutil
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -9,45 +8,53 @@ from pathlib import Path
 import pytest
 from modelindex.load_model_index import load
 
-from tests.unit.test_configs import CONFIGS, ROOT
+from tests.helpers.launcher import ROOT, launch
+from tests.unit.test_configs import CONFIGS
 
 OWN_DATA = ('digits', 'custom')
 
 
 @pytest.fixture(scope='module')
 def wheel(tmp_path_factory):
-    """Build the wheel from a copy, as it would be built from a clone."""
+    """Build the wheel from a copy of the files in a fresh clone."""
     folder = tmp_path_factory.mktemp('wheel')
     source = folder / 'source'
     source.mkdir()
-    for path in ('setup.py', 'README.md', 'MANIFEST.in', 'model-index.yml'):
-        shutil.copy(ROOT / path, source)
-    for path in ('repfusion_mm', 'configs', 'tools'):
-        shutil.copytree(ROOT / path, source / path, symlinks=True)
-    subprocess.run(
-        [
-            sys.executable, '-m', 'pip', 'wheel', '-q', '--no-deps',
-            '--no-build-isolation', '--disable-pip-version-check', '.',
-            '-w', str(folder),
-        ],
-        cwd=source,
-        check=True,
+    for name in (
+        'setup.py', 'pyproject.toml', 'README.md', 'MANIFEST.in',
+        'model-index.yml',
+    ):  # fmt: skip
+        shutil.copy(ROOT / name, source)
+    for name in ('repfusion_mm', 'configs', 'tools'):
+        shutil.copytree(ROOT / name, source / name, symlinks=True)
+    launch(
+        sys.executable, '-m', 'pip', 'wheel', '-q', '--no-deps',
+        '--no-build-isolation', '--disable-pip-version-check', '.',
+        '-w', folder, cwd=source, PYTHONPATH='',
     )  # fmt: skip
     return zipfile.ZipFile(next(folder.glob('*.whl')))
 
 
 def test_the_wheel_holds_tools_and_configs_for_mim(wheel):
-    inside = {Path(name) for name in wheel.namelist()}
+    in_wheel = {Path(name) for name in wheel.namelist()}
     for folder in ('configs', 'tools'):
         files = {
             Path('repfusion_mm/.mim') / path.relative_to(ROOT)
             for path in (ROOT / folder).rglob('*')
-            if path.is_file() and '__pycache__' not in path.parts
+            if path.is_file()
+            and not {'__pycache__', 'benchmarks'} & set(path.parts)
         }
         assert files
-        assert files <= inside
-    assert Path('repfusion_mm/.mim/model-index.yml') in inside
-    assert not any('tests' in path.parts for path in inside)
+        assert files <= in_wheel
+    assert Path('repfusion_mm/.mim/model-index.yml') in in_wheel
+    folders = {part for path in in_wheel for part in path.parts}
+    assert not folders & {'tests', 'benchmarks', 'projects'}
+
+
+def test_the_wheel_holds_templates_and_type_information(wheel):
+    names = set(wheel.namelist())
+    assert 'repfusion_mm/analysis/report/page.html.jinja' in names
+    assert 'repfusion_mm/py.typed' in names
 
 
 def test_every_benchmark_is_in_the_model_index(monkeypatch):
@@ -67,7 +74,7 @@ def test_every_benchmark_is_in_the_model_index(monkeypatch):
             assert len(model.results) == 1
 
 
-def test_no_result_is_claimed_that_was_not_measured(monkeypatch):
+def test_the_model_index_claims_no_unmeasured_result(monkeypatch):
     monkeypatch.chdir(ROOT)
     index = load('model-index.yml')
     index.build_models_with_collections()

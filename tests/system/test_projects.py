@@ -1,7 +1,7 @@
-"""Distil, export, finetune and evaluate, with the projects' own tools.
+"""Distill, export, finetune and evaluate with the projects' own tools.
 
-The finetuning runs in a folder that holds the copied config and the data,
-as in somebody else's project.
+The finetuning runs in a folder that holds only a copy of the config and the
+data, like another project.
 """
 
 import importlib
@@ -13,7 +13,7 @@ import pytest
 
 from repfusion_mm.engine.checkpoint.io import load_from_local
 from tests.helpers.launcher import ROOT, launch
-from tests.helpers.miniature import options_for
+from tests.helpers.miniature import distill, options_for
 
 TASKS = {
     'mmpretrain': (
@@ -37,52 +37,35 @@ TASKS = {
 }
 
 
-def call(folder, tool, *arguments, expect=0):
-    """Run a tool without this checkout on the path."""
+def call(folder, tool, config, *arguments, options, expect=0):
+    """Run a tool of a project without this checkout on the import path."""
     return launch(
-        sys.executable, tool, *arguments, cwd=folder, expect=expect,
-        PYTHONPATH='',
+        sys.executable, tool, config, *arguments, '--cfg-options',
+        *[f'{key}={value}' for key, value in options.items()],
+        cwd=folder, expect=expect, PYTHONPATH='',
     )  # fmt: skip
-
-
-def as_options(options):
-    return ['--cfg-options', *[f'{k}={v}' for k, v in options.items()]]
 
 
 @pytest.mark.parametrize('project', TASKS)
-def test_from_distillation_to_evaluation(project, site, tmp_path):
-    distill, finetune, where, metric = TASKS[project]
-    config = ROOT / f'configs/distill/{distill}.py'
-    student = tmp_path / 'distilled' / 'student.pth'
-    call(
-        site, ROOT / 'tools/train.py', config, '--work-dir', student.parent,
-        *as_options(options_for(config)),
-    )  # fmt: skip
+def test_from_distillation_to_evaluation(project, site, tmp_path, monkeypatch):
+    name, finetune, where, metric = TASKS[project]
+    monkeypatch.chdir(site)
+    student = site / distill(name)
 
-    theirs = tmp_path / 'project'
-    theirs.mkdir()
-    (theirs / 'data').symlink_to(site / 'data')
+    (tmp_path / 'data').symlink_to(site / 'data')
     config = ROOT / f'configs/finetune/{project}/{finetune}.py'
-    shutil.copy(config, theirs)
-    tools = Path(importlib.import_module(project).__file__).parent / '.mim'
+    shutil.copy(config, tmp_path)
+    mim = Path(importlib.import_module(project).__file__).parent / '.mim'
+    train, test = mim / 'tools/train.py', mim / 'tools/test.py'
     options = options_for(config)
-    output = call(
-        theirs, tools / 'tools/train.py', f'{finetune}.py',
-        *as_options(options), expect=1,
-    )  # fmt: skip
+    output = call(tmp_path, train, config.name, options=options, expect=1)
     assert "expected a checkpoint at 'work_dirs/" in output
     assert '(train) [' not in output
 
     options[f'model.{where}.init_cfg.checkpoint'] = student
-    output = call(
-        theirs, tools / 'tools/train.py', f'{finetune}.py',
-        *as_options(options),
-    )  # fmt: skip
+    output = call(tmp_path, train, config.name, options=options)
     size = len(load_from_local(student)['state_dict'])
     assert f'loaded {size}/{size} tensors' in output
-    checkpoint = next(theirs.glob('work_dirs/*/*_[12].pth'))
-    output = call(
-        theirs, tools / 'tools/test.py', f'{finetune}.py', checkpoint,
-        *as_options(options),
-    )  # fmt: skip
+    checkpoint = next(tmp_path.glob('work_dirs/*/*_[12].pth'))
+    output = call(tmp_path, test, config.name, checkpoint, options=options)
     assert metric in output
