@@ -99,6 +99,28 @@ def test_the_folder_holds_the_noise_schedule(schedule, beta, tmp_path):
     assert len(scheduler.betas) == 1000
 
 
+@pytest.mark.parametrize(
+    ('errors', 'status', 'message'),
+    [
+        (dict(new=0.2, legacy=0.1), 1, 'order legacy, got new: mean squared'),
+        (dict(new=0.1, legacy=0.2), 0, '0.1000 as new, 0.2000 as legacy'),
+        (dict(new=1.0, legacy=0.9), 0, 'the order was not checked'),
+        (dict(new=float('nan'), legacy=0.1), 1, 'expected finite errors'),
+    ],
+)
+def test_both_attention_orders_are_compared(
+    errors, status, message, tmp_path, monkeypatch
+):
+    tool = load_script(TOOL)
+    orders = iter(['legacy', 'new'])
+    monkeypatch.setattr(
+        tool, 'denoising_error', lambda *args: errors[next(orders)]
+    )
+    weights = ReferenceADM('new').state_dict()
+    assert message in convert(tmp_path, weights, expect=status).output
+
+
+@pytest.mark.slow
 def test_a_wrong_attention_order_of_a_trained_denoiser_is_refused(tmp_path):
     """The reference implementation loads it and computes other features."""
     weights = trained_denoiser('legacy').state_dict()
