@@ -66,9 +66,16 @@ class Prober:
                 f'{len(self.targets)}; give labels to the data set, set '
                 'probe_dataset in the config, or lower --num-labels'
             )
+        from sklearn import model_selection
+
+        splitter = getattr(model_selection, self.task.splitter)
         arguments = dict(n_splits=num_splits, random_state=seed)
         self.splits = {
-            n: list(self.task.splits(self.targets, train_size=n, **arguments))
+            n: list(
+                splitter(train_size=n, **arguments).split(
+                    self.targets, self.targets
+                )
+            )
             for n in num_labels
         }
 
@@ -92,7 +99,7 @@ class Prober:
             for task, sample in zip(tasks, batch['data_samples']):
                 if task is not None:
                     self.task = task
-                    targets.append(task.target(sample))
+                    targets.append(task.target(sample).cpu().numpy())
             if len(targets) >= max_images:
                 break
         return batches, np.array(targets)
@@ -197,9 +204,8 @@ class Prober:
         for layer, array in feats.items():
             for n, splits in self.splits.items():
                 for i, split in enumerate(splits):
-                    score = round(
-                        self.task.score(array, self.targets, split), 5
-                    )
+                    train, test = ((array[k], self.targets[k]) for k in split)
+                    score = round(self.task.score(train, test), 5)
                     yield Score(input_mode, layer, timestep, n, i, score)
             if isinstance(array, np.memmap):
                 Path(str(array.filename)).unlink()

@@ -89,7 +89,6 @@ def _describe(run: Run) -> dict:
         run=run,
         last=last,
         timestep=timestep,
-        static=static,
         warnings=[c.warning for c in checks if c.warning],
         passed=[c.passed for c in checks if not c.warning and not c.skipped],
         skipped=[f'{c.passed} ({c.skipped})' for c in checks if c.skipped],
