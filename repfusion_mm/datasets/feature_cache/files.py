@@ -1,8 +1,9 @@
-"""A teacher's features on disk, one float16 array for each layer.
+"""Read a feature cache: the teacher's features of a data set on disk.
 
-A cache is a folder: ``LAYER.npy`` (rows x C x H x W), the CRC-32 of each row's
-input and of each row's features, and ``cache.json``, which says what they
-belong to. It appears whole or not at all.
+A cache is a folder with ``LAYER.npy`` (rows x C x H x W, float16) for each
+layer, the CRC-32 of the input and of the features of each row, and
+``cache.json`` with the teacher's fingerprint and the settings of the data set.
+The folder is written atomically.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ REWRITE = WRITE + ' --overwrite'
 
 def crc_of(array: np.ndarray, start: int = 0) -> int:
     """Return the CRC-32 of an array's bytes."""
-    return zlib.crc32(np.ascontiguousarray(array), start)
+    return zlib.crc32(np.ascontiguousarray(array).data, start)
 
 
-def unfinished_of(folder: Path) -> Path:
-    """Return where a cache lies while it is written."""
+def temporary_folder(folder: Path) -> Path:
+    """Return the temporary folder in which a cache is written."""
     return folder.with_name(folder.name + '.tmp')
 
 
@@ -53,8 +54,8 @@ class FeatureReader:
         folder: The cache.
 
     Raises:
-        FileNotFoundError: There is none.
-        ValueError: It is damaged, or of another format.
+        FileNotFoundError: There is no cache.
+        ValueError: It is damaged, or has another format.
     """
 
     def __init__(self, folder: str) -> None:
@@ -68,14 +69,14 @@ class FeatureReader:
         }
         self.input_crcs = self._map(INPUT_CRCS, '<u4', (num_rows,))
         self.feature_crcs = self._map(FEATURE_CRCS, '<u4', (num_rows,))
-        if fingerprint_of(self.input_crcs) != self.meta['data_set']:
+        if hash_crcs(self.input_crcs) != self.meta['data_set']:
             raise self._damaged(INPUT_CRCS, 'other images than ' + META)
 
     def read(self, row: int) -> Dict[str, np.ndarray]:
-        """Return a row's features, C x H x W float16 of each layer.
+        """Return the features of a row: for each layer C x H x W float16.
 
         Raises:
-            ValueError: They are not what was written.
+            ValueError: They have changed on disk.
         """
         feats = {layer: np.array(a[row]) for layer, a in self.layers.items()}
         crc = 0
@@ -103,22 +104,22 @@ class FeatureReader:
 
     def _damaged(self, name: str, got: str) -> ValueError:
         return ValueError(
-            f'expected the feature cache {str(self.folder)!r} as it was '
-            f'written, got a damaged {name} ({got}); {REWRITE}'
+            f'expected an unchanged feature cache at {str(self.folder)!r}, '
+            f'got a damaged {name} ({got}); {REWRITE}'
         )
 
 
 def read_meta(folder: Path) -> dict:
-    """Read what a cache says of itself.
+    """Read ``cache.json``.
 
     Raises:
-        FileNotFoundError: There is no whole cache.
-        ValueError: It is damaged, or of another format.
+        FileNotFoundError: There is no complete cache.
+        ValueError: The file is damaged, or has another format.
     """
     if not (folder / META).is_file():
         got = f'a folder without {META}' if folder.is_dir() else 'none'
-        if unfinished_of(folder).is_dir():
-            got += ', beside one whose writing was interrupted'
+        if temporary_folder(folder).is_dir():
+            got += ', next to one whose writing was interrupted'
         raise FileNotFoundError(
             f'expected a feature cache at {str(folder)!r}, got {got}; {WRITE}'
         )
@@ -142,10 +143,10 @@ def _has_layers(meta: dict) -> bool:
 
 
 def key_to_text(key: dict) -> str:
-    """Return a key as a text that can be compared."""
+    """Return a key as JSON, equal for equal keys."""
     return json.dumps(key, sort_keys=True)
 
 
-def fingerprint_of(input_crcs: np.ndarray) -> str:
-    """Return the SHA-256 of a data set's images, by their CRCs."""
-    return hashlib.sha256(np.ascontiguousarray(input_crcs)).hexdigest()
+def hash_crcs(input_crcs: np.ndarray) -> str:
+    """Return the SHA-256 of the CRCs of a data set's images."""
+    return hashlib.sha256(np.ascontiguousarray(input_crcs).data).hexdigest()

@@ -1,4 +1,4 @@
-"""Write a teacher's features to disk, whole or not at all."""
+"""Write a feature cache atomically."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from repfusion_mm.datasets.feature_cache.files import (
     INPUT_CRCS,
     META,
     crc_of,
-    fingerprint_of,
-    unfinished_of,
+    hash_crcs,
+    temporary_folder,
 )
 
 
 class FeatureWriter:
     """Write the files that ``FeatureReader`` reads.
 
-    Use it in a ``with``: what was written is kept only when the block ends
-    without an exception and every row is there.
+    Use it as a context manager. The cache appears when the block ends without
+    an exception and all rows were written.
 
     Args:
-        folder: The cache; one that lies there is replaced at the end.
-        key: What the features belong to; ``key['layers']`` has the (C, H, W)
-            of each layer.
+        folder: Folder of the cache. An existing cache is replaced at the end.
+        key: What the features belong to; ``key['layers']`` holds (C, H, W) of
+            each layer.
         settings: ``num_images``, ``num_views`` and ``seed`` of the rows.
     """
 
     def __init__(self, folder: str, key: dict, settings: dict) -> None:
         self.folder = Path(folder)
-        self.unfinished = unfinished_of(self.folder)
+        self.temporary = temporary_folder(self.folder)
         self.key = key
         self.settings = settings
         self.num_rows = settings['num_images'] * settings['num_views']
@@ -45,13 +45,13 @@ class FeatureWriter:
         self.input_shape: Tuple[int, ...] = ()
         self.input_crcs: List[int] = []
         self.feature_crcs: List[int] = []
-        shutil.rmtree(self.unfinished, ignore_errors=True)
-        self.unfinished.mkdir(parents=True)
-        # Written in order and not through a map: a full disk is an error
-        # then, not a bus error.
+        shutil.rmtree(self.temporary, ignore_errors=True)
+        self.temporary.mkdir(parents=True)
+        # Written sequentially, not through a memory map, with which a full
+        # disk is a bus error instead of an exception.
         self.files = {}
         for layer, shape in self.key['layers'].items():
-            file = (self.unfinished / f'{layer}.npy').open('wb')
+            file = (self.temporary / f'{layer}.npy').open('wb')
             header = dict(
                 descr='<f2',
                 fortran_order=False,
@@ -67,21 +67,20 @@ class FeatureWriter:
         """Append the rows of a batch.
 
         Args:
-            inputs: N images as the data set packs them.
-            feats: Per layer N x C x H x W floats.
+            inputs: N packed images of the data set.
+            feats: For each layer N x C x H x W floats.
 
         Raises:
-            ValueError: Images of several shapes, or features that float16
-                does not hold.
+            ValueError: Images of different shapes, or features that exceed
+                the range of float16.
         """
         for image in inputs:
             self.input_shape = self.input_shape or image.shape
             if image.shape != self.input_shape:
                 raise ValueError(
-                    'expected images of one shape, since padding to the '
-                    f"batch's largest would depend on the batch, got "
-                    f'{self.input_shape} and {image.shape}; resize or crop '
-                    'them in the pipeline'
+                    'expected images of one shape, because padding depends on '
+                    f'the batch, got {self.input_shape} and {image.shape}; '
+                    'resize or crop them in the pipeline'
                 )
             self.input_crcs.append(crc_of(image))
         crcs = [0] * len(inputs)
@@ -98,16 +97,16 @@ class FeatureWriter:
             if kind is None:
                 self._finish()
         finally:
-            shutil.rmtree(self.unfinished, ignore_errors=True)
+            shutil.rmtree(self.temporary, ignore_errors=True)
 
     def _to_half(self, layer: str, feats: np.ndarray) -> np.ndarray:
         with np.errstate(over='ignore'):
             half = feats.astype('<f2')
         if not np.isfinite(half).all():
             raise ValueError(
-                f'expected features of {layer!r} within +-65504, which '
-                f'float16 holds, got up to {np.abs(feats).max():.3g}; choose '
-                'another layer, or distil without a cache'
+                f'expected features of {layer!r} within +-65504, the range of '
+                f'float16, got up to {np.abs(feats).max():.3g}; choose '
+                'another layer, or distill without a cache'
             )
         return half
 
@@ -117,17 +116,17 @@ class FeatureWriter:
                 f'expected {self.num_rows} rows, got {len(self.input_crcs)}'
             )
         crcs = np.array(self.input_crcs, dtype='<u4')
-        np.save(self.unfinished / INPUT_CRCS, crcs)
+        np.save(self.temporary / INPUT_CRCS, crcs)
         crcs_of_feats = np.array(self.feature_crcs, dtype='<u4')
-        np.save(self.unfinished / FEATURE_CRCS, crcs_of_feats)
+        np.save(self.temporary / FEATURE_CRCS, crcs_of_feats)
         meta = dict(
             format=FORMAT,
             key=self.key,
             **self.settings,
             input_shape=list(self.input_shape),
-            data_set=fingerprint_of(crcs),
+            data_set=hash_crcs(crcs),
         )
         text = json.dumps(meta, indent=2) + '\n'
-        (self.unfinished / META).write_text(text)
+        (self.temporary / META).write_text(text)
         shutil.rmtree(self.folder, ignore_errors=True)
-        os.replace(self.unfinished, self.folder)
+        os.replace(self.temporary, self.folder)

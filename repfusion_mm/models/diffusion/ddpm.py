@@ -40,6 +40,8 @@ class DenoisingDiffusion(BaseModel):
             does not predict the noise.
     """
 
+    denoiser: Any
+
     def __init__(
         self,
         denoiser: dict,
@@ -52,7 +54,7 @@ class DenoisingDiffusion(BaseModel):
         self.channel_order = resolve_channel_order(
             channel_order, data_preprocessor
         )
-        self.denoiser: Any = build_denoiser(denoiser)
+        self.denoiser = build_denoiser(denoiser)
         self.scheduler = build_scheduler(scheduler)
         channels = self.denoiser.config.in_channels
         if channels != 3:

@@ -9,7 +9,9 @@ import torch
 import torch.nn as nn
 from mmengine.logging import print_log
 
+from repfusion_mm.models.decoders.base import TaskDecoder
 from repfusion_mm.models.losses.base import DistillLoss
+from repfusion_mm.models.policies.base import TimestepPolicy
 from repfusion_mm.registry import MODELS
 
 Shape = Tuple[int, int, int]
@@ -147,7 +149,7 @@ def build_connectors(
     return connectors
 
 
-def build_policy(config: dict, num_timesteps: int) -> nn.Module:
+def build_policy(config: dict, num_timesteps: int) -> TimestepPolicy:
     """Build the policy over a teacher's schedule of timesteps.
 
     Raises:
@@ -163,8 +165,8 @@ def build_policy(config: dict, num_timesteps: int) -> nn.Module:
 
 
 def build_decoder(
-    config: Optional[dict], in_channels: int, policy: nn.Module
-) -> Optional[nn.Module]:
+    config: Optional[dict], in_channels: int, policy: TimestepPolicy
+) -> Optional[TaskDecoder]:
     """Build the decoder, or return None if there is no config.
 
     Raises:

@@ -9,6 +9,7 @@ import torch
 import torch.nn as nn
 from mmengine.model import BaseModel
 
+from repfusion_mm.models.decoders.base import TaskDecoder
 from repfusion_mm.models.distillers.builders import (
     as_tuple,
     build_connectors,
@@ -16,7 +17,9 @@ from repfusion_mm.models.distillers.builders import (
     build_policy,
     infer_feature_shapes,
 )
+from repfusion_mm.models.losses.base import DistillLoss
 from repfusion_mm.models.losses.utils import relative_std
+from repfusion_mm.models.policies.base import TimestepPolicy
 from repfusion_mm.models.policies.reinforce import mean_over_ranks
 from repfusion_mm.models.teachers.cached_teacher import CachedTeacher
 from repfusion_mm.models.utils.image_range import (
@@ -65,6 +68,11 @@ class RepFusion(BaseModel):
         ValueError: Parts do not fit together, as one dry run shows.
     """
 
+    teacher: CachedTeacher
+    policy: TimestepPolicy
+    decoder: Optional[TaskDecoder]
+    distill_loss: DistillLoss
+
     def __init__(
         self,
         student: dict,
@@ -98,7 +106,6 @@ class RepFusion(BaseModel):
         # As mmdet's KnowledgeDistillationSingleStageDetector: a plain
         # attribute, not a registered sub-module, so that state_dict(),
         # parameters() and modules() do not include the teacher.
-        self.teacher: CachedTeacher
         object.__setattr__(
             self, 'teacher', CachedTeacher(MODELS.build(teacher))
         )

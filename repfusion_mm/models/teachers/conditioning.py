@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Dict, Optional, Sequence
+from typing import Any, Dict, Optional, Sequence
 
 import torch
-import torch.nn as nn
 
 from repfusion_mm.models.utils.labels import read_labels
 
@@ -25,7 +24,7 @@ class ClassSignal:
             classes.
     """
 
-    def __init__(self, kind: str, denoiser: nn.Module) -> None:
+    def __init__(self, kind: str, denoiser: Any) -> None:
         self.kind = kind
         self.num_classes = denoiser.config.get('num_class_embeds') or 0
         if kind == 'none' and self.num_classes:

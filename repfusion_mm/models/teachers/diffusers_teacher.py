@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Dict, Optional, Sequence, Tuple
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 import torch
 import torch.nn as nn
@@ -84,6 +84,8 @@ class DiffusersTeacher(BaseTeacher):
             argument is not one of its choices.
         OSError: ``pretrained`` is neither on disk nor on the hub.
     """
+
+    denoiser: Any
 
     def __init__(
         self,
@@ -200,9 +202,8 @@ class DiffusersTeacher(BaseTeacher):
         dtype = resolve_dtype(self.dtype, device)
         # Not self.to(), which calls _apply, nor diffusers' own to(), which
         # warns of every cast.
-        nn.Module.to(
-            self.denoiser, dtype=dtype, memory_format=self.memory_format
-        )
+        nn.Module.to(self.denoiser, dtype=dtype)
+        self.denoiser.to(memory_format=self.memory_format)
         if self._logged_dtype != (dtype, device):
             self._logged_dtype = dtype, device
             print_log(f'teacher: computes in {dtype} on {device}', 'current')
@@ -269,7 +270,10 @@ class DiffusersTeacher(BaseTeacher):
                 f'released {released / 1e6:.1f} M parameters of later layers',
                 logger='current',
             )
-        return {name: tuple(f.shape[1:]) for name, f in extract().items()}
+        return {
+            name: (feat.shape[1], feat.shape[2], feat.shape[3])
+            for name, feat in extract().items()
+        }
 
 
 def _check_choice(key: str, value: object, choices: Sequence) -> None:

@@ -33,5 +33,5 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
 
 def _cpu_multiplies_bfloat16() -> bool:
     # Older versions of torch have no such function: assume that it does not.
-    found = getattr(torch.cpu, 'get_capabilities', dict)()
+    found: dict = getattr(torch.cpu, 'get_capabilities', dict)()
     return bool(found.get('avx512_bf16') or found.get('amx_bf16'))

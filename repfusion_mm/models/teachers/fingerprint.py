@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -22,7 +23,7 @@ def hash_weights(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def hash_config(denoiser: nn.Module) -> str:
+def hash_config(denoiser: Any) -> str:
     """Return the SHA-256 of a denoiser's class and config.
 
     Entries that begin with an underscore are left out: they hold the folder

@@ -1,14 +1,16 @@
-"""The modules of guided-diffusion's U-Net, as diffusers' UNet2DModel has them.
+"""Module paths of guided-diffusion's U-Net in diffusers' UNet2DModel.
 
 "Diffusion Models Beat GANs on Image Synthesis" (ADM, arXiv 2105.05233). Both
-count the same blocks; one numbers them along the network, the other by level.
+have the same blocks: guided-diffusion numbers them along the network,
+diffusers by level.
 """
 
 from __future__ import annotations
 
 from typing import Dict, Iterator, Mapping, Tuple
 
-#: Of one residual block, and of one attention block.
+#: Parts of a residual block and of an attention block: published and
+#: diffusers' names.
 RESNET_PARTS = {
     'in_layers.0': 'norm1',
     'in_layers.2': 'conv1',
@@ -18,7 +20,7 @@ RESNET_PARTS = {
     'skip_connection': 'conv_shortcut',
 }
 ATTENTION_PARTS = {'norm': 'group_norm', 'proj_out': 'to_out.0'}
-#: Outside of the blocks.
+#: Modules outside of the blocks.
 OTHERS = {
     'time_embed.0': 'time_embedding.linear_1',
     'time_embed.2': 'time_embedding.linear_2',
@@ -33,11 +35,11 @@ def module_names(config: Mapping) -> Dict[str, str]:
     """Translate published module paths into diffusers' paths.
 
     Args:
-        config: Of a ``UNet2DModel``.
+        config: Config of a ``UNet2DModel``.
 
     Returns:
-        Published paths, of blocks and of their parts, with diffusers' paths;
-        empty where the U-Net is not built like guided-diffusion's.
+        For each published path of a block or a part of one, diffusers' path.
+        Empty if the U-Net does not have guided-diffusion's architecture.
     """
     is_adm = (
         config.get('resnet_time_scale_shift') == 'scale_shift'
@@ -47,7 +49,7 @@ def module_names(config: Mapping) -> Dict[str, str]:
         return {}
     names = dict(OTHERS, **{'input_blocks.0': 'conv_in'})
     for published, ours in find_blocks(config):
-        # A numbered block's output is that of its last member.
+        # The output of a numbered block is that of its last member.
         names[published.rpartition('.')[0]] = ours
         names[published] = ours
         is_attention = '.attentions.' in ours
@@ -58,7 +60,7 @@ def module_names(config: Mapping) -> Dict[str, str]:
 
 
 def find_blocks(config: Mapping) -> Iterator[Tuple[str, str]]:
-    """Yield the paths, published and diffusers', of all blocks in order."""
+    """Yield the published and diffusers' paths of all blocks in order."""
     depth = config['layers_per_block']
     down, up = config['down_block_types'], config['up_block_types']
     number = 1

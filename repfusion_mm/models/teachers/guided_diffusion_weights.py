@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict
+from typing import Any, Dict
 
 import torch
 
@@ -143,7 +143,7 @@ def convert_weights(
         parts = value.chunk(3)
         if attention_order == 'legacy':
             by_head = value.reshape(-1, 3, head_channels, *value.shape[1:])
-            parts = [part.flatten(0, 1) for part in by_head.unbind(1)]
+            parts = tuple(p.flatten(0, 1) for p in by_head.unbind(1))
         block = module[: -len('.qkv')]
         block = names.get(block, block)
         for name, part in zip('qkv', parts):
@@ -171,7 +171,8 @@ def build_denoiser(weights: StateDict, config: dict, attention_order: str):
             f'expected finite weights, got NaN or Inf in {not_finite[:5]}; '
             'the file is damaged'
         )
-    denoiser = UNet2DModel(**config).eval()
+    denoiser: Any = UNet2DModel(**config)
+    denoiser.eval()
     try:
         denoiser.load_state_dict(
             convert_weights(weights, config, attention_order)

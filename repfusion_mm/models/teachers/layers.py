@@ -1,10 +1,11 @@
-"""A denoiser and its named layers: find, check, and drop what is unused."""
+"""Find and check the layers of a denoiser, and release unused ones."""
 
 from __future__ import annotations
 
 import difflib
 from collections import Counter
 from typing import (
+    Any,
     Callable,
     Dict,
     Iterable,
@@ -31,10 +32,10 @@ def find_layers(
     Args:
         module: The denoiser.
         names: Paths of its sub-modules.
-        aliases: Other names that would have been understood, to be listed.
+        aliases: Other accepted names, to suggest in the error message.
 
     Raises:
-        ValueError: A name is unknown; near names are listed.
+        ValueError: A name is unknown; similar names are listed.
     """
     modules = dict(named_modules(module))
     modules.pop('')
@@ -49,38 +50,37 @@ def find_layers(
     return [modules[name] for name in names]
 
 
-def resolve_layers(
-    denoiser: nn.Module, layers: Sequence[str]
-) -> Tuple[str, ...]:
-    """Return paths under diffusers' names, where published ones are known.
+def resolve_layers(denoiser: Any, layers: Sequence[str]) -> Tuple[str, ...]:
+    """Translate guided-diffusion's paths into diffusers', and check them.
+
+    Args:
+        denoiser: A diffusers denoiser.
+        layers: Paths of its sub-modules, under either name.
 
     Raises:
-        ValueError: Not a list of paths, each once, or an unknown one.
+        ValueError: ``layers`` is not a list of distinct paths, or a path is
+            unknown.
     """
     names = module_names(denoiser.config)
     is_list = not isinstance(layers, str) and len(layers) > 0
     paths = [names.get(name, name) for name in layers]
     if not is_list or len(set(paths)) < len(paths):
         raise ValueError(
-            'expected teacher.layers to be a list of paths, each once, '
-            f'got {layers!r}'
+            'expected teacher.layers to be a list of distinct paths, got '
+            f'{layers!r}'
         )
     find_layers(denoiser, paths, aliases=names)
     return tuple(paths)
 
 
-def check_denoiser(denoiser: nn.Module, image_size: object) -> None:
-    """Check that a denoiser takes square RGB images.
-
-    Raises:
-        ValueError: It does not.
-    """
+def check_denoiser(denoiser: Any, image_size: object) -> None:
+    """Raise a ValueError if a denoiser does not take square RGB images."""
     channels = denoiser.config.in_channels
     if channels != 3:
         raise ValueError(
             'expected a teacher that takes RGB images (in_channels 3), '
-            f'got in_channels {channels}; a latent or grayscale denoiser '
-            'cannot teach here'
+            f'got in_channels {channels}; choose a denoiser of RGB images, '
+            'not of latents or grayscale images'
         )
     if not isinstance(image_size, int):
         raise ValueError(
@@ -90,9 +90,9 @@ def check_denoiser(denoiser: nn.Module, image_size: object) -> None:
 
 
 def named_modules(module: nn.Module) -> Iterator[Tuple[str, nn.Module]]:
-    """Walk through the sub-modules, a shared one under each of its paths.
+    """Iterate over sub-modules; a shared one appears under all its paths.
 
-    diffusers before 0.33 shares one activation among all blocks.
+    In diffusers before 0.33, all blocks share one activation.
     """
     return module.named_modules(remove_duplicate=False)
 
@@ -101,7 +101,8 @@ def count_calls(module: nn.Module, run: Callable[[], object]) -> Counter:
     """Count how often each sub-module is called during ``run()``.
 
     Returns:
-        By path; a module of several paths counts under each of them.
+        The number of calls for each path. The calls of a shared module count
+        for all its paths.
     """
     calls: Counter = Counter()
 
@@ -127,27 +128,27 @@ def count_calls(module: nn.Module, run: Callable[[], object]) -> Counter:
 def check_layers(
     module: nn.Module,
     layers: Sequence[str],
-    whole: Callable[[], object],
-    truncated: Callable[[], Dict[str, torch.Tensor]],
+    full_pass: Callable[[], object],
+    extract: Callable[[], Dict[str, torch.Tensor]],
     side: int,
 ) -> None:
-    """Check that each layer runs once and gives one map.
+    """Check that each layer runs once and outputs one finite map.
 
     Args:
         module: The denoiser.
         layers: Paths of its sub-modules.
-        whole: Runs the denoiser to its end.
-        truncated: Runs it up to the last layer, and returns the outputs.
-        side: Of the images that it runs on, in pixels.
+        full_pass: Runs the denoiser to its end.
+        extract: Runs it up to the last layer, and returns the outputs.
+        side: Side in pixels of the images that both run on.
 
     Raises:
-        ValueError: The denoiser does not run, or a layer does not qualify.
+        ValueError: The denoiser does not run, or a layer does not pass.
     """
     try:
-        calls = count_calls(module, whole)
+        calls = count_calls(module, full_pass)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(
-            'expected a denoiser that runs on (sample, timestep) alone, at '
+            'expected a denoiser that runs on (sample, timestep) only, at '
             f'{side} x {side} (a multiple of two for each level), got '
             f'{type(module).__name__}: {error}'
         ) from error
@@ -156,30 +157,36 @@ def check_layers(
             raise ValueError(
                 f'expected the layer {name!r} to run once in a forward '
                 f'pass, got {calls[name]} runs; name the block that '
-                'holds it, or its last convolution'
+                'contains it, or its last convolution'
             )
-    for name, output in truncated().items():
+    for name, output in extract().items():
         if not (torch.is_tensor(output) and output.dim() == 4):
             got = getattr(output, 'shape', type(output).__name__)
             raise ValueError(
-                f'expected the layer {name!r} to give one N x C x H x W '
+                f'expected the layer {name!r} to output one N x C x H x W '
                 f'map, got {got}; name a convolution inside it'
             )
         if not (output.is_meta or output.isfinite().all()):
             raise ValueError(
-                f'expected finite features of the layer {name!r}, got others; '
-                'the weights of the teacher are damaged'
+                f'expected finite features of the layer {name!r}, got NaN or '
+                'Inf; the weights of the teacher are damaged: fetch them '
+                'again'
             )
 
 
 def release_unused(module: nn.Module, used: Set[str], prefix: str = '') -> int:
-    """Drop the sub-modules that hold no path in ``used``.
+    """Replace sub-modules that are not used by ``nn.Identity``.
 
-    Containers stay, with their length: they are never called themselves, and
-    a forward may walk through one whose members it does not reach.
+    Containers keep their length: they are never called themselves, and the
+    forward may iterate over one before it exits.
+
+    Args:
+        module: The module, which is changed in place.
+        used: Paths of the sub-modules that are called.
+        prefix: Path of ``module`` itself, with a final dot.
 
     Returns:
-        The number of parameters whose memory was released.
+        The number of parameters that were released.
     """
     released = 0
     for name, child in module.named_children():

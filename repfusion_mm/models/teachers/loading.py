@@ -1,14 +1,13 @@
-"""Load a denoiser and its noise schedule, wholly or not at all."""
+"""Load a denoiser and its noise schedule strictly."""
 
 from __future__ import annotations
 
 import logging
 import re
 from pathlib import Path
-from typing import Optional, Tuple
+from typing import Any, Optional, Tuple
 
-import safetensors.torch  # noqa: F401  # diffusers 0.32 leaves that to others
-import torch.nn as nn
+import safetensors.torch  # noqa: F401  # diffusers 0.32 does not import it
 from mmengine.dist import broadcast
 from mmengine.logging import print_log
 
@@ -18,7 +17,13 @@ def load_teacher(
     config: Optional[dict],
     scheduler: Optional[dict],
 ) -> tuple:
-    """Return the denoiser and its scheduler, loaded or built at random.
+    """Return a denoiser and its scheduler.
+
+    Args:
+        pretrained: Folder or hub id of a denoiser, or None.
+        config: Config of a denoiser with random weights, or None.
+        scheduler: Config of the scheduler; by default the one in the folder
+            of ``pretrained``, or a ``DDPMScheduler``.
 
     Raises:
         ValueError: Not exactly one of ``pretrained`` and ``config``.
@@ -30,31 +35,32 @@ def load_teacher(
         )
     if config is not None:
         print_log(
-            'teacher: RANDOM weights from a config, nothing was loaded',
+            'teacher: RANDOM weights from a config, no weights are loaded',
             logger='current',
             level=logging.WARNING,
         )
         default = dict(type='DDPMScheduler')
         denoiser = build_denoiser(config)
         for value in denoiser.state_dict().values():
-            broadcast(value)  # one teacher, whatever seed a rank has
+            broadcast(value)  # the seeds of the ranks may differ
         return denoiser, build_scheduler(scheduler or default)
+    assert pretrained is not None
     denoiser = load_denoiser(pretrained)
     if scheduler is not None:
         return denoiser, build_scheduler(scheduler)
     return denoiser, load_scheduler(pretrained)
 
 
-def load_denoiser(pretrained: str) -> nn.Module:
+def load_denoiser(pretrained: str) -> Any:
     """Load a diffusers denoiser from a local folder or a hub id.
 
-    Weights may lie beside ``config.json`` or in the sub-folder ``unet``, as
-    ``UNet2DModel.save_pretrained`` and ``DDPMPipeline.save_pretrained``
-    write them.
+    The denoiser is in the folder itself or in its sub-folder ``unet``, as
+    written by ``UNet2DModel.save_pretrained`` and
+    ``DDPMPipeline.save_pretrained``.
 
     Raises:
-        OSError: The folder or the hub id gives no denoiser.
-        ValueError: The weights cannot be read, or do not cover the
+        OSError: The folder or the hub id has no denoiser.
+        ValueError: The weights cannot be read, or do not match the
             architecture.
     """
     subfolder, config = _find_config(pretrained)
@@ -66,28 +72,28 @@ def load_denoiser(pretrained: str) -> nn.Module:
             low_cpu_mem_usage=False,
             output_loading_info=True,
         )
-    except Exception as error:  # of safetensors, of pickle, of a shape
+    except Exception as error:  # safetensors, pickle and torch raise many
         reason = ' '.join(str(error).split())[:300]
         raise ValueError(
             f'expected weights in {str(pretrained)!r} that can be read '
-            f'safely and fit its config.json, got {reason}; the download is '
-            'incomplete, or mixed of two: fetch the folder again'
+            f'safely and match its config.json, got {reason}; the download is '
+            'incomplete or mixes two models: fetch the folder again'
         ) from error
-    faults = {
+    mismatches = {
         kind: report[kind]
         for kind in ('missing_keys', 'unexpected_keys', 'mismatched_keys')
         if report.get(kind)
     }
-    if faults:
+    if mismatches:
         raise ValueError(
-            f'expected the weights in {pretrained!r} to fit their own '
-            f'config.json, got {faults}; the download is incomplete or mixed: '
-            'fetch the folder again'
+            f'expected the weights in {pretrained!r} to match their own '
+            f'config.json, got {mismatches}; the download is incomplete or '
+            'mixes two models: fetch the folder again'
         )
-    return denoiser.float()  # the file may hold half precision
+    return denoiser.float()  # the file may be in half precision
 
 
-def build_denoiser(config: dict) -> nn.Module:
+def build_denoiser(config: dict) -> Any:
     """Build a diffusers denoiser with random weights from its config.
 
     Args:
@@ -99,14 +105,14 @@ def build_denoiser(config: dict) -> nn.Module:
 
 
 def load_scheduler(pretrained: str):
-    """Load the noise schedule that lies with a denoiser.
+    """Load the noise schedule of a denoiser.
 
-    It is looked for in ``scheduler_config.json`` beside the weights or in the
-    sub-folder ``scheduler``.
+    It is ``scheduler_config.json`` in the folder itself or in its sub-folder
+    ``scheduler``.
 
     Raises:
-        FileNotFoundError: There is none.
-        ValueError: It is damaged.
+        FileNotFoundError: The file does not exist.
+        ValueError: The file is damaged.
     """
     from diffusers import DDPMScheduler
 
@@ -117,21 +123,21 @@ def load_scheduler(pretrained: str):
             continue
         try:
             return DDPMScheduler.from_config(config)
-        except Exception as error:  # of torch, of numpy
+        except Exception as error:  # torch and numpy raise many
             raise _damaged(DDPMScheduler, pretrained, error) from error
     raise FileNotFoundError(
         f'expected scheduler_config.json with the denoiser {pretrained!r}, '
-        "got none; give the teacher scheduler=dict(type='DDPMScheduler', "
-        'num_train_timesteps=...) as the denoiser was trained'
+        "got none; set model.teacher.scheduler=dict(type='DDPMScheduler', "
+        'num_train_timesteps=...) to the schedule of its training'
     )
 
 
-def _load_config(owner: type, pretrained: str, subfolder: Optional[str]):
-    """Return the config of a class of diffusers.
+def _load_config(owner: Any, pretrained: str, subfolder: Optional[str]):
+    """Load the config file of a diffusers class.
 
     Raises:
-        OSError: There is none.
-        ValueError: It is damaged.
+        OSError: The file does not exist.
+        ValueError: The file is damaged.
     """
     try:
         config = owner.load_config(pretrained, subfolder=subfolder)
@@ -144,11 +150,11 @@ def _load_config(owner: type, pretrained: str, subfolder: Optional[str]):
     return config
 
 
-def _damaged(owner: type, pretrained: str, got: object) -> ValueError:
+def _damaged(owner: Any, pretrained: str, got: object) -> ValueError:
     return ValueError(
-        f'expected {owner.config_name} of {str(pretrained)!r} as diffusers '
-        f'writes it, got {" ".join(str(got).split())[:200]}; fetch the '
-        'folder again'
+        f'expected {owner.config_name} of {str(pretrained)!r} in the format '
+        'of diffusers, got a damaged file '
+        f'({" ".join(str(got).split())[:200]}); fetch the folder again'
     )
 
 
@@ -177,7 +183,7 @@ def _scheduler_mixin() -> type:
     return SchedulerMixin
 
 
-def _denoiser_class(config: dict) -> type:
+def _denoiser_class(config: dict) -> Any:
     import diffusers
 
     kind = config.get('_class_name')
@@ -224,13 +230,14 @@ def _find_config(pretrained: str) -> Tuple[Optional[str], dict]:
     if local:
         raise FileNotFoundError(
             f'expected config.json in {pretrained!r} or in its sub-folder '
-            "'unet', got neither; give the folder that save_pretrained wrote"
+            "'unet', got neither; set model.teacher.pretrained to a folder "
+            'that save_pretrained wrote'
         ) from reasons[0]
     raise ConnectionError(
         f'expected the denoiser {pretrained!r} on this disk or on the hub, '
-        'got neither (there is no such folder, nothing is cached, and the hub '
-        'did not answer with it). On a machine with a network run\n'
+        'got neither (there is no such folder, it is not in the cache, and '
+        'the hub did not return it). On a machine with a network, run\n'
         f'    hf download {pretrained} --local-dir TEACHER\n'
-        'copy the folder TEACHER here, and add\n'
+        'copy the folder TEACHER to this machine, and add\n'
         '    --cfg-options model.teacher.pretrained=TEACHER'
     ) from reasons[0]

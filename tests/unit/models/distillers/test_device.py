@@ -1,4 +1,4 @@
-"""A step asks nothing of the device: meta tensors have nothing to answer."""
+"""A training step does not synchronize: it runs on meta tensors."""
 
 import copy
 
@@ -10,22 +10,22 @@ from mmpose.structures import PoseDataSample
 
 from repfusion_mm.models.decoders import KeypointDecoder, SegDecoder
 from repfusion_mm.models.policies import UniformTimestepPolicy
+from tests.helpers.dense_samples import pose_samples, seg_samples
 from tests.helpers.toy import DENOISER, LAYER, batch, distiller_config
 from tests.unit.engine.optimizers.test_joint_optim_wrapper import config
-from tests.unit.models.decoders.test_decoders import pose_samples, seg_samples
 
 
 def step_on_meta(data=None, **overrides):
-    """Take a training step, labels where the data preprocessor puts them."""
+    """Take a training step; meta tensors have no values to read."""
     model = MODELS.build(distiller_config(**overrides)).to('meta')
-    # Without clipping, where mmengine asks for the norm, to log it.
+    # Without clipping, for which mmengine reads the norm, to log it.
     plain = dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9))
     wrapper = build_optim_wrapper(model, config(student=plain))
     return model.train_step(data or batch(), wrapper)
 
 
 @pytest.mark.parametrize('labels', [[0, 1, 2, 3], [0, None, 2, None]])
-def test_a_step_with_labels_does_not_wait(labels):
+def test_a_step_with_labels_does_not_synchronize(labels):
     statistics = step_on_meta(batch(labels=labels))
     assert {value.device.type for value in statistics.values()} == {'meta'}
     assert 'reward' in statistics
@@ -34,7 +34,7 @@ def test_a_step_with_labels_does_not_wait(labels):
 @pytest.mark.parametrize(
     'loss', ['HintLoss', 'AttentionTransferLoss', 'RelationalLoss']
 )
-def test_no_loss_waits(loss):
+def test_no_loss_synchronizes(loss):
     teacher = dict(
         type='repfusion_mm.DiffusersTeacher',
         config=DENOISER,
@@ -67,21 +67,22 @@ def test_no_loss_waits(loss):
         ),
     ],
 )
-def test_dense_labels_may_lie_on_the_device(decoder, samples, device):
-    decoder.loss(torch.rand(2, 6, 4, 4), samples())  # checked, on the host
+def test_dense_labels_may_be_on_the_device(decoder, samples, device):
+    decoder.loss(
+        torch.rand(2, 6, 4, 4), samples()
+    )  # checks the labels on the host
     samples = [sample.to(device) for sample in samples()]
     feat = torch.rand(2, 6, 4, 4, device='meta')
     losses, labelled = copy.deepcopy(decoder).to('meta').loss(feat, samples)
     assert losses.device.type == labelled.device.type == 'meta'
 
 
-def test_waiting_would_be_seen():
-    """The meta device raises where torch.multinomial asks, and ours not."""
+def test_synchronization_raises_on_the_meta_device():
     with pytest.raises(RuntimeError, match=r'(?i)meta'):
         bool(torch.ones(1, device='meta').any())
 
 
-def test_draws_are_those_of_torch():
+def test_samples_equal_those_of_torch():
     policy = UniformTimestepPolicy(1000)
     policy.logits = lambda images: torch.randn(64, 1000)
     pi = policy(torch.zeros(64, 3, 8, 8))

@@ -18,7 +18,7 @@ def losses_of(model, data=None):
     return model(**data, mode='loss')
 
 
-def test_loss_mode_gives_the_three_losses_and_their_statistics():
+def test_loss_mode_returns_three_losses_and_their_statistics():
     losses = losses_of(build())
     assert {k for k in losses if 'loss' in k} == {
         'loss_distill',
@@ -45,7 +45,7 @@ def test_loss_mode_gives_the_three_losses_and_their_statistics():
         ('loss_policy', {'policy'}),
     ],
 )
-def test_each_loss_moves_its_own_part(loss, parts):
+def test_each_loss_has_gradients_in_its_own_part_only(loss, parts):
     model = build()
     losses_of(model)[loss].backward()
     moved = {
@@ -68,7 +68,7 @@ def test_every_parameter_gets_a_gradient_even_without_labels():
     assert losses['reward'].isnan()
 
 
-def test_teacher_sees_images_in_the_unit_range_and_the_drawn_timesteps():
+def test_teacher_gets_images_in_the_unit_range_and_the_drawn_timesteps():
     model = build(policy=dict(
         type='repfusion_mm.FixedTimestepPolicy', timestep=123
     ))  # fmt: skip
@@ -104,8 +104,8 @@ def test_class_labels_reach_the_denoiser_if_configured():
         losses_of(model, batch(labels=[3, None, 4, 1]))
 
 
-def test_teacher_is_no_part_of_the_models_state():
-    """Fault 9 of the public code: the teacher is in every checkpoint."""
+def test_teacher_is_not_part_of_the_models_state():
+    """The reference implementation saves it in every checkpoint."""
     model = build()
     teacher = {id(p) for p in model.teacher.parameters()}
     assert not teacher & {id(p) for p in model.parameters()}
@@ -122,7 +122,7 @@ def test_teacher_follows_the_models_device():
     assert {p.device.type for p in model.teacher.parameters()} == {'meta'}
 
 
-def test_the_memory_format_changes_no_number():
+def test_the_memory_format_does_not_change_results():
     models = []
     for channels_last in (False, True):
         torch.manual_seed(0)
@@ -139,14 +139,14 @@ def test_the_memory_format_changes_no_number():
     torch.testing.assert_close(*losses)
 
 
-def test_averaged_copies_hold_the_student():
+def test_copies_of_the_model_copy_the_student():
     model = build()
-    twin = copy.deepcopy(model)
-    for ours, theirs in zip(model.parameters(), twin.parameters()):
+    copied = copy.deepcopy(model)
+    for ours, theirs in zip(model.parameters(), copied.parameters()):
         assert ours is not theirs and torch.equal(ours, theirs)
 
 
-def test_tensor_mode_gives_the_students_features():
+def test_tensor_mode_returns_the_students_features():
     model = build().eval()
     inputs = torch.randn(2, 3, 16, 16)
     feats = model(inputs)
@@ -161,7 +161,7 @@ def test_predicting_is_refused():
 @pytest.mark.parametrize(
     'loss', ['HintLoss', 'AttentionTransferLoss', 'RelationalLoss']
 )
-def test_several_layers_are_paired_with_several_maps(loss):
+def test_several_layers_are_compared_with_several_maps(loss):
     student = dict(
         type='mmpretrain.ResNet_CIFAR',
         depth=18,
@@ -191,32 +191,49 @@ LOSSES = {
     'AT': dict(type='repfusion_mm.AttentionTransferLoss'),
     'RKD': dict(type='repfusion_mm.RelationalLoss'),
 }
-STUDENTS = [
-    dict(type='mmpretrain.ResNet', depth=18),
-    dict(type='mmpretrain.ResNet', depth=50),
-    dict(type='mmpretrain.ResNet_CIFAR', depth=18),
-    dict(type='mmpretrain.HRNet', arch='w18'),
-    dict(
+#: HRNet with four branches and few channels.
+HRNET = dict(
+    type='mmpretrain.HRNet',
+    extra={
+        f'stage{i}': dict(
+            num_modules=1,
+            num_branches=i,
+            block='BOTTLENECK' if i == 1 else 'BASIC',
+            num_blocks=(1,) * i,
+            num_channels=(4, 8, 16, 32)[:i],
+        )
+        for i in range(1, 5)
+    },
+)
+SMALL = dict(stem_channels=8, base_channels=8)
+STUDENTS = {
+    'mmpretrain.ResNet18': dict(type='mmpretrain.ResNet', depth=18, **SMALL),
+    'mmpretrain.ResNet50': dict(type='mmpretrain.ResNet', depth=50, **SMALL),
+    'mmpretrain.ResNet_CIFAR': dict(
+        type='mmpretrain.ResNet_CIFAR', depth=18, **SMALL
+    ),
+    'mmpretrain.HRNet': HRNET,
+    'timm': dict(
         type='mmpretrain.TIMMBackbone',
         model_name='resnet18',
         features_only=True,
     ),
-    dict(type='repfusion_mm.MobileNetV2_CIFAR'),
-    dict(type='mmseg.ResNetV1c', depth=18),
-    dict(type='mmpose.ResNet', depth=18),
-]
+    'MobileNetV2_CIFAR': dict(
+        type='repfusion_mm.MobileNetV2_CIFAR', widen_factor=0.25
+    ),
+    'mmseg.ResNetV1c': dict(type='mmseg.ResNetV1c', depth=18, **SMALL),
+    'mmpose.ResNet': dict(type='mmpose.ResNet', depth=18, **SMALL),
+}
 
 
 @pytest.mark.parametrize('loss', LOSSES)
-@pytest.mark.parametrize(
-    'student', STUDENTS, ids=lambda s: f'{s["type"]}{s.get("depth", "")}'
-)
-def test_every_student_learns_by_every_loss(student, loss):
-    """One step of its own optimizer lowers the loss on the same images."""
+@pytest.mark.parametrize('student', STUDENTS)
+def test_every_student_learns_with_every_loss(student, loss):
+    """One step of the optimizer lowers the loss on the same images."""
     teacher = dict(distiller_config()['teacher'], input_size=16)
     policy = dict(type='repfusion_mm.FixedTimestepPolicy')
     model = build(
-        student=student,
+        student=STUDENTS[student],
         teacher=teacher,
         input_size=64,
         policy=policy,
@@ -233,11 +250,10 @@ def test_every_student_learns_by_every_loss(student, loss):
     assert losses_of(model, data)['loss_distill'] < first
 
 
-def test_idle_parts_of_the_student_are_frozen():
-    """DDP waits for the gradient of whatever asks for one."""
-    student = dict(type='mmpretrain.HRNet', arch='w18')
+def test_parameters_without_influence_are_frozen():
+    """DDP waits for the gradient of every parameter that requires one."""
     teacher = dict(distiller_config()['teacher'], input_size=16)
-    model = build(student=student, teacher=teacher, input_size=64)
+    model = build(student=HRNET, teacher=teacher, input_size=64)
     sum(v for k, v in losses_of(model, batch(size=64)).items()
         if 'loss' in k).backward()  # fmt: skip
     waiting = [
@@ -248,20 +264,20 @@ def test_idle_parts_of_the_student_are_frozen():
     assert waiting == []
 
 
-def test_idle_parts_of_the_student_are_named(monkeypatch):
-    said = []
+def test_parameters_without_influence_are_logged(monkeypatch):
+    logged = []
     monkeypatch.setattr(
         'repfusion_mm.models.distillers.builders.print_log',
-        lambda message, **kwargs: said.append(message),
+        lambda message, **kwargs: logged.append(message),
     )
     build()
-    assert said == []
+    assert logged == []
     student = dict(distiller_config()['student'], out_indices=(1, 3))
     build(student=student, student_indices=(0,))
-    assert 'layer3.0.conv1.weight' in said[0]
+    assert 'layer3.0.conv1.weight' in logged[0]
 
 
-def test_unlabelled_distillation_needs_no_decoder():
+def test_unlabeled_distillation_needs_no_decoder():
     policy = dict(type='repfusion_mm.FixedTimestepPolicy')
     model = build(decoder=None, policy=policy)
     losses = losses_of(model)
@@ -288,7 +304,7 @@ VIT = dict(
     [
         (dict(decoder=None), 'expected a decoder'),
         (
-            dict(student=dict(type='mmpretrain.HRNet', arch='w18')),
+            dict(student=HRNET),
             'images of 16 x 16',
         ),
         (dict(student=VIT), "set its out_indices .or out_type."),

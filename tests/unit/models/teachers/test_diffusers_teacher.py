@@ -184,9 +184,9 @@ def test_missing_labels_and_unknown_classes_are_refused(labels):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (dict(layers=LAYER), 'list of paths'),
-        (dict(layers=[]), 'list of paths'),
-        (dict(layers=[LAYER, LAYER]), 'each once'),
+        (dict(layers=LAYER), 'list of distinct paths'),
+        (dict(layers=[]), 'list of distinct paths'),
+        (dict(layers=[LAYER, LAYER]), 'distinct paths'),
         (dict(input_mode='dirty'), 'input_mode to be one of'),
         (dict(dtype='half'), 'dtype to be one of'),
         (dict(compile='yes'), 'compile to be one of'),

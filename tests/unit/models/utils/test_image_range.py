@@ -1,11 +1,15 @@
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from mmengine.model import ImgDataPreprocessor
 from mmengine.registry import MODELS
 
 from repfusion_mm.models.utils.image_range import (
     resolve_channel_order,
     to_unit_range,
 )
+from tests.helpers.strategies import seeds
 
 IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
 # As loaded: BGR, 8 bit.
@@ -53,3 +57,18 @@ def test_images_are_rgb_for_students_that_get_bgr():
 def test_invalid_channel_orders_are_refused(declared, config):
     with pytest.raises(ValueError, match='channel_order to be one of'):
         resolve_channel_order(declared, config)
+
+
+@given(
+    seeds,
+    st.lists(st.floats(0, 255), min_size=3, max_size=3),
+    st.lists(st.floats(1, 255), min_size=3, max_size=3),
+    st.booleans(),
+)
+def test_images_are_recovered_from_any_normalization(seed, mean, std, convert):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (2, 3, 4, 4), generator=generator)
+    preprocessor = ImgDataPreprocessor(mean, std, bgr_to_rgb=convert)
+    inputs = preprocessor(dict(inputs=list(images.to(torch.uint8))))['inputs']
+    found = to_unit_range(inputs, preprocessor, 'rgb' if convert else 'bgr')
+    torch.testing.assert_close(found, images.flip(1) / 255, atol=1e-4, rtol=0)

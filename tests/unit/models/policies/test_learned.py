@@ -1,56 +1,13 @@
-import math
-
 import pytest
 import torch
 
 from repfusion_mm.models import (
-    FixedTimestepPolicy,
     LearnedTimestepPolicy,
-    UniformTimestepPolicy,
 )
 from repfusion_mm.models.policies.learned import cosine_basis
-from repfusion_mm.models.policies.reinforce import (
-    Baseline,
-    mean_over_ranks,
-    scale_over_ranks,
-)
 
 IMAGES = torch.rand(5, 3, 8, 8)
 ALL = torch.ones(5, dtype=torch.bool)
-
-
-def draw(policy, images=IMAGES):
-    return policy.timesteps[policy(images).sample()]
-
-
-def test_fixed_policy_samples_its_timestep():
-    policy = FixedTimestepPolicy(1000, timestep=37)
-    assert draw(policy).tolist() == [37] * 5
-    assert policy(IMAGES).entropy().tolist() == [0.0] * 5
-
-
-def test_uniform_policy_samples_its_range_evenly():
-    policy = UniformTimestepPolicy(1000, low=100, high=199, stride=10)
-    pi = policy(torch.rand(4000, 3, 1, 1))
-    drawn = policy.timesteps[pi.sample()]
-    values, counts = drawn.unique(return_counts=True)
-    assert values.tolist() == list(range(100, 200, 10))
-    assert counts.min() > 320
-    assert pi.entropy()[0] == pytest.approx(math.log(10))
-
-
-@pytest.mark.parametrize(
-    'arguments',
-    [
-        dict(low=-1),
-        dict(high=1000),
-        dict(low=5, high=4),
-        dict(stride=0),
-    ],
-)
-def test_timesteps_outside_the_schedule_are_refused(arguments):
-    with pytest.raises(ValueError, match='within the schedule'):
-        UniformTimestepPolicy(1000, **arguments)
 
 
 @pytest.mark.parametrize('logits', ['smooth', 'free'])
@@ -84,40 +41,6 @@ def test_policy_computes_in_float32_under_autocast():
     policy = LearnedTimestepPolicy(1000)
     with torch.autocast('cpu', dtype=torch.bfloat16):
         assert policy(IMAGES).logits.dtype == torch.float32
-
-
-def test_batch_baseline_is_the_mean_of_the_others():
-    reward = torch.tensor([1.0, 2.0, 4.0, 9.0, float('nan')])
-    mask = torch.tensor([True, True, True, True, False])
-    advantage = Baseline('batch').advantage(reward, mask)
-    expected = [1 - 15 / 3, 2 - 14 / 3, 4 - 12 / 3, 9 - 7 / 3, 0]
-    torch.testing.assert_close(advantage, torch.tensor(expected))
-
-
-def test_advantage_of_a_single_reward_is_zero_with_the_batch_baseline():
-    mask = torch.tensor([False, True])
-    advantage = Baseline('batch').advantage(torch.tensor([5.0, -3.0]), mask)
-    assert advantage.tolist() == [0.0, 0.0]
-
-
-def test_advantage_without_a_baseline_is_the_reward():
-    reward = torch.tensor([1.0, -2.0])
-    mask = torch.tensor([True, True])
-    assert torch.equal(Baseline('none').advantage(reward, mask), reward)
-
-
-def test_ema_baseline_averages_past_batches_and_is_saved():
-    baseline = Baseline('ema', momentum=0.5)
-    mask = torch.tensor([True, True])
-    none = torch.tensor([False, False])
-    first = baseline.advantage(torch.tensor([1.0, 3.0]), mask)
-    assert first.tolist() == [-1.0, 1.0]
-    baseline.advantage(torch.tensor([7.0, 7.0]), none)
-    baseline.advantage(torch.tensor([4.0, 4.0]), mask)
-    resumed = Baseline('ema', momentum=0.5)
-    resumed.load_state_dict(baseline.state_dict())
-    third = resumed.advantage(torch.tensor([3.0, 3.0]), mask)
-    assert third.tolist() == [0.0, 0.0]
 
 
 def test_unknown_choices_are_refused():
@@ -161,13 +84,6 @@ def test_loss_does_not_depend_on_the_scale_of_rewards(scale):
     torch.testing.assert_close(*losses)
 
 
-def test_advantage_of_equal_rewards_is_zero():
-    advantage = Baseline('batch').advantage(torch.full((5,), -2.0), ALL)
-    assert scale_over_ranks(advantage, ALL).tolist() == [0.0] * 5
-    none = torch.zeros(5, dtype=torch.bool)
-    assert scale_over_ranks(advantage, none).tolist() == [0.0] * 5
-
-
 def test_unlabeled_images_contribute_no_gradient():
     policy = LearnedTimestepPolicy(10)
     torch.nn.init.normal_(policy.head.weight)
@@ -196,9 +112,3 @@ def test_advantage_statistics_are_those_of_rewarded_images():
     losses = policy.loss(pi, pi.sample(), reward, mask)
     assert losses['advantage_mean'] == 2
     assert losses['advantage_std'] == 1
-
-
-def test_mean_over_ranks_is_zero_with_a_graph_without_labels():
-    values = torch.randn(5, requires_grad=True)
-    mean_over_ranks(values, ~ALL).backward()
-    assert values.grad.tolist() == [0.0] * 5
