@@ -1,16 +1,15 @@
-"""Cached distillation through its own command lines."""
+"""Write a feature cache and distill from it."""
 
 import json
-import sys
+import re
 
 import numpy as np
 import pytest
-from cache_features import main as write_features
 
 from repfusion_mm.cli.train import build_runner
 from repfusion_mm.engine.checkpoint.io import load_from_local
 from tests.helpers.cached import CROP, LOAD, NUM_IMAGES, PACK, save_images
-from tests.helpers.launcher import ROOT, launch
+from tests.helpers.launcher import ROOT, run_main
 from tests.helpers.toy import LAYER, save_teacher
 
 CONFIG = """
@@ -51,16 +50,12 @@ train_dataloader = dict(
     ),
 )
 train_cfg = dict(by_epoch=True, max_epochs=1)
-custom_hooks = [
-    dict(type='repfusion_mm.TimestepPolicyHook'),
-    dict(type='repfusion_mm.ExportStudentHook'),
-]
 """
 
 
 @pytest.fixture(scope='module')
 def job(tmp_path_factory):
-    """Images, a teacher and a config, and what writing the cache said."""
+    """Images, a teacher, a config, and the output of writing the cache."""
     folder = tmp_path_factory.mktemp('job')
     save_images(folder / 'images')
     save_teacher(folder / 'ddpm')
@@ -69,22 +64,22 @@ def job(tmp_path_factory):
         root=ROOT, folder=folder, layer=LAYER, pipeline=[LOAD, CROP, PACK]
     )
     config.write_text(text)
-    output = run('cache_features', config)
+    output = run('cache_features', config).output
     return dict(folder=folder, config=config, output=output)
 
 
 def run(tool, config, *options, flags=(), expect=0):
     options = ['--cfg-options', *options] if options else []
-    return launch(
-        sys.executable, f'tools/{tool}.py', config, '--work-dir',
+    return run_main(
+        f'tools/{tool}.py', config, '--work-dir',
         config.parent / 'work', *flags, *options, expect=expect,
     )  # fmt: skip
 
 
-def test_size_is_said_and_features_are_written(job):
+def test_the_size_is_printed_before_features_are_written(job):
     output = job['output']
-    said = f'12 rows (6 images, 2 views), float16 of {LAYER} (16, 8, 8): 0.02'
-    assert output.index(said) < output.index('] 0/12')
+    size = f'12 rows (6 images, 2 views), float16 of {LAYER} (16, 8, 8): 0.02'
+    assert output.index(size) < output.index('] 0/12')
     assert 'GB free' in output
     assert '12 rows of 12 different images in ' in output
     assert f'tools/train.py {job["config"]}' in output
@@ -95,21 +90,22 @@ def test_size_is_said_and_features_are_written(job):
 
 
 def test_training_reads_them_with_workers_and_exports(job):
-    output = run('train', job['config'], 'default_hooks.logger.interval=1')
+    result = run('train', job['config'], 'default_hooks.logger.interval=1')
+    output = result.output
     assert 'Epoch(train) [1][2/2]' in output
     assert 'timestep_mean: 100.0' in output
     student = load_from_local(job['folder'] / 'work/student.pth')
     assert 'conv1.weight' in student['state_dict']
 
 
-def test_a_cache_that_is_there_is_replaced_when_told(job, capsys):
+def test_an_existing_cache_is_replaced_only_with_overwrite(job):
     features = job['folder'] / 'features' / 'cache.json'
     before = features.stat().st_ino
-    with pytest.raises(SystemExit, match='add --overwrite to replace it'):
-        write_features([str(job['config'])])
+    refused = run('cache_features', job['config'], expect=1)
+    assert 'add --overwrite to replace it' in refused.last_line
     assert features.stat().st_ino == before
-    write_features([str(job['config']), '--overwrite'])
-    assert '12 rows of 12 different images' in capsys.readouterr().out
+    replaced = run('cache_features', job['config'], flags=['--overwrite'])
+    assert '12 rows of 12 different images' in replaced.output
     assert features.stat().st_ino != before
 
 
@@ -124,7 +120,9 @@ BAD_TRAIN = {
 
 
 @pytest.mark.parametrize('case', BAD_TRAIN)
-def test_unfit_features_end_before_the_first_iteration(job, case, tmp_path):
+def test_invalid_caches_are_refused_before_the_first_iteration(
+    job, case, tmp_path
+):
     options, message = BAD_TRAIN[case]
     argv = [str(job['config']), '--work-dir', str(tmp_path), '--cfg-options']
     runner = build_runner([*argv, *options])
@@ -139,20 +137,19 @@ def other_folder(job, name='other'):
 
 
 def check_refused(job, message, *options):
-    argv = [str(job['config']), '--cfg-options', *options]
-    with pytest.raises((SystemExit, ValueError), match=message):
-        write_features(argv)
+    result = run('cache_features', job['config'], *options, expect=1)
+    assert re.search(message, result.last_line)
     assert not (job['folder'] / 'other').exists()
     assert not (job['folder'] / 'other.tmp').exists()
 
 
-def test_what_does_not_fit_on_the_disk_is_not_begun(job):
+def test_a_cache_that_exceeds_the_disk_is_refused(job):
     views = 'train_dataloader.dataset.num_views=1000000000000'
     message = r'expected \d+\.\d\d GB of free disk space'
     check_refused(job, message, other_folder(job), views)
 
 
-def test_data_without_a_cache_are_shown_how(job):
+def test_a_data_set_without_a_cache_is_refused_with_an_example(job):
     options = [
         'train_dataloader.dataset._delete_=True',
         'train_dataloader.dataset.type=mmpretrain.CustomDataset',
@@ -160,18 +157,18 @@ def test_data_without_a_cache_are_shown_how(job):
         'train_dataloader.dataset.with_label=False',
     ]
     check_refused(
-        job, "type='repfusion_mm.C(.|\n)*got CustomDataset", *options
+        job, "got CustomDataset; wrap it: .*type='repfusion_mm.C", *options
     )
 
 
-def test_a_policy_of_several_timesteps_is_not_cached(job):
+def test_a_policy_of_several_timesteps_is_refused(job):
     check_refused(
         job, 'one timestep', other_folder(job), 'model.policy._delete_=True',
         'model.policy.type=repfusion_mm.UniformTimestepPolicy',
     )  # fmt: skip
 
 
-def test_a_folder_of_something_else_is_left_alone(job):
+def test_a_folder_of_something_else_is_not_replaced(job):
     folder = job['folder'] / 'images'
     before = sorted(folder.iterdir())
     check_refused(
@@ -180,16 +177,16 @@ def test_a_folder_of_something_else_is_left_alone(job):
     assert sorted(folder.iterdir()) == before
 
 
-def test_views_that_seeds_do_not_govern_are_not_cached(job):
+def test_views_that_are_not_repeatable_are_refused(job):
     crop = 'train_dataloader.dataset.dataset.pipeline.1.type=EntropyCrop'
     check_refused(job, 'views are not fixed', other_folder(job), crop)
 
 
 def test_an_error_ends_with_one_line(job):
     folder = job['folder'] / 'nowhere'
-    output = run(
+    result = run(
         'cache_features', job['config'], other_folder(job, 'third'),
         f'model.teacher.pretrained={folder}', expect=1,
     )  # fmt: skip
-    assert str(folder) in output.strip().splitlines()[-1]
+    assert str(folder) in result.last_line
     assert not (job['folder'] / 'third').exists()

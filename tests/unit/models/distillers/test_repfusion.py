@@ -200,7 +200,7 @@ HRNET = dict(
             num_branches=i,
             block='BOTTLENECK' if i == 1 else 'BASIC',
             num_blocks=(1,) * i,
-            num_channels=(4, 8, 16, 32)[:i],
+            num_channels=(8, 16, 32, 64)[:i],
         )
         for i in range(1, 5)
     },

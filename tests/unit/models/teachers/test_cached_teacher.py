@@ -19,7 +19,7 @@ from tests.helpers.cached import make_cache, model_config
 from tests.helpers.toy import LAYER, save_teacher
 
 OTHER_LAYER = 'mid_block.resnets.0.conv2'
-#: Half a unit in the last place of float16, and half its smallest number.
+#: Half a unit in the last place of float16, and half its smallest value.
 HALF = dict(rtol=2**-11, atol=2**-25)
 
 
@@ -51,7 +51,7 @@ def calls_of(model):
     return calls
 
 
-def test_cached_features_are_the_live_ones_rounded_to_float16(cached):
+def test_cached_features_are_live_ones_rounded_to_float16(cached):
     model, dataset = cached
     rows = range(len(dataset))
     feats, live = (
@@ -116,7 +116,7 @@ SAMPLES = {
         DataSample,
         dict(type='repfusion_mm.BatchDataPreprocessor', bgr_to_rgb=True),
     ),
-    # Its data preprocessor pads to 16 pixels in training alone.
+    # Its data preprocessor pads to 16 pixels in training only.
     'mmseg': (
         SegDataSample,
         dict(type='mmseg.SegDataPreProcessor', bgr_to_rgb=True, size=(16, 16)),
@@ -159,7 +159,7 @@ def test_samples_of_every_project_carry_features(
     )
 
 
-def test_a_step_refuses_what_changes_from_step_to_step(cached, teacher_folder):
+def test_a_step_refuses_models_whose_features_change(cached, teacher_folder):
     config = model_config(teacher_folder, input_mode='noised')
     with pytest.raises(ValueError, match='draws new noise'):
         losses_of(MODELS.build(config), batch_of(cached[1]))
@@ -169,14 +169,14 @@ def test_a_step_refuses_what_changes_from_step_to_step(cached, teacher_folder):
         losses_of(MODELS.build(config), batch_of(cached[1]))
 
 
-def test_half_a_batch_with_features_is_refused(cached):
+def test_a_batch_of_which_some_samples_carry_features_is_refused(cached):
     model, dataset = cached
     items = [dataset[0], dataset.view(1), dataset.view(2)]
     with pytest.raises(ValueError, match='or for none, got 1 of 3'):
         losses_of(model, pseudo_collate(items))
 
 
-UNFIT = {
+INVALID = {
     'several timesteps': (
         dict(policy=dict(type='repfusion_mm.UniformTimestepPolicy', low=998)),
         'one timestep .* UniformTimestepPolicy with 2; use Fixed',
@@ -206,11 +206,11 @@ UNFIT = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize('case', UNFIT)
-def test_what_changes_from_step_to_step_is_refused(
+@pytest.mark.parametrize('case', INVALID)
+def test_models_whose_features_change_are_refused(
     cached, teacher_folder, tmp_path, case
 ):
-    overrides, message = UNFIT[case]
+    overrides, message = INVALID[case]
     if case == 'class':
         teacher_folder = save_teacher(tmp_path / 'ddpm', num_class_embeds=9)
     config = model_config(teacher_folder, **overrides.get('teacher', {}))
@@ -230,7 +230,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize('part', OTHERS)
-def test_features_of_something_else_are_refused(
+def test_features_of_another_teacher_are_refused(
     cached, teacher_folder, tmp_path, part
 ):
     other = save_teacher(tmp_path / 'ddpm')
@@ -252,7 +252,7 @@ def edit_weights(folder):
     denoiser.save_pretrained(folder)
 
 
-def test_a_key_is_compared_part_by_part():
+def test_keys_are_compared_part_by_part():
     ours, theirs = dict(a=1, b='x' * 64), dict(a=1, b='y' * 64, c=2)
     with pytest.raises(ValueError) as error:
         compare_keys(json.dumps(theirs), json.dumps(ours))
@@ -262,7 +262,7 @@ def test_a_key_is_compared_part_by_part():
     assert 'a: ' not in str(error.value)
 
 
-def test_a_key_is_found_once(cached, monkeypatch):
+def test_the_fingerprint_is_computed_once(cached, monkeypatch):
     model, dataset = cached
     batch = batch_of(dataset)
     losses_of(model, batch)
@@ -270,8 +270,8 @@ def test_a_key_is_found_once(cached, monkeypatch):
     losses_of(model, batch)
 
 
-def test_another_order_of_channels_is_seen(cached, teacher_folder):
-    """The key does not hold it; the live comparison tells."""
+def test_another_channel_order_is_detected(cached, teacher_folder):
+    """It is not in the key, but live features differ."""
     _, dataset = cached
     config = model_config(teacher_folder)
     check_cached_features(dataset, MODELS.build(config))

@@ -1,4 +1,4 @@
-"""Modules that stand in several places of a denoiser."""
+"""Sub-modules that several blocks of a denoiser share."""
 
 import torch
 from torch import nn
@@ -27,8 +27,7 @@ class Blocks(nn.Module):
         return x
 
 
-def test_a_shared_activation_is_kept_in_every_place():
-    """It was dropped in all but one, and the features were others."""
+def test_a_shared_activation_is_kept_under_all_paths():
     blocks, x = Blocks(), torch.rand(1, 3, 4, 4)
     before = blocks(x)
     calls = count_calls(blocks, lambda: blocks(x))

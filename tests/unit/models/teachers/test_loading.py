@@ -1,4 +1,4 @@
-"""A teacher is loaded wholly or not at all."""
+"""A teacher is loaded strictly."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,7 @@ def test_weights_in_the_subfolder_of_a_pipeline_are_found(tmp_path):
     )
 
 
-def test_attention_weights_under_their_old_names_load(tmp_path):
+def test_attention_weights_with_old_names_are_loaded(tmp_path):
     """google/ddpm-cifar10-32 names them query, key, value and proj_attn."""
     new = save_teacher(tmp_path / 'new')
     old = Path(save_teacher(tmp_path / 'old'))
@@ -53,7 +53,7 @@ def test_attention_weights_under_their_old_names_load(tmp_path):
 
 
 def test_incomplete_weights_are_refused(tmp_path):
-    folder = Path(save_teacher(tmp_path / 'torn'))
+    folder = Path(save_teacher(tmp_path / 'damaged'))
     file = folder / 'diffusion_pytorch_model.safetensors'
     weights = load_file(file)
     weights.pop('conv_in.weight')
@@ -63,7 +63,7 @@ def test_incomplete_weights_are_refused(tmp_path):
 
 
 def test_damaged_weights_are_refused(tmp_path):
-    folder = Path(save_teacher(tmp_path / 'torn'))
+    folder = Path(save_teacher(tmp_path / 'damaged'))
     file = folder / 'diffusion_pytorch_model.safetensors'
     weights = load_file(file)
     weights['conv_in.weight'][0] = float('nan')
@@ -72,7 +72,7 @@ def test_damaged_weights_are_refused(tmp_path):
         DiffusersTeacher([LAYER], str(folder))
 
 
-def test_scheduler_is_asked_for_where_none_lies(tmp_path):
+def test_a_missing_scheduler_is_refused(tmp_path):
     folder = Path(save_teacher(tmp_path / 'bare'))
     (folder / 'scheduler_config.json').unlink()
     with pytest.raises(FileNotFoundError, match='num_train_timesteps'):
