@@ -15,6 +15,7 @@ from tests.helpers.toy import LAYER, save_teacher
 CONFIG = """
 _base_ = [
     '{root}/configs/_base_/runtime/default_runtime.py',
+    '{root}/configs/_base_/runtime/distill_hooks.py',
     '{root}/configs/_base_/schedules/distill_cosine.py',
 ]
 images = dict(
