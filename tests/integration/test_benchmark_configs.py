@@ -25,7 +25,7 @@ def _in_site(site, monkeypatch):
 
 
 @pytest.mark.parametrize('name', CONFIGS)
-def test_a_network_is_finetuned_in_a_folder_of_its_own(name, site):
+def test_network_is_finetuned_in_a_separate_folder(name, site):
     metrics, log = finetune(ROOT / f'configs/finetune/{name}.py', site)
     assert metrics
     assert ('tensors of' in log) == ('-repfusion' in name)

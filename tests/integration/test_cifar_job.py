@@ -194,7 +194,7 @@ BAD = {
 
 
 @pytest.mark.parametrize('case', BAD)
-def test_bad_input_ends_before_the_first_iteration(job, case, tmp_path):
+def test_bad_input_stops_before_the_first_iteration(job, case, tmp_path):
     config, options, message = BAD[case]
     given = [*MINI_DISTILL, *job['options']]
     if config == REPFUSION:

@@ -75,7 +75,7 @@ def poison(path, canary, plain=False):
     return path
 
 
-def test_a_canary_would_be_seen(tmp_path, canary):
+def test_executed_code_would_be_detected(tmp_path, canary):
     torch.load(poison(tmp_path / 'given.pth', canary), weights_only=False)
     assert canary.exists()
 

@@ -23,7 +23,7 @@ def test_every_distillation_trains_and_exports(path, monkeypatch):
 
 
 @pytest.mark.parametrize('path', FINETUNE, ids=name)
-def test_every_network_is_finetuned_in_a_folder_of_its_own(path, site):
+def test_every_network_is_finetuned_in_a_separate_folder(path, site):
     metrics, log = finetune(path, site)
     assert metrics
     loaded = re.search(r'loaded (\d+)/\1 tensors of', log)

@@ -53,7 +53,7 @@ def test_losses_are_not_negative_and_zero_at_equality(
 
 
 @given(seeds, st.floats(0.01, 100))
-def test_attention_does_not_see_the_scale_or_order_of_channels(seed, scale):
+def test_attention_ignores_scale_and_order_of_channels(seed, scale):
     student, teacher = maps(seed, 3, 4, 5, 5), maps(seed + 1, 3, 6, 5, 5)
     loss = AttentionTransferLoss()
     expected = loss(student, teacher).item()
@@ -66,7 +66,7 @@ def test_attention_does_not_see_the_scale_or_order_of_channels(seed, scale):
 
 
 @given(seeds, st.floats(0.05, 20), st.floats(-5, 5))
-def test_relations_do_not_see_scale_shift_and_rotation(seed, scale, shift):
+def test_relations_ignore_scale_shift_and_rotation(seed, scale, shift):
     feats = maps(seed, 5, 4, 1, 1)
     rotation = torch.linalg.qr(maps(seed + 1, 1, 1, 4, 4)[0, 0])[0]
     moved = torch.einsum('nchw,cd->ndhw', feats, rotation) * scale + shift
@@ -77,7 +77,9 @@ def test_relations_do_not_see_scale_shift_and_rotation(seed, scale, shift):
     st.integers(1, 5), st.integers(1, 5), sides, sides, sides, sides,
     st.sampled_from([1, 3, 5]),
 )  # fmt: skip
-def test_connectors_give_the_teachers_shape(c_in, c_out, h, w, th, tw, kernel):
+def test_connectors_return_the_teachers_shape(
+    c_in, c_out, h, w, th, tw, kernel
+):
     feat = ConvConnector(c_in, c_out, kernel)(maps(0, 2, c_in, h, w))
     assert feat.shape == (2, c_out, h, w)
     assert resize_to(feat, (th, tw)).shape == (2, c_out, th, tw)
@@ -113,7 +115,7 @@ def test_policies_are_distributions(seed, num_timesteps, stride, scale):
     st.lists(st.floats(1, 255), min_size=3, max_size=3),
     st.booleans(),
 )
-def test_images_come_back_from_any_normalisation(seed, mean, std, convert):
+def test_images_are_recovered_from_any_normalization(seed, mean, std, convert):
     generator = torch.Generator().manual_seed(seed)
     images = torch.randint(0, 256, (2, 3, 4, 4), generator=generator)
     preprocessor = ImgDataPreprocessor(mean, std, bgr_to_rgb=convert)
@@ -124,7 +126,7 @@ def test_images_come_back_from_any_normalisation(seed, mean, std, convert):
 
 @given(seeds, st.sampled_from(['', 'student.', 'backbone.', 'module.']))
 @settings(max_examples=8)
-def test_the_loader_finds_the_backbone_wherever_it_lies(
+def test_loader_finds_the_backbone_under_any_prefix(
     tmp_path_factory, seed, prefix
 ):
     torch.manual_seed(seed)
@@ -142,7 +144,7 @@ def test_the_loader_finds_the_backbone_wherever_it_lies(
 
 
 @given(st.floats(0, 1), st.floats(0.01, 1), st.floats(0, 0.2))
-def test_the_entropy_weight_only_falls(initial, decay, floor):
+def test_entropy_weight_never_increases(initial, decay, floor):
     hook = TimestepPolicyHook(decay, floor)
     weights = [hook.entropy_weight(initial, i / 20) for i in range(21)]
     assert weights[0] == pytest.approx(initial)

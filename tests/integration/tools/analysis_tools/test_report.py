@@ -80,7 +80,7 @@ def test_checks_without_data_are_named_as_skipped(tmp_path):
     ('timesteps', 'words'),
     [([100], '100, fixed'), ([0, 1, 2], '0 to 2, uniform')],
 )
-def test_policies_that_do_not_learn_are_named(tmp_path, timesteps, words):
+def test_policies_that_are_not_trained_are_named(tmp_path, timesteps, words):
     folder = distillation(tmp_path / 'a')
     probs = [round(1 / len(timesteps), 3)] * len(timesteps)
     record = dict(iter=180, max_iters=180, timesteps=timesteps,

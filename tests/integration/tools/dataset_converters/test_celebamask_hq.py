@@ -49,7 +49,7 @@ def test_parts_are_drawn_in_order_and_the_split_is_official(faces):
     )
 
 
-def test_a_second_run_replaces_only_damaged_label_maps(faces):
+def test_second_call_replaces_only_damaged_label_maps(faces):
     convert(faces)
     paths = [faces / f'label_maps/{i}.png' for i in range(4)]
     before = [path.read_bytes() for path in paths]

@@ -45,7 +45,7 @@ def test_views_are_the_same_each_time_and_differ_from_each_other(views):
         assert path.endswith(f'{image}.png')
 
 
-def test_views_depend_on_the_seed_alone(views, tmp_path):
+def test_views_depend_on_the_seed_only(views, tmp_path):
     """Not on how many there are, nor on what was drawn before."""
     few = DATASETS.build(dataset_config(tmp_path / 'images', 'nowhere'))
     assert all(map(torch.equal, images_of(few), images_of(views)))
@@ -54,7 +54,7 @@ def test_views_depend_on_the_seed_alone(views, tmp_path):
     assert not all(map(torch.equal, images_of(other), images_of(few)))
 
 
-def test_random_states_stay_as_they_were(views):
+def test_random_states_are_restored(views):
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     images_of(views)
     assert random.getstate() == states[0]
@@ -62,13 +62,13 @@ def test_random_states_stay_as_they_were(views):
     assert torch.equal(torch.get_rng_state(), states[2])
 
 
-def test_rows_end(views):
+def test_rows_beyond_the_end_are_refused(views):
     for row in (-1, len(views)):
         with pytest.raises(IndexError, match='expected a row in'):
             views.view(row)
 
 
-def test_an_image_that_is_given_up_is_replaced_by_the_same_each_time():
+def test_skipped_image_is_always_replaced_by_the_same_one():
     class Holey(BaseDataset):
         def load_data_list(self):
             return [dict(number=i) for i in range(50)]
@@ -83,7 +83,7 @@ def test_an_image_that_is_given_up_is_replaced_by_the_same_each_time():
     assert len(drawn) == 1 and drawn != {3}
 
 
-def test_a_list_that_was_put_off_is_loaded(tmp_path):
+def test_lazily_loaded_list_is_loaded(tmp_path):
     save_images(tmp_path / 'images')
     config = dataset_config(tmp_path / 'images', 'nowhere')
     config['dataset']['lazy_init'] = True
@@ -105,7 +105,7 @@ def test_items_carry_what_was_written(cache):
         assert json.loads(sample.teacher_key)['timestep'] == 100
 
 
-def test_features_are_opened_once_and_anew_in_another_process(cache):
+def test_features_are_opened_once_in_each_process(cache):
     dataset = build_dataset(cache)
     assert dataset.open() is dataset.open()
     twin = pickle.loads(pickle.dumps(dataset))
@@ -117,7 +117,7 @@ def test_features_are_opened_once_and_anew_in_another_process(cache):
 
 
 @pytest.mark.parametrize('opened', [False, True])
-def test_workers_read_the_same(cache, opened):
+def test_workers_read_the_same_features(cache, opened):
     dataset = build_dataset(cache)
     if opened:
         dataset.open()
@@ -192,7 +192,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize('damage', DAMAGES)
-def test_damages_are_seen_when_it_is_opened(cache, damage):
+def test_damage_is_detected_on_opening(cache, damage):
     spoil, message = DAMAGES[damage]
     spoil(cache / 'features')
     with pytest.raises((ValueError, FileNotFoundError), match=message):
@@ -206,7 +206,7 @@ def test_other_views_are_refused(cache, settings):
 
 
 @pytest.mark.parametrize('name', [FEATS, 'feature_crcs.npy'])
-def test_a_flipped_byte_is_seen_in_its_row_alone(cache, name):
+def test_flipped_byte_is_detected_in_its_row_only(cache, name):
     flip_byte(cache / 'features' / name, -1)
     dataset = build_dataset(cache)
     last = len(dataset) - 1
@@ -236,7 +236,7 @@ def test_a_changed_pipeline_is_refused(cache, pipeline):
         build_dataset(cache, pipeline)[0]
 
 
-def test_what_seeds_do_not_govern_is_named(cache):
+def test_operations_that_are_not_seeded_are_reported(cache):
     dataset = build_dataset(
         cache, (LOAD, {**CROP, 'type': 'EntropyCrop'}, PACK)
     )
@@ -249,7 +249,7 @@ def test_what_seeds_do_not_govern_is_named(cache):
     ('settings', 'message'),
     [(dict(num_views=0), 'num_views of 1'), (dict(seed=-1), 'seed of 0')],
 )
-def test_unfit_settings_are_refused(tmp_path, settings, message):
+def test_invalid_settings_are_refused(tmp_path, settings, message):
     save_images(tmp_path / 'images')
     config = dataset_config(tmp_path / 'images', 'nowhere', **settings)
     with pytest.raises(ValueError, match=message):

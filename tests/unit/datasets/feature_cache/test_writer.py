@@ -36,7 +36,7 @@ def test_killed_writing_leaves_no_cache(cache):
         build_dataset(cache).open()
 
 
-def test_a_cache_is_replaced_whole(cache, teacher_folder):
+def test_cache_is_replaced_atomically(cache, teacher_folder):
     (cache / 'features.tmp').mkdir()
     (cache / 'features.tmp' / 'rest').touch()
     model, dataset = make_cache(cache, teacher_folder, num_views=1)
@@ -46,7 +46,7 @@ def test_a_cache_is_replaced_whole(cache, teacher_folder):
     assert dataset[5]
 
 
-def test_what_float16_does_not_hold_is_not_written(tmp_path):
+def test_features_that_overflow_float16_are_not_written(tmp_path):
     key = dict(layers={LAYER: [1, 1, 1]})
     settings = dict(num_images=1, num_views=1, seed=0)
     writer = FeatureWriter(str(tmp_path / 'features'), key, settings)

@@ -24,7 +24,7 @@ def test_batches_are_those_of_torch_with_a_seed_each():
     assert seeds == [(3, 0, 2, 0), (3, 0, 2, 3), (3, 0, 2, 6)]
 
 
-def test_samplers_without_epochs_count_on():
+def test_samplers_without_epochs_continue_counting():
     sampler = SeededBatchSampler(InfiniteSampler(range(4), seed=0), 3)
     batches = iter(sampler)
     seeds = [next(batches).seed for _ in range(4)]

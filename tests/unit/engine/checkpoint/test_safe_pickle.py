@@ -16,7 +16,7 @@ from tests.helpers.canary import Canary
 
 
 @pytest.mark.parametrize('zipped', [True, False])
-def test_reads_what_mmengine_writes(tmp_path, zipped):
+def test_checkpoints_of_mmengine_are_read(tmp_path, zipped):
     net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.Linear(4, 2))
     optimizer = torch.optim.Adam(net.parameters())
     net[0](torch.ones(1, 3, 2, 2)).sum().backward()
@@ -66,7 +66,7 @@ class Reach:
 
 @pytest.mark.parametrize('protocol', [0, 2, 4])
 @pytest.mark.parametrize('thing', [os.system, Reach(), eval, io.open])
-def test_names_nothing_else(tmp_path, thing, protocol):
+def test_other_globals_are_refused(tmp_path, thing, protocol):
     path = str(tmp_path / 'evil.pth')
     torch.save([thing], path, pickle_protocol=protocol)
     with pytest.raises(pickle.UnpicklingError):
@@ -74,7 +74,7 @@ def test_names_nothing_else(tmp_path, thing, protocol):
 
 
 @pytest.mark.parametrize('kind', ['zip', 'old', 'pickle'])
-def test_runs_nothing(tmp_path, kind):
+def test_no_code_is_run(tmp_path, kind):
     canary, path = tmp_path / 'canary', tmp_path / 'evil.pth'
     if kind == 'pickle':
         path.write_bytes(pickle.dumps(Canary(canary)))
@@ -87,7 +87,7 @@ def test_runs_nothing(tmp_path, kind):
     assert not canary.exists()
 
 
-def test_refuses_programs_and_archives(tmp_path):
+def test_programs_and_archives_are_refused(tmp_path):
     program = str(tmp_path / 'program.pt')
     torch.jit.script(torch.nn.Linear(1, 1)).save(program)
     with pytest.raises(ValueError, match='which is a program'):
@@ -99,7 +99,7 @@ def test_refuses_programs_and_archives(tmp_path):
         load_file(archive)
 
 
-def test_a_wish_for_safety_is_heeded_and_kept(tmp_path, monkeypatch):
+def test_requested_safe_loading_is_kept(tmp_path, monkeypatch):
     """torch refuses the two together, and our tools express the wish."""
     monkeypatch.setenv(FORCED, '1')
     torch.save(dict(log=HistoryBuffer([1.0], [1])), tmp_path / 'a.pth')

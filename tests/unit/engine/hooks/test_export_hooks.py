@@ -32,7 +32,7 @@ def test_exported_student_is_that_of_the_checkpoint(tmp_path, averaged):
     assert not (tmp_path / 'student.pth.tmp').exists()
 
 
-def test_checkpoints_hold_nothing_of_the_teacher(tmp_path):
+def test_checkpoints_do_not_contain_the_teacher(tmp_path):
     hooks = [dict(type='EMAHook', momentum=0.1)]
     runner = Runner.from_cfg(config(tmp_path, hooks, max_epochs=1))
     runner.train()
