@@ -5,7 +5,7 @@ import torch
 
 
 def assert_equal(first, second, name=''):
-    """Compare all numbers of two checkpoints, to the bit."""
+    """Check that two nested structures are bit-identical."""
     assert type(first) is type(second), name
     if isinstance(first, dict):
         assert first.keys() == second.keys(), name

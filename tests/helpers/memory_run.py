@@ -1,4 +1,4 @@
-"""A real run of mmengine's runner: the miniature distiller, data in memory."""
+"""Run the miniature distiller by mmengine's runner, with data in memory."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ LABELS = [0, 1, None, 3, 4, 5, None, 7]
 
 @DATASETS.register_module()
 class MemoryDataset(BaseDataset):
-    """Eight random images, some unlabelled."""
+    """Random images, some of them unlabeled."""
 
     def __init__(self, labels):
         self.labels = list(labels)

@@ -1,12 +1,12 @@
-"""Kill a distillation again and again, and compare its end with a quiet one.
+"""Kill a distillation repeatedly, and compare its end with a reference run.
 
     PYTHONPATH=. python tests/system/kill_runs.py --kills 100
 
-Each life of a run is ended by SIGKILL: every second one at a random moment,
-the others while a checkpoint is being written. It is resumed until it ends by
-itself; then the next run begins, until there were enough kills. All that a
-checkpoint holds of the training must equal, to the bit, that of a run which
-was left alone.
+Each start of a run is ended by SIGKILL: every second one at a random moment,
+the others while a checkpoint is being written. It is resumed until it
+completes; then the next run starts, until there were enough kills. Everything
+that the last checkpoint holds of the training must be bit-identical to that of
+an uninterrupted run.
 """
 
 import argparse
@@ -20,16 +20,17 @@ import tempfile
 import time
 from pathlib import Path
 
-import repfusion_mm  # noqa: F401  # lets mmengine's logs be read safely
+import repfusion_mm  # noqa: F401  # lets torch load mmengine's logs safely
+from projects.digits.prepare_data import write_digits
 from repfusion_mm.engine.checkpoint.io import load_from_local
 from tests.helpers.equal import assert_equal
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / 'configs/distill/repfusion_r18_digits.py'
 PARTS = ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers')
-#: Longer than a life of a random length.
-GIVE_UP = 300
-#: Small batches, many checkpoints, and an average as in the paper's runs.
+#: Seconds after which a run hangs.
+TIMEOUT = 300
+#: Small batches, many checkpoints, and averaged weights as in the paper.
 SETTINGS = """
 _base_ = [{config!r}]
 train_dataloader = dict(batch_size=8, sampler=dict(num_samples=160))
@@ -43,29 +44,28 @@ custom_hooks = [dict(type='EMAHook', momentum=0.01)]
 
 
 def command(config: Path, work_dir: Path) -> list:
-    """Return the command line of a run that goes on where it was."""
+    """Return the command line that starts or resumes a run."""
     parts = 'train_dataloader.dataset.datasets'
     data = config.parent / 'digits'
     return [
         sys.executable, str(ROOT / 'tools/train.py'), str(config),
         '--resume', '--work-dir', str(work_dir), '--cfg-options',
         *[f'{parts}.{i}.data_root={data}' for i in range(2)],
+        f'model.teacher.pretrained={ROOT}/projects/digits/ddpm_digits',
     ]  # fmt: skip
 
 
 def prepare(folder: Path, num_epochs: int) -> Path:
     """Write the digits and a config of 20 iterations an epoch."""
-    converter = ROOT / 'projects/digits/prepare_data.py'
-    data = folder / 'digits'
-    subprocess.run([sys.executable, converter, '--out', data], check=True)
+    write_digits(folder / 'digits')
     config = folder / 'digits.py'
     config.write_text(SETTINGS.format(config=str(CONFIG), epochs=num_epochs))
     return config
 
 
 def start(arguments: list, log: Path) -> subprocess.Popen:
-    """Start a command line on one thread, in the checkout."""
-    # The sums of several threads may come in another order.
+    """Start a command line with one thread, in the checkout."""
+    # Several threads may add numbers in another order.
     env = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)}
     with log.open('a') as file:
         return subprocess.Popen(
@@ -75,33 +75,38 @@ def start(arguments: list, log: Path) -> subprocess.Popen:
 
 
 def is_writing(work_dir: Path) -> bool:
-    """Say whether a checkpoint is being written."""
+    """Return whether a checkpoint is being written."""
     return any(work_dir.glob('*.tmp'))
 
 
 def kill_once(
-    process: subprocess.Popen, work_dir: Path, rng: random.Random, torn: bool
+    process: subprocess.Popen,
+    work_dir: Path,
+    rng: random.Random,
+    while_writing: bool,
 ) -> bool:
-    """Kill a process; return False if it has ended by itself before."""
+    """Kill a process, and return whether it was killed before its end."""
     begin = time.monotonic()
     for leftover in work_dir.glob('*.tmp'):  # of the last kill
         leftover.unlink()
-    while process.poll() is None and not begun(work_dir, begin):
+    while process.poll() is None and not has_started(work_dir, begin):
         time.sleep(0.01)
-        assert time.monotonic() < begin + GIVE_UP, 'the run has hung'
+        assert time.monotonic() < begin + TIMEOUT, 'the run hangs'
     moment = time.monotonic() + rng.uniform(0, 4)
     while process.poll() is None:
-        if time.monotonic() > moment and (not torn or is_writing(work_dir)):
+        if time.monotonic() > moment and (
+            not while_writing or is_writing(work_dir)
+        ):
             process.send_signal(signal.SIGKILL)
             return process.wait() == -signal.SIGKILL
         time.sleep(0.0005)
-        assert time.monotonic() < begin + GIVE_UP, 'the run has hung'
+        assert time.monotonic() < begin + TIMEOUT, 'the run hangs'
     assert process.returncode == 0, 'the run has failed'
     return False
 
 
-def begun(work_dir: Path, begin: float) -> bool:
-    """Say whether the process that was just started has read its config."""
+def has_started(work_dir: Path, begin: float) -> bool:
+    """Return whether a process has made its log directory since ``begin``."""
     now = time.time() - (time.monotonic() - begin)
     return any(
         folder.stat().st_mtime >= now for folder in work_dir.glob('2*/')
@@ -109,7 +114,7 @@ def begun(work_dir: Path, begin: float) -> bool:
 
 
 def find_differences(first: Path, second: Path) -> list:
-    """Name what is not equal to the bit in the ends of two runs."""
+    """Return the parts that are not bit-identical at the end of two runs."""
     found = []
     ends = [
         load_from_local((folder / 'last_checkpoint').read_text())
@@ -129,40 +134,42 @@ def find_differences(first: Path, second: Path) -> list:
 
 
 def main(argv=None) -> dict:
-    """Kill, compare, and say what came of it."""
+    """Kill runs, compare them, and return the counts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--kills', type=int, default=100)
     parser.add_argument('--epochs', type=int, default=15)
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix='kill_runs_') as folder:
-        return kill(Path(folder), args)
+        return kill_runs(Path(folder), args)
 
 
-def kill(folder: Path, args: argparse.Namespace) -> dict:
+def kill_runs(folder: Path, args: argparse.Namespace) -> dict:
     """Kill runs in a folder until there were enough kills."""
     rng = random.Random(args.seed)
     config = prepare(folder, args.epochs)
-    quiet = folder / 'quiet'
+    reference = folder / 'reference'
     log = folder / 'log.txt'
-    code = start(command(config, quiet), log).wait()
-    assert code == 0, log.read_text()[-3000:]
-    result = dict(kills=0, while_writing=0, torn_files=0, runs=0, differ=[])
+    status = start(command(config, reference), log).wait()
+    assert status == 0, log.read_text()[-3000:]
+    result = dict(
+        kills=0, while_writing=0, truncated_files=0, runs=0, differ=[]
+    )
     while result['kills'] < args.kills:
         result['runs'] += 1
         run = folder / f'run_{result["runs"]}'
         while True:
-            torn = result['kills'] % 2 == 1
+            while_writing = result['kills'] % 2 == 1
             process = start(command(config, run), log)
             if result['kills'] >= args.kills:
                 assert process.wait() == 0, log.read_text()[-3000:]
                 break
-            if not kill_once(process, run, rng, torn):
+            if not kill_once(process, run, rng, while_writing):
                 break
             result['kills'] += 1
-            result['while_writing'] += torn
-            result['torn_files'] += is_writing(run)
-        result['differ'] += find_differences(quiet, run)
+            result['while_writing'] += while_writing
+            result['truncated_files'] += is_writing(run)
+        result['differ'] += find_differences(reference, run)
         print(json.dumps(result), flush=True)
     return result
 

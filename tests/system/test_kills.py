@@ -1,4 +1,4 @@
-"""What ends a run from outside, through the real command lines."""
+"""Runs that are killed, preempted or out of disk space."""
 
 import os
 import signal
@@ -11,11 +11,11 @@ import pytest
 
 from repfusion_mm.engine.checkpoint.io import load_from_local
 from tests.helpers.equal import assert_equal
-from tests.helpers.launcher import ROOT
+from tests.helpers.launcher import ROOT, free_port
 from tests.system import kill_runs
 
 CHECKPOINT = 'default_hooks.checkpoint'
-#: Within which a run must have begun, or ended.
+#: Seconds within which a run must have started, or ended.
 BOUND = 90
 
 
@@ -38,8 +38,8 @@ def wait_for(work_dir, text):
         time.sleep(0.01)
 
 
-def test_killed_runs_end_as_a_quiet_one(capsys):
-    """The short form of ``tests/system/kill_runs.py``."""
+def test_killed_runs_equal_an_uninterrupted_one(capsys):
+    """A short run of ``tests/system/kill_runs.py``."""
     result = kill_runs.main(['--kills', '3', '--epochs', '3'])
     assert result['kills'] == 3
     assert result['differ'] == []
@@ -48,22 +48,24 @@ def test_killed_runs_end_as_a_quiet_one(capsys):
 def test_on_sigterm_a_run_saves_and_exits_with_its_own_status(
     config, tmp_path
 ):
-    """Twice, and to its workers too, as launchers send it."""
-    quiet, told = tmp_path / 'quiet', tmp_path / 'told'
-    assert start(config, quiet).wait(BOUND) == 0
-    process = start(config, told, 'train_dataloader.num_workers=2')
-    wait_for(told, 'Saving checkpoint at 10 iterations')
+    """Launchers send it twice, and to the workers too."""
+    reference, preempted = tmp_path / 'reference', tmp_path / 'preempted'
+    assert start(config, reference).wait(BOUND) == 0
+    process = start(config, preempted, 'train_dataloader.num_workers=2')
+    wait_for(preempted, 'Saving checkpoint at 10 iterations')
     for _ in range(2):
         os.killpg(process.pid, signal.SIGTERM)
     assert process.wait(BOUND) == 75
-    log = (told / 'log.txt').read_text()
+    log = (preempted / 'log.txt').read_text()
     assert 'Got SIGTERM: saved' in log
-    assert (told / 'last_checkpoint').read_text().endswith('preempted.pth')
-    done = load_from_local(told / 'preempted.pth')['meta']
+    assert (
+        (preempted / 'last_checkpoint').read_text().endswith('preempted.pth')
+    )
+    done = load_from_local(preempted / 'preempted.pth')['meta']
     assert 10 <= done['iter'] < 60
-    assert start(config, told).wait(BOUND) == 0
-    assert f'iter: {done["iter"]}' in (told / 'log.txt').read_text()
-    assert kill_runs.find_differences(quiet, told) == []
+    assert start(config, preempted).wait(BOUND) == 0
+    assert f'iter: {done["iter"]}' in (preempted / 'log.txt').read_text()
+    assert kill_runs.find_differences(reference, preempted) == []
 
 
 @pytest.mark.parametrize('name', ['the checkpoint', 'student.pth'])
@@ -77,7 +79,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(config, tmp_path, name):
     before = (tmp_path / good).read_bytes()
     if name == 'the checkpoint':
         name = f'iter_{int(good[5:-4]) + 5}.pth'  # the next one
-    # What is written there finds no space left on the device.
+    # Writing to /dev/full fails with 'No space left on device'.
     (tmp_path / f'{name}.tmp').unlink(missing_ok=True)
     (tmp_path / f'{name}.tmp').symlink_to('/dev/full')
     assert start(config, tmp_path, *options).wait(BOUND) == 1
@@ -86,14 +88,15 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(config, tmp_path, name):
     assert f'the last good checkpoint is {tmp_path}/{good}' in last
     assert (tmp_path / good).read_bytes() == before
     assert not list(tmp_path.glob(f'{name}.tmp'))
-    assert start(config, tmp_path).wait(BOUND) == 0  # there is room again
+    assert start(config, tmp_path).wait(BOUND) == 0  # with space again
 
 
-def test_where_one_process_dies_the_other_ends(config, tmp_path):
+def test_a_process_ends_when_another_is_killed(config, tmp_path):
     script = ROOT / 'tools/dist_train.sh'
     _, _, _, *options = kill_runs.command(config, tmp_path)
     options.append('train_cfg.max_epochs=1000')
-    env = dict(os.environ, PYTHON=sys.executable, PORT='29523')
+    port = str(free_port())
+    env = dict(os.environ, PYTHON=sys.executable, PORT=port)
     with (tmp_path / 'log.txt').open('w') as log:
         launcher = subprocess.Popen(
             [str(script), str(config), '2', *options],
@@ -103,22 +106,24 @@ def test_where_one_process_dies_the_other_ends(config, tmp_path):
     try:
         wait_for(tmp_path, 'Saving checkpoint at 5 iterations')
         victim = next(
-            pid for pid in processes() if environ_of(pid).get('RANK') == '1'
+            pid
+            for pid in processes(port)
+            if environ_of(pid).get('RANK') == '1'
         )
         os.kill(victim, signal.SIGKILL)
         assert launcher.wait(BOUND) != 0
     finally:
         launcher.kill()
-    assert not any('RANK' in environ_of(pid) for pid in processes())
+    assert not any('RANK' in environ_of(pid) for pid in processes(port))
 
 
-def processes():
-    """Return those of the test above."""
+def processes(port):
+    """Return the processes of the test above."""
     return [
         int(entry.name)
         for entry in Path('/proc').iterdir()
         if entry.name.isdigit()
-        and environ_of(entry.name).get('MASTER_PORT') == '29523'
+        and environ_of(entry.name).get('MASTER_PORT') == port
     ]
 
 
@@ -130,7 +135,7 @@ def environ_of(pid):
     return dict(i.split('=', 1) for i in content.split('\0') if '=' in i)
 
 
-def test_an_old_checkpoint_goes_when_the_new_one_is_whole(config, tmp_path):
+def test_two_complete_checkpoints_are_kept(config, tmp_path):
     process = start(config, tmp_path, f'{CHECKPOINT}.max_keep_ckpts=2')
     assert process.wait(BOUND) == 0
     names = sorted(path.name for path in tmp_path.glob('iter_*'))

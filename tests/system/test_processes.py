@@ -1,4 +1,4 @@
-"""Several processes do what one does, but for what they draw."""
+"""Several processes compute what one process computes."""
 
 import re
 import sys
@@ -8,16 +8,18 @@ import torch
 from mmengine.config import Config
 
 from repfusion_mm.engine.checkpoint.io import load_from_local
-from tests.helpers.launcher import ROOT, launch
+from tests.helpers.launcher import ROOT, free_port, launch
 from tests.helpers.toy import save_cifar10, save_teacher
+
+pytestmark = pytest.mark.distributed
 
 
 @pytest.fixture
 def config(tmp_path):
-    """CIFAR-10 in miniature, without what a process draws for itself.
+    """CIFAR-10 in miniature, without random numbers of a process.
 
-    Batch norm has the statistics of a process (there is no SyncBN on a CPU),
-    so that the student has group norm.
+    The student has group normalization, because the statistics of batch
+    normalization are those of a process (there is no SyncBN on a CPU).
     """
     cfg = Config.fromfile(ROOT / 'configs/distill/repfusion_r18_cifar.py')
     save_cifar10(tmp_path / 'cifar10')
@@ -32,7 +34,7 @@ def config(tmp_path):
     cfg.model.distill_loss.standardize = True
     loader = cfg.train_dataloader
     loader.update(num_workers=0, persistent_workers=False)
-    loader.dataset.update(
+    loader.dataset.datasets[0].update(
         type='tests.helpers.toy.MiniCIFAR10',
         data_root=str(tmp_path / 'cifar10'),
         pipeline=[dict(type='mmpretrain.PackInputs')],
@@ -52,7 +54,7 @@ def train(config, processes, batch_size, *options, **kwargs):
     output = launch(
         *launcher, '--work-dir', work_dir, '--cfg-options',
         f'train_dataloader.batch_size={batch_size}', *options,
-        PORT='29531', **kwargs,
+        PORT=str(free_port()), **kwargs,
     )  # fmt: skip
     return work_dir, output
 
@@ -62,7 +64,7 @@ def logged(output, name):
     return torch.tensor([float(value) for value in values])
 
 
-def test_two_processes_give_the_student_of_one(config):
+def test_two_processes_train_the_student_of_one(config):
     """The same seed and global batches: 15 steps of 8 images."""
     one, two = train(config, 1, 8), train(config, 2, 4)
     weights = [

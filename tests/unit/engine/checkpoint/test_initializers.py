@@ -97,9 +97,9 @@ def test_all_other_initializers_run_before(tmp_path, weights):
 
 
 def test_another_stem_is_an_error_that_names_it(tmp_path):
-    """Fault 10 of the public code: another stem stays random, with a log.
+    """In the reference implementation another stem stays random, with a log.
 
-    Distilled with a 3x3 stem, finetuned with a 7x7 one: fault 10.
+    Distilled with a 3x3 stem, finetuned with a 7x7 one.
     """
     cifar = dict(BACKBONE, type='mmpretrain.ResNet_CIFAR')
     path = str(tmp_path / 'student.pth')
@@ -127,7 +127,7 @@ def test_missing_tensors_are_listed_unless_they_may_miss(tmp_path, weights):
 
 
 def test_a_deeper_student_is_another(tmp_path):
-    """Its first blocks would fit, and the others be dropped."""
+    """Its first blocks would fit, and the others would be unused."""
     path = str(tmp_path / 'student.pth')
     deeper = MODELS.build(dict(BACKBONE, depth=34)).state_dict()
     torch.save(deeper, path)
@@ -155,7 +155,7 @@ def export(path, net):
 def test_another_stride_of_the_stem_is_an_error(
     tmp_path, distilled, finetuned
 ):
-    """Fault 10 again, where no shape tells."""
+    """Shapes do not show the stride of the stem."""
     path = str(tmp_path / 'student.pth')
     export(path, MODELS.build(dict(type=distilled)))
     with pytest.raises(

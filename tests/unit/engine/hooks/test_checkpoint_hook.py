@@ -1,4 +1,4 @@
-"""The best checkpoint is there at every moment."""
+"""There is a best checkpoint at any time."""
 
 import pytest
 import torch
@@ -70,7 +70,7 @@ def best(work_dir):
 
 
 @pytest.mark.parametrize('save_best', ['up', 'auto'])
-def test_the_best_alone_is_kept(tmp_path, save_best):
+def test_only_the_best_is_kept(tmp_path, save_best):
     run(tmp_path, [1, 3, 2], save_best)
     assert best(tmp_path) == ['best_up_epoch_2.pth']
 
@@ -80,7 +80,7 @@ def test_the_best_of_each_metric_is_kept(tmp_path):
     assert best(tmp_path) == ['best_down_epoch_1.pth', 'best_up_epoch_2.pth']
 
 
-def test_a_full_disk_leaves_the_best_before(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_previous_best(tmp_path, monkeypatch):
     put = AtomicLocalBackend.put
 
     def full(self, obj, filepath):

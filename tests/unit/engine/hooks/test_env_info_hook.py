@@ -11,7 +11,7 @@ from repfusion_mm.engine.hooks.env_info_hook import find_commit
 from tests.helpers.memory_run import config
 
 
-def test_versions_commits_and_seed_are_written_down(tmp_path, monkeypatch):
+def test_versions_commits_and_seed_are_written(tmp_path, monkeypatch):
     (tmp_path / 'elsewhere').mkdir()
     monkeypatch.chdir(tmp_path / 'elsewhere')
     hook = dict(type='repfusion_mm.EnvInfoHook')
@@ -25,7 +25,7 @@ def test_versions_commits_and_seed_are_written_down(tmp_path, monkeypatch):
     assert entry['commits']['project'] is None
 
 
-def test_commits_tell_changed_files(tmp_path):
+def test_commits_show_changed_files(tmp_path):
     def git(*arguments):
         name = ['-c', 'user.name=a', '-c', 'user.email=a@b']
         subprocess.run(['git', *name, *arguments], cwd=tmp_path, check=True)

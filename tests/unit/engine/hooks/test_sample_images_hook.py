@@ -8,7 +8,7 @@ from repfusion_mm.engine.hooks.sample_images_hook import make_grid
 from tests.helpers.memory_run import teacher_config
 
 
-def test_samples_are_drawn_through_the_visualizer(tmp_path):
+def test_samples_are_added_to_the_visualizer(tmp_path):
     hook = dict(
         type='repfusion_mm.SampleImagesHook',
         num_records=2,
@@ -22,10 +22,10 @@ def test_samples_are_drawn_through_the_visualizer(tmp_path):
     assert [p.stem for p in pictures] == ['samples_1', 'samples_2']
     image = cv2.imread(str(pictures[0]))
     assert image.shape == (128, 192, 3)
-    assert image[64:, 128:].max() == 0  # the sixth place is empty
+    assert image[64:, 128:].max() == 0  # the sixth cell is empty
 
 
-def test_grid_keeps_images_and_their_order():
+def test_a_grid_keeps_the_order_of_images():
     images = torch.arange(3).view(3, 1, 1, 1).expand(3, 3, 2, 2) / 2
     grid = make_grid(images, min_side=2)
     assert grid.shape == (4, 4, 3)

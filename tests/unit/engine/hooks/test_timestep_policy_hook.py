@@ -16,19 +16,19 @@ def entropy_weights(runner):
 
 
 def test_entropy_weight_decays_linearly_and_survives_a_resume(tmp_path):
-    """Fault 6 of the public code: the decay restarts on resume."""
+    """In the reference implementation the decay restarts on resume."""
     hook = dict(
         type='repfusion_mm.TimestepPolicyHook',
         entropy_decay=0.75,
         entropy_floor=0.01,
     )
-    whole = Runner.from_cfg(config(tmp_path / 'whole', [hook]))
-    whole.train()
+    reference = Runner.from_cfg(config(tmp_path / 'reference', [hook]))
+    reference.train()
     expected = [max(0.1 * (1 - i / 6), 0.01) for i in range(8)]
-    assert entropy_weights(whole) == pytest.approx(expected)
+    assert entropy_weights(reference) == pytest.approx(expected)
     cfg = config(tmp_path / 'resumed', [hook])
     cfg.resume = True
-    cfg.load_from = str(tmp_path / 'whole' / 'epoch_3.pth')
+    cfg.load_from = str(tmp_path / 'reference' / 'epoch_3.pth')
     resumed = Runner.from_cfg(cfg)
     resumed.train()
     assert entropy_weights(resumed)[-2:] == pytest.approx(expected[-2:])
@@ -84,7 +84,7 @@ def test_statistics_are_logged(tmp_path):
         ),
     ],
 )
-def test_unfit_labels_stop_the_run_before_it_starts(
+def test_labels_that_do_not_fit_are_refused_before_the_first_iteration(
     tmp_path, labels, model, message
 ):
     hook = dict(type='repfusion_mm.TimestepPolicyHook')
@@ -102,6 +102,13 @@ def test_policies_that_do_not_learn_need_no_labels(tmp_path):
     runner.train()
     (record,) = Path(runner.log_dir, 'policy.jsonl').read_text().splitlines()
     assert json.loads(record)['timesteps'] == [9]
+
+
+def test_a_second_hook_is_refused(tmp_path):
+    hook = dict(type='repfusion_mm.TimestepPolicyHook')
+    runner = Runner.from_cfg(config(tmp_path, [hook, hook]))
+    with pytest.raises(ValueError, match='expected one TimestepPolicyHook'):
+        runner.train()
 
 
 @pytest.mark.parametrize(

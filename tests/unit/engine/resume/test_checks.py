@@ -1,4 +1,4 @@
-"""Only a whole checkpoint is resumed from."""
+"""Only complete checkpoints are resumed from."""
 
 import pytest
 import torch
@@ -33,13 +33,13 @@ EDITS = {
         'param_schedulers of 0 schedules instead of {',
     ),
     'no meta': (without('meta'), 'no meta'),
-    'meta of something else': (setting([], 'meta'), 'no meta'),
+    'meta of another type': (setting([], 'meta'), 'no meta'),
     'no epoch': (without('meta', 'epoch'), 'meta.epoch=None'),
     'negative iteration': (
         setting(-3, 'meta', 'iter'),
         'meta.iter=-3 instead of 0 to 4',
     ),
-    'iteration behind the end': (
+    'iteration after the end': (
         setting(10**9, 'meta', 'iter'),
         'meta.iter=1000000000 instead of 0 to 4',
     ),
@@ -81,7 +81,7 @@ def test_partial_checkpoints_are_refused(written, tmp_path, case):
     assert 'edited.pth' in str(error.value)
 
 
-def test_what_is_no_checkpoint_is_refused(tmp_path):
+def test_a_file_that_is_not_a_checkpoint_is_refused(tmp_path):
     path = tmp_path / 'list.pth'
     torch.save([1, 2], path)
     for resume in (True, False):
@@ -89,8 +89,8 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
             run(tmp_path, f'{resume}', resume=resume, load_from=str(path))
 
 
-def test_checkpoints_without_optimizer_are_not_resumed_from(tmp_path):
-    """As they are written with save_optimizer=False."""
+def test_checkpoints_without_optimizer_are_refused(tmp_path):
+    """save_optimizer=False writes them."""
     checkpoint = {'default_hooks.checkpoint': dict(
         type='CheckpointHook', interval=1, save_optimizer=False
     )}  # fmt: skip

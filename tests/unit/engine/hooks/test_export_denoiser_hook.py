@@ -1,0 +1,38 @@
+import diffusers
+import pytest
+import torch
+from mmengine.runner import Runner
+
+from repfusion_mm.engine import ExportDenoiserHook
+from repfusion_mm.engine.checkpoint.io import load_from_local
+from repfusion_mm.models import DiffusersTeacher
+from tests.helpers.memory_run import teacher_config
+from tests.helpers.toy import LAYER
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'float16'])
+def test_trained_denoiser_is_a_teacher(tmp_path, dtype):
+    hooks = [
+        dict(type='EMAHook', momentum=0.5),
+        dict(type='repfusion_mm.ExportDenoiserHook', dtype=dtype),
+    ]
+    runner = Runner.from_cfg(teacher_config(tmp_path, hooks))
+    runner.train()
+    folder = tmp_path / 'teacher'
+    unet = diffusers.UNet2DModel.from_pretrained(folder)
+    checkpoint = load_from_local(tmp_path / 'epoch_1.pth')
+    for key, value in unet.state_dict().items():
+        averaged = checkpoint['state_dict'][f'denoiser.{key}']
+        stored = averaged.to(getattr(torch, dtype)).float()
+        assert torch.equal(value.float(), stored)
+    raw = runner.model.denoiser.conv_in.weight
+    assert not torch.equal(unet.conv_in.weight.float(), raw)
+    teacher = DiffusersTeacher([LAYER], str(folder))
+    assert teacher.num_timesteps == 1000
+    feats = teacher(torch.rand(2, 3, 16, 16), torch.tensor([3, 999]))
+    assert feats[LAYER].dtype == torch.float32
+
+
+def test_unknown_dtypes_are_refused():
+    with pytest.raises(ValueError, match="got 'half'"):
+        ExportDenoiserHook(dtype='half')

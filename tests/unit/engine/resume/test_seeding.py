@@ -1,0 +1,100 @@
+"""Training loops continue at the batch after their last one."""
+
+from types import SimpleNamespace
+
+import pytest
+from mmengine.dataset import BaseDataset, DefaultSampler, InfiniteSampler
+from torch.utils.data import DataLoader
+
+from repfusion_mm.datasets import SeededBatchSampler, SeededConcatDataset
+from repfusion_mm.engine.resume.seeding import (
+    check_seeded,
+    endless_batches,
+    fast_forward,
+)
+
+
+class Indices(BaseDataset):
+    """Items that are their index; the indices that are read are recorded."""
+
+    def __init__(self, size):
+        self.size = size
+        self.read = []
+        super().__init__(serialize_data=False)
+
+    def load_data_list(self):
+        return [dict(index=i) for i in range(self.size)]
+
+    def prepare_data(self, idx):
+        self.read.append(idx)
+        return idx
+
+
+def build(sampler_type, size=7, batch_size=2):
+    dataset = SeededConcatDataset([Indices(size)])
+    sampler = sampler_type(dataset, seed=3)
+    return DataLoader(
+        dataset,
+        batch_sampler=SeededBatchSampler(sampler, batch_size),
+        collate_fn=list,
+    )
+
+
+def take(batches, count):
+    return [next(batches) for _ in range(count)]
+
+
+@pytest.mark.parametrize('sampler_type', [DefaultSampler, InfiniteSampler])
+@pytest.mark.parametrize('num_done', [0, 3, 4, 6])
+def test_a_loop_of_iterations_continues(sampler_type, num_done):
+    """Four batches an epoch: within the first one, at its end, later."""
+    expected = take(endless_batches(build(sampler_type), 0), 12)[num_done:]
+    loader = build(sampler_type)
+    loop = SimpleNamespace(
+        dataloader=loader, iter=num_done, dataloader_iterator=iter(loader)
+    )
+    fast_forward(loop)
+    ignored = take(loop.dataloader_iterator, num_done)
+    assert ignored == [None] * num_done
+    assert take(loop.dataloader_iterator, len(expected)) == expected
+    (indices,) = loader.dataset.datasets
+    assert indices.read == [i for batch in expected for i in batch]
+
+
+def test_forks_that_skip_batches_themselves_are_told_not_to():
+    loader = build(InfiniteSampler)
+    loop = SimpleNamespace(
+        dataloader=loader,
+        iter=3,
+        dataloader_iterator=iter(loader),
+        fast_forward_on_resume=False,
+    )
+    fast_forward(loop)
+    assert loop.fast_forward_on_resume
+    expected = take(endless_batches(build(InfiniteSampler), 0), 4)[3]
+    assert next(loop.dataloader_iterator) == expected
+
+
+@pytest.mark.parametrize('num_done', [0, 1, 4])
+def test_a_loop_of_epochs_continues_within_the_epoch(num_done):
+    def epoch(num_done):
+        loader = build(DefaultSampler)
+        loader.batch_sampler.sampler.set_epoch(2)
+        num_before = 2 * len(loader)
+        loop = SimpleNamespace(
+            dataloader=loader, iter=num_before + num_done, epoch=2
+        )
+        fast_forward(loop)
+        return list(loader), list(loader)
+
+    complete, following = epoch(0)
+    assert epoch(num_done) == (complete[num_done:], following)
+
+
+def test_a_plain_data_set_is_refused():
+    loader = DataLoader(
+        range(4), batch_sampler=SeededBatchSampler(DefaultSampler(range(4)), 2)
+    )
+    with pytest.raises(ValueError, match='got SeededBatchSampler and range'):
+        check_seeded(loader)
+    check_seeded(build(DefaultSampler))
