@@ -14,23 +14,16 @@ from repfusion_mm.registry import MODELS
 
 
 class DistillationCost(NamedTuple):
-    """The cost of distilling one image.
+    """The cost of distilling one image; policy and decoder are left out."""
 
-    Attributes:
-        image_size: Side of the student's images in pixels.
-        teacher: FLOP of the teacher, up to its last requested layer.
-        student: FLOP of the student's forward. A backward takes two forwards.
-        num_parameters: Number of the student's parameters.
-    """
-
-    image_size: int
-    teacher: int
-    student: int
-    num_parameters: int
+    image_size: int  # side of the student's images in pixels
+    teacher: int  # FLOP up to the last requested layer
+    student: int  # FLOP of a forward
+    num_parameters: int  # of the student
 
     @property
     def total(self) -> int:
-        """FLOP of teacher and student; policy and decoder are small."""
+        """FLOP of a step; the student's backward takes two forwards."""
         return self.teacher + 3 * self.student
 
 

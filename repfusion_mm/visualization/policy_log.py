@@ -102,14 +102,11 @@ def read_logs(paths: Iterable[Path], counter: str, *keys: str) -> List[dict]:
 
 def _check_record(record: dict, work_dir: str) -> None:
     try:
-        size, probs_size = (
-            np.array(record[name], dtype=float).shape
-            for name in ('timesteps', 'probabilities')
-        )
-        fits = size == probs_size and len(size) == 1 and size > (0,)
+        array = np.array([record['timesteps'], record['probabilities']], float)
+        fits = isinstance(record['iter'], int) and array.ndim == 2
     except (TypeError, ValueError):
         fits = False
-    if not fits or not isinstance(record['iter'], int):
+    if not fits or not array.size:
         raise ValueError(
             'expected an integer iter and one probability for each of the '
             f'timesteps in {FILENAME} in {work_dir}, got something else at '

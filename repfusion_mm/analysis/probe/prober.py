@@ -71,11 +71,9 @@ class Prober:
         splitter = getattr(model_selection, self.task.splitter)
         arguments = dict(n_splits=num_splits, random_state=seed)
         self.splits = {
-            n: list(
-                splitter(train_size=n, **arguments).split(
-                    self.targets, self.targets
-                )
-            )
+            n: [
+                *splitter(train_size=n, **arguments).split(*2 * [self.targets])
+            ]
             for n in num_labels
         }
 
@@ -132,13 +130,8 @@ class Prober:
     ) -> List[Score]:
         """Add the scores that a folder does not have yet; return all.
 
-        The scores are written after each timestep, so that an interrupted
-        call can be repeated.
-
-        Args:
-            timesteps: In [0, T - 1].
-            input_modes: Of the teacher, ``'clean'`` or ``'noised'``.
-            folder: Where ``probe.csv`` and ``probe.json`` are.
+        ``probe.csv`` is written after each timestep, so that an interrupted
+        call can be repeated. See :meth:`run` for the arguments.
 
         Raises:
             ValueError: The folder has scores of another teacher or of other

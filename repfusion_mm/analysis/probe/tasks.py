@@ -21,23 +21,14 @@ MAX_CELLS = 20_000
 
 
 class Task(NamedTuple):
-    """What a linear model predicts, from which features, and its score.
+    """What a linear model predicts, from which features, and its score."""
 
-    Attributes:
-        field: The field of a data sample that holds the label.
-        metric: The name of the score; higher is better.
-        target: Returns the label of a data sample.
-        feature: Returns the features of N x C x H x W maps.
-        score: Fits a model to the first images and scores it on the second.
-        splitter: The class of scikit-learn that splits the images.
-    """
-
-    field: str
-    metric: str
-    target: Callable[..., torch.Tensor]
-    feature: Callable[[torch.Tensor], torch.Tensor]
-    score: Callable[[Data, Data], float]
-    splitter: str = 'ShuffleSplit'
+    field: str  # of a data sample, with the label
+    metric: str  # name of the score; higher is better
+    target: Callable[..., torch.Tensor]  # label of a data sample
+    feature: Callable[[torch.Tensor], torch.Tensor]  # of N x C x H x W maps
+    score: Callable[[Data, Data], float]  # fit to the first, on the second
+    splitter: str = 'ShuffleSplit'  # class of scikit-learn
 
 
 def find_task(sample) -> Optional[Task]:

@@ -18,17 +18,11 @@ MIN_POINTS = 9
 
 
 class Check(NamedTuple):
-    """The result of one check.
+    """The result of one check."""
 
-    Attributes:
-        passed: What holds if there is no warning.
-        warning: What is wrong and what to do; None if nothing is.
-        skipped: Why nothing was checked; None if it was.
-    """
-
-    passed: str
-    warning: Optional[str] = None
-    skipped: Optional[str] = None
+    passed: str  # what holds if there is no warning
+    warning: Optional[str] = None  # what is wrong and what to do
+    skipped: Optional[str] = None  # why nothing was checked
 
 
 def run_checks(run: Run) -> List[Check]:

@@ -16,17 +16,10 @@ MAX_NAMED = 3
 
 @dataclass
 class Group:
-    """Runs that differ only in their seed.
+    """Runs that differ only in their seed."""
 
-    Attributes:
-        label: A unique label: the name of the config, and the settings that
-            differ between groups of this name.
-        differing: All settings that differ from those of any other group.
-        runs: The runs.
-    """
-
-    label: str
-    differing: Dict[str, str]
+    label: str  # name of the config, and how it differs from its namesakes
+    differing: Dict[str, str]  # settings that any other group does not share
     runs: List[Run]
 
     def scores(self, metric: str) -> List[float]:

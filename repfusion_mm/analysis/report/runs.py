@@ -21,27 +21,16 @@ Curve = List[Tuple[int, float]]
 
 @dataclass
 class Run:
-    """The content of one work directory.
-
-    Attributes:
-        folder: The work directory.
-        name: The name of the config.
-        settings: The complete config, flat: ``{'model.policy.type': ...}``.
-        curves: Training losses and statistics.
-        scores: Validation scores.
-        records: The policy's distributions; empty if there is no policy.
-        probe: Scores of a probe at each timestep and their label, if any.
-        versions: The content of ``env_info.json``, or an empty dict.
-    """
+    """The content of one work directory."""
 
     folder: Path
-    name: str
-    settings: Dict[str, str]
-    curves: Dict[str, Curve]
-    scores: Dict[str, Curve]
-    records: List[dict]
-    probe: Optional[Tuple[Dict[int, float], str]]
-    versions: dict
+    name: str  # of the config
+    settings: Dict[str, str]  # the config: {'model.policy.type': ...}
+    curves: Dict[str, Curve]  # training losses and statistics
+    scores: Dict[str, Curve]  # validation scores
+    records: List[dict]  # of the policy; empty if there is none
+    probe: Optional[Tuple[Dict[int, float], str]]  # see read_best
+    versions: dict  # content of env_info.json, or empty
 
     @property
     def seed(self) -> str:
@@ -132,13 +121,11 @@ def _read_versions(path: Path) -> dict:
         return {}
     try:
         versions = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f'expected JSON in {path}, got {error}') from error
-    for name in ('packages', 'commits'):
-        part = versions.get(name) if isinstance(versions, dict) else None
-        if not isinstance(part, dict):
-            raise ValueError(
-                f'expected {name} in {path}, got none; EnvInfoHook did not '
-                'write this file'
-            )
-    return versions
+        if all(isinstance(versions[k], dict) for k in ('packages', 'commits')):
+            return versions
+        raise TypeError('other types')
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            f'expected packages and commits in {path}, as EnvInfoHook writes '
+            f'them, got {type(error).__name__}: {error}; remove the file'
+        ) from error
