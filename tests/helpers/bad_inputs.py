@@ -1,4 +1,4 @@
-"""Wrong inputs, and what the error must name."""
+"""Wrong inputs, and what their error must contain."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""What shows that a file was allowed to run code."""
+"""Detect that code in a file was executed."""
 
 from pathlib import Path
 

@@ -34,7 +34,7 @@ CAPTURED = io.TextIOWrapper(
 
 
 class Result(NamedTuple):
-    """What a command line leaves: exit status, stdout and stderr."""
+    """Exit status, stdout and stderr of a command line."""
 
     status: int
     output: str
@@ -46,7 +46,7 @@ class Result(NamedTuple):
 
 
 def launch(*command, expect=0, cwd=ROOT, **environ) -> str:
-    """Run a command in a process of its own; return its output.
+    """Run a command in a new process; return its output.
 
     Args:
         command: The executable and its arguments.

@@ -19,7 +19,7 @@ def write_image(path: Path, side: int) -> None:
 
 
 def save_tiny_imagenet(root: Path, num_classes: int = 10) -> None:
-    """Write what tiny-imagenet-200.zip holds, two images of each class."""
+    """Write the contents of tiny-imagenet-200.zip, two images per class."""
     wnids = [f'n{1000 + 7 * i:08d}' for i in range(num_classes)]
     root.mkdir(parents=True)
     (root / 'wnids.txt').write_text('\n'.join(reversed(wnids)) + '\n')
@@ -48,7 +48,7 @@ def save_imagenet(root: Path) -> None:
 
 
 def save_celebamask_hq(root: Path, num_images: int = 8) -> None:
-    """Write what CelebAMask-HQ.zip holds, and CelebA's partition.
+    """Write the contents of CelebAMask-HQ.zip, and CelebA's partition.
 
     Half of the images are for training, the others for validation and test.
     """

@@ -144,7 +144,7 @@ def check_distillation(name, monkeypatch):
 
 
 def finetune(path, site):
-    """Train and test a config in a folder of its own.
+    """Train and test a config in a separate folder.
 
     Args:
         path: A config in configs/finetune. A ``-scratch`` config is copied

@@ -1,4 +1,4 @@
-"""Scripts in processes of their own."""
+"""Scripts in new processes."""
 
 import os
 import sys

@@ -121,7 +121,7 @@ def test_both_attention_orders_are_compared(
 
 
 @pytest.mark.slow
-def test_a_wrong_attention_order_of_a_trained_denoiser_is_refused(tmp_path):
+def test_wrong_attention_order_is_refused(tmp_path):
     """The reference implementation loads it and computes other features."""
     weights = trained_denoiser('legacy').state_dict()
     result = convert(tmp_path, weights, expect=1, schedule='linear')

@@ -46,7 +46,7 @@ def test_views_are_the_same_each_time_and_differ_from_each_other(views):
 
 
 def test_views_depend_on_the_seed_only(views, tmp_path):
-    """Not on how many there are, nor on what was drawn before."""
+    """Not on the number of views, nor on what was drawn before."""
     few = DATASETS.build(dataset_config(tmp_path / 'images', 'nowhere'))
     assert all(map(torch.equal, images_of(few), images_of(views)))
     other = dataset_config(tmp_path / 'images', 'nowhere', seed=1)
@@ -69,7 +69,7 @@ def test_rows_beyond_the_end_are_refused(views):
 
 
 def test_skipped_image_is_always_replaced_by_the_same_one():
-    class Holey(BaseDataset):
+    class Gaps(BaseDataset):
         def load_data_list(self):
             return [dict(number=i) for i in range(50)]
 
@@ -77,7 +77,7 @@ def test_skipped_image_is_always_replaced_by_the_same_one():
             return None if index == 3 else dict(number=index)
 
     dataset = DATASETS.build(dict(
-        type='repfusion_mm.CachedFeaturesDataset', dataset=Holey(), folder='-'
+        type='repfusion_mm.CachedFeaturesDataset', dataset=Gaps(), folder='-'
     ))  # fmt: skip
     drawn = {dataset.view(3)['number'] for _ in range(5)}
     assert len(drawn) == 1 and drawn != {3}
@@ -94,7 +94,7 @@ def test_lazily_loaded_list_is_loaded(tmp_path):
     assert dataset.metainfo is not None
 
 
-def test_items_carry_what_was_written(cache):
+def test_items_have_the_written_features(cache):
     dataset = build_dataset(cache)
     array = np.load(cache / 'features' / f'{LAYER}.npy')
     assert array.dtype == np.float16
@@ -108,10 +108,10 @@ def test_items_carry_what_was_written(cache):
 def test_features_are_opened_once_in_each_process(cache):
     dataset = build_dataset(cache)
     assert dataset.open() is dataset.open()
-    twin = pickle.loads(pickle.dumps(dataset))
-    assert twin._reader is None
+    other = pickle.loads(pickle.dumps(dataset))
+    assert other._reader is None
     feats = [
-        d[1]['data_samples'].teacher_feats[LAYER] for d in (dataset, twin)
+        d[1]['data_samples'].teacher_feats[LAYER] for d in (dataset, other)
     ]
     assert np.array_equal(*feats)
 
@@ -157,15 +157,15 @@ DAMAGES = {
         lambda f: (f / 'cache.json').unlink(),
         'got a folder without cache.json',
     ),
-    'torn meta': (lambda f: cut(f / 'cache.json', 40), 'got format'),
+    'truncated meta': (lambda f: cut(f / 'cache.json', 40), 'got format'),
     'no key': (lambda f: edit_meta(f, key=None), 'or other fields'),
     'other layers': (
         lambda f: edit_meta(f, key=dict(layers=[])),
         'or other fields',
     ),
     'other format': (lambda f: edit_meta(f, format=2), 'format 1 .* format 2'),
-    'torn features': (lambda f: cut(f / FEATS, -1), f'damaged {LAYER}'),
-    'torn header': (lambda f: cut(f / FEATS, 20), f'damaged {LAYER}'),
+    'truncated features': (lambda f: cut(f / FEATS, -1), f'damaged {LAYER}'),
+    'truncated header': (lambda f: cut(f / FEATS, 20), f'damaged {LAYER}'),
     'empty features': (lambda f: cut(f / FEATS, 0), f'damaged {LAYER}'),
     'longer features': (
         lambda f: (f / FEATS).open('ab').write(b'1'),
@@ -193,8 +193,8 @@ DAMAGES = {
 
 @pytest.mark.parametrize('damage', DAMAGES)
 def test_damage_is_detected_on_opening(cache, damage):
-    spoil, message = DAMAGES[damage]
-    spoil(cache / 'features')
+    apply, message = DAMAGES[damage]
+    apply(cache / 'features')
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         build_dataset(cache).open()
 
@@ -215,7 +215,7 @@ def test_flipped_byte_is_detected_in_its_row_only(cache, name):
         dataset[last]
 
 
-def test_a_changed_image_is_named(cache):
+def test_a_changed_image_is_reported(cache):
     image = np.zeros((16, 16, 3), dtype=np.uint8)
     cv2.imwrite(str(cache / 'images' / '2.png'), image)
     dataset = build_dataset(cache)

@@ -1,4 +1,4 @@
-"""A cache of features is written whole or not at all."""
+"""A cache of features is written atomically."""
 
 import json
 
@@ -11,7 +11,7 @@ from tests.helpers.cached import NUM_IMAGES, build_dataset, make_cache
 from tests.helpers.toy import LAYER
 
 
-def test_interrupted_writing_leaves_the_old_cache(cache, teacher_folder):
+def test_interrupted_writing_keeps_the_old_cache(cache, teacher_folder):
     dataset = build_dataset(cache)
     before = dataset[0]['data_samples'].teacher_feats[LAYER]
     key = json.loads(dataset.open().key_text)
@@ -29,7 +29,7 @@ def test_interrupted_writing_leaves_the_old_cache(cache, teacher_folder):
 
 
 def test_killed_writing_leaves_no_cache(cache):
-    """A killed process does not tidy up."""
+    """A killed process leaves its temporary folder."""
     features = cache / 'features'
     features.rename(cache / 'features.tmp')
     with pytest.raises(FileNotFoundError, match='was interrupted; write it'):

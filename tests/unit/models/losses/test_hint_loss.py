@@ -26,7 +26,7 @@ def test_dense_hint_resizes_the_student_to_the_teachers_grid():
     assert loss(constant, torch.full((2, 5, 4, 4), 3.0)) < 1e-9
 
 
-def test_standardised_hint_of_the_mean_is_one_at_any_scale():
+def test_standardized_hint_of_the_mean_is_one_at_any_scale():
     student = torch.zeros_like(THEIRS)
     for scale in (1e-3, 1.0, 1e3):
         loss = HintLoss(standardize=True)(student, scale * THEIRS + 7)

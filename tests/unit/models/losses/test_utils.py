@@ -13,7 +13,7 @@ def test_standardize_matches_batch_norm():
     assert standardize(torch.ones(1, 5)).abs().max() == 0
 
 
-def test_spread_is_zero_where_all_images_look_the_same():
+def test_relative_std_of_equal_images_is_zero():
     assert relative_std(OURS[:1].expand(6, -1, -1, -1)) < 1e-6
     pooled = OURS.mean((2, 3))
     expected = pooled.var(0, unbiased=False).mean() / pooled.pow(2).mean()

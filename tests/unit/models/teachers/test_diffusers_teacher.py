@@ -66,7 +66,7 @@ def test_teacher_stays_frozen(teacher_folder):
     assert copy.deepcopy(teacher) is teacher
 
 
-def test_no_hook_outlives_a_call(teacher_folder):
+def test_hooks_are_removed_after_a_call(teacher_folder):
     """The reference implementation never removes them."""
     teacher = DiffusersTeacher([LAYER], teacher_folder)
     teacher(IMAGES, TIMESTEPS)

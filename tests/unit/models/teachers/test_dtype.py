@@ -13,7 +13,7 @@ IMAGES = torch.linspace(0, 1, 4 * 3 * 16 * 16).reshape(4, 3, 16, 16)
 TIMESTEPS = torch.tensor([0, 10, 500, 999])
 
 
-def test_a_cpu_uses_bfloat16_where_it_multiplies_it():
+def test_cpu_uses_bfloat16_if_it_multiplies_it():
     cpuinfo = Path('/proc/cpuinfo')
     if not cpuinfo.exists():
         pytest.skip('no /proc/cpuinfo to compare with')

@@ -108,7 +108,7 @@ def test_missing_folder_is_named(tmp_path):
         DiffusersTeacher([LAYER], str(tmp_path))
 
 
-def test_unreachable_hub_names_the_id_and_the_way_out(monkeypatch):
+def test_unreachable_hub_error_names_the_id_and_the_remedy(monkeypatch):
     monkeypatch.setattr('huggingface_hub.constants.HF_HUB_OFFLINE', True)
     with pytest.raises(ConnectionError) as error:
         DiffusersTeacher([LAYER], 'repfusion-mm/not-on-this-disk')
