@@ -45,9 +45,7 @@ def test_killed_runs_equal_an_uninterrupted_one(capsys):
     assert result['differ'] == []
 
 
-def test_on_sigterm_a_run_saves_and_exits_with_its_own_status(
-    config, tmp_path
-):
+def test_sigterm_saves_and_exits_with_status_75(config, tmp_path):
     """Launchers send it twice, and to the workers too."""
     reference, preempted = tmp_path / 'reference', tmp_path / 'preempted'
     assert start(config, reference).wait(BOUND) == 0
