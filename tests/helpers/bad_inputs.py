@@ -128,7 +128,7 @@ ROWS = {
     'no folder': ([], remove('images'), ['images', 'correct the path']),
     'image smaller than the crop': (
         [], image(8),
-        ['images/0.jpg', '(10, 10)', 'let the pipeline resize it']),
+        ['images/0.jpg', '(10, 10)', 'resize them in the pipeline']),
     'no list of labels': (
         [], remove('images/labels.txt'), ['labels.txt', 'correct the path']),
     'label out of range': (
@@ -152,7 +152,7 @@ ROWS = {
         [], write('images/labels.txt', b'0.jpg \xd0\xff'),
         ["can't decode", 'images/labels.txt', 'UTF-8']),
     'label without image': (
-        [], remove('images/0.jpg'), ['images/0.jpg', 'mend the list']),
+        [], remove('images/0.jpg'), ['images/0.jpg', 'correct the list']),
     'missing data set': (
         [f'{PARTS}.5.data_root=x'], None,
         [f'{PARTS}.5.data_root', 'Index 5', 'correct the keys']),
