@@ -110,8 +110,9 @@ class Step:
 
     def prepare(self, batch: dict) -> object:
         """Return the argument of ``run`` for a batch of the data loader."""
-        batch = copy.deepcopy(batch)
-        return self.make_inputs(batch) if self.name in FLOORS else batch
+        if self.name in FLOORS:
+            return self.make_inputs(batch)
+        return copy.deepcopy(batch)
 
     def make_inputs(self, batch: dict) -> tuple:
         """Return the student's inputs, images and random timesteps."""
@@ -123,6 +124,7 @@ class Step:
         return inputs, images, timesteps
 
     def _run_floor(self, data: tuple) -> None:
+        """Run only the arithmetic that every distillation needs."""
         inputs, images, timesteps = data
         self.model.teacher(images, timesteps)
         self.model.student.zero_grad()
@@ -147,7 +149,7 @@ def time_steps(
             step.run(step.prepare(next(endless)))
         return functools.partial(step.run, step.prepare(next(endless)))
 
-    # The policy changes twice a round.
+    # Sorted so that the policy changes only twice a round.
     order = sorted(steps, key=lambda name: name not in RETURNING_MEMORY)
     times = timing.time_interleaved(
         {name: functools.partial(prepare, steps[name]) for name in order},
@@ -222,9 +224,11 @@ def count_arithmetic(steps: Dict[str, Step], batch: dict, device: str) -> dict:
 
 
 def compare_features(steps: Dict[str, Step], batch: dict) -> dict:
-    """Return the norm of the error of features in half precision.
+    """Compare features in half precision with those in float32.
 
-    Relative to float32, for each dtype: of maps and of pooled features.
+    Returns:
+        For each dtype, the norm of the difference relative to the norm, of
+        maps and of pooled features; empty without float32.
     """
     names = ('teacher in float32', 'teacher in bfloat16', 'teacher in float16')
     names = [name for name in names if name in steps]

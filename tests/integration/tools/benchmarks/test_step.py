@@ -7,7 +7,7 @@ import torch
 from mmengine.config import Config
 
 from repfusion_mm.analysis import flops
-from tests.helpers.launcher import ROOT, launch, load_script, run_main
+from tests.helpers.launcher import ROOT, load_script, run_main
 from tests.helpers.toy import DENOISER, batch
 
 SCRIPT = 'tools/benchmarks/step.py'
@@ -59,9 +59,6 @@ def check_figures(result):
     flop = result['arithmetic']['step_flop']
     assert flop['floor'] < flop['ours'] < flop['reference']
     assert result['arithmetic']['seconds_at_these_rates'] > 0
-    for memory in result['memory'].values():
-        assert set(memory) == {'steps', 'model', 'peak', 'grown'}
-        assert 0 < memory['model'] < memory['peak']
     assert set(result['memory']) == {'reference', 'ours'}
 
 
@@ -84,14 +81,6 @@ def test_figures_of_one_run_agree(in_process, tmp_path):
     assert result['runner']['loop'] >= result['runner']['step'] > 0
     assert 'teacher: pretrained weights' in done.output
     assert 'reference_over_ours' in done.output
-
-
-@pytest.mark.slow
-def test_memory_is_measured_in_new_processes(tmp_path):
-    out = tmp_path / 'out.json'
-    launch('python', SCRIPT, CONFIG, *FLAGS, '--json', out,
-           '--variants', 'reference', 'floor')  # fmt: skip
-    check_figures(json.loads(out.read_text()))
 
 
 def test_random_weights_are_reported(in_process, tmp_path):

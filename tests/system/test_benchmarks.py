@@ -1,0 +1,38 @@
+"""What the benchmarks measure in processes of their own, or in minutes."""
+
+import json
+import sys
+
+from tests.helpers.launcher import ROOT, launch, run_main
+
+
+def test_memory_of_a_step_is_measured_in_new_processes(tmp_path):
+    out = tmp_path / 'step.json'
+    launch(
+        sys.executable, 'tools/benchmarks/step.py',
+        ROOT / 'configs/distill/repfusion_r18_digits.py', '--json', out,
+        '--device', 'cpu', '--batch', '4', '--rounds', '1', '--warmup', '0',
+        '--variants', 'reference', 'floor',
+    )  # fmt: skip
+    memory = json.loads(out.read_text())['memory']
+    assert list(memory) == ['reference', 'ours']
+    for figures in memory.values():
+        assert set(figures) == {'steps', 'model', 'peak', 'grown'}
+        assert 0 < figures['model'] < figures['peak']
+
+
+def test_ours_succeeds_on_all_bandits(tmp_path):
+    out = tmp_path / 'policy.json'
+    run_main('tools/benchmarks/policy.py', '--seeds', '1', '--json', out)
+    bandits = json.loads(out.read_text())['bandits']
+    assert len(bandits) == 13
+    for name, results in bandits.items():
+        assert results['ours']['within_5pct'] == 1, name
+        if name.startswith('flat'):
+            assert results['ours']['min_entropy'] >= 0.9
+    failed = [
+        name
+        for name, results in bandits.items()
+        if not results['public_rule']['within_5pct']
+    ]
+    assert len(failed) >= 4
