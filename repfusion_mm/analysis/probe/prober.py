@@ -68,14 +68,12 @@ class Prober:
             )
         from sklearn import model_selection
 
-        splitter = getattr(model_selection, self.task.splitter)
-        arguments = dict(n_splits=num_splits, random_state=seed)
-        self.splits = {
-            n: [
-                *splitter(train_size=n, **arguments).split(*2 * [self.targets])
-            ]
-            for n in num_labels
-        }
+        split = getattr(model_selection, self.task.splitter)
+        self.splits = {}
+        for n in num_labels:
+            splitter = split(num_splits, train_size=n, random_state=seed)
+            pairs = splitter.split(self.targets, self.targets)
+            self.splits[n] = list(pairs)
 
     def _load(self, max_images: int) -> Tuple[List[torch.Tensor], np.ndarray]:
         """Return batches of labeled images in [0, 1], and all labels."""
