@@ -45,7 +45,7 @@ def write_digits(out: Path, seed: int = 0) -> None:
             image = cv2.resize(
                 image.astype(np.uint8),
                 (IMAGE_SIZE, IMAGE_SIZE),
-                interpolation=cv2.INTER_CUBIC,
+                interpolation=cv2.INTER_LINEAR,
             )
             if not cv2.imwrite(str(folder / f'{i:05d}.png'), image):
                 raise OSError(
