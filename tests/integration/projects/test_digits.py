@@ -6,6 +6,9 @@ import shutil
 import cv2
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
+from sklearn.datasets import load_digits
 
 from projects.digits import demo, results
 from tests.helpers.launcher import ROOT, run_main
@@ -31,9 +34,19 @@ def test_prepare_data_writes_disjoint_splits(data):
         assert files.keys() == set(names)
         images[split] = {path.read_bytes() for path in files.values()}
     assert not images['train'] & images['test']
-    image = cv2.imread(str(data / 'train' / '00000.png'))
+
+
+def test_images_are_interpolated_linearly(data):
+    """The shipped denoiser was trained on such images."""
+    image = cv2.imread(str(data / 'train/00000.png'))
     assert image.shape == (16, 16, 3)
-    assert image.max() > 200
+    order = np.random.default_rng(0).permutation(1797)
+    original = torch.tensor(load_digits().images[order[500]]) * (255 / 16)
+    expected = F.interpolate(
+        original.floor()[None, None], scale_factor=2, mode='bilinear'
+    )[0, 0]
+    for channel in torch.tensor(image).unbind(-1):
+        torch.testing.assert_close(channel.double(), expected, rtol=0, atol=1)
 
 
 def test_lists_of_labels_are_balanced_and_nested(data):
