@@ -1,5 +1,7 @@
 """A validation that an interruption skipped is run on resuming."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from mmengine.dataset import BaseDataset
@@ -120,13 +122,23 @@ def best(work_dir):
     return [path.name for path in work_dir.glob('best_*')]
 
 
+@pytest.fixture(scope='module')
+def references(tmp_path_factory):
+    """Uninterrupted runs, by whether they count epochs."""
+    found = {}
+    for train_cfg in (EPOCHS, ITERS):
+        folder = tmp_path_factory.mktemp('reference')
+        found[train_cfg['by_epoch']] = build(folder, train_cfg, 0)
+        found[train_cfg['by_epoch']].train()
+    return found
+
+
 @pytest.mark.parametrize('train_cfg', [EPOCHS, ITERS], ids=['epoch', 'iter'])
 @pytest.mark.parametrize('interrupt', [1, 2, 3])
 def test_an_interrupted_validation_is_run_again(
-    tmp_path, train_cfg, interrupt
+    tmp_path, references, train_cfg, interrupt
 ):
-    reference = build(tmp_path / 'reference', train_cfg, 0)
-    reference.train()
+    reference = references[train_cfg['by_epoch']]
     first = build(tmp_path / 'resumed', train_cfg, 1, interrupt=interrupt)
     with pytest.raises(Interruption):
         first.train()
@@ -134,11 +146,12 @@ def test_an_interrupted_validation_is_run_again(
     resumed.train()
     assert scores(reference)
     assert scores(resumed) == scores(reference)
-    assert best(tmp_path / 'resumed') == best(tmp_path / 'reference')
+    folders = [Path(reference.work_dir), tmp_path / 'resumed']
+    assert best(folders[1]) == best(folders[0])
     name = 'epoch_3.pth' if train_cfg['by_epoch'] else 'iter_6.pth'
     ends = [
-        load_from_local(tmp_path / folder / name)['state_dict']['weight']
-        for folder in ('reference', 'resumed')
+        load_from_local(folder / name)['state_dict']['weight']
+        for folder in folders
     ]
     assert torch.equal(*ends)
 

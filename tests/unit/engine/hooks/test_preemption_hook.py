@@ -1,0 +1,53 @@
+import os
+import signal
+
+import pytest
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from repfusion_mm.engine import PreemptionHook
+from repfusion_mm.engine.checkpoint.io import load_from_local
+from tests.helpers.memory_run import config
+
+PREEMPTION = dict(type='repfusion_mm.PreemptionHook')
+
+
+class PreemptHook(Hook):
+    """Send SIGTERM to this process in an iteration."""
+
+    def __init__(self, iteration):
+        self.iteration = iteration
+
+    def before_train_iter(self, runner, **kwargs):
+        if runner.iter + 1 == self.iteration:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_preempted_run_saves_and_exits_with_status_75(tmp_path):
+    runner = Runner.from_cfg(config(tmp_path, [PREEMPTION]))
+    runner.register_hook(PreemptHook(3))
+    with pytest.raises(SystemExit) as exit_info:
+        runner.train()
+    assert exit_info.value.code == 75
+    path = tmp_path / 'preempted.pth'
+    meta = load_from_local(path)['meta']
+    assert (meta['epoch'], meta['iter']) == (1, 3)
+    assert (tmp_path / 'last_checkpoint').read_text() == str(path)
+
+
+def test_the_previous_handler_is_restored(tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    Runner.from_cfg(config(tmp_path, [PREEMPTION], max_epochs=1)).train()
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert not (tmp_path / 'preempted.pth').exists()
+
+
+def test_a_second_hook_is_refused(tmp_path):
+    runner = Runner.from_cfg(config(tmp_path, [PREEMPTION, PREEMPTION]))
+    with pytest.raises(ValueError, match='expected one PreemptionHook'):
+        runner.train()
+
+
+def test_intervals_below_one_are_refused():
+    with pytest.raises(ValueError, match='interval of 1 or more, got 0'):
+        PreemptionHook(interval=0)
