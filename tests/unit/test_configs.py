@@ -1,5 +1,7 @@
 """All configs, found on disk."""
 
+import copy
+import functools
 import re
 from pathlib import Path
 
@@ -30,6 +32,15 @@ DISTILL_HOOKS = dict(
 )
 
 
+@functools.lru_cache(maxsize=None)
+def _read(path):
+    return Config.fromfile(path)
+
+
+def load(path):
+    return copy.deepcopy(_read(path))
+
+
 def name(path):
     return path.stem
 
@@ -56,7 +67,7 @@ def test_there_are_configs():
 
 @pytest.mark.parametrize('path', CONFIGS, ids=name)
 def test_runs_have_the_hooks_and_seeded_batches(path):
-    cfg = Config.fromfile(path)
+    cfg = load(path)
     expected = {**HOOKS, **(DISTILL_HOOKS if path in DISTILL else {})}
     for key, hook in expected.items():
         assert cfg.default_hooks[key].type == f'repfusion_mm.{hook}', key
@@ -67,7 +78,7 @@ def test_runs_have_the_hooks_and_seeded_batches(path):
 
 def test_a_distillation_has_all_training_hooks():
     training, distillation = (
-        Config.fromfile(ROOT / f'configs/_base_/runtime/{name}.py')
+        load(ROOT / f'configs/_base_/runtime/{name}.py')
         for name in ('training_hooks', 'distill_hooks')
     )
     shared = dict(distillation.default_hooks)
@@ -95,7 +106,7 @@ def find_init(model):
 @pytest.mark.parametrize('path', SCRATCH, ids=name)
 def test_scratch_configs_change_the_initialization_only(path):
     counterpart = path.with_name(path.name.replace('-scratch', '-repfusion'))
-    scratch, repfusion = Config.fromfile(path), Config.fromfile(counterpart)
+    scratch, repfusion = load(path), load(counterpart)
     init_cfg = find_backbone(repfusion.model).pop('init_cfg')
     assert init_cfg['type'] == 'Pretrained'
     assert init_cfg['_scope_'] == 'repfusion_mm'
@@ -106,7 +117,7 @@ def test_scratch_configs_change_the_initialization_only(path):
 @pytest.mark.parametrize('path', SCRATCH, ids=name)
 def test_scratch_backbones_keep_their_default_initialization(path):
     """``init_cfg=None`` would replace it."""
-    init_cfg = find_backbone(Config.fromfile(path).model).get('init_cfg', 0)
+    init_cfg = find_backbone(load(path).model).get('init_cfg', 0)
     # The config of mmpose names ImageNet weights, which None removes.
     assert init_cfg == (None if 'hrnet' in path.name else 0)
 
@@ -123,11 +134,11 @@ def test_finetune_configs_inherit_from_their_own_project_only(path):
 def test_finetuning_repeats_the_backbone_and_normalization(path):
     """The reference implementation finetunes with another, random stem."""
     path = path.with_name(path.name.replace('-scratch', '-repfusion'))
-    theirs = Config.fromfile(path)
+    theirs = load(path)
     checkpoint = find_init(theirs.model).checkpoint
     distilled = re.fullmatch(r'work_dirs/(.*)/student\.pth', checkpoint)[1]
     assert distilled in path.read_text().splitlines()[0]
-    ours = Config.fromfile(ROOT / f'configs/distill/{distilled}.py').model
+    ours = load(ROOT / f'configs/distill/{distilled}.py').model
     preprocessor = theirs.model.get('data_preprocessor')
     preprocessor = preprocessor or theirs.data_preprocessor
     for key in ('mean', 'std'):
