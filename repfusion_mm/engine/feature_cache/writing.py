@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import time
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
@@ -91,7 +92,7 @@ def write_features(
     )
     key = model.teacher.key(int(model.policy.timesteps[0]))
     start = time.time()
-    progress = ProgressBar(len(dataset))
+    progress = ProgressBar(len(dataset), file=sys.stdout)
     with FeatureWriter(dataset.folder, key, dataset.settings) as writer:
         for batch in loader:
             images, timesteps, _ = prepare_teacher_inputs(model, batch)
@@ -130,9 +131,10 @@ def _build_datasets(cfg: Config) -> List[CachedFeaturesDataset]:
         raise ValueError(
             'expected train_dataloader.dataset to be a CachedFeaturesDataset, '
             f'got {type(live[0]).__name__}; wrap it: '
-            "train_dataloader = dict(dataset=dict(_delete_=True, type='"
+            "train_dataloader = dict(dataset=dict(datasets=[dict(type='"
             "repfusion_mm.CachedFeaturesDataset', dataset=_base_."
-            "train_dataloader.dataset, folder='work_dirs/features/NAME'))"
+            'train_dataloader.dataset.datasets[0], '
+            "folder='work_dirs/features/NAME')]))"
         )
     folders = [part.folder for part in cached]
     if len(set(folders)) < len(folders):

@@ -45,13 +45,18 @@ train_dataloader = dict(
     batch_size=6,
     num_workers=2,
     sampler=dict(type='DefaultSampler', shuffle=True),
+    batch_sampler=dict(type='repfusion_mm.SeededBatchSampler'),
     dataset=dict(
-        type='repfusion_mm.CachedFeaturesDataset', dataset=images,
-        folder='{folder}/features', num_views=2,
+        type='repfusion_mm.SeededConcatDataset',
+        datasets=[dict(
+            type='repfusion_mm.CachedFeaturesDataset', dataset=images,
+            folder='{folder}/features', num_views=2,
+        )],
     ),
 )
 train_cfg = dict(by_epoch=True, max_epochs=1)
 """
+CACHED = 'train_dataloader.dataset.datasets.0'
 
 
 @pytest.fixture(scope='module')
@@ -113,10 +118,13 @@ def test_an_existing_cache_is_replaced_only_with_overwrite(job):
 BAD_TRAIN = {
     'timestep': (['model.policy.timestep=101'], 'timestep: expected 101, got'),
     'missing': (
-        ['train_dataloader.dataset.folder=nowhere'],
+        ['train_dataloader.dataset.datasets.0.folder=nowhere'],
         'got none; write',
     ),
-    'views': (['train_dataloader.dataset.num_views=1'], "'num_views': 2"),
+    'views': (
+        ['train_dataloader.dataset.datasets.0.num_views=1'],
+        "'num_views': 2",
+    ),
 }
 
 
@@ -134,7 +142,7 @@ def test_invalid_caches_are_refused_before_the_first_iteration(
 
 
 def other_folder(job, name='other'):
-    return f'train_dataloader.dataset.folder={job["folder"] / name}'
+    return f'train_dataloader.dataset.datasets.0.folder={job["folder"] / name}'
 
 
 def check_refused(job, message, *options):
@@ -145,7 +153,7 @@ def check_refused(job, message, *options):
 
 
 def test_a_cache_that_exceeds_the_disk_is_refused(job):
-    views = 'train_dataloader.dataset.num_views=1000000000000'
+    views = 'train_dataloader.dataset.datasets.0.num_views=1000000000000'
     message = r'expected \d+\.\d\d GB of free disk space'
     check_refused(job, message, other_folder(job), views)
 
@@ -179,7 +187,7 @@ def test_a_folder_of_something_else_is_not_replaced(job):
 
 
 def test_views_that_are_not_repeatable_are_refused(job):
-    crop = 'train_dataloader.dataset.dataset.pipeline.1.type=EntropyCrop'
+    crop = f'{CACHED}.dataset.pipeline.1.type=EntropyCrop'
     check_refused(job, 'views are not fixed', other_folder(job), crop)
 
 
