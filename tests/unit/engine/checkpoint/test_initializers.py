@@ -2,8 +2,12 @@ import pickle
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from mmengine.registry import MODELS
+from mmpretrain.models import ResNet
 
+from repfusion_mm.engine import StrictPretrained
 from repfusion_mm.engine.checkpoint.compare import conv_strides
 from tests.helpers.canary import Canary
 
@@ -224,3 +228,25 @@ def test_checkpoints_run_no_code(tmp_path):
 def test_addresses_that_nothing_reads_are_refused():
     with pytest.raises(ValueError, match=r"reads, got 'ftp:"):
         build('ftp://a/b.pth')
+
+
+@given(
+    st.integers(0, 2**31 - 1),
+    st.sampled_from(['', 'student.', 'backbone.', 'module.']),
+)
+@settings(max_examples=8, deadline=None)
+def test_the_loader_finds_the_backbone_under_any_prefix(
+    tmp_path_factory, seed, prefix
+):
+    torch.manual_seed(seed)
+    source, target = (ResNet(18, base_channels=4, stem_channels=4)
+                      for _ in range(2))  # fmt: skip
+    weights = {prefix + k: v for k, v in source.state_dict().items()}
+    if prefix:
+        weights['head.fc.weight'] = torch.ones(2, 2)
+    path = tmp_path_factory.mktemp('loader') / 'some.pth'
+    torch.save(dict(state_dict=weights), path)
+    given_prefix = prefix if prefix == 'module.' else None
+    StrictPretrained(str(path), prefix=given_prefix)(target)
+    for key, value in target.state_dict().items():
+        assert torch.equal(value, source.state_dict()[key]), key

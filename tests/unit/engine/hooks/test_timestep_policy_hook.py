@@ -4,6 +4,8 @@ from pathlib import Path
 
 import cv2
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from mmengine.runner import Runner
 
 from repfusion_mm.engine import TimestepPolicyHook
@@ -122,3 +124,13 @@ def test_a_second_hook_is_refused(tmp_path):
 def test_bad_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         TimestepPolicyHook(**arguments)
+
+
+@given(st.floats(0, 1), st.floats(0.01, 1), st.floats(0, 0.2))
+@settings(max_examples=40, deadline=None)
+def test_the_entropy_weight_never_increases(initial, decay, floor):
+    hook = TimestepPolicyHook(decay, floor)
+    weights = [hook.entropy_weight(initial, i / 20) for i in range(21)]
+    assert weights[0] == pytest.approx(initial)
+    assert weights == sorted(weights, reverse=True)
+    assert weights[-1] == pytest.approx(min(floor, initial), abs=1e-9)
