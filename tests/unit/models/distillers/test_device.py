@@ -73,8 +73,8 @@ def test_dense_labels_may_be_on_the_device(decoder, samples, device):
     )  # checks the labels on the host
     samples = [sample.to(device) for sample in samples()]
     feat = torch.rand(2, 6, 4, 4, device='meta')
-    losses, labelled = copy.deepcopy(decoder).to('meta').loss(feat, samples)
-    assert losses.device.type == labelled.device.type == 'meta'
+    losses, labeled = copy.deepcopy(decoder).to('meta').loss(feat, samples)
+    assert losses.device.type == labeled.device.type == 'meta'
 
 
 def test_synchronization_raises_on_the_meta_device():
