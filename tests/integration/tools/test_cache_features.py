@@ -12,6 +12,7 @@ from tests.helpers.cached import CROP, LOAD, NUM_IMAGES, PACK, save_images
 from tests.helpers.launcher import ROOT, run_main
 from tests.helpers.toy import LAYER, save_teacher
 
+DATA = 'train_dataloader.dataset.datasets.0'
 CONFIG = """
 _base_ = [
     '{root}/configs/_base_/runtime/default_runtime.py',
@@ -48,15 +49,16 @@ train_dataloader = dict(
     batch_sampler=dict(type='repfusion_mm.SeededBatchSampler'),
     dataset=dict(
         type='repfusion_mm.SeededConcatDataset',
-        datasets=[dict(
-            type='repfusion_mm.CachedFeaturesDataset', dataset=images,
-            folder='{folder}/features', num_views=2,
-        )],
+        datasets=[
+            dict(
+                type='repfusion_mm.CachedFeaturesDataset', dataset=images,
+                folder='{folder}/features', num_views=2,
+            )
+        ],
     ),
 )
 train_cfg = dict(by_epoch=True, max_epochs=1)
 """
-CACHED = 'train_dataloader.dataset.datasets.0'
 
 
 @pytest.fixture(scope='module')
@@ -118,13 +120,10 @@ def test_an_existing_cache_is_replaced_only_with_overwrite(job):
 BAD_TRAIN = {
     'timestep': (['model.policy.timestep=101'], 'timestep: expected 101, got'),
     'missing': (
-        ['train_dataloader.dataset.datasets.0.folder=nowhere'],
+        [f'{DATA}.folder=nowhere'],
         'got none; write',
     ),
-    'views': (
-        ['train_dataloader.dataset.datasets.0.num_views=1'],
-        "'num_views': 2",
-    ),
+    'views': ([f'{DATA}.num_views=1'], "'num_views': 2"),
 }
 
 
@@ -142,7 +141,7 @@ def test_invalid_caches_are_refused_before_the_first_iteration(
 
 
 def other_folder(job, name='other'):
-    return f'train_dataloader.dataset.datasets.0.folder={job["folder"] / name}'
+    return f'{DATA}.folder={job["folder"] / name}'
 
 
 def check_refused(job, message, *options):
@@ -153,17 +152,17 @@ def check_refused(job, message, *options):
 
 
 def test_a_cache_that_exceeds_the_disk_is_refused(job):
-    views = 'train_dataloader.dataset.datasets.0.num_views=1000000000000'
+    views = f'{DATA}.num_views=1000000000000'
     message = r'expected \d+\.\d\d GB of free disk space'
     check_refused(job, message, other_folder(job), views)
 
 
 def test_a_data_set_without_a_cache_is_refused_with_an_example(job):
     options = [
-        'train_dataloader.dataset._delete_=True',
-        'train_dataloader.dataset.type=mmpretrain.CustomDataset',
-        f'train_dataloader.dataset.data_root={job["folder"] / "images"}',
-        'train_dataloader.dataset.with_label=False',
+        f'{DATA}._delete_=True',
+        f'{DATA}.type=mmpretrain.CustomDataset',
+        f'{DATA}.data_root={job["folder"] / "images"}',
+        f'{DATA}.with_label=False',
     ]
     check_refused(
         job, "got CustomDataset; wrap it: .*type='repfusion_mm.C", *options
@@ -187,7 +186,7 @@ def test_a_folder_of_something_else_is_not_replaced(job):
 
 
 def test_views_that_are_not_repeatable_are_refused(job):
-    crop = f'{CACHED}.dataset.pipeline.1.type=EntropyCrop'
+    crop = f'{DATA}.dataset.pipeline.1.type=EntropyCrop'
     check_refused(job, 'views are not fixed', other_folder(job), crop)
 
 
