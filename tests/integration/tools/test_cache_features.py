@@ -158,14 +158,14 @@ def test_a_cache_that_exceeds_the_disk_is_refused(job):
 
 
 def test_a_data_set_without_a_cache_is_refused_with_an_example(job):
-    options = [
-        f'{DATA}._delete_=True',
-        f'{DATA}.type=mmpretrain.CustomDataset',
-        f'{DATA}.data_root={job["folder"] / "images"}',
-        f'{DATA}.with_label=False',
-    ]
+    live = job['folder'] / 'live.py'
+    live.write_text(
+        "_base_ = './cached.py'\n"
+        'train_dataloader = dict(dataset=dict(datasets=[_base_.images]))\n'
+    )
     check_refused(
-        job, "got CustomDataset; wrap it: .*type='repfusion_mm.C", *options
+        dict(job, config=live),
+        "got CustomDataset; wrap it: .*type='repfusion_mm.C",
     )
 
 
