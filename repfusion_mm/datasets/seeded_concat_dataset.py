@@ -1,4 +1,4 @@
-"""Read each batch with random numbers of its own."""
+"""Read each batch with its own seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draw from several data sets in a given proportion."""
+"""Sample from several data sets in a given proportion."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from repfusion_mm.registry import DATA_SAMPLERS
 class ProportionalSampler:
     """Mix the parts of a ``ConcatDataset`` in a given proportion.
 
-    With few labelled and many unlabelled images, proportions of (1, 1) make
-    half of each batch labelled. Within a part, every image is drawn once
-    before any is drawn again. Ranks draw different images.
+    With a few labeled and many unlabeled images, proportions of (1, 1) make
+    half of each batch labeled. Within a part, every image is sampled once
+    before any is repeated. Ranks sample different images.
 
     Args:
         dataset: A ``ConcatDataset`` of P parts.
-        proportions: P positive integers; in a row of their sum, part p is
-            drawn ``proportions[p]`` times.
-        num_samples: Draws in an epoch over all ranks; by default the length
-            of ``dataset``.
+        proportions: P positive integers. Of ``sum(proportions)`` consecutive
+            samples, ``proportions[p]`` are from part p.
+        num_samples: Number of samples in an epoch over all ranks; by default
+            the length of ``dataset``.
         seed: Seed of the shuffling; by default one shared by all ranks.
 
     Raises:
-        ValueError: The proportions do not fit the parts, a part is empty, or
-            an epoch would be.
+        ValueError: The number of proportions differs from that of the parts,
+            or a part or the epoch is empty.
     """
 
     def __init__(
@@ -83,5 +83,5 @@ class ProportionalSampler:
         return self.num_samples
 
     def set_epoch(self, epoch: int) -> None:
-        """Tell the epoch, which seeds the shuffling."""
+        """Set the epoch, which seeds the shuffling."""
         self.epoch = epoch

@@ -68,7 +68,7 @@ class SafeCheckpointHook(CheckpointHook):
     """
 
     def __init__(self, *args, max_keep_ckpts: int = -1, **kwargs) -> None:
-        # mmengine is told to keep all of them, so that it removes none.
+        # mmengine keeps all checkpoints; this hook removes the old ones.
         super().__init__(*args, max_keep_ckpts=-1, **kwargs)
         self.num_kept = max_keep_ckpts
 

@@ -29,7 +29,7 @@ class ExactResumeHook(Hook):
     mmengine restores no random states. With this hook there are none to
     restore: before each iteration the generators of Python, numpy and torch
     are seeded by the run's seed and the number of the iteration, and each
-    batch is read with a seed of its own. So a resumed run draws the numbers of
+    batch is read with its own seed. So a resumed run draws the numbers of
     an uninterrupted one, after a validation or without, with any number of
     workers. Within an epoch it continues at the next batch. A validation that
     the interruption skipped is run first. In the config::

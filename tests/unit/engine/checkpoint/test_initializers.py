@@ -61,7 +61,7 @@ def test_one_file_serves_every_project(tmp_path, weights, backbone, scope):
     assert_loaded(net, weights)
 
 
-def test_mmsegs_deep_stem_is_refused_and_named(tmp_path, weights):
+def test_deep_stem_of_mmseg_is_refused(tmp_path, weights):
     path = str(tmp_path / 'student.pth')
     torch.save(dict(state_dict=weights), path)
     backbone = {**BACKBONE, 'type': 'mmseg.ResNetV1c'}
@@ -100,7 +100,7 @@ def test_all_other_initializers_run_before(tmp_path, weights):
     assert torch.equal(net.conv1.weight, weights['conv1.weight'])
 
 
-def test_another_stem_is_an_error_that_names_it(tmp_path):
+def test_another_stem_is_an_error(tmp_path):
     """In the reference implementation another stem stays random, with a log.
 
     Distilled with a 3x3 stem, finetuned with a 7x7 one.
@@ -118,7 +118,7 @@ def test_another_stem_is_an_error_that_names_it(tmp_path):
     )
 
 
-def test_missing_tensors_are_listed_unless_they_may_miss(tmp_path, weights):
+def test_missing_tensors_are_listed_unless_allowed(tmp_path, weights):
     kept = {k: v for k, v in weights.items() if not k.startswith('layer4.')}
     path = str(tmp_path / 'student.pth')
     torch.save(kept, path)
@@ -130,7 +130,7 @@ def test_missing_tensors_are_listed_unless_they_may_miss(tmp_path, weights):
     )
 
 
-def test_a_deeper_student_is_another(tmp_path):
+def test_checkpoint_of_a_deeper_student_is_refused(tmp_path):
     """Its first blocks would fit, and the others would be unused."""
     path = str(tmp_path / 'student.pth')
     deeper = MODELS.build(dict(BACKBONE, depth=34)).state_dict()
@@ -203,7 +203,7 @@ def test_missing_file_is_refused(tmp_path):
         build(str(tmp_path / 'nowhere.pth'))
 
 
-def test_files_that_are_no_checkpoint_are_refused(tmp_path):
+def test_files_other_than_checkpoints_are_refused(tmp_path):
     path = tmp_path / 'student.pth'
     path.write_bytes(b'not a checkpoint')
     with pytest.raises(ValueError, match='cannot be read safely'):

@@ -17,7 +17,7 @@ def entropy_weights(runner):
     return list(log.data[0])
 
 
-def test_entropy_weight_decays_linearly_and_survives_a_resume(tmp_path):
+def test_entropy_weight_decays_linearly_also_when_resumed(tmp_path):
     """In the reference implementation the decay restarts on resume."""
     hook = dict(
         type='repfusion_mm.TimestepPolicyHook',
@@ -96,7 +96,7 @@ def test_labels_that_do_not_fit_are_refused_before_the_first_iteration(
     assert runner.iter == 0
 
 
-def test_policies_that_do_not_learn_need_no_labels(tmp_path):
+def test_policies_that_are_not_trained_need_no_labels(tmp_path):
     hook = dict(type='repfusion_mm.TimestepPolicyHook', num_records=1)
     policy = dict(type='repfusion_mm.FixedTimestepPolicy', timestep=9)
     cfg = config(tmp_path, [hook], [None] * 8, 1, policy=policy, decoder=None)
