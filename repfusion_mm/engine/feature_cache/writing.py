@@ -76,13 +76,9 @@ def write_features(
     batch_size: int,
     num_workers: int = 0,
 ) -> None:
-    """Write the features of all rows of a data set.
+    """Write the features of all rows of a data set to its folder.
 
-    Args:
-        model: A distiller that passed ``check_cacheable``.
-        dataset: The data set, whose ``folder`` is replaced.
-        batch_size: Images per batch.
-        num_workers: Processes that load images.
+    The model must pass ``check_cacheable``.
     """
     loader = DataLoader(
         _Views(dataset),

@@ -46,16 +46,7 @@ class CachedTeacher(BaseTeacher):
         timesteps: torch.Tensor,
         data_samples: Optional[Sequence] = None,
     ) -> Dict[str, torch.Tensor]:
-        """Read or compute the features of a batch.
-
-        Args:
-            images: N x 3 x H x W, RGB, float in [0, 1].
-            timesteps: N integers in [0, T - 1].
-            data_samples: N data samples, or None. Either all carry features
-                or none does.
-
-        Returns:
-            For each layer an N x C x h x w float32 map on the images' device.
+        """Read or compute the features of a batch; see the base class.
 
         Raises:
             ValueError: Only some samples carry features; the features belong
@@ -101,11 +92,6 @@ class CachedTeacher(BaseTeacher):
         This finds differences that no key holds: the order of the channels,
         the resizing, other versions of the libraries.
 
-        Args:
-            images: N x 3 x H x W, RGB, float in [0, 1].
-            timesteps: N integers, all the same.
-            data_samples: N data samples that carry features.
-
         Raises:
             ValueError: The distance of an image's features exceeds
                 ``TOLERANCE``, or ``forward`` refuses the batch.
@@ -140,15 +126,7 @@ class CachedTeacher(BaseTeacher):
 
 
 def compare_keys(cached: str, expected: str) -> None:
-    """Check that cached features belong to what is expected.
-
-    Args:
-        cached: The key of cached features, as JSON.
-        expected: The key of the teacher and timestep in use, as JSON.
-
-    Raises:
-        ValueError: The keys differ; each part that differs is named.
-    """
+    """Raise a ValueError that names the parts in which two keys differ."""
     if cached == expected:
         return
     theirs, ours = json.loads(cached), json.loads(expected)

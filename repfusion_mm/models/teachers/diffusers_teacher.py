@@ -141,16 +141,9 @@ class DiffusersTeacher(BaseTeacher):
         timesteps: torch.Tensor,
         data_samples: Optional[Sequence] = None,
     ) -> Dict[str, torch.Tensor]:
-        """Extract the features of ``layers``.
+        """Extract the features of ``layers``; see the base class.
 
-        Args:
-            images: N x 3 x H x W, RGB, float in [0, 1].
-            timesteps: N integers in [0, T - 1].
-            data_samples: N data samples, whose ``gt_label`` is read if
-                ``class_signal='label'``, or None.
-
-        Returns:
-            For each layer an N x C x h x w float32 map.
+        ``gt_label`` of the data samples is read if ``class_signal='label'``.
 
         Raises:
             ValueError: Images of another side, without ``input_size``; or

@@ -165,22 +165,17 @@ def build_scheduler(config: dict):
         ValueError: diffusers has no such scheduler.
     """
     import diffusers
+    from diffusers import SchedulerMixin
 
     config = dict(config)
     kind = config.pop('type', None)
     cls = getattr(diffusers, str(kind), None)
-    if not (isinstance(cls, type) and issubclass(cls, _scheduler_mixin())):
+    if not (isinstance(cls, type) and issubclass(cls, SchedulerMixin)):
         raise ValueError(
             'expected scheduler.type to be a diffusers scheduler such as '
             f"'DDPMScheduler', got {kind!r}"
         )
     return cls(**config)
-
-
-def _scheduler_mixin() -> type:
-    from diffusers import SchedulerMixin
-
-    return SchedulerMixin
 
 
 def _denoiser_class(config: dict) -> Any:
