@@ -15,15 +15,15 @@ import torch
 from mmengine.device import get_device
 
 from repfusion_mm.cli import load_config, make_parser, report_errors
+from repfusion_mm.cli.argument_types import positive
 from repfusion_mm.engine.feature_cache import write_feature_caches
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = make_parser(__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument('--device', default=get_device())
     parser.add_argument(
-        '--batch-size', type=int, help='default: as in training'
+        '--batch-size', type=positive, help='default: as in training'
     )
     parser.add_argument(
         '--overwrite',
@@ -31,10 +31,6 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
         help='replace an existing cache when the new one is complete',
     )
     args = parser.parse_args(argv)
-    if args.batch_size is not None and args.batch_size < 1:
-        parser.error(
-            f'expected --batch-size of 1 or more, got {args.batch_size}'
-        )
     if args.device.startswith('cuda') and not torch.cuda.is_available():
         parser.error(f'expected a GPU for --device {args.device}, got none')
     return args

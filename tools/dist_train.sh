@@ -8,23 +8,17 @@
 # GPUS is the number of processes on this machine. Without GPUs they run on
 # the CPU (gloo).
 set -euo pipefail
-
 if [ $# -lt 2 ]; then
     sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"
     exit 2
 fi
-config=$1
-gpus=$2
-shift 2
 if [ "${NNODES:-1}" -gt 1 ] && [ -z "${NODE_RANK:-}" -o -z "${MASTER_ADDR:-}" ]; then
     echo "error: expected NODE_RANK and MASTER_ADDR with NNODES=$NNODES, got" \
         "NODE_RANK='${NODE_RANK:-}' MASTER_ADDR='${MASTER_ADDR:-}'" >&2
     exit 2
 fi
 exec "${PYTHON:-python}" -m torch.distributed.run \
-    --nnodes="${NNODES:-1}" \
-    --node_rank="${NODE_RANK:-0}" \
-    --master_addr="${MASTER_ADDR:-127.0.0.1}" \
-    --master_port="${PORT:-29500}" \
-    --nproc_per_node="$gpus" \
-    "$(dirname "$0")/train.py" "$config" --launcher pytorch "$@"
+    --nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}" \
+    --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${PORT:-29500}" \
+    --nproc_per_node="$2" \
+    "$(dirname "$0")/train.py" "$1" --launcher pytorch "${@:3}"

@@ -6,7 +6,7 @@ from typing import List, Optional
 from mmengine.runner import Runner
 
 from repfusion_mm.cli import load_config, make_parser, report_errors
-from repfusion_mm.cli.config import check_file, make_work_dir
+from repfusion_mm.cli.config import check_file
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -21,7 +21,6 @@ def main(argv: Optional[List[str]] = None) -> int:
                 f'expected test_dataloader in {args.config}, got none; a '
                 'distillation has no test: evaluate a finetuned network'
             )
-        make_work_dir(cfg.work_dir)
         check_file(args.checkpoint, 'a checkpoint')
         cfg.load_from = args.checkpoint
         Runner.from_cfg(cfg).test()

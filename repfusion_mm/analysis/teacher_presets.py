@@ -1,60 +1,41 @@
-"""Architectures of the benchmarks' teachers.
-
-They replace teachers whose weights are not on this disk, for counting and
-timing.
-"""
+"""Architectures of published teachers, to count and time without weights."""
 
 from pathlib import Path
 from typing import Tuple
 
-#: What denoisers of DDPM (arXiv 2006.11239) have in common. They have one
-#: attention head.
+from repfusion_mm.models.teachers.guided_diffusion import unet_config
+
+#: Settings of the denoisers of DDPM (arXiv 2006.11239), with one attention
+#: head.
 DDPM = dict(
-    layers_per_block=2, attention_head_dim=None, downsample_padding=0,
-    flip_sin_to_cos=False, freq_shift=1, norm_eps=1e-6,
+    type='UNet2DModel', layers_per_block=2, attention_head_dim=None,
+    downsample_padding=0, flip_sin_to_cos=False, freq_shift=1, norm_eps=1e-6,
 )  # fmt: skip
-#: What denoisers of guided-diffusion (arXiv 2105.05233) have in common.
-ADM = dict(
-    out_channels=6, downsample_type='resnet', upsample_type='resnet',
-    resnet_time_scale_shift='scale_shift', attention_head_dim=64,
-    attn_norm_num_groups=32,
-)  # fmt: skip
-
-
-def _unet(
-    sample_size: int, channels: tuple, attends: str, common: dict, **arguments
-) -> dict:
-    """Return a config; ``attends`` has an 'a' for each level that attends."""
-    plain = 'Resnet{}sampleBlock2D' if common is ADM else '{}Block2D'
-    down, up = plain.format('Down'), plain.format('Up')
-    return dict(
-        type='UNet2DModel',
-        sample_size=sample_size,
-        block_out_channels=channels,
-        down_block_types=tuple(
-            'AttnDownBlock2D' if a == 'a' else down for a in attends
-        ),
-        up_block_types=tuple(
-            'AttnUpBlock2D' if a == 'a' else up for a in attends[::-1]
-        ),
-        **common,
-        **arguments,
-    )
-
-
+#: Those of guided-diffusion (arXiv 2105.05233).
+ADM = dict(type='UNet2DModel', out_channels=6, attention_head_dim=64)
 #: By the value of ``pretrained`` in the configs.
 TEACHER_PRESETS = {
-    'google/ddpm-cifar10-32': _unet(32, (128, 256, 256, 256), '-a--', DDPM),
-    'google/ddpm-ema-celebahq-256': _unet(
-        256, (128, 128, 256, 256, 512, 512), '----a-', DDPM
+    'google/ddpm-cifar10-32': dict(
+        DDPM, sample_size=32, block_out_channels=(128, 256, 256, 256),
+        down_block_types=('DownBlock2D', 'AttnDownBlock2D',
+                          'DownBlock2D', 'DownBlock2D'),
+        up_block_types=('UpBlock2D', 'UpBlock2D',
+                        'AttnUpBlock2D', 'UpBlock2D'),
     ),
-    'data/teachers/imagenet64': _unet(
-        64, (192, 384, 576, 768), '-aaa', ADM,
+    'google/ddpm-ema-celebahq-256': dict(
+        DDPM, sample_size=256,
+        block_out_channels=(128, 128, 256, 256, 512, 512),
+        down_block_types=(*4 * ['DownBlock2D'], 'AttnDownBlock2D',
+                          'DownBlock2D'),
+        up_block_types=('UpBlock2D', 'AttnUpBlock2D', *4 * ['UpBlock2D']),
+    ),
+    'data/teachers/imagenet64': unet_config(
+        64, (192, 384, 576, 768), (0, 1, 1, 1), **ADM,
         layers_per_block=3, num_class_embeds=1000,
     ),
-    'data/teachers/imagenet256-uncond': _unet(
-        256, (256, 256, 512, 512, 1024, 1024), '---aaa', ADM,
-        layers_per_block=2,
+    'data/teachers/imagenet256-uncond': unet_config(
+        256, (256, 256, 512, 512, 1024, 1024), (0, 0, 0, 1, 1, 1), **ADM,
+        layers_per_block=2, num_class_embeds=None,
     ),
 }  # fmt: skip
 
@@ -62,13 +43,8 @@ TEACHER_PRESETS = {
 def resolve_teacher(teacher: dict) -> Tuple[dict, bool]:
     """Return a teacher's config that can be built without a network.
 
-    Args:
-        teacher: ``model.teacher`` of a config.
-
-    Returns:
-        A copy of the config if its weights are on this disk, otherwise the
-        config of the preset with random weights; and whether the weights are
-        random.
+    It is a copy if the weights are on this disk, and otherwise has random
+    weights of the preset. The second value is whether weights are random.
 
     Raises:
         ValueError: The teacher is neither a preset nor on this disk.

@@ -1,19 +1,23 @@
 """Types of arguments, and the config argument of the analysis tools."""
 
 import argparse
-from pathlib import Path
+from functools import partial
 
 from mmengine.config import Config
 
-
-def positive(text: str) -> int:
-    """Parse an integer of one or more."""
-    return _integer(text, 1)
+from repfusion_mm.cli.config import check_file
 
 
-def not_negative(text: str) -> int:
+def not_negative(text: str, minimum: int = 0) -> int:
     """Parse an integer of zero or more."""
-    return _integer(text, 0)
+    if not text.isdecimal() or int(text) < minimum:
+        raise argparse.ArgumentTypeError(
+            f'expected an integer of {minimum} or more, got {text!r}'
+        )
+    return int(text)
+
+
+positive = partial(not_negative, minimum=1)
 
 
 def above_zero(text: str) -> float:
@@ -33,13 +37,10 @@ def read_distillation(path: str, options: dict) -> Config:
     """Read the config of a distillation, and merge options into it.
 
     Raises:
-        SystemExit: The file is not such a config.
+        OSError: There is no such file, or not with the suffix of a config.
+        SystemExit: The config has no teacher.
     """
-    if not Path(path).is_file() or not path.endswith('.py'):
-        raise SystemExit(
-            'error: expected the config of a distillation, a file *.py, got '
-            f'{path!r}'
-        )
+    check_file(path, 'a config')
     cfg = Config.fromfile(path)
     cfg.merge_from_dict(options or {})
     if 'teacher' not in cfg.get('model', {}):
@@ -48,11 +49,3 @@ def read_distillation(path: str, options: dict) -> Config:
             'without model.teacher'
         )
     return cfg
-
-
-def _integer(text: str, minimum: int) -> int:
-    if not text.isdecimal() or int(text) < minimum:
-        raise argparse.ArgumentTypeError(
-            f'expected an integer of {minimum} or more, got {text!r}'
-        )
-    return int(text)

@@ -23,7 +23,6 @@ class OptionsAction(DictAction):
     """Parse ``key=value`` options, and refuse options of another form."""
 
     def __call__(self, parser, namespace, values, option_string=None) -> None:
-        """Merge the options into the namespace."""
         for value in values:
             if '=' not in value:
                 parser.error(
@@ -32,9 +31,17 @@ class OptionsAction(DictAction):
         super().__call__(parser, namespace, values, option_string)
 
 
+def script_parser(description: str) -> argparse.ArgumentParser:
+    """Return a parser whose help shows the description as it is written."""
+    return argparse.ArgumentParser(
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
 def make_parser(description: str) -> argparse.ArgumentParser:
-    """Return a parser with the options that all tools have."""
-    parser = argparse.ArgumentParser(description=description)
+    """Return a parser with the options of all tools that run a config."""
+    parser = script_parser(description)
     parser.add_argument('config', help='path of the config')
     parser.add_argument(
         '--work-dir', help='folder for logs, checkpoints and exported weights'
@@ -100,9 +107,7 @@ def load_config(args: argparse.Namespace) -> Config:
 def enable_safe_loading() -> None:
     """Make every loader of mmengine refuse checkpoints that would run code.
 
-    Local files and URLs are read by :func:`load_from_address`. The other
-    loaders of mmengine call ``torch.load``, which obeys the environment
-    variable.
+    ``torch.load``, which its other loaders call, obeys the variable.
     """
     for prefix in ('', 'http://', 'https://'):
         CheckpointLoader.register_scheme(prefix, load_from_address, force=True)
@@ -110,32 +115,12 @@ def enable_safe_loading() -> None:
 
 
 def check_file(path: str, kind: str) -> None:
-    """Refuse a path that is neither a file nor a URL.
-
-    Raises:
-        FileNotFoundError: It is neither.
-    """
+    """Refuse a path that is neither a file nor a URL."""
     if '://' not in path and not Path(path).expanduser().is_file():
         raise FileNotFoundError(
             f'expected the path of {kind}, got {path!r}, which is not a '
             'file; correct the path'
         )
-
-
-def make_work_dir(path: str) -> None:
-    """Create a work directory.
-
-    Raises:
-        OSError: It cannot be created.
-    """
-    try:
-        os.makedirs(path, exist_ok=True)
-    except OSError as error:
-        raise OSError(
-            error.errno,
-            f'expected a work directory that can be created, got {path!r} '
-            f'({error.strerror}); choose another --work-dir',
-        ) from error
 
 
 def _use_cpu_processes(cfg: Config) -> None:

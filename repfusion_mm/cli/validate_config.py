@@ -36,9 +36,6 @@ def check_names(cfg: Config) -> None:
     """Refuse a top-level name that is nearly the name of a setting.
 
     Other names are variables of the config.
-
-    Raises:
-        ValueError: There is such a name.
     """
     for name in cfg:
         nearest = _nearest(name, SETTINGS)
@@ -53,13 +50,8 @@ def check_names(cfg: Config) -> None:
 def check_options(cfg: Config, options: Iterable[str]) -> None:
     """Refuse keys of ``--cfg-options`` that nothing would read.
 
-    Args:
-        cfg: The config before the options are merged.
-        options: Keys such as ``train_dataloader.batch_size``.
-
-    Raises:
-        ValueError: A key is no setting. A variable of the config is none
-            either: the settings that use it are already evaluated.
+    A variable of the config is not a setting either: the settings that use
+    it are already evaluated.
     """
     for key in options:
         name = key.split('.')[0]
@@ -82,11 +74,7 @@ def check_options(cfg: Config, options: Iterable[str]) -> None:
 
 
 def check_values(cfg: Config) -> None:
-    """Refuse values that mmengine ignores or reports without their name.
-
-    Raises:
-        ValueError: There is such a value.
-    """
+    """Refuse values that mmengine ignores or reports without their name."""
     seed = (cfg.get('randomness') or {}).get('seed')
     size = (cfg.get('train_dataloader') or {}).get('batch_size', 1)
     level = cfg.get('log_level', 'INFO')

@@ -12,9 +12,6 @@ def check_dataset(cfg: dict) -> None:
     Data without ``ann_file`` may be downloaded and is not checked, unless it
     is a ``CustomDataset``.
 
-    Args:
-        cfg: The config of a data set, or of one that wraps others.
-
     Raises:
         FileNotFoundError: A folder or a list is missing.
         ValueError: A list of a ``CustomDataset`` cannot be used.
@@ -43,12 +40,7 @@ def check_dataset(cfg: dict) -> None:
 
 
 def check_list(path: str, with_label: bool) -> None:
-    """Check a list of images, one ``path`` or ``path label`` a line.
-
-    Raises:
-        ValueError: The list is empty or not text, or a label is missing or
-            not an integer.
-    """
+    """Check a list of images, one ``path`` or ``path label`` a line."""
     expected = 'lines "path label"' if with_label else 'lines "path"'
     try:
         with open(path, encoding='utf-8') as file:

@@ -18,7 +18,7 @@ from typing import List, Optional
 from mmengine.config import DictAction
 
 from repfusion_mm.analysis.flops import all_reduce_ms, count_distillation
-from repfusion_mm.cli import report_errors
+from repfusion_mm.cli import report_errors, script_parser
 from repfusion_mm.cli.argument_types import (
     above_zero,
     positive,
@@ -27,10 +27,7 @@ from repfusion_mm.cli.argument_types import (
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = script_parser(__doc__)
     parser.add_argument('config')
     parser.add_argument(
         '--images', type=positive, help='number of training images'

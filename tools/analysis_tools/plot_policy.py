@@ -6,21 +6,17 @@ With --probe, the scores that probe_timesteps.py wrote are drawn next to the
 policy: the best curve for the smallest number of labels.
 """
 
-import argparse
 import sys
 from pathlib import Path
 from typing import List, Optional
 
 from repfusion_mm.analysis.probe import read_best
-from repfusion_mm.cli import report_errors
+from repfusion_mm.cli import report_errors, script_parser
 from repfusion_mm.visualization.policy_log import plot_records, read_records
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = script_parser(__doc__)
     parser.add_argument('work_dir', help='of a distillation')
     parser.add_argument('--probe', type=Path, help='CSV file of a probe')
     parser.add_argument(

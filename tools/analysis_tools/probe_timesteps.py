@@ -32,7 +32,6 @@ from repfusion_mm.models.teachers.diffusers_teacher import INPUT_MODES
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = make_parser(__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
         '--timesteps', type=int, nargs='+',
         help="default: twenty of the teacher's schedule, and its last one",

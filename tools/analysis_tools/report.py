@@ -10,20 +10,16 @@ only in their seed share a row. The page needs no network.
 The page names folders that cannot be read; the exit status is then 1.
 """
 
-import argparse
 import sys
 from pathlib import Path
 from typing import List, Optional
 
 from repfusion_mm.analysis.report import write_report
-from repfusion_mm.cli import report_errors
+from repfusion_mm.cli import report_errors, script_parser
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = script_parser(__doc__)
     parser.add_argument(
         'work_dirs', type=Path, nargs='+', help='work directories of runs'
     )

@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 from rich.progress import track
 
-from repfusion_mm.cli import report_errors
+from repfusion_mm.cli import report_errors, script_parser
 
 #: Classes 1 to 18; later ones are drawn over earlier ones. 0 is background.
 PARTS = (
@@ -230,10 +230,7 @@ def write_list(path: Path, entries: List) -> None:
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = script_parser(__doc__)
     parser.add_argument('root', nargs='?', default='data/CelebAMask-HQ')
     parser.add_argument(
         '--partition', help="CelebA's list_eval_partition.txt, if not in root"

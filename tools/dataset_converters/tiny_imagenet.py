@@ -7,12 +7,11 @@ meta/train.txt and meta/val.txt into it, one line "path class" per image.
 Classes are numbered in the sorted order of wnids.txt.
 """
 
-import argparse
 import sys
 from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
-from repfusion_mm.cli import report_errors
+from repfusion_mm.cli import report_errors, script_parser
 
 Entry = Tuple[str, int]
 SIZES = dict(train=100_000, val=10_000)
@@ -92,10 +91,7 @@ def convert(root: Path) -> None:
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = script_parser(__doc__)
     parser.add_argument('root', nargs='?', default='data/tiny-imagenet-200')
     args = parser.parse_args(argv)
     with report_errors():

@@ -17,10 +17,12 @@ import sys
 from pathlib import Path
 from typing import List, Optional
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
-from repfusion_mm.cli import report_errors
+from repfusion_mm.analysis.teacher_presets import TEACHER_PRESETS
+from repfusion_mm.cli import report_errors, script_parser
 from repfusion_mm.cli.argument_types import positive
 from repfusion_mm.engine.checkpoint.io import read_checkpoint
 from repfusion_mm.models.teachers.guided_diffusion_weights import (
@@ -31,33 +33,17 @@ from repfusion_mm.models.teachers.guided_diffusion_weights import (
 )
 
 #: The two published teachers of the paper: settings that the weights do not
-#: contain, and the architecture that they must have.
+#: contain.
 PRESETS = {
     'imagenet64': dict(
-        image_size=64,
-        head_channels=64,
-        attention_order='new',
+        image_size=64, head_channels=64, attention_order='new',
         schedule='cosine',
-        architecture=dict(
-            block_out_channels=(192, 384, 576, 768),
-            layers_per_block=3,
-            num_class_embeds=1000,
-            out_channels=6,
-        ),
     ),
     'imagenet256-uncond': dict(
-        image_size=256,
-        head_channels=64,
-        attention_order='legacy',
+        image_size=256, head_channels=64, attention_order='legacy',
         schedule='linear',
-        architecture=dict(
-            block_out_channels=(256, 256, 512, 512, 1024, 1024),
-            layers_per_block=2,
-            num_class_embeds=None,
-            out_channels=6,
-        ),
     ),
-}
+}  # fmt: skip
 OPTIONS = ('image_size', 'head_channels', 'attention_order', 'schedule')
 SCHEDULES = {
     'linear': dict(
@@ -74,10 +60,7 @@ MIN_RATIO = 1.05
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = script_parser(__doc__)
     parser.add_argument('src', help='the .pt file')
     parser.add_argument('out', help='the folder to write; must not exist')
     parser.add_argument('--preset', choices=PRESETS)
@@ -106,19 +89,21 @@ def merge_preset(args: argparse.Namespace) -> None:
     """
     preset = PRESETS.get(args.preset, {})
     for name in OPTIONS:
-        given, known = getattr(args, name), preset.get(name)
+        given = getattr(args, name)
+        known = preset.get(name, given)
+        value = known if given is None else given
         option = '--' + name.replace('_', '-')
-        if given is None and known is None:
+        if value is None:
             raise ValueError(
                 f'expected {option}, which the weights do not contain, or '
                 f'--preset {"|".join(PRESETS)}, got neither'
             )
-        if None not in (given, known) and given != known:
+        if value != known:
             raise ValueError(
                 f'expected {option} {known} with --preset {args.preset}, got '
                 f'{given}; remove one of the two options'
             )
-        setattr(args, name, known if given is None else given)
+        setattr(args, name, value)
 
 
 def check_attention_order(
@@ -161,18 +146,13 @@ def denoising_error(denoiser, schedule: str) -> float:
     """
     from sklearn.datasets import load_sample_images
 
-    images = torch.cat(
-        [
-            F.interpolate(
-                torch.from_numpy(image[:, :427].copy()).movedim(2, 0)[None]
-                / 127.5 - 1,
-                size=(denoiser.config.sample_size,) * 2,
-                mode='bilinear',
-                antialias=True,
-            )
-            for image in load_sample_images().images
-        ]
-    )  # fmt: skip
+    photographs = np.stack(load_sample_images().images)[:, :, :427]
+    images = F.interpolate(
+        torch.from_numpy(photographs).movedim(3, 1) / 127.5 - 1,
+        size=(denoiser.config.sample_size,) * 2,
+        mode='bilinear',
+        antialias=True,
+    )
     scheduler = build_scheduler(schedule)
     noise = torch.randn(images.shape, generator=torch.manual_seed(0))
     embedding, denoiser.class_embedding = denoiser.class_embedding, None
@@ -210,11 +190,12 @@ def convert(args: argparse.Namespace) -> None:
     merge_preset(args)
     weights, _ = read_checkpoint(args.src, 'give the path of the .pt file')
     config = read_architecture(weights, args.image_size, args.head_channels)
-    expected = PRESETS.get(args.preset, {}).get('architecture', {})
-    wrong = {k: config[k] for k in expected if expected[k] != config[k]}
+    known = TEACHER_PRESETS.get(f'data/teachers/{args.preset}', {})
+    wrong = {k: v for k, v in config.items() if known.get(k, v) != v}
     if wrong:
         raise ValueError(
-            f'expected {expected} with --preset {args.preset}, got {wrong}'
+            f'expected { ({k: known[k] for k in wrong}) } with --preset '
+            f'{args.preset}, got {wrong}'
         )
     denoiser = build_denoiser(weights, config, args.attention_order)
     check_attention_order(denoiser, weights, config, args)

@@ -7,7 +7,7 @@ diffusers by level.
 
 from __future__ import annotations
 
-from typing import Dict, Iterator, Mapping, Tuple
+from typing import Dict, Iterator, Mapping, Optional, Sequence, Tuple
 
 #: Parts of a residual block and of an attention block: published and
 #: diffusers' names.
@@ -31,29 +31,48 @@ OTHERS = {
 }
 
 
-def module_names(config: Mapping) -> Dict[str, str]:
-    """Translate published module paths into diffusers' paths.
+#: Settings of every such UNet2DModel.
+COMMON = dict(
+    downsample_type='resnet',
+    upsample_type='resnet',
+    resnet_time_scale_shift='scale_shift',
+    attn_norm_num_groups=32,
+)
 
-    Args:
-        config: Config of a ``UNet2DModel``.
 
-    Returns:
-        For each published path of a block or a part of one, diffusers' path.
-        Empty if the U-Net does not have guided-diffusion's architecture.
-    """
-    is_adm = (
-        config.get('resnet_time_scale_shift') == 'scale_shift'
-        and config.get('downsample_type') == 'resnet'
+def unet_config(
+    image_size: int,
+    channels: Tuple[int, ...],
+    attends: Sequence[bool],
+    **settings: Optional[int],
+) -> dict:
+    """Return the config of the UNet2DModel; ``attends`` is by level."""
+    down = ('ResnetDownsampleBlock2D', 'AttnDownBlock2D')
+    up = ('ResnetUpsampleBlock2D', 'AttnUpBlock2D')
+    return dict(
+        sample_size=image_size,
+        block_out_channels=channels,
+        down_block_types=tuple(down[attend] for attend in attends),
+        up_block_types=tuple(up[attend] for attend in reversed(attends)),
+        **COMMON,
+        **settings,
     )
-    if not is_adm:
+
+
+def module_names(config: Mapping) -> Dict[str, str]:
+    """Return diffusers' path for each published path of a block or a part.
+
+    It is empty if the U-Net does not have guided-diffusion's architecture.
+    """
+    checked = ('resnet_time_scale_shift', 'downsample_type')
+    if any(config.get(key) != COMMON[key] for key in checked):
         return {}
     names = dict(OTHERS, **{'input_blocks.0': 'conv_in'})
     for published, ours in find_blocks(config):
         # The output of a numbered block is that of its last member.
         names[published.rpartition('.')[0]] = ours
         names[published] = ours
-        is_attention = '.attentions.' in ours
-        parts = ATTENTION_PARTS if is_attention else RESNET_PARTS
+        parts = ATTENTION_PARTS if '.attentions.' in ours else RESNET_PARTS
         for name, part in parts.items():
             names[f'{published}.{name}'] = f'{ours}.{part}'
     return names

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Dict
 
 import torch
 
-from repfusion_mm.models.teachers.guided_diffusion import module_names
+from repfusion_mm.models.teachers.guided_diffusion import (
+    module_names,
+    unet_config,
+)
 
 StateDict = Dict[str, torch.Tensor]
 
@@ -25,11 +29,6 @@ def read_architecture(
     weights: StateDict, image_size: int, head_channels: int
 ) -> dict:
     """Infer the config of the UNet2DModel from the shapes of the weights.
-
-    Args:
-        weights: State dict of a guided-diffusion checkpoint.
-        image_size: Height and width of its images.
-        head_channels: Channels of an attention head.
 
     Raises:
         ValueError: The weights are not those of a guided-diffusion U-Net, or
@@ -52,12 +51,8 @@ def read_architecture(
             'got convolutions; such a U-Net is not supported'
         )
     # An output block has a second residual block only at the end of a level.
-    levels = 1 + sum(
-        key.startswith('output_blocks.')
-        and key.endswith('.in_layers.0.weight')
-        and key.split('.')[2] != '0'
-        for key in weights
-    )
+    second = re.compile(r'output_blocks\.\d+\.[^0]\.in_layers\.0\.weight')
+    levels = 1 + sum(map(bool, map(second.fullmatch, weights)))
     numbers = [k.split('.')[1] for k in weights if k.startswith('input_bl')]
     depth = len(set(numbers)) // levels - 1
     firsts = [1 + level * (depth + 1) for level in range(levels)]
@@ -96,24 +91,14 @@ def read_architecture(
             f'expected a U-Net for RGB images, got {image.shape[1]} input '
             'channels; an upsampler cannot be a teacher'
         )
-    down = ['AttnDownBlock2D' if a else 'ResnetDownsampleBlock2D'
-            for a in attends]  # fmt: skip
-    up = ['AttnUpBlock2D' if a else 'ResnetUpsampleBlock2D'
-          for a in reversed(attends)]  # fmt: skip
     labels = weights.get('label_emb.weight')
-    return dict(
-        sample_size=image_size,
-        in_channels=3,
+    return unet_config(
+        image_size,
+        tuple(channels),
+        attends,
         out_channels=len(weights['out.2.weight']),
-        block_out_channels=tuple(channels),
         layers_per_block=depth,
-        down_block_types=tuple(down),
-        up_block_types=tuple(up),
-        downsample_type='resnet',
-        upsample_type='resnet',
-        resnet_time_scale_shift='scale_shift',
         attention_head_dim=head_channels,
-        attn_norm_num_groups=32,
         time_embedding_dim=len(weights['time_embed.0.weight']),
         num_class_embeds=None if labels is None else len(labels),
     )
@@ -124,11 +109,8 @@ def convert_weights(
 ) -> StateDict:
     """Rename the weights, and split queries, keys and values.
 
-    Args:
-        weights: State dict of a guided-diffusion checkpoint.
-        config: Config of the UNet2DModel, by :func:`read_architecture`.
-        attention_order: ``'new'`` if all queries precede all keys and all
-            values, ``'legacy'`` if they do so within each head.
+    The attention order is ``'new'`` if all queries precede all keys and all
+    values, ``'legacy'`` if they do so within each head.
     """
     names = module_names(config)
     head_channels = config['attention_head_dim']
@@ -144,7 +126,7 @@ def convert_weights(
         if attention_order == 'legacy':
             by_head = value.reshape(-1, 3, head_channels, *value.shape[1:])
             parts = tuple(p.flatten(0, 1) for p in by_head.unbind(1))
-        block = module[: -len('.qkv')]
+        block = module.rpartition('.')[0]
         block = names.get(block, block)
         for name, part in zip('qkv', parts):
             converted[f'{block}.to_{name}.{kind}'] = part.clone()
@@ -153,11 +135,6 @@ def convert_weights(
 
 def build_denoiser(weights: StateDict, config: dict, attention_order: str):
     """Build the UNet2DModel with these weights.
-
-    Args:
-        weights: State dict of a guided-diffusion checkpoint.
-        config: Config of the UNet2DModel, by :func:`read_architecture`.
-        attention_order: See :func:`convert_weights`.
 
     Raises:
         ValueError: The weights do not match the architecture, or hold NaN or
@@ -171,12 +148,10 @@ def build_denoiser(weights: StateDict, config: dict, attention_order: str):
             f'expected finite weights, got NaN or Inf in {not_finite[:5]}; '
             'the file is damaged'
         )
-    denoiser: Any = UNet2DModel(**config)
-    denoiser.eval()
+    denoiser: Any = UNet2DModel(**config).eval()
+    converted = convert_weights(weights, config, attention_order)
     try:
-        denoiser.load_state_dict(
-            convert_weights(weights, config, attention_order)
-        )
+        denoiser.load_state_dict(converted)
     except RuntimeError as error:
         raise ValueError(
             f'expected the weights of {len(config["down_block_types"])} '

@@ -207,7 +207,7 @@ def test_a_failed_compilation_is_reported(no_compiler, in_process, tmp_path):
 @pytest.mark.parametrize(
     ('config', 'flags', 'message'),
     [
-        ('nowhere.py', [], 'a file *.py'),
+        ('nowhere.py', [], 'path of a config, got'),
         ('configs/teacher/ddpm_digits.py', [], 'without model.teacher'),
         (CONFIG, ['--cfg-options', 'model.teacher.pretrained=nowhere'],
          "on this disk, got 'nowhere'"),
