@@ -24,7 +24,7 @@ SCRIPTS = sorted(
     for path in (ROOT / folder).rglob('*.py')
     if "__name__ == '__main__'" in path.read_text()
 )
-#: Never closed: handlers of loggers may hold it.
+#: Stays open, because handlers of loggers may keep it.
 CAPTURED = io.TextIOWrapper(
     tempfile.TemporaryFile(buffering=0),  # noqa: SIM115
     encoding='utf-8',
