@@ -61,9 +61,10 @@ class CelebAMaskHQDataset(BaseSegDataset):
         super().__init__(
             img_suffix=img_suffix, seg_map_suffix=seg_map_suffix, **kwargs
         )
-        check_flips(
-            self.pipeline.transforms, self.METAINFO['left_right_pairs']
-        )
+        pairs = self.METAINFO['left_right_pairs']
+        for transform in self.pipeline.transforms:
+            if isinstance(transform, RandomFlip):
+                check_flip(transform, pairs)
 
     def load_data_list(self) -> List[dict]:
         """Load the list, and check the files in it."""
@@ -117,23 +118,12 @@ class CelebAMaskHQDataset(BaseSegDataset):
             )
 
 
-def check_flips(transforms: Sequence, pairs: Sequence) -> None:
-    """Check that flips swap the left and right classes.
-
-    Args:
-        transforms: The transforms of a pipeline.
-        pairs: Pairs of classes to swap.
-
-    Raises:
-        ValueError: A ``RandomFlip`` does not swap ``pairs``.
-    """
-    for transform in transforms:
-        if not isinstance(transform, RandomFlip):
-            continue
-        swaps = {tuple(sorted(p)) for p in transform.swap_seg_labels or ()}
-        if swaps != set(pairs):
-            raise ValueError(
-                f'expected RandomFlip with swap_seg_labels={list(pairs)}, '
-                'for left and right brows, eyes and ears, got '
-                f'{transform.swap_seg_labels}'
-            )
+def check_flip(flip: RandomFlip, pairs: Sequence) -> None:
+    """Raise a ValueError if a flip does not swap pairs of classes."""
+    swaps = {tuple(sorted(pair)) for pair in flip.swap_seg_labels or ()}
+    if swaps != set(pairs):
+        raise ValueError(
+            f'expected RandomFlip with swap_seg_labels={list(pairs)}, for '
+            'left and right brows, eyes and ears, got '
+            f'{flip.swap_seg_labels}'
+        )

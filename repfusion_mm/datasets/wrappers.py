@@ -8,14 +8,10 @@ from torch.utils.data import Dataset
 
 
 def get_wrapped(dataset: Dataset) -> Optional[list]:
-    """Return the data sets that a wrapper holds.
+    """Return the data sets that a wrapper holds, None for other data sets.
 
-    Args:
-        dataset: A data set, or a wrapper with ``datasets`` (as
-            ``ConcatDataset``) or ``dataset`` (as ``RepeatDataset``).
-
-    Returns:
-        The wrapped data sets; None if ``dataset`` is not a wrapper.
+    Wrappers have ``datasets`` (as ``ConcatDataset``) or ``dataset`` (as
+    ``RepeatDataset``).
     """
     wrapped = getattr(dataset, 'datasets', None)
     if wrapped is None and hasattr(dataset, 'dataset'):

@@ -395,7 +395,7 @@ def measure(cfg: Config, args: argparse.Namespace) -> dict:
     for name, figures in result['steps'].items():
         figures['images_per_second'] = 1e3 * args.batch / figures['median']
         extractor = steps[name].model.teacher.live.feature_extractor
-        if extractor.compile and not extractor.is_compiled:
+        if extractor.compile and extractor.compiled is None:
             figures['not_compiled'] = True
         if 'reference' in times:
             figures['reference_over'] = timing.ratio_by_round(

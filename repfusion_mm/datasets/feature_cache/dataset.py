@@ -79,11 +79,8 @@ class CachedFeaturesDataset(Dataset):
     @property
     def settings(self) -> Dict[str, int]:
         """The settings that determine the rows of a cache."""
-        return dict(
-            num_images=len(self.dataset),
-            num_views=self.num_views,
-            seed=self.seed,
-        )
+        count = len(self.dataset)
+        return dict(num_images=count, num_views=self.num_views, seed=self.seed)
 
     def full_init(self) -> None:
         """Load the list of images if the wrapped data set is lazy."""
@@ -148,14 +145,13 @@ class CachedFeaturesDataset(Dataset):
     def _stale(self, row: int, item: dict) -> ValueError:
         view, image = divmod(row, len(self.dataset))
         path = item['data_samples'].get('img_path', 'no path')
-        message = (
+        reason = f'the file or the pipeline has changed since; {REWRITE}'
+        if not self.is_repeatable(row):
+            reason = NOT_REPEATABLE
+        return ValueError(
             f'expected row {row} (image {image}, view {view}, {path}) to be '
             f'the image of the features in {self.folder!r}, got another: '
-        )
-        if not self.is_repeatable(row):
-            return ValueError(message + NOT_REPEATABLE)
-        return ValueError(
-            f'{message}the file or the pipeline has changed since; {REWRITE}'
+            + reason
         )
 
 
@@ -170,11 +166,7 @@ NOT_REPEATABLE = (
 def split_cached(
     dataset: Dataset,
 ) -> Tuple[List[CachedFeaturesDataset], List[Dataset]]:
-    """Return the parts of a data set with and without cached features.
-
-    Args:
-        dataset: A data set, or a wrapper of data sets.
-    """
+    """Return the parts of a data set with and without cached features."""
     if isinstance(dataset, CachedFeaturesDataset):
         return [dataset], []
     parts = get_wrapped(dataset)
@@ -190,11 +182,7 @@ def split_cached(
 
 
 def input_of(item: dict) -> np.ndarray:
-    """Return the packed image of an item.
-
-    Raises:
-        ValueError: The item is not one image with a data sample.
-    """
+    """Return the packed image of an item, which must have a data sample."""
     inputs = item.get('inputs') if isinstance(item, dict) else None
     if not torch.is_tensor(inputs) or 'data_samples' not in item:
         got = list(item) if isinstance(item, dict) else type(item).__name__

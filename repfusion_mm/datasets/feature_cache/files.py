@@ -12,7 +12,7 @@ import hashlib
 import json
 import zlib
 from pathlib import Path
-from typing import Dict, Sequence
+from typing import Dict
 
 import numpy as np
 
@@ -38,20 +38,8 @@ def temporary_folder(folder: Path) -> Path:
     return folder.with_name(folder.name + '.tmp')
 
 
-def bytes_per_row(layers: Dict[str, Sequence[int]]) -> int:
-    """Return the size of one row's features.
-
-    Args:
-        layers: (C, H, W) of each layer.
-    """
-    return sum(2 * int(np.prod(shape)) for shape in layers.values())
-
-
 class FeatureReader:
-    """Read the rows of a cache, each checked against its CRC.
-
-    Args:
-        folder: The cache.
+    """Read the rows of the cache in ``folder``, each checked by its CRC.
 
     Raises:
         FileNotFoundError: There is no cache.
@@ -95,11 +83,11 @@ class FeatureReader:
             array = np.load(path, mmap_mode='r', allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise self._damaged(name, str(error)) from error
-        size = array.offset + array.nbytes
         if (array.dtype, array.shape) != (np.dtype(dtype), shape):
             raise self._damaged(name, f'{array.dtype} of {array.shape}')
-        if path.stat().st_size != size:
-            raise self._damaged(name, f'{path.stat().st_size} bytes')
+        size = path.stat().st_size
+        if size != array.offset + array.nbytes:
+            raise self._damaged(name, f'{size} bytes')
         return array
 
     def _damaged(self, name: str, got: str) -> ValueError:
@@ -110,12 +98,7 @@ class FeatureReader:
 
 
 def read_meta(folder: Path) -> dict:
-    """Read ``cache.json``.
-
-    Raises:
-        FileNotFoundError: There is no complete cache.
-        ValueError: The file is damaged, or has another format.
-    """
+    """Read ``cache.json`` of a complete cache."""
     if not (folder / META).is_file():
         got = f'a folder without {META}' if folder.is_dir() else 'none'
         if temporary_folder(folder).is_dir():
@@ -128,18 +111,18 @@ def read_meta(folder: Path) -> dict:
     except ValueError:
         meta = None
     found = meta.get('format') if isinstance(meta, dict) else 'no JSON object'
-    if found != FORMAT or set(meta) != META_FIELDS or not _has_layers(meta):
+    if (
+        found != FORMAT
+        or set(meta) != META_FIELDS
+        or not isinstance(meta['key'], dict)
+        or not isinstance(meta['key'].get('layers'), dict)
+    ):
         raise ValueError(
             f'expected {META} of format {FORMAT} in {str(folder)!r}, with '
             f'{sorted(META_FIELDS)}, got format {found!r} or other fields; '
             + REWRITE
         )
     return meta
-
-
-def _has_layers(meta: dict) -> bool:
-    key = meta['key']
-    return isinstance(key, dict) and isinstance(key.get('layers'), dict)
 
 
 def key_to_text(key: dict) -> str:

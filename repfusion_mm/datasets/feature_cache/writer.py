@@ -52,11 +52,8 @@ class FeatureWriter:
         self.files = {}
         for layer, shape in self.key['layers'].items():
             file = (self.temporary / f'{layer}.npy').open('wb')
-            header = dict(
-                descr='<f2',
-                fortran_order=False,
-                shape=(self.num_rows, *shape),
-            )
+            shape = (self.num_rows, *shape)
+            header = dict(descr='<f2', fortran_order=False, shape=shape)
             np.lib.format.write_array_header_1_0(file, header)
             self.files[layer] = file
         return self
@@ -64,11 +61,7 @@ class FeatureWriter:
     def write(
         self, inputs: Sequence[np.ndarray], feats: Dict[str, np.ndarray]
     ) -> None:
-        """Append the rows of a batch.
-
-        Args:
-            inputs: N packed images of the data set.
-            feats: For each layer N x C x H x W floats.
+        """Append N packed images and, for each layer, N x C x H x W floats.
 
         Raises:
             ValueError: Images of different shapes, or features that exceed
@@ -116,9 +109,9 @@ class FeatureWriter:
                 f'expected {self.num_rows} rows, got {len(self.input_crcs)}'
             )
         crcs = np.array(self.input_crcs, dtype='<u4')
+        feature_crcs = np.array(self.feature_crcs, dtype='<u4')
         np.save(self.temporary / INPUT_CRCS, crcs)
-        crcs_of_feats = np.array(self.feature_crcs, dtype='<u4')
-        np.save(self.temporary / FEATURE_CRCS, crcs_of_feats)
+        np.save(self.temporary / FEATURE_CRCS, feature_crcs)
         meta = dict(
             format=FORMAT,
             key=self.key,

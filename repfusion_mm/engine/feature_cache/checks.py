@@ -18,13 +18,7 @@ AUGMENTS = ('batch_augments', 'augments')
 
 
 def check_cached_features(dataset: Dataset, model: Any) -> None:
-    """Check that a model can use the cached features of its data set.
-
-    Data sets without cached features pass.
-
-    Args:
-        dataset: A data set, or a wrapper of data sets.
-        model: The distiller, on its device.
+    """Check that a model can use the cached features, if its data has any.
 
     Raises:
         FileNotFoundError: There is no cache.
@@ -71,8 +65,7 @@ def check_cacheable(model: Any) -> None:
                 f'expected a data preprocessor without {name} with cached '
                 f'features, got {type(preprocessor).__name__} with them, '
                 'which change the images in each step; augment in the '
-                'pipeline of the data set, or distill without '
-                'CachedFeaturesDataset'
+                'pipeline, or distill without CachedFeaturesDataset'
             )
     model.teacher.key(int(timesteps[0]))
 
@@ -80,14 +73,9 @@ def check_cacheable(model: Any) -> None:
 def prepare_teacher_inputs(
     model: Any, batch: dict
 ) -> Tuple[torch.Tensor, torch.Tensor, list]:
-    """Return what a training step passes to the teacher.
+    """Return what a training step at the only timestep passes to the teacher.
 
-    Args:
-        model: A distiller whose policy has one timestep.
-        batch: A batch of the data loader.
-
-    Returns:
-        N x 3 x H x W RGB images in [0, 1], N timesteps, N data samples.
+    These are N x 3 x H x W RGB images in [0, 1], N timesteps, N data samples.
     """
     # In training mode, because only then mmseg pads images to its size.
     data = model.data_preprocessor(batch, True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 import time
@@ -21,7 +22,7 @@ from repfusion_mm.datasets.feature_cache.dataset import (
     CachedFeaturesDataset,
     split_cached,
 )
-from repfusion_mm.datasets.feature_cache.files import META, bytes_per_row
+from repfusion_mm.datasets.feature_cache.files import META
 from repfusion_mm.datasets.feature_cache.writer import FeatureWriter
 from repfusion_mm.engine.feature_cache.checks import (
     check_cacheable,
@@ -76,10 +77,7 @@ def write_features(
     batch_size: int,
     num_workers: int = 0,
 ) -> None:
-    """Write the features of all rows of a data set to its folder.
-
-    The model must pass ``check_cacheable``.
-    """
+    """Write the features of a data set, for a cacheable model."""
     loader = DataLoader(
         _Views(dataset),
         batch_size=batch_size,
@@ -168,7 +166,7 @@ def _check_space(
     dataset: CachedFeaturesDataset, layers: Dict[str, Sequence[int]]
 ) -> None:
     """Log the size of the cache, and check it against the free space."""
-    size = len(dataset) * bytes_per_row(layers)
+    size = len(dataset) * sum(2 * math.prod(s) for s in layers.values())
     shapes = ', '.join(f'{k} {tuple(v)}' for k, v in layers.items())
     folder = Path(dataset.folder).absolute()
     existing = next(path for path in folder.parents if path.exists())

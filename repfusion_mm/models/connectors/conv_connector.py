@@ -37,10 +37,7 @@ class ConvConnector(BaseModule):
 
 
 def resize_to(feat: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """Resize N x C x h x w to ``size`` (bilinear, antialiased).
-
-    A map that already has this size is returned unchanged.
-    """
+    """Resize N x C x h x w to ``size``, if it differs (bilinear)."""
     if tuple(feat.shape[-2:]) == tuple(size):
         return feat
     return F.interpolate(

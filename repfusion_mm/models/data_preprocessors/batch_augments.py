@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from typing import Optional, Sequence
+from typing import Any, Optional, Sequence
 
 import torch
-import torch.nn as nn
 
 #: Labels that would no longer match an image that is cropped or flipped.
 DENSE_LABELS = (
@@ -36,17 +35,23 @@ class BatchAugments:
     """
 
     def __init__(self, configs: Sequence[dict]) -> None:
-        self.augments = [build_augment(config) for config in configs]
-        self.moves_pixels = any(map(is_geometric, self.augments))
+        try:
+            import kornia.augmentation as library
+        except ImportError as error:
+            raise ImportError(
+                "expected the package 'kornia' for "
+                'data_preprocessor.augments; pip install kornia'
+            ) from error
+        self.augments = [build_augment(library, config) for config in configs]
+        self.moves_pixels = any(
+            isinstance(augment, library.GeometricAugmentationBase2D)
+            for augment in self.augments
+        )
 
     def __call__(
         self, images: torch.Tensor, data_samples: Optional[Sequence] = None
     ) -> torch.Tensor:
-        """Augment images.
-
-        Args:
-            images: N x C x H x W, in [0, 255].
-            data_samples: N data samples, or None.
+        """Augment N x C x H x W images in [0, 255].
 
         Raises:
             ValueError: An augmentation moves pixels, and the data samples have
@@ -60,19 +65,17 @@ class BatchAugments:
         return images * 255
 
 
-def build_augment(config: dict) -> nn.Module:
-    """Build one augmentation; see ``BatchAugments``."""
-    try:
-        import kornia.augmentation as library
-    except ImportError as error:
-        raise ImportError(
-            "expected the package 'kornia' for data_preprocessor.augments; "
-            'pip install kornia'
-        ) from error
+def build_augment(library: Any, config: dict) -> Any:
+    """Build one augmentation of ``kornia.augmentation``."""
     config = dict(config)
     name = config.pop('type')
-    if not is_augmentation(getattr(library, name, None)):
-        names = [k for k, v in vars(library).items() if is_augmentation(v)]
+    names = [
+        key
+        for key, value in vars(library).items()
+        if inspect.isclass(value)
+        and issubclass(value, library.AugmentationBase2D)
+    ]
+    if name not in names:
         near = difflib.get_close_matches(name, names) or sorted(names)
         raise ValueError(
             'expected an image augmentation of kornia.augmentation, '
@@ -86,22 +89,6 @@ def build_augment(config: dict) -> nn.Module:
             'must not change between batches'
         )
     return augment
-
-
-def is_augmentation(candidate: object) -> bool:
-    """Return whether ``candidate`` is a class of image augmentations."""
-    from kornia.augmentation import AugmentationBase2D
-
-    return inspect.isclass(candidate) and issubclass(
-        candidate, AugmentationBase2D
-    )
-
-
-def is_geometric(augment: nn.Module) -> bool:
-    """Return whether ``augment`` moves pixels."""
-    from kornia.augmentation import GeometricAugmentationBase2D
-
-    return isinstance(augment, GeometricAugmentationBase2D)
 
 
 def check_labels(data_samples: Sequence) -> None:

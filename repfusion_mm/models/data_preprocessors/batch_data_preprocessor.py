@@ -109,7 +109,14 @@ class BatchDataPreprocessor(ImgDataPreprocessor):
     ) -> torch.Tensor:
         """Return one N x C x H x W tensor on the device."""
         if not isinstance(images, torch.Tensor):
-            images = stack(images)
+            shapes = sorted({tuple(image.shape) for image in images})
+            if len(shapes) > 1:
+                raise ValueError(
+                    f'expected images of one size in a batch, got {shapes[:5]}'
+                    '; resize or crop them in the data pipeline, or pad them '
+                    'with mmengine.ImgDataPreprocessor'
+                )
+            images = torch.stack(list(images))
         means = len(self.mean) if self._enable_normalize else 1
         if images.dim() != 4 or means not in (1, images.shape[1]):
             raise ValueError(
@@ -120,15 +127,3 @@ class BatchDataPreprocessor(ImgDataPreprocessor):
             # Only copies from pinned memory are asynchronous.
             images = images.pin_memory()
         return images.to(self.device, non_blocking=self._non_blocking)
-
-
-def stack(images: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Stack C x H x W images; raise a ValueError if their sizes differ."""
-    shapes = sorted({tuple(image.shape) for image in images})
-    if len(shapes) > 1:
-        raise ValueError(
-            f'expected images of one size in a batch, got {shapes[:5]}; '
-            'resize or crop them in the data pipeline, or pad them with '
-            'mmengine.ImgDataPreprocessor'
-        )
-    return torch.stack(list(images))

@@ -19,12 +19,7 @@ LABEL_FIELDS = {
 
 
 def check_count(name: str, value: object) -> None:
-    """Raise a ValueError if an argument is not a positive integer.
-
-    Args:
-        name: Name of the decoder's argument, such as ``num_classes``.
-        value: Its value.
-    """
+    """Raise a ValueError if an argument is not a positive integer."""
     if type(value) is not int or value < 1:
         raise ValueError(
             f'expected decoder.{name} to be a positive integer, got '
@@ -69,10 +64,6 @@ class TaskDecoder(BaseModule):
         self, data_samples: Optional[Sequence], num_images: int
     ) -> Sequence:
         """Return N samples after checking which labels they have.
-
-        Args:
-            data_samples: N samples, or None.
-            num_images: N.
 
         Raises:
             ValueError: A sample has labels, but none for this decoder.

@@ -85,13 +85,19 @@ class ClsDecoder(TaskDecoder):
         scores, labels = {}, {}
         for row, sample in enumerate(samples):
             if 'gt_score' in sample:
-                scores[row] = self._check_score(sample.gt_score)
+                scores[row] = sample.gt_score
             elif 'gt_label' in sample:
                 labels[row] = torch.as_tensor(sample.gt_label).flatten()
         found = [*scores.values(), *labels.values()]
         device = found[0].device if found else torch.device('cpu')
         targets = torch.zeros(len(samples), self.num_classes, device=device)
         for row, score in scores.items():
+            if len(score) != self.num_classes:
+                raise ValueError(
+                    'expected gt_score of decoder.num_classes='
+                    f'{self.num_classes} values, got {len(score)}; set '
+                    'model.decoder.num_classes to the number of classes'
+                )
             targets[row] = score
         if labels:
             counts = [len(label) for label in labels.values()]
@@ -121,12 +127,3 @@ class ClsDecoder(TaskDecoder):
                 'model.decoder.num_classes to the number of classes'
             )
         return numbers
-
-    def _check_score(self, score: torch.Tensor) -> torch.Tensor:
-        if len(score) != self.num_classes:
-            raise ValueError(
-                'expected gt_score of decoder.num_classes='
-                f'{self.num_classes} values, got {len(score)}; set '
-                'model.decoder.num_classes to the number of classes'
-            )
-        return score

@@ -60,20 +60,18 @@ class KeypointDecoder(TaskDecoder):
     ) -> Tuple[torch.Tensor, torch.Tensor]:
         """Return the mean L1 error of each image's key points, in sides of
         the image, and the mask of images with a key point of weight > 0."""
-        points: List[Optional[torch.Tensor]] = [None] * len(feat)
-        weights: List[Optional[torch.Tensor]] = [None] * len(feat)
+        labels: List[Optional[torch.Tensor]] = [None] * len(feat)
         for i, sample in enumerate(self.samples(data_samples, len(feat))):
-            if 'gt_instance_labels' not in sample:
-                continue
-            labels = sample.gt_instance_labels
-            points[i] = torch.as_tensor(self._check(read_points(sample)))
-            weights[i] = torch.as_tensor(labels.keypoint_weights).flatten()
-        zeros = torch.zeros(self.num_keypoints, 2)
-        target = torch.stack(fill_in(points, zeros))
-        weight = torch.stack(fill_in(weights, zeros[:, 0]))
+            if 'gt_instance_labels' in sample:
+                points = torch.as_tensor(self._check(read_points(sample)))
+                weights = sample.gt_instance_labels.keypoint_weights
+                weights = torch.as_tensor(weights).reshape(-1, 1)
+                labels[i] = torch.cat([points, weights], dim=1)
+        unlabeled = torch.zeros(self.num_keypoints, 3)
+        target = torch.stack(fill_in(labels, unlabeled))
         target = target.to(feat, non_blocking=True)
-        weight = weight.to(feat, non_blocking=True)
-        errors = (self(feat) - target).abs().sum(-1)
+        weight = target[..., 2]
+        errors = (self(feat) - target[..., :2]).abs().sum(-1)
         total = weight.sum(1)
         return (errors * weight).sum(1) / total.clamp(min=1e-6), total > 0
 

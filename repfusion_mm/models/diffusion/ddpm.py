@@ -74,12 +74,7 @@ class DenoisingDiffusion(BaseModel):
         data_samples: Optional[list] = None,
         mode: str = 'tensor',
     ):
-        """Return the loss.
-
-        Args:
-            inputs: N x 3 x H x W, from the data preprocessor.
-            data_samples: Ignored; a denoiser needs no labels.
-            mode: ``'loss'``.
+        """Return the loss of N x 3 x H x W inputs; labels are ignored.
 
         Raises:
             ValueError: ``mode`` is not ``'loss'``.
@@ -118,19 +113,17 @@ class DenoisingDiffusion(BaseModel):
         Returns:
             num_images x 3 x H x W, RGB, in [0, 1].
         """
-        from diffusers import DDIMScheduler
+        from diffusers import DDIMPipeline
 
-        scheduler = DDIMScheduler.from_config(self.scheduler.config)
-        scheduler.set_timesteps(num_steps)
-        size = self.denoiser.config.sample_size
-        generator = torch.Generator().manual_seed(seed)
-        sample = torch.randn(
-            num_images, 3, size, size, generator=generator
-        ).to(self.denoiser.device)
+        pipeline: Any = DDIMPipeline(self.denoiser, self.scheduler)
+        pipeline.set_progress_bar_config(disable=True)
         training = self.denoiser.training
         self.denoiser.eval()
-        for timestep in scheduler.timesteps:
-            predicted = self.denoiser(sample, timestep).sample
-            sample = scheduler.step(predicted, timestep, sample).prev_sample
+        images = pipeline(
+            num_images,
+            generator=torch.Generator().manual_seed(seed),
+            num_inference_steps=num_steps,
+            output_type='np',
+        ).images
         self.denoiser.train(training)
-        return ((sample + 1) / 2).clamp(0, 1)
+        return torch.from_numpy(images).permute(0, 3, 1, 2)

@@ -14,7 +14,7 @@ from repfusion_mm.models.losses.base import DistillLoss
 from repfusion_mm.models.policies.base import TimestepPolicy
 from repfusion_mm.registry import MODELS
 
-Shape = Tuple[int, int, int]
+Shape = Tuple[int, ...]
 
 
 def as_tuple(feats) -> tuple:
@@ -25,17 +25,10 @@ def as_tuple(feats) -> tuple:
 def infer_feature_shapes(
     student: nn.Module, indices: Sequence[int], size: int
 ) -> List[Shape]:
-    """Run the student on a blank image and return the shapes of its maps.
+    """Return (C, H, W) of the student's maps at ``indices``.
 
-    Parameters that do not influence these maps are frozen.
-
-    Args:
-        student: A backbone.
-        indices: Indices into its outputs.
-        size: Side of the image in pixels.
-
-    Returns:
-        (C, H, W) of the output at each index.
+    The student runs on a blank image of ``size`` x ``size``. Parameters that
+    do not influence the maps are frozen.
 
     Raises:
         ValueError: The student does not run on images of this size, or has
@@ -52,7 +45,7 @@ def infer_feature_shapes(
             'side of its images'
         ) from error
     student.train(training)
-    shapes = []
+    shapes: List[Shape] = []
     for index in indices:
         try:
             _, channels, height, width = feats[index].shape
@@ -104,11 +97,7 @@ def build_connectors(
 ) -> nn.ModuleList:
     """Build a connector from each student map to its teacher layer.
 
-    Args:
-        config: Config of one connector, or None for the default.
-        loss: The distillation loss, which may need no connectors.
-        student_shapes: (C, H, W) of each student map.
-        teacher_shapes: (C, H, W) of each teacher layer.
+    Shapes are (C, H, W).
 
     Raises:
         ValueError: The numbers of maps differ, a connector is configured for
@@ -137,24 +126,15 @@ def build_connectors(
             )
         connector: nn.Module = nn.Identity()
         if loss.needs_connector:
-            connector = MODELS.build(
-                {
-                    'type': 'repfusion_mm.ConvConnector',
-                    **(config or {}),
-                    'in_channels': ours[0],
-                    'out_channels': theirs[0],
-                }
-            )
+            default = dict(type='repfusion_mm.ConvConnector')
+            channels = dict(in_channels=ours[0], out_channels=theirs[0])
+            connector = MODELS.build({**default, **(config or {}), **channels})
         connectors.append(connector)
     return connectors
 
 
 def build_policy(config: dict, num_timesteps: int) -> TimestepPolicy:
-    """Build the policy over a teacher's schedule of timesteps.
-
-    Raises:
-        ValueError: The policy's schedule is longer than the teacher's.
-    """
+    """Build the policy over a teacher's schedule of timesteps."""
     policy = MODELS.build({'num_timesteps': num_timesteps, **config})
     if policy.num_timesteps > num_timesteps:
         raise ValueError(
@@ -167,12 +147,7 @@ def build_policy(config: dict, num_timesteps: int) -> TimestepPolicy:
 def build_decoder(
     config: Optional[dict], in_channels: int, policy: TimestepPolicy
 ) -> Optional[TaskDecoder]:
-    """Build the decoder, or return None if there is no config.
-
-    Raises:
-        ValueError: There is no config, and the policy is learned from the
-            decoder's rewards.
-    """
+    """Build the decoder, or return None if no policy needs its rewards."""
     if config is not None:
         return MODELS.build({'in_channels': in_channels, **config})
     if policy.learnable:

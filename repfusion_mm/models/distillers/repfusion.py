@@ -111,15 +111,11 @@ class RepFusion(BaseModel):
         )
         self.distill_loss = MODELS.build(distill_loss)
         teacher_shapes = self.teacher.feature_shapes
-        student_shapes = infer_feature_shapes(
-            self.student,
-            self.student_indices,
-            input_size or self.teacher.image_size,
-        )
+        size = input_size or self.teacher.image_size
         self.connectors = build_connectors(
             connector,
             self.distill_loss,
-            student_shapes,
+            infer_feature_shapes(self.student, self.student_indices, size),
             list(teacher_shapes.values()),
         )
         self.policy = build_policy(policy, self.teacher.num_timesteps)
@@ -140,12 +136,7 @@ class RepFusion(BaseModel):
         data_samples: Optional[list] = None,
         mode: str = 'tensor',
     ):
-        """Return losses or the student's features.
-
-        Args:
-            inputs: N x 3 x H x W, from the data preprocessor.
-            data_samples: N samples, any of which may lack a label.
-            mode: ``'loss'`` or ``'tensor'``.
+        """Return losses (``mode='loss'``) or features (``'tensor'``).
 
         Raises:
             ValueError: Another mode.
@@ -218,22 +209,21 @@ class RepFusion(BaseModel):
     def optim_parts(self) -> Dict[str, nn.ModuleDict]:
         """Return the parts of which each has its own optimizer."""
         decoder = {} if self.decoder is None else dict(decoder=self.decoder)
-        parts = dict(
-            student=dict(student=self.student, connectors=self.connectors),
-            policy=dict(policy=self.policy),
-            decoder=decoder,
+        student = dict(student=self.student, connectors=self.connectors)
+        return dict(
+            student=nn.ModuleDict(student),
+            policy=nn.ModuleDict(dict(policy=self.policy)),
+            decoder=nn.ModuleDict(decoder),
         )
-        return {name: nn.ModuleDict(part) for name, part in parts.items()}
 
     def _distill(
         self, inputs: torch.Tensor, teacher_feats: Iterable[torch.Tensor]
     ) -> torch.Tensor:
         feats = as_tuple(self.student(inputs))
-        picked = [feats[i] for i in self.student_indices]
         losses = [
-            self.distill_loss(connector(feat).float(), teacher_feat)
-            for connector, feat, teacher_feat in zip(
-                self.connectors, picked, teacher_feats
+            self.distill_loss(connector(feats[index]).float(), teacher_feat)
+            for connector, index, teacher_feat in zip(
+                self.connectors, self.student_indices, teacher_feats
             )
         ]
         return sum(losses[1:], start=losses[0])

@@ -60,23 +60,12 @@ class RelationalLoss(DistillLoss):
 
 def relative_distances(feat: torch.Tensor) -> torch.Tensor:
     """Return the N x N distances of N x C, divided by their mean."""
-    squared = (feat[:, None] - feat[None]).pow(2).sum(-1)
-    distances = _safe_sqrt(squared)
+    distances = (feat[:, None] - feat[None]).norm(dim=-1)
     count = len(feat) * (len(feat) - 1)
     return distances / (distances.sum() / count).clamp(min=1e-12)
 
 
 def angle_cosines(feat: torch.Tensor) -> torch.Tensor:
     """Return N x N x N: entry [i, j, k] is the cosine at i of j and k."""
-    edges = feat[None] - feat[:, None]
-    edges = edges / _safe_sqrt(edges.pow(2).sum(-1, keepdim=True)).clamp(
-        min=1e-12
-    )
+    edges = F.normalize(feat[None] - feat[:, None], dim=-1)
     return edges @ edges.transpose(1, 2)
-
-
-def _safe_sqrt(squared: torch.Tensor) -> torch.Tensor:
-    """Take the square root, with gradient zero instead of inf at zero."""
-    positive = squared > 0
-    safe = torch.where(positive, squared, torch.ones_like(squared))
-    return torch.where(positive, safe.sqrt(), torch.zeros_like(squared))

@@ -12,15 +12,14 @@ def pool(feat: torch.Tensor) -> torch.Tensor:
 
 
 def relative_std(feat: torch.Tensor) -> torch.Tensor:
-    """Return how much pooled features differ between images.
+    """Return how much N x C x H x W features differ between images.
 
-    This is the standard deviation of the pooled N x C x H x W map over the N
-    images, divided by the root mean square: zero if the features of all
-    images are equal.
+    This is the standard deviation of the pooled features over the N images,
+    divided by their root mean square: zero if all images have equal features.
     """
     pooled = pool(feat.float())
-    deviation = (pooled - pooled.mean(0)).pow(2).mean()
-    return (deviation / pooled.pow(2).mean().clamp(min=1e-12)).sqrt()
+    variance = pooled.var(0, unbiased=False).mean()
+    return (variance / pooled.pow(2).mean().clamp(min=1e-12)).sqrt()
 
 
 def standardize(feat: torch.Tensor) -> torch.Tensor:

@@ -18,11 +18,9 @@ class TimestepDistribution(Categorical):
         self,
         sample_shape: Union[torch.Size, List[int], Tuple[int, ...]] = (),
     ) -> torch.Tensor:
-        """Sample actions.
+        """Sample the actions that ``Categorical`` samples in a single draw.
 
-        ``Categorical`` calls ``torch.multinomial``, which synchronizes with
-        the device to check its input. This draws the same actions as a single
-        draw of ``torch.multinomial``.
+        It calls ``torch.multinomial``, whose check of the input synchronizes.
         """
         probs = self.probs.expand(
             *self._extended_shape(torch.Size(sample_shape)), self._num_events
@@ -82,11 +80,7 @@ class TimestepPolicy(BaseModule):
         return images.new_zeros(len(images), len(self.timesteps))
 
     def forward(self, images: torch.Tensor) -> TimestepDistribution:
-        """Return pi(t|x), computed in float32 also under autocast.
-
-        Args:
-            images: N x 3 x H x W, RGB, float in [0, 1].
-        """
+        """Return pi(t|x), computed in float32 also under autocast."""
         with without_autocast(images.device):
             logits = self.logits(images.float())
         return TimestepDistribution(logits=logits, validate_args=False)

@@ -86,22 +86,16 @@ class LearnedTimestepPolicy(TimestepPolicy):
         self.baseline = Baseline(baseline)
         self.trunk = _make_trunk(channels)
         num_actions = len(self.timesteps)
-        if logits == 'smooth':
-            basis = cosine_basis(num_cosines, num_actions)
-            self.register_buffer('basis', basis, persistent=False)
-        else:
-            self.basis = None
-        width = num_actions if self.basis is None else num_cosines
+        smooth = logits == 'smooth'
+        basis = cosine_basis(num_cosines, num_actions) if smooth else None
+        self.register_buffer('basis', basis, persistent=False)
+        width = num_cosines if smooth else num_actions
         self.head = nn.Linear(channels[-1], width)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
-        """Return N x K unnormalized log-probabilities.
-
-        Args:
-            images: N x 3 x H x W, RGB, float in [0, 1].
-        """
+        """Return N x K unnormalized log-probabilities; see the base class."""
         out = self.head(self.trunk(images * 2 - 1))
         return out if self.basis is None else out @ self.basis
 
@@ -146,11 +140,8 @@ class LearnedTimestepPolicy(TimestepPolicy):
 def cosine_basis(num_cosines: int, num_actions: int) -> torch.Tensor:
     """Return cos(pi k (j + 1/2) / K), k = 1..num_cosines, j = 0..K - 1.
 
-    These are the rows of a discrete cosine transform (DCT-II) without the
-    constant one, which does not change a softmax.
-
-    Returns:
-        num_cosines x K.
+    These num_cosines x K values are the rows of a discrete cosine transform
+    (DCT-II) without the constant one, which does not change a softmax.
     """
     k = torch.arange(1, num_cosines + 1)[:, None]
     j = torch.arange(num_actions)[None, :] + 0.5

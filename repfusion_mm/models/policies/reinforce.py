@@ -36,12 +36,8 @@ def mean_over_ranks(
 
 
 def scale_over_ranks(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Divide ``values`` by their standard deviation over all ranks.
-
-    Args:
-        values: N values, zero where ``mask`` is false.
-        mask: N booleans, true for the values to include.
-    """
+    """Divide ``values``, zero where ``mask`` is false, by the standard
+    deviation of the others over all ranks."""
     sums = [values.sum(), values.pow(2).sum(), mask.sum().to(values)]
     total = torch.stack(sums)
     all_reduce(total)
@@ -85,12 +81,7 @@ class Baseline(nn.Module):
     def advantage(
         self, reward: torch.Tensor, mask: torch.Tensor
     ) -> torch.Tensor:
-        """Return r - b, zero for images without a reward.
-
-        Args:
-            reward: N rewards; values are ignored where ``mask`` is false.
-            mask: N booleans, true for images that have a reward.
-        """
+        """Return r - b of N rewards, zero where ``mask`` is false."""
         reward = torch.where(mask, reward, torch.zeros_like(reward))
         if self.kind == 'none':
             return reward

@@ -25,7 +25,7 @@ class BaseTeacher(nn.Module):
 
     #: (C, H, W) of the map of each layer for one image, in the order in which
     #: ``forward`` returns the maps.
-    feature_shapes: Dict[str, Tuple[int, int, int]]
+    feature_shapes: Dict[str, Tuple[int, ...]]
     #: T: timesteps are integers in [0, T - 1].
     num_timesteps: int
     #: Side in pixels of the images that the teacher is made for.

@@ -64,13 +64,14 @@ class CachedTeacher(BaseTeacher):
                 'in CachedFeaturesDataset, or none'
             )
         self._check_keys([s.get(KEY_FIELD) for s in samples], timesteps)
-        return {
-            layer: _to_device(
-                np.stack([s.get(FEATS_FIELD)[layer] for s in samples]),
-                images.device,
-            )
-            for layer in self.feature_shapes
-        }
+        feats = {}
+        for layer in self.feature_shapes:
+            arrays = [sample.get(FEATS_FIELD)[layer] for sample in samples]
+            feat = torch.from_numpy(np.stack(arrays))
+            if images.is_cuda:
+                feat = feat.pin_memory()
+            feats[layer] = feat.to(images.device, non_blocking=True).float()
+        return feats
 
     def key(self, timestep: int) -> dict:
         """Return what cached features at ``timestep`` must belong to.
@@ -87,14 +88,10 @@ class CachedTeacher(BaseTeacher):
         timesteps: torch.Tensor,
         data_samples: Sequence,
     ) -> None:
-        """Compare the cached features of a batch with live ones.
+        """Raise a ValueError if cached features differ from live ones.
 
         This finds differences that no key holds: the order of the channels,
         the resizing, other versions of the libraries.
-
-        Raises:
-            ValueError: The distance of an image's features exceeds
-                ``TOLERANCE``, or ``forward`` refuses the batch.
         """
         cached = self(images, timesteps, data_samples)
         for layer, live in self.live(images, timesteps).items():
@@ -156,10 +153,3 @@ def _only_timestep(timesteps: torch.Tensor) -> int:
 
 def _abbreviate(value: object) -> object:
     return value[:12] if isinstance(value, str) else value
-
-
-def _to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
-    feats = torch.from_numpy(array)
-    if device.type == 'cuda':
-        feats = feats.pin_memory()
-    return feats.to(device, non_blocking=True).float()

@@ -41,14 +41,9 @@ class ClassSignal:
     ) -> Dict[str, torch.Tensor]:
         """Return the keyword arguments of the denoiser's forward.
 
-        Args:
-            timesteps: N integers.
-            data_samples: N data samples, whose ``gt_label`` is read for
-                ``'label'``, or None.
-
         Raises:
-            ValueError: A label is needed and is missing, or is not a class of
-                the denoiser.
+            ValueError: A label (``gt_label``) is needed and is missing, or is
+                not a class of the denoiser.
         """
         if self.kind == 'none':
             return {}

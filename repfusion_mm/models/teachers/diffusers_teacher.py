@@ -7,10 +7,10 @@ from typing import Any, Dict, Optional, Sequence, Tuple
 
 import torch
 import torch.nn as nn
-import torch.nn.functional as F
 from mmengine.logging import print_log
 from mmengine.structures import BaseDataElement
 
+from repfusion_mm.models.connectors.conv_connector import resize_to
 from repfusion_mm.models.teachers.base import BaseTeacher
 from repfusion_mm.models.teachers.conditioning import (
     CLASS_SIGNALS,
@@ -105,14 +105,12 @@ class DiffusersTeacher(BaseTeacher):
         _check_choice('input_mode', input_mode, INPUT_MODES)
         _check_choice('class_signal', class_signal, CLASS_SIGNALS)
         _check_choice('dtype', dtype, DTYPES)
-        for name, value in dict(
-            early_stop=early_stop, channels_last=channels_last, compile=compile
-        ).items():
-            _check_choice(name, value, (True, False))
+        _check_choice('early_stop', early_stop, (True, False))
+        _check_choice('channels_last', channels_last, (True, False))
+        _check_choice('compile', compile, (True, False))
         self.input_size = input_size
         self.input_mode = input_mode
         self.dtype = dtype
-        self.early_stop = early_stop
         self.memory_format = (
             torch.channels_last if channels_last else torch.contiguous_format
         )
@@ -122,13 +120,14 @@ class DiffusersTeacher(BaseTeacher):
         self.num_timesteps = self.scheduler.config.num_train_timesteps
         self.image_size = input_size or self.denoiser.config.sample_size
         self.layers = resolve_layers(self.denoiser, layers)
-        self.freeze()
-        check_denoiser(self.denoiser, self.image_size)
-        self.class_signal = ClassSignal(class_signal, self.denoiser)
-        self.feature_shapes = self._dry_run()
         self.feature_extractor = FeatureExtractor(
             self.denoiser, self.layers, early_stop, compile
         )
+        self.freeze()
+        check_denoiser(self.denoiser, self.image_size)
+        self.class_signal = ClassSignal(class_signal, self.denoiser)
+        with self.feature_extractor.uncompiled():
+            self.feature_shapes = self._dry_run()
         self._logged_dtype: Optional[tuple] = None
         # With a GPU, 'auto' waits for .to(): rounding to the CPU's bfloat16
         # first would lose bits that float16 and float32 keep.
@@ -150,9 +149,7 @@ class DiffusersTeacher(BaseTeacher):
                 labels that are needed and missing, or not a class of the
                 denoiser.
         """
-        feats = self._extract(
-            self.feature_extractor, images, timesteps, data_samples
-        )
+        feats = self._extract(images, timesteps, data_samples)
         return {name: feat.float() for name, feat in feats.items()}
 
     def fingerprint(self) -> Dict[str, object]:
@@ -161,19 +158,17 @@ class DiffusersTeacher(BaseTeacher):
         Call it after the teacher was moved to its device, which settles its
         dtype.
         """
-        if self.input_mode != 'clean':
-            raise ValueError(
-                "expected teacher.input_mode='clean' with cached features, "
-                f'got {self.input_mode!r}, which draws new noise in each '
-                "step; use 'clean', or distill without CachedFeaturesDataset"
-            )
-        if self.class_signal.kind != 'none':
-            raise ValueError(
-                "expected teacher.class_signal='none' with cached features, "
-                f'got {self.class_signal.kind!r}, with which features depend '
-                "on more than the image; use 'none', or distill without "
-                'CachedFeaturesDataset'
-            )
+        for key, value, cacheable in (
+            ('input_mode', self.input_mode, 'clean'),
+            ('class_signal', self.class_signal.kind, 'none'),
+        ):
+            if value != cacheable:
+                raise ValueError(
+                    f'expected teacher.{key}={cacheable!r} with cached '
+                    f'features, got {value!r}, with which features depend on '
+                    f'more than the image; use {cacheable!r}, or distill '
+                    'without CachedFeaturesDataset'
+                )
         return dict(
             weights=hash_weights(self.denoiser),
             denoiser=hash_config(self.denoiser),
@@ -204,7 +199,6 @@ class DiffusersTeacher(BaseTeacher):
     @torch.no_grad()
     def _extract(
         self,
-        extractor: FeatureExtractor,
         images: torch.Tensor,
         timesteps: torch.Tensor,
         data_samples: Optional[Sequence],
@@ -213,49 +207,35 @@ class DiffusersTeacher(BaseTeacher):
         sample = sample.to(self.denoiser.dtype)
         classes = self.class_signal(timesteps, data_samples)
         with without_autocast(images.device):
-            return extractor(sample, timesteps, **classes)
+            return self.feature_extractor(sample, timesteps, **classes)
 
     def _to_denoiser_input(
         self, images: torch.Tensor, timesteps: torch.Tensor
     ) -> torch.Tensor:
         side = self.image_size
-        if images.shape[-2:] != (side, side):
-            if self.input_size is None:
-                raise ValueError(
-                    f'expected images of {side} x {side}, which the teacher '
-                    f'is made for, got {tuple(images.shape[-2:])}; set '
-                    f'model.teacher.input_size={side} to resize them'
-                )
-            images = F.interpolate(
-                images,
-                size=(side, side),
-                mode='bilinear',
-                antialias=True,
+        if self.input_size is None and images.shape[-2:] != (side, side):
+            raise ValueError(
+                f'expected images of {side} x {side}, which the teacher is '
+                f'made for, got {tuple(images.shape[-2:])}; set '
+                f'model.teacher.input_size={side} to resize them'
             )
-        sample = images * 2 - 1
+        sample = resize_to(images, (side, side)) * 2 - 1
         if self.input_mode == 'noised':
             noise = torch.randn_like(sample)
             sample = self.scheduler.add_noise(sample, noise, timesteps)
         return sample
 
-    def _dry_run(self) -> Dict[str, Tuple[int, int, int]]:
-        """Find the shapes of the layers, and release unused weights.
-
-        Returns:
-            For each layer (C, H, W) for one image of ``image_size``.
-        """
+    def _dry_run(self) -> Dict[str, Tuple[int, ...]]:
+        """Return (C, H, W) of each layer, and release unused weights."""
         side = self.image_size
         blank = torch.zeros(1, 3, side, side)
         zeros = torch.zeros(1, dtype=torch.long)
         samples = [BaseDataElement(gt_label=zeros)]
         classes = self.class_signal(zeros, samples)
         full_pass = partial(self.denoiser, blank, zeros, **classes)
-        extractor = FeatureExtractor(
-            self.denoiser, self.layers, self.early_stop
-        )
-        extract = partial(self._extract, extractor, blank, zeros, samples)
+        extract = partial(self._extract, blank, zeros, samples)
         check_layers(self.denoiser, self.layers, full_pass, extract, side)
-        if self.early_stop:
+        if self.feature_extractor.early_stop:
             used = count_calls(self.denoiser, extract)
             released = release_unused(self.denoiser, set(used))
             print_log(
@@ -263,10 +243,7 @@ class DiffusersTeacher(BaseTeacher):
                 f'released {released / 1e6:.1f} M parameters of later layers',
                 logger='current',
             )
-        return {
-            name: (feat.shape[1], feat.shape[2], feat.shape[3])
-            for name, feat in extract().items()
-        }
+        return {k: tuple(feat.shape[1:]) for k, feat in extract().items()}
 
 
 def _check_choice(key: str, value: object, choices: Sequence) -> None:

@@ -14,10 +14,6 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
     multiply it in hardware: GPUs of compute capability 8.0 and newer, CPUs
     with AVX512-BF16 or AMX. It is float16 on GPUs of compute capability 7.x,
     and float32 elsewhere.
-
-    Args:
-        name: One of ``DTYPES``.
-        device: The device that the teacher runs on.
     """
     if name != 'auto':
         return getattr(torch, name)

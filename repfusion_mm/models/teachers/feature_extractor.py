@@ -10,8 +10,6 @@ import torch
 import torch.nn as nn
 from mmengine.logging import print_log
 
-from repfusion_mm.models.teachers.layers import find_layers
-
 
 class _LastLayerReached(Exception):
     """Ends a forward pass whose remaining outputs are not needed."""
@@ -47,49 +45,36 @@ class FeatureExtractor:
         # The same function objects in every call: torch.compile would
         # recompile for new ones.
         self._recorders = [
-            (layer, self._make_recorder(name))
-            for name, layer in zip(layers, find_layers(module, layers))
+            (module.get_submodule(name), self._make_recorder(name))
+            for name in layers
         ]
         self._outputs: Dict[str, torch.Tensor] = {}
         self.compile = compile
-        self._compiled: Optional[Callable] = None
+        #: None if the pass is not compiled, or compilation has failed.
+        self.compiled: Optional[Callable] = None
         if compile:
-            self._compiled = torch.compile(
+            self.compiled = torch.compile(
                 self._run, fullgraph=True, dynamic=False
             )
 
     def __call__(self, *args, **kwargs) -> Dict[str, torch.Tensor]:
-        """Run the module with these arguments.
-
-        Returns:
-            The output of each layer.
-        """
-        hooks = [
-            layer.register_forward_hook(recorder)
-            for layer, recorder in self._recorders
-        ]
-        try:
-            if self._compiled is None:
+        """Run the module with these arguments, and return the outputs."""
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._outputs.clear)
+            for layer, recorder in self._recorders:
+                stack.enter_context(layer.register_forward_hook(recorder))
+            if self.compiled is None:
                 return self._run(*args, **kwargs)
-            return self._run_compiled(self._compiled, *args, **kwargs)
-        finally:
-            self._outputs.clear()
-            for hook in hooks:
-                hook.remove()
-
-    @property
-    def is_compiled(self) -> bool:
-        """Whether the pass is compiled; False after compilation failed."""
-        return self._compiled is not None
+            return self._run_compiled(self.compiled, *args, **kwargs)
 
     @contextlib.contextmanager
     def uncompiled(self) -> Iterator[None]:
         """Run the pass uncompiled inside the context."""
-        compiled, self._compiled = self._compiled, None
+        compiled, self.compiled = self.compiled, None
         try:
             yield
         finally:
-            self._compiled = compiled
+            self.compiled = compiled
 
     def _run(self, *args, **kwargs) -> Dict[str, torch.Tensor]:
         try:  # noqa: SIM105  # torch.compile does not support suppress()
@@ -107,7 +92,7 @@ class FeatureExtractor:
             self._outputs.clear()
             # If the input is wrong, this raises the module's own error.
             outputs = self._run(*args, **kwargs)
-            self._compiled = None
+            self.compiled = None
             print_log(
                 'torch.compile failed, and the teacher runs uncompiled: same '
                 f'features, less speed ({type(error).__name__}: {error})',

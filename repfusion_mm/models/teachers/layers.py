@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections import Counter
 from typing import (
     Any,
     Callable,
     Dict,
-    Iterable,
     Iterator,
-    List,
     Sequence,
     Set,
     Tuple,
@@ -24,52 +23,31 @@ from repfusion_mm.models.teachers.guided_diffusion import module_names
 CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.Sequential)
 
 
-def find_layers(
-    module: nn.Module, names: Sequence[str], aliases: Iterable[str] = ()
-) -> List[nn.Module]:
-    """Return the sub-modules called ``names``.
-
-    Args:
-        module: The denoiser.
-        names: Paths of its sub-modules.
-        aliases: Other accepted names, to suggest in the error message.
-
-    Raises:
-        ValueError: A name is unknown; similar names are listed.
-    """
-    modules = dict(named_modules(module))
-    modules.pop('')
-    for name in names:
-        if name not in modules:
-            known = [*modules, *aliases]
-            near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-            listed = ', '.join(repr(n) for n in near or list(modules)[:3])
-            raise ValueError(
-                f'teacher has no module {name!r}; did you mean {listed}?'
-            )
-    return [modules[name] for name in names]
-
-
 def resolve_layers(denoiser: Any, layers: Sequence[str]) -> Tuple[str, ...]:
     """Translate guided-diffusion's paths into diffusers', and check them.
 
-    Args:
-        denoiser: A diffusers denoiser.
-        layers: Paths of its sub-modules, under either name.
-
     Raises:
         ValueError: ``layers`` is not a list of distinct paths, or a path is
-            unknown.
+            unknown; similar paths are listed.
     """
-    names = module_names(denoiser.config)
+    aliases = module_names(denoiser.config)
     is_list = not isinstance(layers, str) and len(layers) > 0
-    paths = [names.get(name, name) for name in layers]
+    paths = [aliases.get(name, name) for name in layers]
     if not is_list or len(set(paths)) < len(paths):
         raise ValueError(
             'expected teacher.layers to be a list of distinct paths, got '
             f'{layers!r}'
         )
-    find_layers(denoiser, paths, aliases=names)
+    known = [name for name, _ in named_modules(denoiser)][1:]
+    for path in paths:
+        if path not in known:
+            near = difflib.get_close_matches(
+                path, [*known, *aliases], n=3, cutoff=0.4
+            )
+            raise ValueError(
+                f'teacher has no module {path!r}; did you mean '
+                f'{", ".join(map(repr, near or known[:3]))}?'
+            )
     return tuple(paths)
 
 
@@ -98,29 +76,19 @@ def named_modules(module: nn.Module) -> Iterator[Tuple[str, nn.Module]]:
 
 
 def count_calls(module: nn.Module, run: Callable[[], object]) -> Counter:
-    """Count how often each sub-module is called during ``run()``.
+    """Count how often the sub-module at each path is called during ``run()``.
 
-    Returns:
-        The number of calls for each path. The calls of a shared module count
-        for all its paths.
+    The calls of a shared module count for all its paths.
     """
     calls: Counter = Counter()
+    with contextlib.ExitStack() as stack:
+        for name, child in named_modules(module):
 
-    def counter(name: str) -> Callable:
-        def count(_module, _inputs):
-            calls[name] += 1
+            def count(_module, _inputs, name=name):
+                calls[name] += 1
 
-        return count
-
-    hooks = [
-        child.register_forward_pre_hook(counter(name))
-        for name, child in named_modules(module)
-    ]
-    try:
+            stack.enter_context(child.register_forward_pre_hook(count))
         run()
-    finally:
-        for hook in hooks:
-            hook.remove()
     return calls
 
 
@@ -134,12 +102,8 @@ def check_layers(
 ) -> None:
     """Check that each layer runs once and outputs one finite map.
 
-    Args:
-        module: The denoiser.
-        layers: Paths of its sub-modules.
-        full_pass: Runs the denoiser to its end.
-        extract: Runs it up to the last layer, and returns the outputs.
-        side: Side in pixels of the images that both run on.
+    ``full_pass`` runs the denoiser to its end, ``extract`` up to the last
+    layer, both on images of ``side`` x ``side``.
 
     Raises:
         ValueError: The denoiser does not run, or a layer does not pass.
@@ -175,18 +139,11 @@ def check_layers(
 
 
 def release_unused(module: nn.Module, used: Set[str], prefix: str = '') -> int:
-    """Replace sub-modules that are not used by ``nn.Identity``.
+    """Replace sub-modules outside the paths ``used`` by ``nn.Identity``.
 
     Containers keep their length: they are never called themselves, and the
-    forward may iterate over one before it exits.
-
-    Args:
-        module: The module, which is changed in place.
-        used: Paths of the sub-modules that are called.
-        prefix: Path of ``module`` itself, with a final dot.
-
-    Returns:
-        The number of parameters that were released.
+    forward may iterate over one before it exits. Returns the number of
+    parameters that were released.
     """
     released = 0
     for name, child in module.named_children():

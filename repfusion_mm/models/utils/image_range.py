@@ -15,11 +15,9 @@ def to_unit_range(
     """Undo the data preprocessor's normalization.
 
     Args:
-        inputs: N x 3 x H x W, the inputs of the student.
-        data_preprocessor: The data preprocessor that computed them from 8-bit
-            images. Its ``mean`` and ``std`` are used if it normalizes.
-        channel_order: Order of the channels in ``inputs``: ``'rgb'`` or
-            ``'bgr'``.
+        inputs: N x 3 x H x W, computed from 8-bit images.
+        data_preprocessor: The data preprocessor that computed them.
+        channel_order: Order of their channels, ``'rgb'`` or ``'bgr'``.
 
     Returns:
         N x 3 x H x W, RGB, float32 in [0, 1].
@@ -38,10 +36,6 @@ def resolve_channel_order(
 
     A data preprocessor that converts channels determines the order. Otherwise
     the order depends on how images are loaded, and must be declared.
-
-    Args:
-        declared: ``'rgb'``, ``'bgr'`` or None.
-        data_preprocessor: Config of the data preprocessor.
 
     Raises:
         ValueError: The order is unknown, or contradicts the data

@@ -10,15 +10,9 @@ import torch
 def read_labels(
     data_samples: Optional[Sequence], num_images: int
 ) -> torch.Tensor:
-    """Return the class label of each image.
+    """Return N integers: the label of each image, -1 for unlabeled ones.
 
-    Args:
-        data_samples: N samples. A sample without ``gt_label`` is unlabeled;
-            None means that all are.
-        num_images: N.
-
-    Returns:
-        N integers on the device of the labels; -1 for unlabeled images.
+    Samples without ``gt_label`` are unlabeled; None means that all are.
 
     Raises:
         ValueError: An image has several labels or a soft label.

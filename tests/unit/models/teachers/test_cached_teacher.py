@@ -161,7 +161,7 @@ def test_samples_of_every_project_carry_features(
 
 def test_a_step_refuses_models_whose_features_change(cached, teacher_folder):
     config = model_config(teacher_folder, input_mode='noised')
-    with pytest.raises(ValueError, match='draws new noise'):
+    with pytest.raises(ValueError, match="got 'noised'"):
         losses_of(MODELS.build(config), batch_of(cached[1]))
     config = model_config(teacher_folder)
     config['policy'] = dict(type='repfusion_mm.UniformTimestepPolicy')
@@ -183,7 +183,7 @@ INVALID = {
     ),
     'noise': (
         dict(teacher=dict(input_mode='noised')),
-        "got 'noised', which draws new noise",
+        "got 'noised', with which features depend on more than",
     ),
     'batch augments': (
         dict(data_preprocessor=dict(
