@@ -1,4 +1,7 @@
-"""Read a config that mmengine dumped, without executing it."""
+"""Read a config that mmengine dumped, without executing it.
+
+Work directories may come from other people.
+"""
 
 import ast
 import math
@@ -10,11 +13,7 @@ NUMBERS = dict(inf=math.inf, nan=math.nan)
 
 
 def read_dumped_config(path: Path) -> Dict[str, object]:
-    """Parse the output of ``Config.dump`` without executing it.
-
-    Work directories may come from other people. ``Config.dump`` writes
-    assignments of literals and ``dict(...)`` calls; any other syntax is
-    refused.
+    """Parse assignments of literals and ``dict(...)`` calls.
 
     Raises:
         ValueError: The file is not Python or holds other syntax.

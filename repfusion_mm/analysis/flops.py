@@ -35,14 +35,7 @@ def count_flops(run: Callable[[], object]) -> int:
 
 
 def count_distillation(cfg: Config) -> DistillationCost:
-    """Count the FLOP of teacher and student per image, on meta tensors.
-
-    Args:
-        cfg: The config of a distillation.
-
-    Raises:
-        ValueError: The teacher is neither a preset nor on this disk.
-    """
+    """Count the FLOP of teacher and student per image, on meta tensors."""
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     teacher = _build_teacher(cfg.model.teacher)
     student = MODELS.build(cfg.model.student).to('meta')
@@ -62,15 +55,10 @@ def count_distillation(cfg: Config) -> DistillationCost:
 def all_reduce_ms(
     size: float, gpus: int, bandwidths: Sequence[float]
 ) -> float:
-    """Estimate the milliseconds of a ring all-reduce, without its latency.
+    """Estimate the milliseconds of a ring all-reduce of ``size`` bytes.
 
-    Each GPU sends 2 (n - 1) / n of the bytes.
-
-    Args:
-        size: Of the gradients in bytes.
-        gpus: Number of GPUs n.
-        bandwidths: GB/s of each GPU, within a machine of eight GPUs and
-            between machines.
+    Each of n GPUs sends 2 (n - 1) / n of them. The bandwidths are GB/s of a
+    GPU within a machine of eight GPUs and between machines.
     """
     sent = 2 * (gpus - 1) / gpus * size
     return 1e3 * sent / (bandwidths[gpus > 8] * 1e9)

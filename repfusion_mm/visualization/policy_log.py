@@ -46,7 +46,17 @@ def read_records(work_dir: str) -> List[dict]:
             'distillation with TimestepPolicyHook'
         )
     for record in records:
-        _check_record(record, work_dir)
+        try:
+            pair = record['timesteps'], record['probabilities']
+            array = np.array(pair, dtype=float)
+        except (TypeError, ValueError):
+            array = np.array([])
+        if array.ndim != 2 or not array.size:
+            raise ValueError(
+                'expected one probability for each of the timesteps in '
+                f'{FILENAME} in {work_dir}, got something else at iter '
+                f'{record["iter"]}; {REMEDY}'
+            )
     lengths = {len(record['timesteps']) for record in records}
     if len(lengths) > 1:
         raise ValueError(
@@ -60,16 +70,14 @@ def read_records(work_dir: str) -> List[dict]:
 def read_logs(paths: Iterable[Path], counter: str, *keys: str) -> List[dict]:
     """Read the logs of all starts of a run, with one JSON object per line.
 
-    A truncated last line, which a killed run leaves behind, is ignored.
+    Objects of a start replace those of earlier starts from its first
+    iteration on. Files that do not exist are skipped, and so is a truncated
+    last line, which a killed run leaves behind.
 
     Args:
-        paths: The files; those that do not exist are skipped.
+        paths: The files.
         counter: The key of the iteration.
         keys: Other required keys of each object.
-
-    Returns:
-        Objects by iteration. Those of a start replace those of earlier
-        starts from its first iteration on.
 
     Raises:
         ValueError: Another line is not JSON, or lacks a key.
@@ -87,31 +95,21 @@ def read_logs(paths: Iterable[Path], counter: str, *keys: str) -> List[dict]:
                 raise ValueError(
                     f'expected JSON in line {number} of {path}, got: {error}'
                 ) from error
-            required = {counter, *keys}
-            if not isinstance(entry, dict) or not entry.keys() >= required:
+            if not (
+                isinstance(entry, dict)
+                and entry.keys() >= {counter, *keys}
+                and isinstance(entry[counter], int)
+            ):
+                names = ', '.join((f'an integer {counter}', *keys))
                 raise ValueError(
-                    f'expected {", ".join((counter, *keys))} in line {number} '
-                    f'of {path}, got {line[:80]!r}; {REMEDY}'
+                    f'expected {names} in line {number} of {path}, got '
+                    f'{line[:80]!r}; {REMEDY}'
                 )
             newer.append(entry)
         if newer:
             begin = newer[0][counter]
             entries = [e for e in entries if e[counter] < begin] + newer
     return entries
-
-
-def _check_record(record: dict, work_dir: str) -> None:
-    try:
-        array = np.array([record['timesteps'], record['probabilities']], float)
-        fits = isinstance(record['iter'], int) and array.ndim == 2
-    except (TypeError, ValueError):
-        fits = False
-    if not fits or not array.size:
-        raise ValueError(
-            'expected an integer iter and one probability for each of the '
-            f'timesteps in {FILENAME} in {work_dir}, got something else at '
-            f'iter {record["iter"]!r:.80}; {REMEDY}'
-        )
 
 
 def moments(record: dict) -> Tuple[float, float]:
@@ -141,11 +139,7 @@ def plot_records(
 ) -> Figure:
     """Return a figure of how the distribution over timesteps changed.
 
-    Args:
-        records: The records of one run, by iteration.
-        probe: The score of a linear probe at each timestep, drawn next to
-            the distribution.
-        probe_label: Axis label of the probe's scores.
+    The scores of a linear probe at each timestep are drawn next to it.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -157,13 +151,12 @@ def plot_records(
         1 + len(panels), len(columns), width_ratios=columns,
         height_ratios=[3] + [1] * len(panels),
     )  # fmt: skip
-    heat = figure.add_subplot(grid[0, 0])
+    heat = axes = figure.add_subplot(grid[0, 0])
     _draw_heat_map(figure, heat, records)
     if probe:
-        axes = figure.add_subplot(grid[0, 1], sharey=heat)
-        _draw_probe(axes, probe, probe_label)
+        side = figure.add_subplot(grid[0, 1], sharey=heat)
+        _draw_probe(side, probe, probe_label)
     iterations = [record['iter'] for record in records]
-    axes = heat
     for row, name in enumerate(panels, 1):
         axes.tick_params(labelbottom=False)
         axes = figure.add_subplot(grid[row, 0], sharex=heat)
@@ -186,7 +179,7 @@ def _draw_heat_map(figure: Figure, axes: Axes, records: List[dict]) -> None:
     probs = np.array([record['probabilities'] for record in records])
     # Multiples of the uniform distribution do not depend on the number of
     # timesteps; fewer rows keep each of them visible.
-    ratios = _average_rows((probs * len(timesteps)).T)
+    ratios = _average_rows(probs.T * len(timesteps))
     iterations = np.array([record['iter'] for record in records], dtype=float)
     mesh = axes.pcolormesh(
         _edges(iterations), _edges(_average_rows(timesteps)), ratios,
@@ -203,9 +196,9 @@ def _draw_heat_map(figure: Figure, axes: Axes, records: List[dict]) -> None:
 
 def _draw_probe(axes: Axes, probe: Dict[int, float], label: str) -> None:
     timesteps = sorted(probe)
-    axes.plot([probe[t] for t in timesteps], timesteps, 'o-', ms=3,
-              color=ORANGE)  # fmt: skip
-    ends = [min(probe.values()), max(probe.values())]
+    scores = [probe[t] for t in timesteps]
+    axes.plot(scores, timesteps, 'o-', ms=3, color=ORANGE)
+    ends = [min(scores), max(scores)]
     axes.set_xticks(ends, [f'{value:.2f}' for value in ends])
     axes.set_xlabel(label, size='small')
     axes.tick_params(labelleft=False)
@@ -214,17 +207,13 @@ def _draw_probe(axes: Axes, probe: Dict[int, float], label: str) -> None:
 
 def _average_rows(values: np.ndarray) -> np.ndarray:
     """Average neighboring rows so that at most ``MAX_ROWS`` remain."""
-    size = -(-len(values) // MAX_ROWS)
-    starts = np.arange(0, len(values), size)
-    sums = np.add.reduceat(values, starts, axis=0)
-    counts = np.diff([*starts, len(values)])
-    return (sums.T / counts).T
+    parts = np.array_split(values, min(len(values), MAX_ROWS))
+    return np.array([part.mean(axis=0) for part in parts])
 
 
 def _edges(centers: np.ndarray) -> np.ndarray:
     """Return the edges of cells around their centers."""
     if len(centers) == 1:
-        return np.array([centers[0] - 0.5, centers[0] + 0.5])
-    middles = (centers[1:] + centers[:-1]) / 2
-    first, last = 2 * centers[0] - middles[0], 2 * centers[-1] - middles[-1]
-    return np.concatenate([[first], middles, [last]])
+        return centers[0] + np.array([-0.5, 0.5])
+    padded = np.pad(centers, 1, mode='reflect', reflect_type='odd')
+    return (padded[1:] + padded[:-1]) / 2

@@ -33,7 +33,7 @@ class Prober:
         num_labels: Numbers of labeled images to fit to. Linear models are
             scored on the other images.
         num_splits: Number of random splits for each number of labels.
-        max_images: Stop reading images after so many labeled ones.
+        max_images: The largest number of labeled images to read.
         seed: Of the order of the images, the splits and the noise.
 
     Raises:
@@ -72,8 +72,7 @@ class Prober:
         self.splits = {}
         for n in num_labels:
             splitter = split(num_splits, train_size=n, random_state=seed)
-            pairs = splitter.split(self.targets, self.targets)
-            self.splits[n] = list(pairs)
+            self.splits[n] = [*splitter.split(self.targets, self.targets)]
 
     def _load(self, max_images: int) -> Tuple[List[torch.Tensor], np.ndarray]:
         """Return batches of labeled images in [0, 1], and all labels."""
@@ -129,7 +128,7 @@ class Prober:
         """Add the scores that a folder does not have yet; return all.
 
         ``probe.csv`` is written after each timestep, so that an interrupted
-        call can be repeated. See :meth:`run` for the arguments.
+        call can be repeated.
 
         Raises:
             ValueError: The folder has scores of another teacher or of other
@@ -174,10 +173,7 @@ class Prober:
     ) -> Iterator[Score]:
         """Yield the scores of all layers at one timestep.
 
-        Args:
-            timestep: In [0, T - 1].
-            input_mode: Of the teacher, ``'clean'`` or ``'noised'``.
-            folder: Where to keep features that are too large for memory.
+        The folder holds features that are too large for memory.
         """
         self.teacher.input_mode = input_mode
         torch.manual_seed(self.seed + timestep)

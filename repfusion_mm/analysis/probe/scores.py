@@ -29,10 +29,9 @@ class Score(NamedTuple):
 
 
 def read_scores(path: Path) -> List[Score]:
-    """Read scores from a CSV file; a truncated last line is ignored.
+    """Read scores from a CSV file if it exists.
 
-    Returns:
-        An empty list if there is no file.
+    A truncated last line is ignored.
 
     Raises:
         ValueError: The file is not a table of scores.
@@ -88,22 +87,17 @@ def standard_error(values: List[float]) -> float:
 
 
 def find_good_range(curve: Curve) -> Tuple[int, int, int]:
-    """Return the best timestep and the range of timesteps as good as it.
+    """Return the best timestep, and the ends of the range around it.
 
-    Returns:
-        The best timestep, and the ends of the range around it in which all
-        means are within one standard error of the best.
+    All means in the range are within one standard error of the best.
     """
-    timesteps = list(curve)
-    means = [curve[t][0] for t in timesteps]
-    best = int(np.argmax(means))
-    least = means[best] - curve[timesteps[best]][1]
-    low = high = best
-    while low > 0 and means[low - 1] >= least:
-        low -= 1
-    while high < len(means) - 1 and means[high + 1] >= least:
-        high += 1
-    return timesteps[best], timesteps[low], timesteps[high]
+    best = max(curve, key=lambda t: curve[t][0])
+    least = curve[best][0] - curve[best][1]
+    worse = [t for t, (mean, _) in curve.items() if mean < least]
+    low = max((t for t in worse if t < best), default=-1)
+    high = min((t for t in worse if t > best), default=max(curve) + 1)
+    good = [t for t in curve if low < t < high]
+    return best, min(good), max(good)
 
 
 def best_curve(
@@ -119,9 +113,6 @@ def best_curve(
 
 def read_best(path: Path) -> Optional[Tuple[Dict[int, float], str]]:
     """Read the best curve for the smallest number of labels.
-
-    Args:
-        path: CSV file of scores.
 
     Returns:
         The mean score at each timestep and a label for a figure; None if
@@ -161,8 +152,7 @@ def draw_scores(scores: List[Score], metric: str, path: Path) -> None:
     curves = mean_curves(scores)
     budgets = sorted({key[2] for key in curves})
     layers = sorted({key[1] for key in curves})
-    size = (1 + 3.6 * len(budgets), 3.6)
-    figure = Figure(figsize=size, layout='constrained')
+    figure = Figure((1 + 3.6 * len(budgets), 3.6), layout='constrained')
     panels = figure.subplots(1, len(budgets), sharey=True, squeeze=False)[0]
     for (mode, layer, n), curve in curves.items():
         t = np.array(list(curve))
@@ -170,14 +160,13 @@ def draw_scores(scores: List[Score], metric: str, path: Path) -> None:
         color = PALETTE[layers.index(layer) % len(PALETTE)]
         style = '-' if mode == 'clean' else '--'
         axes = panels[budgets.index(n)]
-        axes.plot(t, mean, style, marker='o', ms=3, color=color,
-                  label=f'{layer}, {mode}')  # fmt: skip
-        axes.fill_between(
-            t, mean - error, mean + error, color=color, alpha=0.25, lw=0
-        )
+        label = f'{layer}, {mode}'
+        axes.plot(t, mean, f'o{style}', ms=3, color=color, label=label)
+        band = mean - error, mean + error
+        axes.fill_between(t, *band, color=color, alpha=0.25, lw=0)
     for axes, n in zip(panels, budgets):
-        axes.set(xlabel='timestep t', title=f'{n} labels')
-        axes.title.set_size('medium')
+        axes.set_xlabel('timestep t')
+        axes.set_title(f'{n} labels', size='medium')
         axes.grid(alpha=0.3)
         axes.spines[['top', 'right']].set_visible(False)
     panels[0].set_ylabel(f'linear probe: {metric}')

@@ -1,7 +1,4 @@
-"""The linear model and the score of a probe, for each kind of label.
-
-scikit-learn is imported where it is used.
-"""
+"""The linear model and the score of a probe, for each kind of label."""
 
 from __future__ import annotations
 
@@ -37,11 +34,7 @@ def find_task(sample) -> Optional[Task]:
 
 
 def read_class(sample) -> torch.Tensor:
-    """Return the class of a data sample.
-
-    Raises:
-        ValueError: It has several classes.
-    """
+    """Return the class of a data sample, which must have one."""
     label = torch.as_tensor(sample.gt_label).flatten()
     if len(label) != 1:
         raise ValueError(
@@ -53,21 +46,20 @@ def read_class(sample) -> torch.Tensor:
 
 def score_classes(train: Data, test: Data) -> float:
     """Predict classes by logistic regression; return the accuracy."""
-    return _logistic_regression(max_iter=1000).fit(*train).score(*test)
+    model = _standardized('LogisticRegression', max_iter=1000)
+    return model.fit(*train).score(*test)
 
 
 def score_masks(train: Data, test: Data) -> float:
-    """Predict the class of each cell by logistic regression.
+    """Predict the class of each cell; return the mean IoU.
 
     The label of a cell is the class at its center. Cells of class 255 are
     ignored.
-
-    Returns:
-        The mean IoU.
     """
     from sklearn.metrics import jaccard_score
 
-    model = _logistic_regression(max_iter=200).fit(*select_cells(*train))
+    model = _standardized('LogisticRegression', max_iter=200)
+    model.fit(*select_cells(*train))
     inputs, labels = select_cells(*test)
     return jaccard_score(labels, model.predict(inputs), average='macro')
 
@@ -75,9 +67,7 @@ def score_masks(train: Data, test: Data) -> float:
 def select_cells(feats: np.ndarray, masks: np.ndarray) -> Data:
     """Return the features and labels of at most ``MAX_CELLS`` cells.
 
-    Args:
-        feats: N x h x w x C.
-        masks: N x H x W.
+    The features are N x h x w x C, the masks N x H x W.
     """
     images = torch.from_numpy(masks)[:, None].float()
     labels = F.interpolate(images, size=feats.shape[1:3]).long().numpy()
@@ -94,25 +84,19 @@ def score_keypoints(train: Data, test: Data) -> float:
     Returns:
         Minus the mean error of an image's keypoints, in sides of the image.
     """
-    from sklearn.linear_model import Ridge
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
     feats, points = train
-    ridge = Ridge(alpha=feats.shape[1] / 10)
-    model = make_pipeline(StandardScaler(), ridge)
+    model = _standardized('Ridge', alpha=feats.shape[1] / 10)
     model.fit(feats, points.reshape(len(points), -1))
     errors = model.predict(test[0]).reshape(test[1].shape) - test[1]
     return -float(np.linalg.norm(errors, axis=-1).mean())
 
 
-def _logistic_regression(max_iter: int):
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+def _standardized(name: str, **settings):
+    """Build a linear model of scikit-learn for standardized features."""
+    from sklearn import linear_model, pipeline, preprocessing
 
-    model = LogisticRegression(max_iter=max_iter)
-    return make_pipeline(StandardScaler(), model)
+    model = getattr(linear_model, name)(**settings)
+    return pipeline.make_pipeline(preprocessing.StandardScaler(), model)
 
 
 TASKS = (

@@ -7,7 +7,7 @@ diffusers by level.
 
 from __future__ import annotations
 
-from typing import Dict, Iterator, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, Mapping, Sequence, Tuple
 
 #: Parts of a residual block and of an attention block: published and
 #: diffusers' names.
@@ -43,8 +43,8 @@ COMMON = dict(
 def unet_config(
     image_size: int,
     channels: Tuple[int, ...],
-    attends: Sequence[bool],
-    **settings: Optional[int],
+    attends: Sequence[int],
+    **settings: Any,
 ) -> dict:
     """Return the config of the UNet2DModel; ``attends`` is by level."""
     down = ('ResnetDownsampleBlock2D', 'AttnDownBlock2D')

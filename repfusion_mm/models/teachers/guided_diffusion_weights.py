@@ -148,7 +148,8 @@ def build_denoiser(weights: StateDict, config: dict, attention_order: str):
             f'expected finite weights, got NaN or Inf in {not_finite[:5]}; '
             'the file is damaged'
         )
-    denoiser: Any = UNet2DModel(**config).eval()
+    denoiser: Any = UNet2DModel(**config)
+    denoiser.eval()
     converted = convert_weights(weights, config, attention_order)
     try:
         denoiser.load_state_dict(converted)

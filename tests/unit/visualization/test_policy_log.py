@@ -46,6 +46,14 @@ def test_a_broken_line_is_named(tmp_path):
         read_records(str(tmp_path))
 
 
+def test_records_with_iterations_of_different_types_are_refused(tmp_path):
+    write(tmp_path / '1', [record(2, 100)])
+    write(tmp_path / '2', [record('2', 100)])
+    message = f'expected an integer iter.* in line 1 of {tmp_path}'
+    with pytest.raises(ValueError, match=message):
+        read_records(str(tmp_path))
+
+
 def test_runs_in_subfolders_are_not_mixed_in(tmp_path):
     write(tmp_path / '1', [record(2, 100)])
     write(tmp_path / 'other' / '1', [record(4, 700)])
