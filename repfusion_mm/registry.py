@@ -43,14 +43,16 @@ class _DatasetRegistry(Registry):
 
 
 MODELS = _child(root.MODELS, 'models')
-HOOKS = _child(root.HOOKS, 'engine')
+HOOKS = _child(root.HOOKS, 'engine.hooks')
 DATASETS = _DatasetRegistry(
     root.DATASETS.name, parent=root.DATASETS, scope='repfusion_mm'
 )
 DATA_SAMPLERS = _child(root.DATA_SAMPLERS, 'datasets.samplers')
 TRANSFORMS = _child(root.TRANSFORMS, 'datasets.transforms')
-OPTIM_WRAPPER_CONSTRUCTORS = _child(root.OPTIM_WRAPPER_CONSTRUCTORS, 'engine')
-WEIGHT_INITIALIZERS = _child(root.WEIGHT_INITIALIZERS, 'engine')
+OPTIM_WRAPPER_CONSTRUCTORS = _child(
+    root.OPTIM_WRAPPER_CONSTRUCTORS, 'engine.optimizers'
+)
+WEIGHT_INITIALIZERS = _child(root.WEIGHT_INITIALIZERS, 'engine.checkpoint')
 
 __all__ = [
     'DATASETS',

@@ -23,10 +23,7 @@ LABEL_KEYS = {
 def check_batches(dataloader: Any) -> None:
     """Refuse an epoch without a batch, or with a batch of one image.
 
-    Raises:
-        ValueError: There are fewer images than a batch takes, or the last
-            batch has one image, from which batch normalization cannot compute
-            statistics.
+    Batch normalization cannot compute statistics from one image.
     """
     batches = dataloader.batch_sampler
     size, num_images = batches.batch_size, len(batches.sampler)
@@ -45,11 +42,7 @@ def check_batches(dataloader: Any) -> None:
 
 
 def check_sizes(data_batch: dict) -> None:
-    """Refuse a batch that the data preprocessor would pad with black.
-
-    Raises:
-        ValueError: The images differ in size.
-    """
+    """Refuse a batch that the data preprocessor would pad with black."""
     if torch.is_tensor(data_batch['inputs']):
         return
     sizes = [tuple(image.shape[-2:]) for image in data_batch['inputs']]
@@ -66,12 +59,7 @@ def check_sizes(data_batch: dict) -> None:
 
 
 def check_baseline(policy: Any, dataloader: Any) -> None:
-    """Refuse batches that are too small for the batch baseline.
-
-    Raises:
-        ValueError: The baseline of a reward is the mean reward of the other
-            images in the batch, and a batch has one image over all processes.
-    """
+    """Refuse batches that are too small for the batch baseline."""
     size = dataloader.batch_sampler.batch_size * get_world_size()
     if policy.baseline.kind == 'batch' and size < 2:
         raise ValueError(
@@ -83,11 +71,7 @@ def check_baseline(policy: Any, dataloader: Any) -> None:
 
 
 def check_seeds() -> None:
-    """Refuse processes that would draw the same random numbers.
-
-    Raises:
-        ValueError: Two processes have the same seed.
-    """
+    """Refuse processes that would draw the same random numbers."""
     seeds = all_gather_object(torch.initial_seed())
     if len(set(seeds)) < len(seeds):
         raise ValueError(
@@ -98,17 +82,7 @@ def check_seeds() -> None:
 
 
 def check_labels(dataset: Any, model: Any) -> None:
-    """Refuse labels that do not fit the decoder.
-
-    Args:
-        dataset: A data set, or one that wraps others.
-        model: The distiller, with a decoder.
-
-    Raises:
-        FileNotFoundError: Local files of labeled images are missing.
-        ValueError: The decoder refuses a label, or the policy is learned and
-            there is none.
-    """
+    """Refuse labels that do not fit the decoder, or none for its policy."""
     decoder, key = model.decoder, model.decoder.info_key
     labels = find_labels(dataset, key)
     decoder.check_labels(labels)
@@ -123,12 +97,7 @@ def check_labels(dataset: Any, model: Any) -> None:
 
 
 def find_labels(dataset: Any, key: str) -> list:
-    """Return the labels of all labeled images of a data set.
-
-    Args:
-        dataset: A data set, or one that wraps others.
-        key: Key of the label in an info: ``'gt_label'``, ``'seg_map_path'``
-            or ``'keypoints'``.
+    """Return the labels (``key`` of an info) of all labeled images.
 
     Raises:
         FileNotFoundError: Local files of labeled images are missing.
@@ -157,15 +126,13 @@ def find_labels(dataset: Any, key: str) -> list:
 
 def describe_labels(dataset: Any) -> str:
     """Return which labels a data set has, and which decoders read them."""
-    keys = {k for info in iter_infos(dataset) for k in LABEL_KEYS if k in info}
-    return (
-        ', '.join(
-            f'{key}, which {decoder} reads'
-            for key, decoder in LABEL_KEYS.items()
-            if key in keys
-        )
-        or 'no labels'
-    )
+    keys = {key for info in iter_infos(dataset) for key in info}
+    found = [
+        f'{key}, which {decoder} reads'
+        for key, decoder in LABEL_KEYS.items()
+        if key in keys
+    ]
+    return ', '.join(found) or 'no labels'
 
 
 def iter_infos(dataset: Any) -> Iterator[dict]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 from mmengine.hooks import EMAHook
 from mmengine.model import is_model_wrapper
+from mmengine.runner import find_latest_checkpoint
 
 
 def unwrap_model(runner) -> Any:
@@ -24,27 +23,22 @@ def averaged_model(runner) -> Any:
     return unwrap_model(runner)
 
 
-def show_image(runner, name: str, image: np.ndarray) -> None:
-    """Add an H x W x 3 uint8 RGB image to the runner's visualizer."""
-    runner.visualizer.add_image(name, image, step=runner.iter + 1)
-
-
 def last_checkpoint(runner) -> str:
     """Return the path of the checkpoint to resume from, or ``'none'``."""
-    pointer = Path(runner.work_dir, 'last_checkpoint')
-    return pointer.read_text() if pointer.exists() else 'none'
+    return find_latest_checkpoint(runner.work_dir) or 'none'
+
+
+def check_interval(interval: int, hook: str) -> None:
+    """Refuse an interval of the default hook ``hook`` that is less than 1."""
+    if interval < 1:
+        raise ValueError(
+            f'expected an interval of 1 or more, got {interval}; correct '
+            f'default_hooks.{hook}.interval'
+        )
 
 
 def check_single(runner, kind: type) -> None:
-    """Refuse two hooks of a kind whose work must be done once.
-
-    Args:
-        runner: The runner with the hooks.
-        kind: Class of the hook.
-
-    Raises:
-        ValueError: There are several.
-    """
+    """Refuse two hooks of a class whose work must be done once."""
     hooks = [hook for hook in runner.hooks if isinstance(hook, kind)]
     if len(hooks) > 1:
         names = ', '.join(type(hook).__name__ for hook in hooks)

@@ -52,11 +52,7 @@ def allow_mmengine_checkpoints() -> None:
 
 
 def safe_globals() -> Dict[str, Callable]:
-    """Return the globals in mmengine's and mmpose's checkpoints.
-
-    Returns:
-        dict: Maps each qualified name in the file to the object to load.
-    """
+    """Return the globals in mmengine's and mmpose's checkpoints by name."""
     array = np.zeros(1)
     reconstruct = array.__reduce__()[0]
     scalar = array[0].__reduce__()[0]
@@ -75,12 +71,7 @@ def safe_globals() -> Dict[str, Callable]:
 
 
 def history_statistic(owner: type, name: str) -> Callable:
-    """Replace ``getattr`` in a checkpoint.
-
-    Raises:
-        UnpicklingError: The attribute is not a statistic of mmengine's
-            ``HistoryBuffer``.
-    """
+    """Replace ``getattr`` in a checkpoint."""
     if owner is not HistoryBuffer or name not in STATISTICS:
         raise pickle.UnpicklingError(
             'expected a statistic of mmengine.logging.HistoryBuffer in the '
@@ -108,7 +99,7 @@ def torchvision_ops_load() -> bool:
     """Return whether torchvision's compiled operators load.
 
     They do not if torch comes from another build, such as CPU-only torch with
-    a CUDA build of torchvision. Returns True without torchvision.
+    a CUDA build of torchvision.
     """
     spec = importlib.util.find_spec('torchvision')
     if spec is None or spec.origin is None:
@@ -130,7 +121,7 @@ def without_missing_fakes(namespace: str) -> Iterator[None]:
     ``torch.library.register_fake`` raises for operators that are not
     registered. torchvision calls it unconditionally at import, so that a
     library that does not load prevents importing mmpretrain, mmpose and
-    diffusers. All other registrations are unaffected.
+    diffusers.
     """
     register_fake = getattr(torch.library, 'register_fake', None)
     if register_fake is None:  # torch < 2.4: torchvision does not call it
@@ -138,12 +129,8 @@ def without_missing_fakes(namespace: str) -> Iterator[None]:
         return
 
     def register_where_present(op, *args, **kwargs) -> Callable:
-        missing = (
-            isinstance(op, str)
-            and op.startswith(f'{namespace}::')
-            and not _is_registered(op)
-        )
-        if missing:
+        owner, _, name = str(op).partition('::')
+        if owner == namespace and not hasattr(getattr(torch.ops, owner), name):
             return lambda function: function
         return register_fake(op, *args, **kwargs)
 
@@ -152,8 +139,3 @@ def without_missing_fakes(namespace: str) -> Iterator[None]:
         yield
     finally:
         torch.library.register_fake = register_fake
-
-
-def _is_registered(op: str) -> bool:
-    namespace, name = op.split('::')
-    return hasattr(getattr(torch.ops, namespace), name)

@@ -17,14 +17,8 @@ def find_incompatible_keys(
 ) -> List[str]:
     """List the tensors that prevent ``source`` from filling ``target``.
 
-    Args:
-        source: State dict of a checkpoint.
-        target: State dict of a module.
-        allow_missing: Patterns of names that may be missing in ``source``.
-        allow_unused: Patterns of names that may be missing in ``target``.
-
-    Returns:
-        One line for each tensor that is missing, unused or of another shape.
+    The names in the state dicts are compared with patterns of names that
+    ``source`` may lack (``allow_missing``) or ``target`` (``allow_unused``).
     """
     mismatches = []
     for key, value in target.items():
@@ -58,17 +52,11 @@ def conv_strides(module: nn.Module) -> Dict[str, List[int]]:
 def compare_strides(
     distilled: Dict[str, List[int]], module: nn.Module
 ) -> Tuple[List[str], List[str]]:
-    """Compare a student's strides with those of a module that loads it.
-
-    Later stages may differ, as in dilated segmentation networks.
-
-    Args:
-        distilled: Strides of the student's convolutions by name.
-        module: The backbone that loads its weights.
+    """Compare a student's strides with those of the backbone that loads it.
 
     Returns:
         Error lines on the stem, and the names of other convolutions that
-        differ.
+        differ, which they may, as in dilated segmentation networks.
     """
     strides = conv_strides(module)
     differ = [k for k, v in strides.items() if distilled.get(k, v) != v]
@@ -81,10 +69,18 @@ def compare_strides(
     return [error], differ[1:]
 
 
-def shorten(lines: List[str], limit: int = 10) -> List[str]:
-    """Keep the first lines, and count the rest."""
-    rest = len(lines) - limit
-    return lines[:limit] + ([f'and {rest} more'] if rest > 0 else [])
+def describe_mismatches(
+    file: str, module: nn.Module, mismatches: List[str], limit: int = 10
+) -> str:
+    """Return the text of an error with the first mismatches."""
+    lines = mismatches[:limit]
+    if len(mismatches) > limit:
+        lines.append(f'and {len(mismatches) - limit} more')
+    return (
+        f'expected {file!r} to fit all {len(module.state_dict())} tensors of '
+        f'{type(module).__name__}, got {len(mismatches)} mismatches:\n  '
+        + '\n  '.join(lines)
+    )
 
 
 def _matches(key: str, patterns: Sequence[str]) -> bool:

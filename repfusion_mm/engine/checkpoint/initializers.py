@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Dict, Optional, Sequence
+from typing import Optional, Sequence
 
-import torch
 import torch.nn as nn
 from mmengine.logging import print_log
 from mmengine.model.weight_init import update_init_info
 
 from repfusion_mm.engine.checkpoint.compare import (
     compare_strides,
+    describe_mismatches,
     find_incompatible_keys,
-    shorten,
 )
 from repfusion_mm.engine.checkpoint.io import read_checkpoint
+from repfusion_mm.engine.utils import select_prefix
 from repfusion_mm.registry import WEIGHT_INITIALIZERS
 
 HINT = (
@@ -73,13 +73,11 @@ class StrictPretrained:
         source, meta = read_checkpoint(self.checkpoint, HINT)
         target = module.state_dict()
         prefix = self.prefix
-        if prefix is None:
-            prefix = _best_prefix(source, target)
-        source = {
-            key[len(prefix) :]: value
-            for key, value in source.items()
-            if key.startswith(prefix)
-        }
+        if prefix is None:  # the one with the most matches
+            prefix = max(
+                PREFIXES, key=lambda p: sum(p + k in source for k in target)
+            )
+        source = select_prefix(source, prefix)
         mismatches = find_incompatible_keys(
             source, target, self.allow_missing, self.allow_unused
         )
@@ -89,9 +87,7 @@ class StrictPretrained:
         if mismatches:
             student = f', {meta["student"]}' if meta.get('student') else ''
             raise ValueError(
-                f'expected {self.checkpoint!r} to fit all {len(target)} '
-                f'tensors of {name}, got {len(mismatches)} mismatches:\n  '
-                + '\n  '.join(shorten(mismatches))
+                describe_mismatches(self.checkpoint, module, mismatches)
                 + f'\nBuild {name} with the arguments of the distilled '
                 f'student{student} (stem, depth, width; mmseg.ResNetV1c must '
                 'be distilled as mmseg.ResNetV1c), or list tensors that may '
@@ -108,12 +104,3 @@ class StrictPretrained:
         )
         if hasattr(module, '_params_init_info'):
             update_init_info(module, init_info=f'from {self.checkpoint}')
-
-
-def _best_prefix(
-    source: Dict[str, torch.Tensor], target: Dict[str, torch.Tensor]
-) -> str:
-    return max(
-        PREFIXES,
-        key=lambda prefix: sum(prefix + key in source for key in target),
-    )

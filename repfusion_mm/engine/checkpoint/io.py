@@ -22,9 +22,6 @@ def read_checkpoint(checkpoint: str, hint: str) -> Tuple[StateDict, dict]:
         checkpoint: A path, or any address that ``mmengine.fileio`` reads.
         hint: What to do if there is no such file, for the error.
 
-    Returns:
-        The weights, and ``meta`` of the checkpoint (empty if it has none).
-
     Raises:
         ValueError: ``checkpoint`` is empty, or not a checkpoint.
         FileNotFoundError: There is no such file.
@@ -64,10 +61,7 @@ def load_from_local(
 ) -> object:
     """Read a local file written by ``torch.save``.
 
-    Args:
-        path: The file.
-        map_location: As in ``torch.load``.
-        name: What errors call the file; ``path`` by default.
+    Errors call it ``name``, or else ``path``.
 
     Raises:
         FileNotFoundError, IsADirectoryError: There is no such file.
@@ -76,9 +70,7 @@ def load_from_local(
     try:
         file = osp.expanduser(path)
         if READS_SAFELY:
-            return torch.load(
-                file, map_location=map_location, weights_only=True
-            )
+            return torch.load(file, map_location, weights_only=True)
         return safe_pickle.load_file(file, map_location)
     except (FileNotFoundError, IsADirectoryError):
         raise
@@ -94,8 +86,6 @@ def load_from_local(
 def load_from_address(filename: str, map_location: str = 'cpu') -> object:
     """Read a checkpoint from any address that ``mmengine.fileio`` reads.
 
-    The file is fetched first, and then read as by :func:`load_from_local`.
-
     Raises:
         ValueError: No backend of mmengine reads such addresses.
     """
@@ -109,20 +99,14 @@ def load_from_address(filename: str, map_location: str = 'cpu') -> object:
         ) from error
 
 
-def find_loaded_path(runner) -> Optional[str]:
-    """Return the path of the checkpoint that a runner loads.
-
-    With ``resume=True`` and no ``load_from`` it is the latest one in the work
-    directory.
-    """
+def find_loaded_path(runner) -> str:
+    """Return the path of the checkpoint that a runner loads."""
     return runner._load_from or find_latest_checkpoint(runner.work_dir)
 
 
 def _reason(error: Exception) -> str:
     """Return the line of torch's long error message that tells the cause."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    named = [
-        i for i in lines if 'WeightsUnpickler error' in i or 'GLOBAL' in i
-    ]
-    candidates = named or [i for i in lines if i] or [type(error).__name__]
-    return candidates[-1][:200]
+    lines = [i.strip() for i in str(error).splitlines() if i.strip()]
+    causes = ('WeightsUnpickler error', 'GLOBAL')
+    named = [i for i in lines if any(cause in i for cause in causes)]
+    return (named or lines or [type(error).__name__])[-1][:200]

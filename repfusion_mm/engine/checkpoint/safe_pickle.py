@@ -34,20 +34,16 @@ class Unpickler(pickle.Unpickler):
     """Find only what tensors, numbers, arrays and mmengine's logs need."""
 
     def find_class(self, module: str, name: str) -> object:
-        """Return the object of this name, if it is allowed.
-
-        Raises:
-            UnpicklingError: It is not.
-        """
+        """Return the object of this name, or refuse it."""
         if module == '__builtin__':  # its name in pickle protocol 2
             module = 'builtins'
-        try:
-            return allowed_globals()[f'{module}.{name}']
-        except KeyError:
+        found = allowed_globals().get(f'{module}.{name}')
+        if found is None:
             raise pickle.UnpicklingError(
                 f'WeightsUnpickler error: GLOBAL {module}.{name} is not '
                 'allowed'
-            ) from None
+            )
+        return found
 
 
 def load_file(path: str, map_location: str = 'cpu') -> object:

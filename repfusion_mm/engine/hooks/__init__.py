@@ -1,3 +1,4 @@
+# How each is used: configs/_base_/runtime and configs/teacher.
 from .buffered_runtime_info_hook import BufferedRuntimeInfoHook
 from .checkpoint_hook import SafeCheckpointHook
 from .env_info_hook import EnvInfoHook

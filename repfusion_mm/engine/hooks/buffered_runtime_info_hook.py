@@ -10,7 +10,7 @@ import torch
 from mmengine.dist import all_reduce
 from mmengine.hooks import LoggerHook, RuntimeInfoHook
 
-from repfusion_mm.engine.utils import check_single
+from repfusion_mm.engine.utils import check_interval, check_single
 from repfusion_mm.registry import HOOKS
 
 
@@ -32,10 +32,8 @@ class BufferedRuntimeInfoHook(RuntimeInfoHook):
     whose name does not contain 'loss' means that a step did not have it (the
     reward of a batch without labels), and is left out after the first step.
 
-    In the config: ``default_hooks=dict(runtime_info=dict(
-    type='repfusion_mm.BufferedRuntimeInfoHook'))``. A hook of your own that
-    reads ``train/...`` in ``after_train_iter`` needs ``flush_statistics`` or
-    ``interval=1``.
+    A hook of your own that reads ``train/...`` in ``after_train_iter`` needs
+    ``flush_statistics`` or ``interval=1``.
 
     Args:
         interval: Iterations between two flushes. By default the interval of
@@ -49,11 +47,8 @@ class BufferedRuntimeInfoHook(RuntimeInfoHook):
     """
 
     def __init__(self, interval: Optional[int] = None) -> None:
-        if interval is not None and interval < 1:
-            raise ValueError(
-                f'expected an interval of 1 or more, got {interval}; correct '
-                'default_hooks.runtime_info.interval'
-            )
+        if interval is not None:
+            check_interval(interval, 'runtime_info')
         self.interval = interval
         self._names: Tuple[str, ...] = ()
         self._rows: List[torch.Tensor] = []
@@ -62,11 +57,8 @@ class BufferedRuntimeInfoHook(RuntimeInfoHook):
         """Check that the logger reads after a flush."""
         super().before_train(runner)
         check_single(runner, RuntimeInfoHook)
-        logged = [
-            hook.interval
-            for hook in runner.hooks
-            if isinstance(hook, LoggerHook)
-        ]
+        loggers = [i for i in runner.hooks if isinstance(i, LoggerHook)]
+        logged = [hook.interval for hook in loggers]
         if self.interval is None:
             self.interval = reduce(math.gcd, logged, 0) or 1
         for interval in logged:
@@ -136,11 +128,7 @@ class BufferedRuntimeInfoHook(RuntimeInfoHook):
 
 
 def flush_statistics(runner) -> None:
-    """Let the histories of ``runner.message_hub`` hold all past steps.
-
-    Does nothing with mmengine's own ``RuntimeInfoHook``, whose histories are
-    always complete.
-    """
+    """Let the histories of ``runner.message_hub`` hold all past steps."""
     for hook in runner.hooks:
         if isinstance(hook, BufferedRuntimeInfoHook):
             hook.flush(runner)

@@ -20,11 +20,7 @@ class AtomicLocalBackend(LocalBackend):
     """Write local files atomically."""
 
     def put(self, obj: bytes, filepath: Union[str, Path]) -> None:
-        """Write ``obj`` to a file next to ``filepath``, then rename it.
-
-        Raises:
-            OSError: It cannot be written. ``filepath`` is unchanged.
-        """
+        """Write ``obj`` to a file next to ``filepath``, then rename it."""
         path = Path(filepath)
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(path.name + '.tmp')
@@ -51,10 +47,7 @@ class SafeCheckpointHook(CheckpointHook):
     writes into the new file in place: a run that is killed in between loses
     everything with ``max_keep_ckpts=1``, or resumes from a truncated file.
     The same holds for the best checkpoint (``save_best``). Files on remote
-    backends are written as these backends do. In the config::
-
-        default_hooks=dict(checkpoint=dict(
-            type='repfusion_mm.SafeCheckpointHook', interval=10))
+    backends are written as these backends do.
 
     Args:
         args, kwargs: Those of ``CheckpointHook``.
@@ -88,17 +81,13 @@ class SafeCheckpointHook(CheckpointHook):
     def _save_checkpoint_with_step(
         self, runner, step: int, meta: dict
     ) -> None:
-        """Write a checkpoint, then remove those that are outdated.
-
-        Replaces mmengine's, which removes first.
-        """
+        """Write a checkpoint, then remove those that are outdated."""
         info = runner.message_hub.runtime_info
         outdated = []
         if self.num_kept > 0:
             steps = [i for i in info.get('keep_ckpt_ids', []) if i != step]
             steps.append(step)
-            outdated = steps[: -self.num_kept]
-            kept = steps[-self.num_kept :]
+            outdated, kept = steps[: -self.num_kept], steps[-self.num_kept :]
             runner.message_hub.update_info('keep_ckpt_ids', kept)
         self.last_ckpt = self._path(step)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
@@ -130,12 +119,9 @@ class SafeCheckpointHook(CheckpointHook):
         finally:
             after = self._best_paths()
             self._set_best_paths({i: after[i] or before[i] for i in before})
-        replaced = [
-            path
-            for name, path in before.items()
-            if path is not None and after[name]
-        ]
-        self._remove(path for path in replaced if path not in after.values())
+        for name, path in before.items():
+            if path and after[name] and path not in after.values():
+                self._remove([path])
 
     def _best_paths(self) -> Dict[str, Optional[str]]:
         """Return the path of the best checkpoint by each metric."""
@@ -163,13 +149,8 @@ class SafeCheckpointHook(CheckpointHook):
 def write_checkpoint(runner, path: str, **kwargs) -> None:
     """Write a checkpoint, then its path into ``last_checkpoint``.
 
-    Args:
-        runner: The runner, on every process; the main process writes.
-        path: Where to write it.
-        kwargs: Those of ``Runner.save_checkpoint``.
-
-    Raises:
-        OSError: It cannot be written.
+    Every process must call it. ``kwargs`` are those of
+    ``Runner.save_checkpoint``.
     """
     try:
         runner.save_checkpoint(*osp.split(path), **kwargs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Dict, Optional
@@ -26,9 +27,7 @@ PACKAGES = (
 class EnvInfoHook(Hook):
     """Write versions, commits and the seed into ``env_info.json``.
 
-    The report of runs (``tools/analysis_tools/report.py``) reads the file. In
-    the config: ``default_hooks=dict(env_info=dict(
-    type='repfusion_mm.EnvInfoHook'))``.
+    The report of runs (``tools/analysis_tools/report.py``) reads the file.
     """
 
     def before_run(self, runner) -> None:
@@ -52,19 +51,13 @@ def find_versions() -> Dict[str, str]:
     """Return the versions of the packages that are installed."""
     found = {}
     for name in PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):
             found[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return found
 
 
 def find_commit(folder: Path) -> Optional[str]:
-    """Return the git commit of a folder, with '+' if files were changed.
-
-    Returns:
-        None if the folder is in no git repository, or git is missing.
-    """
+    """Return the git commit of a folder, with '+' if files were changed."""
     command = ['describe', '--always', '--dirty=+', '--exclude=*']
     try:
         done = subprocess.run(

@@ -8,17 +8,14 @@ import numpy as np
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import set_random_seed
 
-from repfusion_mm.engine.optimizers.joint_optim_wrapper import (
-    batches_per_update,
-)
-from repfusion_mm.engine.resume import (
-    SkippedValidationHook,
+from repfusion_mm.engine.optimizers import batches_per_update
+from repfusion_mm.engine.resume.checks import (
     check_immutable_settings,
     check_resumable,
-    check_seeded,
-    fast_forward,
     immutable_settings,
 )
+from repfusion_mm.engine.resume.seeding import check_seeded, fast_forward
+from repfusion_mm.engine.resume.validation import SkippedValidationHook
 from repfusion_mm.registry import HOOKS
 
 
@@ -32,15 +29,8 @@ class ExactResumeHook(Hook):
     batch is read with its own seed. So a resumed run draws the numbers of
     an uninterrupted one, after a validation or without, with any number of
     workers. Within an epoch it continues at the next batch. A validation that
-    the interruption skipped is run first. In the config::
-
-        default_hooks = dict(
-            exact_resume=dict(type='repfusion_mm.ExactResumeHook'))
-        train_dataloader = dict(
-            batch_sampler=dict(
-                type='repfusion_mm.SeededBatchSampler', drop_last=True),
-            dataset=dict(
-                type='repfusion_mm.SeededConcatDataset', datasets=[...]))
+    the interruption skipped is run first. The ``train_dataloader`` needs a
+    ``SeededBatchSampler`` and a ``SeededConcatDataset``.
 
     Raises:
         ValueError: Before the first iteration: the train_dataloader is not
@@ -84,28 +74,20 @@ class ExactResumeHook(Hook):
             sampler.seed = self._sampler_seed
         fast_forward(runner.train_loop)
 
-    def before_train_iter(
-        self, runner, batch_idx: int, data_batch: Optional[dict] = None
-    ) -> None:
+    def before_train_iter(self, runner, *args, **kwargs) -> None:
         """Seed the random numbers of this iteration."""
         sequence = np.random.SeedSequence((runner.seed, runner.iter))
         set_random_seed(int(sequence.generate_state(1)[0]))
 
 
 def check_accumulation(runner) -> None:
-    """Refuse checkpoints that would lose accumulated gradients.
-
-    Raises:
-        ValueError: An interval of checkpoints is not a multiple of the number
-            of batches that one update accumulates.
-    """
+    """Refuse checkpoints that would lose accumulated gradients."""
     count = batches_per_update(runner.optim_wrapper)
     for hook in runner.hooks:
         if not isinstance(hook, CheckpointHook):
             continue
-        interval = hook.interval
-        if hook.by_epoch:
-            interval *= len(runner.train_dataloader)
+        length = len(runner.train_dataloader) if hook.by_epoch else 1
+        interval = hook.interval * length
         if interval > 0 and interval % count:
             raise ValueError(
                 'expected checkpoints after complete updates, got one every '

@@ -20,9 +20,7 @@ class ExportDenoiserHook(Hook):
     """Write the denoiser as a diffusers folder next to every checkpoint.
 
     ``DiffusersTeacher(pretrained=FOLDER)`` and diffusers'
-    ``from_pretrained(FOLDER)`` of the denoiser and of schedulers read it. In
-    the config: ``default_hooks=dict(export_denoiser=
-    dict(type='repfusion_mm.ExportDenoiserHook'))``.
+    ``from_pretrained(FOLDER)`` of the denoiser and of schedulers read it.
 
     Args:
         filename: Name of the folder in the work directory.

@@ -22,8 +22,7 @@ class ExportStudentHook(Hook):
     ``init_cfg=dict(type='Pretrained', checkpoint=...)`` of any OpenMMLab
     project loads it without this package. The weights are those of the
     checkpoint: averaged weights if the run keeps an average. ``meta`` records
-    how they were made. In the config: ``default_hooks=dict(export_student=
-    dict(type='repfusion_mm.ExportStudentHook'))``.
+    how they were made.
 
     Args:
         filename: Name of the file in the work directory.

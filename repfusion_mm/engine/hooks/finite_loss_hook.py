@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Optional
+from typing import Dict, List
 
 import numpy as np
 import torch
@@ -11,7 +11,11 @@ from mmengine.hooks import Hook
 from repfusion_mm.engine.hooks.buffered_runtime_info_hook import (
     flush_statistics,
 )
-from repfusion_mm.engine.utils import last_checkpoint, unwrap_model
+from repfusion_mm.engine.utils import (
+    check_interval,
+    last_checkpoint,
+    unwrap_model,
+)
 from repfusion_mm.registry import HOOKS
 
 
@@ -22,8 +26,7 @@ class FiniteLossHook(Hook):
     The losses are checked every ``interval`` iterations and before each
     checkpoint, so that a step does not synchronize with the device. The
     weights are checked before each checkpoint, because no loss depends on the
-    last update yet. In the config: ``default_hooks=dict(finite_loss=dict(
-    type='repfusion_mm.FiniteLossHook'))``.
+    last update yet.
 
     Args:
         interval: Number of iterations between two checks.
@@ -38,11 +41,7 @@ class FiniteLossHook(Hook):
     priority = 'BELOW_NORMAL'
 
     def __init__(self, interval: int = 50) -> None:
-        if interval < 1:
-            raise ValueError(
-                f'expected an interval of 1 or more, got {interval}; correct '
-                'default_hooks.finite_loss.interval'
-            )
+        check_interval(interval, 'finite_loss')
         self.interval = interval
 
     def before_train(self, runner) -> None:
@@ -53,13 +52,7 @@ class FiniteLossHook(Hook):
             _find_not_finite(unwrap_model(runner).state_dict())
         )
 
-    def after_train_iter(
-        self,
-        runner,
-        batch_idx: int,
-        data_batch: Optional[dict] = None,
-        outputs: Optional[dict] = None,
-    ) -> None:
+    def after_train_iter(self, runner, *args, **kwargs) -> None:
         """Check the losses every ``interval`` iterations."""
         self._num_done = runner.iter + 1
         if self._num_done % self.interval == 0:
@@ -79,23 +72,21 @@ class FiniteLossHook(Hook):
             )
 
     def check_losses(self, runner) -> None:
-        """Check the losses of the iterations since the last check.
-
-        Raises:
-            FloatingPointError: One is not finite.
-        """
-        num_done = self._num_done
-        num_new = num_done - self._num_checked
-        self._num_checked = num_done
+        """Check the losses of the iterations since the last check."""
+        num_new = self._num_done - self._num_checked
+        self._num_checked = self._num_done
         if num_new <= 0:
             return
         flush_statistics(runner)
         first_iters = {}
-        for name, values in _loss_histories(runner).items():
-            new = values[-num_new:]
+        for key, history in runner.message_hub.log_scalars.items():
+            group, _, name = key.partition('/')
+            if group != 'train' or 'loss' not in name:
+                continue
+            new = history.data[0][-num_new:]
             (bad,) = np.nonzero(~np.isfinite(new))
             if len(bad):
-                first_iters[name] = num_done - len(new) + int(bad[0]) + 1
+                first_iters[name] = self._num_done - len(new) + bad[0] + 1
         if not first_iters:
             return
         first = min(first_iters.values())
@@ -128,13 +119,3 @@ def _find_not_finite(state_dict: Dict[str, torch.Tensor]) -> List[str]:
         and value.is_floating_point()
         and not value.isfinite().all()
     ]
-
-
-def _loss_histories(runner) -> Dict[str, np.ndarray]:
-    """Return the values of every loss by name, newest last."""
-    prefix = 'train/'
-    return {
-        name[len(prefix) :]: history.data[0]
-        for name, history in runner.message_hub.log_scalars.items()
-        if name.startswith(prefix) and 'loss' in name
-    }

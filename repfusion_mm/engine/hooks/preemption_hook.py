@@ -15,10 +15,8 @@ from mmengine.dist import all_reduce, get_world_size
 from mmengine.hooks import Hook
 
 from repfusion_mm.engine.hooks.checkpoint_hook import ATOMIC, write_checkpoint
-from repfusion_mm.engine.optimizers.joint_optim_wrapper import (
-    batches_per_update,
-)
-from repfusion_mm.engine.utils import check_single
+from repfusion_mm.engine.optimizers import batches_per_update
+from repfusion_mm.engine.utils import check_interval, check_single
 from repfusion_mm.registry import HOOKS
 
 FILENAME = 'preempted.pth'
@@ -34,9 +32,7 @@ class PreemptionHook(Hook):
     ``--resume`` continues. The exit status is 75, so that a job script can
     distinguish it from a failure. Launchers send SIGTERM to all processes,
     some of them twice: repeated signals change nothing, and the workers of
-    data loaders only react to the signal if the training process sent it. In
-    the config: ``default_hooks=dict(preemption=dict(
-    type='repfusion_mm.PreemptionHook'))``.
+    data loaders only react to the signal if the training process sent it.
 
     Args:
         interval: With several processes: number of iterations between two
@@ -53,11 +49,7 @@ class PreemptionHook(Hook):
     priority = 'LOWEST'
 
     def __init__(self, interval: int = 10) -> None:
-        if interval < 1:
-            raise ValueError(
-                f'expected an interval of 1 or more, got {interval}; correct '
-                'default_hooks.preemption.interval'
-            )
+        check_interval(interval, 'preemption')
         self.interval = interval
         self._preempted = False
 
@@ -78,13 +70,7 @@ class PreemptionHook(Hook):
     def _handle_sigterm(self, signum: int, frame: Optional[FrameType]) -> None:
         self._preempted = True
 
-    def after_train_iter(
-        self,
-        runner,
-        batch_idx: int,
-        data_batch: Optional[dict] = None,
-        outputs: Optional[dict] = None,
-    ) -> None:
+    def after_train_iter(self, runner, *args, **kwargs) -> None:
         """Save and exit after an update, if any process was preempted."""
         num_done = runner.iter + 1
         if num_done % batches_per_update(runner.optim_wrapper):
@@ -118,11 +104,7 @@ def init_worker(init: Optional[Callable], worker_id: int) -> None:
 
     A worker that a launcher's signal ends would end the training before the
     checkpoint is written. Nothing is changed on systems that do not tell who
-    sent a signal (macOS).
-
-    Args:
-        init: The ``worker_init_fn`` of the dataloader.
-        worker_id: Number of the worker.
+    sent a signal (macOS). ``init`` is the dataloader's ``worker_init_fn``.
     """
     if hasattr(signal, 'sigwaitinfo'):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})

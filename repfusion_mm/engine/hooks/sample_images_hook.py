@@ -7,9 +7,10 @@ from typing import Optional
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from repfusion_mm.engine.hooks.periodic_hook import PeriodicHook
-from repfusion_mm.engine.utils import averaged_model, show_image
+from repfusion_mm.engine.utils import averaged_model
 from repfusion_mm.registry import HOOKS
 
 
@@ -17,13 +18,11 @@ from repfusion_mm.registry import HOOKS
 class SampleImagesHook(PeriodicHook):
     """Add a grid of sampled images to the visualizer.
 
-    The noise is the same each time, so that grids can be compared. In the
-    config: ``default_hooks=dict(sample_images=dict(
-    type='repfusion_mm.SampleImagesHook'))``.
+    The noise is the same each time, so that grids can be compared. One is
+    drawn at the end of the run.
 
     Args:
-        num_records: Largest number of grids in a run. One is drawn at its
-            end.
+        num_records: Largest number of grids in a run.
         min_interval: Smallest number of iterations between two grids. A grid
             costs ``num_steps`` forward passes of ``num_images`` images.
         num_images: Number of images in a grid.
@@ -50,7 +49,9 @@ class SampleImagesHook(PeriodicHook):
         images = averaged_model(runner).sample(
             self.num_images, self.num_steps, self.seed
         )
-        show_image(runner, 'samples', make_grid(images))
+        runner.visualizer.add_image(
+            'samples', make_grid(images), step=runner.iter + 1
+        )
 
 
 def make_grid(images: torch.Tensor, min_side: int = 64) -> np.ndarray:
@@ -63,15 +64,10 @@ def make_grid(images: torch.Tensor, min_side: int = 64) -> np.ndarray:
     Returns:
         H' x W' x 3 uint8 array. Empty cells are black.
     """
-    count, channels, height, width = images.shape
-    columns = math.ceil(math.sqrt(count))
-    rows = math.ceil(count / columns)
-    grid = images.new_zeros(rows * columns, channels, height, width)
-    grid[:count] = images
-    grid = grid.reshape(rows, columns, channels, height, width)
-    grid = grid.permute(0, 3, 1, 4, 2).reshape(
-        rows * height, columns * width, channels
-    )
+    columns = math.ceil(math.sqrt(len(images)))
+    num_empty = -len(images) % columns
+    cells = F.pad(images, (0, 0, 0, 0, 0, 0, 0, num_empty)).split(columns)
+    grid = torch.cat([torch.cat([*row], dim=2) for row in cells], dim=1)
     pixels = (grid * 255).round().to(torch.uint8).cpu().numpy()
-    scale = max(1, math.ceil(min_side / min(height, width)))
-    return pixels.repeat(scale, axis=0).repeat(scale, axis=1)
+    scale = max(1, math.ceil(min_side / min(images.shape[2:])))
+    return pixels.transpose(1, 2, 0).repeat(scale, 0).repeat(scale, 1)

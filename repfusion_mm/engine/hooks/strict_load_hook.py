@@ -5,8 +5,8 @@ from __future__ import annotations
 from mmengine.hooks import Hook
 
 from repfusion_mm.engine.checkpoint.compare import (
+    describe_mismatches,
     find_incompatible_keys,
-    shorten,
 )
 from repfusion_mm.engine.checkpoint.io import find_loaded_path
 from repfusion_mm.engine.utils import unwrap_model
@@ -24,9 +24,7 @@ class StrictLoadHook(Hook):
 
     The hook checks the checkpoints of ``resume``, ``load_from`` and
     ``tools/test.py``. It also removes a config that is stored as text in a
-    checkpoint, because mmengine's ``resume`` would run it as Python. In the
-    config: ``default_hooks=dict(strict_load=dict(
-    type='repfusion_mm.StrictLoadHook'))``.
+    checkpoint, because mmengine's ``resume`` would run it as Python.
 
     Raises:
         ValueError: The file is not a checkpoint, or does not fit the model.
@@ -51,15 +49,12 @@ class StrictLoadHook(Hook):
                 'code, which a checkpoint must not bring along'
             )
         model = unwrap_model(runner)
-        source = checkpoint.get('state_dict', checkpoint)
-        target = model.state_dict()
-        mismatches = find_incompatible_keys(source, target)
+        mismatches = find_incompatible_keys(
+            checkpoint.get('state_dict', checkpoint), model.state_dict()
+        )
         if mismatches:
             raise ValueError(
-                f'expected the checkpoint {file} to fit all {len(target)} '
-                f'tensors of {type(model).__name__}, got {len(mismatches)} '
-                'mismatches:\n  '
-                + '\n  '.join(shorten(mismatches))
+                describe_mismatches(file, model, mismatches)
                 + '\nUse the config that wrote it'
                 + ('' if runner._resume else TO_START)
             )

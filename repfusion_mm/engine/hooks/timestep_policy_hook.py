@@ -21,7 +21,7 @@ from repfusion_mm.engine.preflight import (
     check_seeds,
     check_sizes,
 )
-from repfusion_mm.engine.utils import check_single, show_image, unwrap_model
+from repfusion_mm.engine.utils import check_single, unwrap_model
 from repfusion_mm.registry import HOOKS
 from repfusion_mm.visualization.policy_log import (
     FILENAME,
@@ -43,8 +43,7 @@ class TimestepPolicyHook(PeriodicHook):
     (iteration, length of the run, timesteps, their mean probabilities over
     the batch, entropy, reward, standard deviation of the advantage) and a
     picture of all records in the visualizer. The hook also checks model and
-    data before the first iteration. In the config: ``default_hooks=dict(
-    timestep_policy=dict(type='repfusion_mm.TimestepPolicyHook'))``.
+    data before the first iteration.
 
     Args:
         entropy_decay: Fraction of the run, in (0, 1], after which lambda_H is
@@ -130,8 +129,9 @@ class TimestepPolicyHook(PeriodicHook):
         model = unwrap_model(runner)
         inputs = model.data_preprocessor(data_batch, False)['inputs']
         pi = model.policy(model.images(inputs))
+        num_done = runner.iter + 1
         entry = dict(
-            iter=runner.iter + 1,
+            iter=num_done,
             max_iters=runner.max_iters,
             timesteps=model.policy.timesteps.tolist(),
             probabilities=[
@@ -146,11 +146,10 @@ class TimestepPolicyHook(PeriodicHook):
                 entry[name] = float(history.current())
         with Path(runner.log_dir, FILENAME).open('a') as file:
             file.write(json.dumps(entry) + '\n')
-        num_done = runner.iter + 1
         if (
             num_done == runner.max_iters
             or num_done - self._last_picture >= self.min_picture_interval
         ):
             self._last_picture = num_done
-            records = read_records(runner.work_dir)
-            show_image(runner, 'policy', draw_records(records))
+            picture = draw_records(read_records(runner.work_dir))
+            runner.visualizer.add_image('policy', picture, step=num_done)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from typing import Dict, Iterator, Optional
+from typing import ContextManager, Dict, Optional
 
 import torch
 import torch.nn as nn
@@ -67,11 +66,9 @@ class JointOptimWrapper(OptimWrapperDict):
         for wrapper in self.values():
             wrapper.zero_grad(**kwargs)
 
-    @contextmanager
-    def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Enter the context of autocast and gradient accumulation."""
-        with self._primary.optim_context(model):
-            yield
+    def optim_context(self, model: nn.Module) -> ContextManager:
+        """Return the context of autocast and gradient accumulation."""
+        return self._primary.optim_context(model)
 
     def initialize_count_status(
         self, model: nn.Module, init_counts: int, max_counts: int
@@ -80,11 +77,7 @@ class JointOptimWrapper(OptimWrapperDict):
         self._primary.initialize_count_status(model, init_counts, max_counts)
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Load the states of all parts.
-
-        Raises:
-            ValueError: The parts are not the same.
-        """
+        """Load the states of all parts, which must be the same."""
         if set(state_dict) != set(self.keys()):
             raise ValueError(
                 f'expected optimizer states of {sorted(self.keys())}, got '
@@ -93,14 +86,9 @@ class JointOptimWrapper(OptimWrapperDict):
             )
         super().load_state_dict(state_dict)
 
-    @property
-    def accumulative_counts(self) -> int:
-        """Number of batches whose gradients one update accumulates."""
-        return self._primary._accumulative_counts
-
 
 def batches_per_update(wrapper: OptimWrapper) -> int:
     """Return how many batches' gradients one update accumulates."""
     if isinstance(wrapper, JointOptimWrapper):
-        return wrapper.accumulative_counts
+        wrapper = wrapper._primary
     return getattr(wrapper, '_accumulative_counts', 1)

@@ -29,10 +29,6 @@ def check_resumable(runner, checkpoint: dict) -> None:
 
     mmengine silently re-initializes optimizers and schedules that are missing,
     and ends a run whose checkpoint is after its last iteration.
-
-    Raises:
-        ValueError: Parts are missing or invalid, or the lengths differ. The
-            message names them, and the file.
     """
     hub = checkpoint.get('message_hub')
     problems = []
@@ -75,16 +71,7 @@ def immutable_settings(runner) -> Dict[str, str]:
 
 
 def check_immutable_settings(runner, meta: dict) -> None:
-    """Compare a run with the one that wrote the checkpoint.
-
-    Args:
-        runner: The runner of the resumed run.
-        meta: ``meta`` of the checkpoint, with ``immutable_settings``, and
-            with the ``seed`` that mmengine writes.
-
-    Raises:
-        ValueError: They differ. The message names each setting.
-    """
+    """Refuse settings that differ from ``meta`` of the checkpoint."""
     before, now = meta.get('immutable_settings'), immutable_settings(runner)
     if before is None:  # written without ExactResumeHook
         return
@@ -121,7 +108,6 @@ def _find_meta_problems(meta: object, info: dict) -> List[str]:
 def _count_schedules(
     schedules: Union[dict, list, None],
 ) -> Union[Dict[str, int], int]:
-    """Return the number of schedules, by part if there are parts."""
     if isinstance(schedules, dict):
         return {name: len(part) for name, part in schedules.items()}
     return len(schedules or [])

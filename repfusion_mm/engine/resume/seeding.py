@@ -21,12 +21,7 @@ CONFIG = """train_dataloader = dict(
 
 
 def check_seeded(loader: DataLoader) -> None:
-    """Refuse a dataloader whose batches are not seeded.
-
-    Raises:
-        ValueError: It has another batch sampler than ``SeededBatchSampler``,
-            or its data set is not a ``SeededConcatDataset``.
-    """
+    """Refuse a dataloader whose batches are not seeded."""
     # The owner of the method, because num_batch_per_epoch of a config wraps
     # the data set in an object that passes on its attributes.
     method = getattr(loader.dataset, '__getitems__', None)
@@ -49,21 +44,15 @@ def fast_forward(loop: BaseLoop) -> None:
 
     On its own, an ``EpochBasedTrainLoop`` would start the epoch again, and an
     ``IterBasedTrainLoop`` would read all past batches to drop them.
-
-    Args:
-        loop: A training loop that was built or resumed, and has not begun,
-            with a ``SeededBatchSampler``.
     """
     loader = loop.dataloader
     if not hasattr(loop, 'dataloader_iterator'):
         num_done = loop.iter - loop.epoch * len(loader)
         loader.batch_sampler.num_skipped = num_done
         return
-    num_ignored = loop.iter  # that the loop asks for, to drop them
+    num_ignored = loop.iter if LOOPS_SKIP else 0  # requested, to drop them
     if hasattr(loop, 'fast_forward_on_resume'):  # onedl-mmengine
         loop.fast_forward_on_resume = True
-        num_ignored = 0
-    elif not LOOPS_SKIP:
         num_ignored = 0
     # The loop has started workers already, before the batches were seeded and
     # before PreemptionHook could initialize the workers.
@@ -74,10 +63,9 @@ def fast_forward(loop: BaseLoop) -> None:
 
 
 def endless_batches(loader: Any, num_done: int) -> Iterator:
-    """Yield batches over and over, without those that were done before.
+    """Yield batches endlessly, after the first ``num_done``.
 
-    Replaces mmengine's ``_InfiniteDataloaderIterator``, which cannot start
-    after a number of batches.
+    Replaces mmengine's ``_InfiniteDataloaderIterator``, which cannot skip.
     """
     batch_sampler = loader.batch_sampler
     sampler = batch_sampler.sampler

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
-
 from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop
 
@@ -23,19 +21,12 @@ class SkippedValidationHook(Hook):
 
     def before_train(self, runner) -> None:
         """Validate if it was due."""
-        if runner.val_loop is not None and is_validation_due(
-            runner.train_loop
-        ):
+        if runner.val_loop and is_validation_due(runner.train_loop):
             runner.val_loop.run()
 
 
 def is_validation_due(loop: BaseLoop) -> bool:
-    """Return whether mmengine's loop would have validated at this point.
-
-    Args:
-        loop: A training loop that was resumed and has not begun. Loops other
-            than mmengine's own never validate here.
-    """
+    """Return whether mmengine's loop would have validated at this point."""
     if isinstance(loop, EpochBasedTrainLoop):
         position, end = loop.epoch, loop.max_epochs
         if loop.iter != position * len(loop.dataloader):
@@ -44,9 +35,7 @@ def is_validation_due(loop: BaseLoop) -> bool:
         position, end = loop.iter, loop.max_iters
     else:
         return False
-    # As the loops choose their interval.
-    step = bisect.bisect(loop.dynamic_milestones, position + 1)
-    interval = loop.dynamic_intervals[step - 1]
+    loop._decide_current_val_interval()
     return position >= max(loop.val_begin, 1) and (
-        position % interval == 0 or position == end
+        position % loop.val_interval == 0 or position == end
     )

@@ -43,6 +43,9 @@ PRIVATE_MEMBERS = {
     'mmengine.model.ImgDataPreprocessor._enable_normalize': (
         'normalize a batch as mmengine does'
     ),
+    'mmengine.runner.EpochBasedTrainLoop._decide_current_val_interval': (
+        'run a validation that was skipped'
+    ),
     'torch.utils.data.DataLoader._iterator': (
         'restart persistent workers of an IterBasedTrainLoop'
     ),

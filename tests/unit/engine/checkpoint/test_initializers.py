@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from mmengine.registry import MODELS
 from mmpretrain.models import ResNet
 
-from repfusion_mm.engine import StrictPretrained
+from repfusion_mm.engine.checkpoint import StrictPretrained
 from repfusion_mm.engine.checkpoint.compare import conv_strides
 from tests.helpers.canary import Canary
 

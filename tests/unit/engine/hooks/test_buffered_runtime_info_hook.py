@@ -12,8 +12,8 @@ from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.runner import Runner
 
-from repfusion_mm.engine import BufferedRuntimeInfoHook
 from repfusion_mm.engine.checkpoint.io import load_from_local
+from repfusion_mm.engine.hooks import BufferedRuntimeInfoHook
 from repfusion_mm.engine.hooks.buffered_runtime_info_hook import (
     flush_statistics,
 )

@@ -3,8 +3,8 @@ import pytest
 import torch
 from mmengine.runner import Runner
 
-from repfusion_mm.engine import ExportDenoiserHook
 from repfusion_mm.engine.checkpoint.io import load_from_local
+from repfusion_mm.engine.hooks import ExportDenoiserHook
 from repfusion_mm.models import DiffusersTeacher
 from tests.helpers.memory_run import teacher_config
 from tests.helpers.toy import LAYER

@@ -5,8 +5,8 @@ import pytest
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from repfusion_mm.engine import PreemptionHook
 from repfusion_mm.engine.checkpoint.io import load_from_local
+from repfusion_mm.engine.hooks import PreemptionHook
 from tests.helpers.memory_run import config
 
 PREEMPTION = dict(type='repfusion_mm.PreemptionHook')

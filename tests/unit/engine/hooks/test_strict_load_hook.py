@@ -27,6 +27,6 @@ def test_checkpoints_of_another_architecture_are_refused(tmp_path, resume):
             runner.train()
         text = str(error.value)
         assert 'student.layer1.0.conv1.weight: expected (16,' in text
-        assert f'expected the checkpoint {path} to fit' in text
+        assert f"expected '{path}' to fit" in text
         assert ('to start training from' in text) is not resume
         assert runner.iter == 0

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.runner import Runner
 
-from repfusion_mm.engine import TimestepPolicyHook
+from repfusion_mm.engine.hooks import TimestepPolicyHook
 from tests.helpers.memory_run import LABELS, config
 
 

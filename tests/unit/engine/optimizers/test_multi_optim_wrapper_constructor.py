@@ -1,7 +1,7 @@
 import pytest
 from mmengine.optim import build_optim_wrapper
 
-from repfusion_mm.engine import JointOptimWrapper
+from repfusion_mm.engine.optimizers import JointOptimWrapper
 from tests.unit.engine.optimizers.test_joint_optim_wrapper import build, config
 
 
