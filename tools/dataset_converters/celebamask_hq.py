@@ -10,6 +10,7 @@ interrupted conversion.
 """
 
 import argparse
+import itertools
 import os
 import re
 import sys
@@ -46,11 +47,7 @@ Splits = Dict[str, List[int]]
 
 
 def read_splits(root: Path, partition: Path) -> Splits:
-    """Return the ids of each split, from CelebA's own partition.
-
-    Raises:
-        ValueError: A line is malformed, or an image is in no split.
-    """
+    """Return the sorted ids of each split, from CelebA's own partition."""
     split_of = {}
     for number, line in read_lines(partition):
         fields = line.split()
@@ -75,7 +72,7 @@ def read_splits(root: Path, partition: Path) -> Splits:
         splits[split_of[fields[2]]].append(int(fields[0]))
     if not seen:
         raise ValueError(f'expected images in {mapping}, got none')
-    return splits
+    return {name: sorted(ids) for name, ids in splits.items()}
 
 
 def read_lines(path: Path) -> List[Tuple[int, str]]:
@@ -90,11 +87,7 @@ def read_lines(path: Path) -> List[Tuple[int, str]]:
 
 
 def find_masks(root: Path) -> Dict[int, Masks]:
-    """Return the part masks of each id.
-
-    Raises:
-        ValueError: A file is not named after an id and a part.
-    """
+    """Return the part masks of each id."""
     masks: Dict[int, Masks] = {}
     for path in (root / MASKS).glob('*/*.png'):
         if path.name.startswith('.'):  # written by file managers
@@ -109,11 +102,7 @@ def find_masks(root: Path) -> Dict[int, Masks]:
 
 
 def check_archive(root: Path, ids: List[int], masks: Dict[int, Masks]) -> None:
-    """Check that every id has an image and at least one mask.
-
-    Raises:
-        ValueError: Some are missing; the error lists their ids.
-    """
+    """Check that every id has an image and at least one mask."""
     no_image = [i for i in ids if not (root / IMAGES / f'{i}.jpg').is_file()]
     no_mask = [i for i in ids if i not in masks]
     for what, missing in (('images', no_image), ('part masks', no_mask)):
@@ -126,22 +115,16 @@ def check_archive(root: Path, ids: List[int], masks: Dict[int, Masks]) -> None:
 
 
 def merge_masks(masks: Masks) -> np.ndarray:
-    """Return the label map, a 512 x 512 array of uint8 in 0 to 18.
-
-    Raises:
-        ValueError: A mask cannot be read, or has another size.
-    """
+    """Return the label map, a 512 x 512 array of uint8 in 0 to 18."""
     label_map = np.zeros(MASK_SIZE, dtype=np.uint8)
-    for label, part in enumerate(PARTS, 1):
-        if part not in masks:
-            continue
-        mask = cv2.imread(str(masks[part]), cv2.IMREAD_GRAYSCALE)
+    for part, path in sorted(masks.items(), key=lambda i: PARTS.index(i[0])):
+        mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
         if mask is None or mask.shape != MASK_SIZE:
             got = 'a damaged file' if mask is None else mask.shape
             raise ValueError(
-                f'expected a mask of {MASK_SIZE} at {masks[part]}, got {got}'
+                f'expected a mask of {MASK_SIZE} at {path}, got {got}'
             )
-        label_map[mask > 0] = label
+        label_map[mask > 0] = 1 + PARTS.index(part)
     return label_map
 
 
@@ -150,14 +133,11 @@ def is_valid(path: Path, masks: Masks) -> bool:
     try:
         with Image.open(path) as image:
             label_map = np.asarray(image)
-            parts = image.info.get('parts')
+            same_parts = image.info.get('parts') == ' '.join(sorted(masks))
     except (OSError, SyntaxError):
         return False
-    return (
-        label_map.shape == MASK_SIZE
-        and label_map.max() <= len(PARTS)
-        and parts == ' '.join(sorted(masks))
-    )
+    is_map = label_map.shape == MASK_SIZE and label_map.max() <= len(PARTS)
+    return is_map and same_parts
 
 
 def check_image(path: Path) -> None:
@@ -189,27 +169,20 @@ def convert(task: Tuple[int, Masks], root: Path) -> Optional[str]:
     unfinished = path.with_name(f'.{number}.tmp')
     Image.fromarray(label_map).save(unfinished, format='PNG', pnginfo=info)
     os.replace(unfinished, path)
-    if not is_valid(path, masks):
-        return f'{path}: written, but cannot be read'
-    return None
+    valid = is_valid(path, masks)
+    return None if valid else f'{path}: written, but cannot be read'
 
 
 def convert_all(
     root: Path, ids: List[int], masks: Dict[int, Masks], jobs: int
 ) -> None:
-    """Write the label maps of all ids.
-
-    Raises:
-        ValueError: Some could not be written; the error lists them.
-        RuntimeError: A process was killed.
-    """
+    """Write the label maps of all ids."""
     (root / 'label_maps').mkdir(exist_ok=True)
     tasks = [(i, masks[i]) for i in ids]
     try:
         with ProcessPoolExecutor(max(jobs, 1)) as pool:
-            results = pool.map(
-                partial(convert, root=root), tasks, chunksize=16
-            )
+            write = partial(convert, root=root)
+            results = pool.map(write, tasks, chunksize=16)
             results = track(results, 'writing label maps', total=len(tasks))
             errors = [error for error in results if error]
     except BrokenProcessPool as error:
@@ -223,10 +196,6 @@ def convert_all(
             f'expected to write {len(ids)} label maps, got {len(errors)} '
             'errors:\n  ' + '\n  '.join(errors[:20])
         )
-
-
-def write_list(path: Path, entries: List) -> None:
-    path.write_text(''.join(f'{entry}\n' for entry in entries))
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
@@ -247,17 +216,15 @@ def main(argv: Optional[List[str]] = None) -> int:
     with report_errors():
         partition = Path(args.partition or root / 'list_eval_partition.txt')
         splits = read_splits(root, partition)
-        ids = sorted(i for name in SPLITS for i in splits[name])
+        ids = sorted(itertools.chain(*splits.values()))
         masks = find_masks(root)
         check_archive(root, ids, masks)
         convert_all(root, ids, masks, args.jobs)
+        images = [f'{i}.jpg' for i in splits['train']]
         (root / 'splits').mkdir(exist_ok=True)
-        for name in SPLITS:
-            write_list(root / f'splits/{name}.txt', sorted(splits[name]))
-        write_list(
-            root / 'splits/train_images.txt',
-            [f'{i}.jpg' for i in sorted(splits['train'])],
-        )
+        for name, entries in dict(splits, train_images=images).items():
+            text = ''.join(f'{entry}\n' for entry in entries)
+            (root / f'splits/{name}.txt').write_text(text)
     sizes = ', '.join(f'{len(splits[name])} {name}' for name in SPLITS)
     print(f'{root}: {len(ids)} label maps, {sizes}')
     counts = Counter(part for i in ids for part in masks[i])

@@ -7,13 +7,13 @@ import io
 import itertools
 from typing import List
 
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from repfusion_mm.analysis.report.groups import Group
 from repfusion_mm.analysis.report.runs import Run
 from repfusion_mm.visualization.palette import BLUE, PALETTE, VERMILION
-from repfusion_mm.visualization.policy_log import plot_records
 
 
 def encode(figure: Figure) -> str:
@@ -24,15 +24,9 @@ def encode(figure: Figure) -> str:
     return f'data:image/svg+xml;base64,{data}'
 
 
-def draw_policy(run: Run) -> str:
-    """Draw the policy during training, next to the probe if there is one."""
-    return encode(plot_records(run.records, *(run.probe or ())))
-
-
 def draw_losses(run: Run) -> str:
     """Draw each loss of a run in its own panel."""
-    names = [name for name in run.curves if name.startswith('loss_')]
-    names = names or ['loss']
+    names = [n for n in run.curves if n.startswith('loss_')] or ['loss']
     figure = Figure(figsize=(7, 1.4 * len(names) + 0.4), layout='constrained')
     panels = figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0]
     for axes, name, color in zip(panels, names, itertools.cycle(PALETTE)):
@@ -48,15 +42,13 @@ def draw_losses(run: Run) -> str:
 def draw_groups(groups: List[Group], metric: str) -> str:
     """Draw the score of each run as a point, and the mean of each group."""
     groups = [group for group in groups if group.scores(metric)]
-    height = 0.9 + 0.34 * len(groups)
-    figure = Figure(figsize=(7, height), layout='constrained')
+    figure = Figure((7, 0.9 + 0.34 * len(groups)), layout='constrained')
     axes = figure.subplots()
     for row, group in enumerate(groups):
         scores = group.scores(metric)
-        axes.plot(scores, [row] * len(scores), 'o', ms=4, color=BLUE,
-                  alpha=0.5, mew=0)  # fmt: skip
-        axes.plot([sum(scores) / len(scores)], [row], '|', ms=14, mew=2,
-                  color=VERMILION)  # fmt: skip
+        rows = [row] * len(scores)
+        axes.plot(scores, rows, 'o', ms=4, color=BLUE, alpha=0.5, mew=0)
+        axes.plot(np.mean(scores), row, '|', ms=14, mew=2, color=VERMILION)
     labels = [shorten(group.label) for group in groups]
     axes.set_yticks(range(len(groups)), labels, size='small')
     axes.set_ylim(len(groups) - 0.5, -0.5)

@@ -11,16 +11,11 @@ from repfusion_mm.analysis.report.checks import is_static, run_checks
 from repfusion_mm.analysis.report.groups import Group, group_runs, natural
 from repfusion_mm.analysis.report.runs import Run, read_run
 from repfusion_mm.visualization import palette
-from repfusion_mm.visualization.policy_log import moments
+from repfusion_mm.visualization.policy_log import moments, plot_records
 
 
 def write_report(folders: List[Path], out: Path, title: str) -> List[str]:
     """Read work directories and write the page.
-
-    Args:
-        folders: Work directories.
-        out: HTML file to write.
-        title: Title of the page.
 
     Returns:
         For each folder that was skipped, why it cannot be read.
@@ -74,10 +69,9 @@ def _render(runs: List[Run], distillations: List[dict], **variables) -> str:
 
 def _describe(run: Run) -> dict:
     """Return what the page shows of a distillation."""
-    from repfusion_mm.analysis.report.figures import draw_losses, draw_policy
+    from repfusion_mm.analysis.report.figures import draw_losses, encode
 
-    checks = run_checks(run)
-    last = run.records[-1]
+    checks, last = run_checks(run), run.records[-1]
     timesteps, static = last['timesteps'], is_static(run.records)
     if len(timesteps) == 1:
         timestep = f'{timesteps[0]}, fixed'
@@ -85,6 +79,9 @@ def _describe(run: Run) -> dict:
         timestep = f'{timesteps[0]} to {timesteps[-1]}, uniform'
     else:
         timestep = '{:.0f} ± {:.0f}'.format(*moments(last))
+    policy = None
+    if not static:
+        policy = encode(plot_records(run.records, *(run.probe or ())))
     return dict(
         run=run,
         last=last,
@@ -92,7 +89,7 @@ def _describe(run: Run) -> dict:
         warnings=[c.warning for c in checks if c.warning],
         passed=[c.passed for c in checks if not c.warning and not c.skipped],
         skipped=[f'{c.passed} ({c.skipped})' for c in checks if c.skipped],
-        policy=None if static else draw_policy(run),
+        policy=policy,
         losses=draw_losses(run) if run.curves else None,
     )
 

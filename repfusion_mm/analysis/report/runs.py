@@ -43,10 +43,8 @@ def read_run(folder: Path) -> Run:
     """Read a work directory.
 
     Raises:
-        OSError: The folder does not exist or is not a work directory.
-        ValueError: Nothing was logged, or a file has other content than a
-            run writes.
-        Exception: A file has values of unexpected types.
+        Exception: The folder is not a work directory, nothing was logged, or
+            a file has other content than a run writes.
     """
     if not folder.is_dir():
         found = 'a file' if folder.exists() else 'nothing'
@@ -105,13 +103,12 @@ def _read_scalars(
     curves: Dict[str, Curve] = {}
     scores: Dict[str, Curve] = {}
     for entry in policy_log.read_logs(paths, 'step'):
+        target = curves if 'loss' in entry else scores
         for name, value in entry.items():
-            if not isinstance(value, (int, float)):
-                continue
-            if 'loss' in entry:
-                curves.setdefault(name, []).append((entry['step'], value))
-            elif name not in NOT_SCORES:
-                scores.setdefault(name, []).append((entry['step'], value))
+            if isinstance(value, (int, float)):
+                target.setdefault(name, []).append((entry['step'], value))
+    for name in NOT_SCORES:
+        scores.pop(name, None)
     return curves, scores
 
 
