@@ -12,10 +12,7 @@ from repfusion_mm.registry import DATA_SAMPLERS
 
 
 class SeededBatch(NamedTuple):
-    """The indices of a batch, and the seed that its images are read with.
-
-    ``SeededConcatDataset`` reads it.
-    """
+    """The indices and the seed of a batch, for ``SeededConcatDataset``."""
 
     indices: List[int]
     #: Seed of the run, rank, epoch and position of the batch in the epoch.
@@ -44,8 +41,7 @@ class SeededBatchSampler(BatchSampler):
         sampler: Any sampler. Its ``epoch`` counts, if it has one.
         batch_size: Number of indices in a batch.
         drop_last: Whether to drop a last batch that is incomplete.
-        seed: Seed of the run. ``ExactResumeHook`` replaces it by
-            ``runner.seed``.
+        seed: Seed of the run; ``ExactResumeHook`` sets ``runner.seed``.
 
     Raises:
         ValueError: The sampler has fewer indices than a batch takes.

@@ -12,8 +12,7 @@ from repfusion_mm.datasets.feature_cache.dataset import split_cached
 
 #: Number of rows whose cached features are compared with live ones.
 NUM_COMPARED = 4
-#: Names of the batch augmentations in the data preprocessors of mmpretrain,
-#: mmseg, mmpose, and of this package.
+#: Batch augmentations in the data preprocessors of OpenMMLab and this package.
 AUGMENTS = ('batch_augments', 'augments')
 
 

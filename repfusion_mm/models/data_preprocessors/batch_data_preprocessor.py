@@ -17,9 +17,8 @@ class BatchDataPreprocessor(ImgDataPreprocessor):
     """Preprocess equally sized 8-bit images as one tensor.
 
     Without ``augments`` the result equals that of ``ImgDataPreprocessor`` up
-    to rounding. Images are stacked on the host (in pinned memory for a GPU)
-    and moved in one copy. The device augments them in training and normalizes
-    them. Crops and flips do not synchronize with the device. Data samples stay
+    to rounding. Images are moved in one copy, and augmented and normalized on
+    the device; crops and flips do not synchronize with it. Data samples stay
     on the host, where this package's decoders read labels.
 
     Args:
@@ -33,9 +32,8 @@ class BatchDataPreprocessor(ImgDataPreprocessor):
             in [0, 1]. None may move pixels if data samples have label maps,
             boxes or key points.
         samples_on_device: Whether data samples are moved to the device too,
-            one by one. mmpretrain's classifiers need this for finetuning.
-        batch_augments: Must be None. mmpretrain's classifiers pass their
-            ``train_cfg`` under this name.
+            as mmpretrain's classifiers need for finetuning.
+        batch_augments: Must be None; mmpretrain's classifiers pass it.
 
     Raises:
         ImportError: ``augments`` is set, and kornia is not installed.

@@ -91,12 +91,7 @@ class KeypointDecoder(TaskDecoder):
 
 
 def read_points(sample) -> torch.Tensor:
-    """Return the K x 2 coordinates of a data sample's only instance.
-
-    Raises:
-        ValueError: The sample has neither coordinates nor heatmaps, or has
-            several instances.
-    """
+    """Return the K x 2 coordinates of a data sample's only instance."""
     labels = sample.gt_instance_labels
     if len(labels) > 1:
         raise ValueError(

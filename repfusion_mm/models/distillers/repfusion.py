@@ -38,9 +38,8 @@ class RepFusion(BaseModel):
     disjoint gradients, so that one backward pass serves their three
     optimizers.
 
-    The teacher is not part of the model's state: it is not saved in
-    checkpoints, not optimized, not averaged (EMA) and not reduced by DDP. It
-    follows the model to its device.
+    The teacher is not part of the model's state: it is not saved, optimized,
+    averaged (EMA) or reduced by DDP. It follows the model to its device.
 
     Args:
         student: Config of any backbone that returns N x C x H x W maps.
@@ -51,15 +50,14 @@ class RepFusion(BaseModel):
             reads the last of the teacher's layers.
         connector: Config of the connector, for losses that need equal
             channels; a 1 x 1 convolution by default.
-        student_indices: For each of the teacher's layers, in order, the index
-            of the student's map that is compared with it.
+        student_indices: The index of the student's map that is compared with
+            each of the teacher's layers.
         channels_last: Store the student's weights, and so its maps, in the
             channels last memory format, in which convolutions are fastest.
         input_size: Side in pixels of the student's images, for the dry run;
             the teacher's by default.
-        channel_order: ``'rgb'`` or ``'bgr'``, the order of the channels in the
-            student's input. Required if the data preprocessor does not
-            convert.
+        channel_order: ``'rgb'`` or ``'bgr'``, the order of the inputs'
+            channels. Required if the data preprocessor does not convert.
         data_preprocessor: Config of the student's data preprocessor. Its mean
             and std are used to recover the images in [0, 1] for the teacher.
         init_cfg: Initialization config.

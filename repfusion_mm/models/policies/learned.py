@@ -30,15 +30,10 @@ class LearnedTimestepPolicy(TimestepPolicy):
 
     where s is the standard deviation of r - b over the batch, so that the
     effect of lambda_H does not depend on the scale of the task's loss. The
-    output layer is initialized to zero, so that the policy is uniform at the
-    start of training. ``docs/policy_benchmark.md`` has measurements by
-    tools/benchmarks/policy.py.
+    policy is uniform at the start of training.
 
     Args:
-        num_timesteps: T, the length of the teacher's noise schedule.
-        low: Smallest timestep.
-        high: Largest timestep, T - 1 by default.
-        stride: Distance between neighboring timesteps.
+        num_timesteps, low, high, stride: See :class:`TimestepPolicy`.
         logits: ``'smooth'``: the network predicts coefficients of cosines of
             t, so that neighboring timesteps get similar probabilities.
             ``'free'``: one logit per timestep, as in the paper's code.
@@ -46,8 +41,7 @@ class LearnedTimestepPolicy(TimestepPolicy):
         channels: Output channels of the trunk's stride-2 convolutions.
         baseline: ``'none'``, ``'batch'`` or ``'ema'``, see
             :class:`~repfusion_mm.models.policies.reinforce.Baseline`.
-        scale_advantage: Whether to divide by s. Without it s is one, as in the
-            paper.
+        scale_advantage: Whether to divide by s, unlike in the paper.
         entropy_weight: lambda_H at the start of training;
             ``TimestepPolicyHook`` decays it.
 
@@ -84,7 +78,15 @@ class LearnedTimestepPolicy(TimestepPolicy):
         self.entropy_weight = entropy_weight
         self.scale_advantage = scale_advantage
         self.baseline = Baseline(baseline)
-        self.trunk = _make_trunk(channels)
+        layers: list = []
+        for in_channels, out_channels in zip((3, *channels), channels):
+            layers += [
+                nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1),
+                nn.ReLU(inplace=True),
+            ]
+        self.trunk = nn.Sequential(
+            *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        )
         num_actions = len(self.timesteps)
         smooth = logits == 'smooth'
         basis = cosine_basis(num_cosines, num_actions) if smooth else None
@@ -146,13 +148,3 @@ def cosine_basis(num_cosines: int, num_actions: int) -> torch.Tensor:
     k = torch.arange(1, num_cosines + 1)[:, None]
     j = torch.arange(num_actions)[None, :] + 0.5
     return torch.cos(math.pi / num_actions * k * j)
-
-
-def _make_trunk(channels: Sequence[int]) -> nn.Sequential:
-    layers: list = []
-    for in_channels, out_channels in zip((3, *channels), channels):
-        layers += [
-            nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1),
-            nn.ReLU(inplace=True),
-        ]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())

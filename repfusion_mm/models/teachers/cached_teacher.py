@@ -116,8 +116,14 @@ class CachedTeacher(BaseTeacher):
         # Reading timesteps from a GPU would synchronize with it, so only
         # those of the first batch are read there.
         if self._expected_key is None or timesteps.device.type == 'cpu':
-            key = self.key(_only_timestep(timesteps))
-            self._expected_key = key_to_text(key)
+            values = timesteps.unique().tolist()
+            if len(values) != 1:
+                raise ValueError(
+                    'expected one timestep for all images with cached '
+                    f'features, got {values[:5]}; use FixedTimestepPolicy, or '
+                    'distill without CachedFeaturesDataset'
+                )
+            self._expected_key = key_to_text(self.key(values[0]))
         for key_text in set(keys):
             compare_keys(key_text, self._expected_key)
 
@@ -138,17 +144,6 @@ def compare_keys(cached: str, expected: str) -> None:
         f'timestep, got others ({"; ".join(differences)}); {REWRITE}, or '
         'restore the settings of the model that wrote them'
     )
-
-
-def _only_timestep(timesteps: torch.Tensor) -> int:
-    values = timesteps.unique().tolist()
-    if len(values) != 1:
-        raise ValueError(
-            'expected one timestep for all images with cached features, got '
-            f'{values[:5]}; use FixedTimestepPolicy, or distill without '
-            'CachedFeaturesDataset'
-        )
-    return values[0]
 
 
 def _abbreviate(value: object) -> object:

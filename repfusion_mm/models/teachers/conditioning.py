@@ -17,11 +17,7 @@ class ClassSignal:
     Args:
         kind: ``'none'``, ``'random'`` or ``'label'``.
         denoiser: A diffusers denoiser. ``'none'`` removes its class
-            embedding.
-
-    Raises:
-        ValueError: ``kind`` is not ``'none'`` and the denoiser has no
-            classes.
+            embedding, the other kinds require one.
     """
 
     def __init__(self, kind: str, denoiser: Any) -> None:

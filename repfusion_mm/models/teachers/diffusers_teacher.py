@@ -55,23 +55,20 @@ class DiffusersTeacher(BaseTeacher):
             antialiased). By default images are not resized, and must have
             the side that the denoiser is made for.
         input_mode: ``'clean'``: the denoiser gets x itself, and t only
-            through the time embedding (the reference implementation of the
-            paper). ``'noised'``: it gets x_t, drawn from the scheduler, x_t =
-            sqrt(a_t) x + sqrt(1 - a_t) eps (DDPM, arXiv 2006.11239, eq. 4).
-        class_signal: The class that a class-conditional denoiser is
-            conditioned on. ``'none'``: nothing is added to the time
-            embedding. ``'random'``: a random class for each image.
-            ``'label'``: the image's own label, as in the reference
-            implementation of the paper. This leaks the label: the decoder
-            reads it back from the features, and the policy is rewarded for
-            that; and labels of another data set index wrong classes.
+            through the time embedding (the paper's implementation).
+            ``'noised'``: it gets x_t = sqrt(a_t) x + sqrt(1 - a_t) eps, drawn
+            from the scheduler (DDPM, arXiv 2006.11239, eq. 4).
+        class_signal: What a class-conditional denoiser is conditioned on.
+            ``'none'``: no class. ``'random'``: a random class for each image.
+            ``'label'``: the image's own label, as in the paper's
+            implementation. This leaks the label: the decoder reads it back
+            from the features, and the policy is rewarded for that. Labels
+            of another data set name wrong classes.
         dtype: The dtype that the teacher computes in, independent of the
             student and of autocast: ``'float32'``, ``'bfloat16'``,
-            ``'float16'``, or ``'auto'``, the fastest of them on the teacher's
-            device (see
-            :func:`~repfusion_mm.models.teachers.dtype.resolve_dtype`). The
-            weights are cast at construction and whenever the teacher moves to
-            another device. Features are returned as float32.
+            ``'float16'``, or ``'auto'``, the fastest on the teacher's device
+            (see :func:`~repfusion_mm.models.teachers.dtype.resolve_dtype`).
+            Features are returned as float32.
         early_stop: Exit after the last layer and release later weights.
         channels_last: Store the weights, and so the maps, in the channels
             last memory format, which is faster on some devices.

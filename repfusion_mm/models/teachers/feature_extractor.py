@@ -26,10 +26,9 @@ class FeatureExtractor:
         layers: Paths of sub-modules, as in ``named_modules()``.
         early_stop: Exit as soon as every layer has run. The outputs are
             bit-identical to those of the full pass.
-        compile: Run the pass, up to the exit, through ``torch.compile``,
-            which compiles once for each shape of the input. If compilation
-            fails, the pass runs uncompiled from then on, and the reason is
-            logged.
+        compile: Run the pass through ``torch.compile``, which compiles once
+            for each shape of the input. If compilation fails, the reason is
+            logged, and the pass runs uncompiled from then on.
     """
 
     def __init__(

@@ -13,9 +13,6 @@ def read_labels(
     """Return N integers: the label of each image, -1 for unlabeled ones.
 
     Samples without ``gt_label`` are unlabeled; None means that all are.
-
-    Raises:
-        ValueError: An image has several labels or a soft label.
     """
     labels: List[Optional[torch.Tensor]] = [None] * num_images
     for i, sample in enumerate(data_samples or ()):
