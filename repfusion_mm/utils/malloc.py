@@ -11,20 +11,16 @@ LARGEST = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """Configure glibc to keep memory that is freed for the next allocation.
+    """Let glibc keep freed memory, and return whether this was changed.
 
     By default, glibc returns tensors of more than 32 MB to the system. The
     system zeroes their pages when they are allocated again, which takes up to
     a seventh of a training step on a CPU (docs/performance.md). Nothing is
-    changed if ``MALLOC_MMAP_THRESHOLD_`` or ``MALLOC_TRIM_THRESHOLD_`` is set.
-
-    Returns:
-        Whether the settings were changed; other C libraries have none.
+    changed if ``MALLOC_MMAP_THRESHOLD_`` or ``MALLOC_TRIM_THRESHOLD_`` is set,
+    or with another C library.
     """
-    names = ('MALLOC_MMAP_THRESHOLD_', 'MALLOC_TRIM_THRESHOLD_')
-    if any(name in os.environ for name in names):
-        return False
-    if platform.libc_ver()[0] != 'glibc':
+    names = {'MALLOC_MMAP_THRESHOLD_', 'MALLOC_TRIM_THRESHOLD_'}
+    if names & os.environ.keys() or platform.libc_ver()[0] != 'glibc':
         return False
     libc = ctypes.CDLL(None)
     done = libc.mallopt(M_MMAP_THRESHOLD, LARGEST)

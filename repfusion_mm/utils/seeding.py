@@ -14,8 +14,7 @@ import torch
 def seeded(*words: int) -> Iterator[None]:
     """Seed random, numpy and torch (CPU), and restore their states afterwards.
 
-    Args:
-        words: Non-negative integers that are hashed into the seeds.
+    ``words`` are non-negative integers that are hashed into the seeds.
     """
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     seeds = np.random.SeedSequence(words).generate_state(3).tolist()

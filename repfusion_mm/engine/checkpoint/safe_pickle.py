@@ -49,11 +49,8 @@ class Unpickler(pickle.Unpickler):
 def load_file(path: str, map_location: str = 'cpu') -> object:
     """Read a file written by ``torch.save``.
 
-    Raises:
-        UnpicklingError: It names anything but tensors, numbers, arrays and
-            mmengine's logs.
-        ValueError: It is a TorchScript archive or a tar archive, which
-            ``torch.load`` would run or unpack.
+    TorchScript and tar archives, which ``torch.load`` would run or unpack, are
+    refused.
     """
     with open(path, 'rb') as file:
         is_zip = file.read(4) == b'PK\x03\x04'

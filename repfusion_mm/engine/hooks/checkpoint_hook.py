@@ -6,7 +6,7 @@ import inspect
 import os
 import os.path as osp
 from pathlib import Path
-from typing import Dict, Iterable, Optional, Union
+from typing import Dict, Optional, Union
 
 from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend, register_backend
@@ -102,7 +102,8 @@ class SafeCheckpointHook(CheckpointHook):
             backend_args=self.backend_args,
             **self.args,
         )
-        self._remove(map(self._path, outdated))
+        for outdated_step in outdated:
+            self._remove(self._path(outdated_step))
 
     def _save_best_checkpoint(self, runner, metrics: dict) -> None:
         """Write the best checkpoint, then remove the one before it.
@@ -121,7 +122,7 @@ class SafeCheckpointHook(CheckpointHook):
             self._set_best_paths({i: after[i] or before[i] for i in before})
         for name, path in before.items():
             if path and after[name] and path not in after.values():
-                self._remove([path])
+                self._remove(path)
 
     def _best_paths(self) -> Dict[str, Optional[str]]:
         """Return the path of the best checkpoint by each metric."""
@@ -135,11 +136,9 @@ class SafeCheckpointHook(CheckpointHook):
         else:
             self.best_ckpt_path_dict = paths
 
-    def _remove(self, paths: Iterable[str]) -> None:
-        """Remove the files among ``paths`` that exist."""
-        for path in paths:
-            if is_main_process() and self.file_backend.isfile(path):
-                self.file_backend.remove(path)
+    def _remove(self, path: str) -> None:
+        if is_main_process() and self.file_backend.isfile(path):
+            self.file_backend.remove(path)
 
     def _path(self, step: int) -> str:
         name = self.filename_tmpl.format(step)

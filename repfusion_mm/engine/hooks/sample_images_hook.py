@@ -55,14 +55,10 @@ class SampleImagesHook(PeriodicHook):
 
 
 def make_grid(images: torch.Tensor, min_side: int = 64) -> np.ndarray:
-    """Arrange images in a square grid, and enlarge small ones.
+    """Arrange N x 3 x H x W images in [0, 1] in a square H' x W' x 3 grid.
 
-    Args:
-        images: N x 3 x H x W in [0, 1].
-        min_side: Smallest side of an image in the grid, in pixels.
-
-    Returns:
-        H' x W' x 3 uint8 array. Empty cells are black.
+    Images with a side of less than ``min_side`` pixels are enlarged. The grid
+    is uint8, and its empty cells are black.
     """
     columns = math.ceil(math.sqrt(len(images)))
     num_empty = -len(images) % columns

@@ -50,7 +50,8 @@ def fast_forward(loop: BaseLoop) -> None:
         num_done = loop.iter - loop.epoch * len(loader)
         loader.batch_sampler.num_skipped = num_done
         return
-    num_ignored = loop.iter if LOOPS_SKIP else 0  # requested, to drop them
+    # A resumed IterBasedTrainLoop drops as many batches as it has done.
+    num_ignored = loop.iter if LOOPS_SKIP else 0
     if hasattr(loop, 'fast_forward_on_resume'):  # onedl-mmengine
         loop.fast_forward_on_resume = True
         num_ignored = 0
