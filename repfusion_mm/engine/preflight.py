@@ -82,7 +82,7 @@ def check_seeds() -> None:
 
 
 def check_labels(dataset: Any, model: Any) -> None:
-    """Refuse labels that do not fit the decoder, or none for its policy."""
+    """Refuse labels that do not fit, and a learned policy without any."""
     decoder, key = model.decoder, model.decoder.info_key
     labels = find_labels(dataset, key)
     decoder.check_labels(labels)

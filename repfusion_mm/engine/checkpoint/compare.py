@@ -17,8 +17,8 @@ def find_incompatible_keys(
 ) -> List[str]:
     """List the tensors that prevent ``source`` from filling ``target``.
 
-    The names in the state dicts are compared with patterns of names that
-    ``source`` may lack (``allow_missing``) or ``target`` (``allow_unused``).
+    ``allow_missing`` and ``allow_unused`` are patterns of names that may be
+    missing in ``source`` and in ``target``.
     """
     mismatches = []
     for key, value in target.items():

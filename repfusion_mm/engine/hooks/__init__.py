@@ -1,4 +1,5 @@
-# How each is used: configs/_base_/runtime and configs/teacher.
+"""Hooks; configs/_base_/runtime and configs/teacher show their use."""
+
 from .buffered_runtime_info_hook import BufferedRuntimeInfoHook
 from .checkpoint_hook import SafeCheckpointHook
 from .env_info_hook import EnvInfoHook

@@ -57,7 +57,7 @@ def find_versions() -> Dict[str, str]:
 
 
 def find_commit(folder: Path) -> Optional[str]:
-    """Return the git commit of a folder, with '+' if files were changed."""
+    """Return the commit of a git folder, with '+' if files were changed."""
     command = ['describe', '--always', '--dirty=+', '--exclude=*']
     try:
         done = subprocess.run(

@@ -77,7 +77,7 @@ class JointOptimWrapper(OptimWrapperDict):
         self._primary.initialize_count_status(model, init_counts, max_counts)
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Load the states of all parts, which must be the same."""
+        """Load the states of all parts, and refuse those of other parts."""
         if set(state_dict) != set(self.keys()):
             raise ValueError(
                 f'expected optimizer states of {sorted(self.keys())}, got '
