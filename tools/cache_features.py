@@ -7,11 +7,9 @@ the folder and the number of views of each image. tools/train.py then reads
 the features instead of running the teacher. See docs/feature_cache.md.
 """
 
-import argparse
 import sys
 from typing import List, Optional
 
-import torch
 from mmengine.device import get_device
 
 from repfusion_mm.cli import load_config, make_parser, report_errors
@@ -19,7 +17,7 @@ from repfusion_mm.cli.argument_types import positive
 from repfusion_mm.engine.feature_cache import write_feature_caches
 
 
-def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
+def main(argv: Optional[List[str]] = None) -> int:
     parser = make_parser(__doc__)
     parser.add_argument('--device', default=get_device())
     parser.add_argument(
@@ -31,13 +29,6 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
         help='replace an existing cache when the new one is complete',
     )
     args = parser.parse_args(argv)
-    if args.device.startswith('cuda') and not torch.cuda.is_available():
-        parser.error(f'expected a GPU for --device {args.device}, got none')
-    return args
-
-
-def main(argv: Optional[List[str]] = None) -> int:
-    args = parse_args(argv)
     with report_errors():
         write_feature_caches(
             load_config(args), args.device, args.batch_size, args.overwrite

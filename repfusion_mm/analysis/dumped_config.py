@@ -4,12 +4,8 @@ Work directories may come from other people.
 """
 
 import ast
-import math
 from pathlib import Path
 from typing import Any, Dict
-
-#: Values that ``repr`` writes as names.
-NUMBERS = dict(inf=math.inf, nan=math.nan)
 
 
 def read_dumped_config(path: Path) -> Dict[str, object]:
@@ -48,8 +44,8 @@ def _value(node: ast.expr) -> object:
     if isinstance(node, (ast.List, ast.Tuple)):
         items = [_value(item) for item in node.elts]
         return items if isinstance(node, ast.List) else tuple(items)
-    if isinstance(node, ast.Name) and node.id in NUMBERS:
-        return NUMBERS[node.id]
+    if isinstance(node, ast.Name) and node.id in ('inf', 'nan'):
+        return float(node.id)
     try:
         return ast.literal_eval(node)
     except ValueError:

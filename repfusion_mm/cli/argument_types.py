@@ -8,8 +8,8 @@ from mmengine.config import Config
 from repfusion_mm.cli.config import check_file
 
 
-def not_negative(text: str, minimum: int = 0) -> int:
-    """Parse an integer of zero or more."""
+def integer(text: str, minimum: int) -> int:
+    """Parse an integer of at least ``minimum``."""
     if not text.isdecimal() or int(text) < minimum:
         raise argparse.ArgumentTypeError(
             f'expected an integer of {minimum} or more, got {text!r}'
@@ -17,7 +17,8 @@ def not_negative(text: str, minimum: int = 0) -> int:
     return int(text)
 
 
-positive = partial(not_negative, minimum=1)
+not_negative = partial(integer, minimum=0)
+positive = partial(integer, minimum=1)
 
 
 def above_zero(text: str) -> float:
@@ -37,7 +38,7 @@ def read_distillation(path: str, options: dict) -> Config:
     """Read the config of a distillation, and merge options into it.
 
     Raises:
-        OSError: There is no such file, or not with the suffix of a config.
+        FileNotFoundError: There is no such file.
         SystemExit: The config has no teacher.
     """
     check_file(path, 'a config')

@@ -72,12 +72,8 @@ def read_logs(paths: Iterable[Path], counter: str, *keys: str) -> List[dict]:
 
     Objects of a start replace those of earlier starts from its first
     iteration on. Files that do not exist are skipped, and so is a truncated
-    last line, which a killed run leaves behind.
-
-    Args:
-        paths: The files.
-        counter: The key of the iteration.
-        keys: Other required keys of each object.
+    last line, which a killed run leaves behind. ``counter`` is the key of the
+    iteration; the other keys are required too.
 
     Raises:
         ValueError: Another line is not JSON, or lacks a key.
@@ -114,11 +110,10 @@ def read_logs(paths: Iterable[Path], counter: str, *keys: str) -> List[dict]:
 
 def moments(record: dict) -> Tuple[float, float]:
     """Return mean and standard deviation of the timestep in a record."""
-    t, p = np.array(record['timesteps']), np.array(record['probabilities'])
-    p = p / p.sum()
-    mean = float((t * p).sum())
-    std = float(np.sqrt(((t - mean) ** 2 * p).sum()))
-    return round(mean, 1), round(std, 1)
+    t, p = np.array(record['timesteps']), record['probabilities']
+    mean = np.average(t, weights=p)
+    variance = np.average((t - mean) ** 2, weights=p)
+    return round(float(mean), 1), round(float(variance**0.5), 1)
 
 
 def draw_records(

@@ -16,6 +16,7 @@ resumes after an interruption.
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 from typing import List, Optional
 
@@ -27,6 +28,7 @@ from repfusion_mm.cli import (
     make_parser,
     report_errors,
 )
+from repfusion_mm.cli.argument_types import integer, positive
 from repfusion_mm.models.teachers.diffusers_teacher import INPUT_MODES
 
 
@@ -36,24 +38,20 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
         '--timesteps', type=int, nargs='+',
         help="default: twenty of the teacher's schedule, and its last one",
     )  # fmt: skip
-    parser.add_argument('--num-labels', type=int, nargs='+', default=[50])
-    parser.add_argument('--num-splits', type=int, default=10)
+    two_or_more = partial(integer, minimum=2)
+    parser.add_argument(
+        '--num-labels', type=two_or_more, nargs='+', default=[50]
+    )
+    parser.add_argument('--num-splits', type=two_or_more, default=10)
     parser.add_argument(
         '--input-modes', nargs='+', choices=INPUT_MODES, default=['clean']
     )
     parser.add_argument(
-        '--max-images', type=int, default=MAX_IMAGES,
+        '--max-images', type=positive, default=MAX_IMAGES,
         help='read so many labeled images at most (default: %(default)s)',
     )  # fmt: skip
     parser.add_argument('--out', type=Path, help='folder (default: WORK_DIR)')
-    args = parser.parse_args(argv)
-    if args.num_splits < 2 or min(args.num_labels) < 2 or args.max_images < 3:
-        parser.error(
-            'expected --num-splits and --num-labels of at least 2, and '
-            f'--max-images of at least 3, got {args.num_splits}, '
-            f'{args.num_labels} and {args.max_images}'
-        )
-    return args
+    return parser.parse_args(argv)
 
 
 def main(argv: Optional[List[str]] = None) -> int:

@@ -9,7 +9,6 @@ images for distillation. Run it again to verify the files, or to resume an
 interrupted conversion.
 """
 
-import argparse
 import itertools
 import os
 import re
@@ -27,6 +26,7 @@ from PIL import Image, PngImagePlugin
 from rich.progress import track
 
 from repfusion_mm.cli import report_errors, script_parser
+from repfusion_mm.cli.argument_types import positive
 
 #: Classes 1 to 18; later ones are drawn over earlier ones. 0 is background.
 PARTS = (
@@ -180,7 +180,7 @@ def convert_all(
     (root / 'label_maps').mkdir(exist_ok=True)
     tasks = [(i, masks[i]) for i in ids]
     try:
-        with ProcessPoolExecutor(max(jobs, 1)) as pool:
+        with ProcessPoolExecutor(jobs) as pool:
             write = partial(convert, root=root)
             results = pool.map(write, tasks, chunksize=16)
             results = track(results, 'writing label maps', total=len(tasks))
@@ -198,20 +198,17 @@ def convert_all(
         )
 
 
-def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
+def main(argv: Optional[List[str]] = None) -> int:
     parser = script_parser(__doc__)
     parser.add_argument('root', nargs='?', default='data/CelebAMask-HQ')
     parser.add_argument(
         '--partition', help="CelebA's list_eval_partition.txt, if not in root"
     )
     parser.add_argument(
-        '--jobs', type=int, default=os.cpu_count(), help='number of processes'
-    )
-    return parser.parse_args(argv)
-
-
-def main(argv: Optional[List[str]] = None) -> int:
-    args = parse_args(argv)
+        '--jobs', type=positive, default=os.cpu_count(),
+        help='number of processes',
+    )  # fmt: skip
+    args = parser.parse_args(argv)
     root = Path(args.root)
     with report_errors():
         partition = Path(args.partition or root / 'list_eval_partition.txt')

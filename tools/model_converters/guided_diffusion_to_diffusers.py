@@ -82,11 +82,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
 
 
 def merge_preset(args: argparse.Namespace) -> None:
-    """Fill the options from the preset.
-
-    Raises:
-        ValueError: One is missing, or contradicts the preset.
-    """
+    """Fill the options from the preset."""
     preset = PRESETS.get(args.preset, {})
     for name in OPTIONS:
         given = getattr(args, name)
@@ -112,9 +108,6 @@ def check_attention_order(
     """Compare how well both attention orders denoise photographs.
 
     A wrong order loads without an error, but predicts worse.
-
-    Raises:
-        ValueError: The other order denoises clearly better.
     """
     order = args.attention_order
     other = 'legacy' if order == 'new' else 'new'
@@ -174,12 +167,7 @@ def build_scheduler(schedule: str):
 
 
 def convert(args: argparse.Namespace) -> None:
-    """Write the denoiser and its schedule into a folder, atomically.
-
-    Raises:
-        ValueError: The folder exists, or the checkpoint does not match the
-            options.
-    """
+    """Write the denoiser and its schedule into a folder, atomically."""
     out = Path(args.out)
     if os.path.lexists(out):
         raise ValueError(

@@ -100,11 +100,7 @@ class Prober:
         return batches, np.array(targets)
 
     def select_timesteps(self, timesteps: Optional[List[int]]) -> List[int]:
-        """Check timesteps, or return twenty and the last one by default.
-
-        Raises:
-            ValueError: A timestep is outside the teacher's schedule.
-        """
+        """Check timesteps, or return twenty and the last one by default."""
         length = self.teacher.num_timesteps
         if not timesteps:
             return [*range(0, length, max(1, length // 20)), length - 1]
@@ -128,11 +124,7 @@ class Prober:
         """Add the scores that a folder does not have yet; return all.
 
         ``probe.csv`` is written after each timestep, so that an interrupted
-        call can be repeated.
-
-        Raises:
-            ValueError: The folder has scores of another teacher or of other
-                images.
+        call can be repeated with the same teacher and images.
         """
         from rich.progress import track
 

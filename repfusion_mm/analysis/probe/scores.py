@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections import defaultdict
 from pathlib import Path
+from statistics import fmean
 from typing import DefaultDict, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
@@ -64,7 +65,12 @@ def write_scores(path: Path, scores: List[Score]) -> None:
 
 
 def mean_curves(scores: List[Score]) -> Dict[Key, Curve]:
-    """Return the mean scores of all splits and their standard errors."""
+    """Return the mean scores of all splits and their standard errors.
+
+    The standard error of a single score is zero.
+    """
+    from scipy.stats import sem
+
     grouped: DefaultDict[Key, DefaultDict[int, List[float]]]
     grouped = defaultdict(lambda: defaultdict(list))
     for s in scores:
@@ -72,18 +78,11 @@ def mean_curves(scores: List[Score]) -> Dict[Key, Curve]:
         grouped[key][s.timestep].append(s.score)
     return {
         key: {
-            t: (float(np.mean(values)), standard_error(values))
+            t: (fmean(values), sem(values) if len(values) > 1 else 0.0)
             for t, values in sorted(by_timestep.items())
         }
         for key, by_timestep in grouped.items()
     }
-
-
-def standard_error(values: List[float]) -> float:
-    """Return the standard error of a mean; zero for a single value."""
-    if len(values) < 2:
-        return 0.0
-    return float(np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
 def find_good_range(curve: Curve) -> Tuple[int, int, int]:

@@ -134,12 +134,7 @@ def convert_weights(
 
 
 def build_denoiser(weights: StateDict, config: dict, attention_order: str):
-    """Build the UNet2DModel with these weights.
-
-    Raises:
-        ValueError: The weights do not match the architecture, or hold NaN or
-            Inf.
-    """
+    """Build the UNet2DModel with these weights, which must be finite."""
     from diffusers import UNet2DModel  # slow to import
 
     not_finite = [k for k, v in weights.items() if not v.isfinite().all()]

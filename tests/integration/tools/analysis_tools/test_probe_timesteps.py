@@ -124,7 +124,7 @@ def test_impossible_probes_are_refused(
 
 def test_numbers_without_a_standard_error_are_refused():
     done = run_main(SCRIPT, DIGITS, '--num-splits', '1', expect=2)
-    assert 'expected --num-splits' in done.output
+    assert '--num-splits: expected an integer of 2 or more' in done.output
 
 
 def test_a_config_without_a_teacher_is_refused():

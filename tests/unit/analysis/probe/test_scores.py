@@ -3,10 +3,10 @@ import pytest
 from repfusion_mm.analysis.probe.scores import (
     Score,
     find_good_range,
+    mean_curves,
     read_best,
     read_scores,
     recommend,
-    standard_error,
     write_scores,
 )
 
@@ -39,8 +39,13 @@ def test_the_good_range_is_within_a_standard_error_of_the_best():
         200, 100, 300,
     )  # fmt: skip
     assert find_good_range(curve(0.9)) == (0, 0, 0)
-    assert standard_error([1.0, 3.0]) == pytest.approx(1.0)
-    assert standard_error([1.0]) == 0
+
+
+def test_the_standard_error_of_a_single_score_is_zero():
+    scores = [Score('clean', 'mid', t, 50, 0, 1.0) for t in (0, 300)]
+    scores.append(Score('clean', 'mid', 300, 50, 1, 3.0))
+    (points,) = mean_curves(scores).values()
+    assert points == {0: (1, 0), 300: (2, pytest.approx(1))}
 
 
 def test_the_recommendation_can_be_pasted_into_a_config():
