@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-from tests.helpers.launcher import SCRIPTS, launch
+from tests.helpers.launcher import ROOT, SCRIPTS, launch
 
 
 @pytest.mark.parametrize('script', SCRIPTS)
 def test_a_script_runs_from_another_folder(script, tmp_path):
-    output = launch(sys.executable, script, '--help', cwd=tmp_path)
+    output = launch(sys.executable, ROOT / script, '--help', cwd=tmp_path)
     assert output.startswith('usage: ')
 
 
