@@ -32,14 +32,10 @@ def describe(error: Exception) -> str:
     """Return the type and the message of an error in one line."""
     lines = [line.strip() for line in str(error).splitlines()]
     if not lines:  # an assertion without a message
-        lines = [_failed_line(error)]
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [f'{frame.line} in {frame.filename}' for frame in frames[-1:]]
     text = f'{type(error).__name__}: ' + '; '.join(filter(None, lines))
     text = text.replace(':; ', ': ')
     if len(text) > MAX_CHARACTERS:
         text = f'{text[:MAX_CHARACTERS]} ...'
     return text
-
-
-def _failed_line(error: Exception) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    return f'{frames[-1].line} in {frames[-1].filename}' if frames else ''

@@ -14,7 +14,6 @@ the range of timesteps that are as good as the best one. The same command
 resumes after an interruption.
 """
 
-import argparse
 import sys
 from functools import partial
 from pathlib import Path
@@ -22,17 +21,12 @@ from typing import List, Optional
 
 from repfusion_mm.analysis.probe.prober import MAX_IMAGES, Prober
 from repfusion_mm.analysis.probe.scores import draw_scores, recommend
-from repfusion_mm.cli import (
-    enable_safe_loading,
-    load_config,
-    make_parser,
-    report_errors,
-)
+from repfusion_mm.cli import load_config, make_parser, report_errors
 from repfusion_mm.cli.argument_types import integer, positive
 from repfusion_mm.models.teachers.diffusers_teacher import INPUT_MODES
 
 
-def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
+def main(argv: Optional[List[str]] = None) -> int:
     parser = make_parser(__doc__)
     parser.add_argument(
         '--timesteps', type=int, nargs='+',
@@ -51,13 +45,8 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
         help='read so many labeled images at most (default: %(default)s)',
     )  # fmt: skip
     parser.add_argument('--out', type=Path, help='folder (default: WORK_DIR)')
-    return parser.parse_args(argv)
-
-
-def main(argv: Optional[List[str]] = None) -> int:
-    args = parse_args(argv)
+    args = parser.parse_args(argv)
     with report_errors():
-        enable_safe_loading()
         cfg = load_config(args)
         prober = Prober(cfg, args.num_labels, args.num_splits, args.max_images)
         timesteps = prober.select_timesteps(args.timesteps)

@@ -43,10 +43,9 @@ MASK_SIZE = (512, 512)
 
 #: Paths of the masks of one image, by part.
 Masks = Dict[str, Path]
-Splits = Dict[str, List[int]]
 
 
-def read_splits(root: Path, partition: Path) -> Splits:
+def read_splits(root: Path, partition: Path) -> Dict[str, List[int]]:
     """Return the sorted ids of each split, from CelebA's own partition."""
     split_of = {}
     for number, line in read_lines(partition):
@@ -58,7 +57,7 @@ def read_splits(root: Path, partition: Path) -> Splits:
             )
         split_of[fields[0]] = SPLITS[int(fields[1])]
     mapping = root / 'CelebA-HQ-to-CelebA-mapping.txt'
-    splits: Splits = {name: [] for name in SPLITS}
+    splits: Dict[str, List[int]] = {name: [] for name in SPLITS}
     seen = set()
     for number, line in read_lines(mapping)[1:]:  # the first is a header
         fields = line.split()

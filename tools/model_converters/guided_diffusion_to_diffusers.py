@@ -59,28 +59,6 @@ MAX_ERROR = 0.5
 MIN_RATIO = 1.05
 
 
-def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
-    parser = script_parser(__doc__)
-    parser.add_argument('src', help='the .pt file')
-    parser.add_argument('out', help='the folder to write; must not exist')
-    parser.add_argument('--preset', choices=PRESETS)
-    parser.add_argument(
-        '--image-size', type=positive, help='height and width in pixels'
-    )
-    parser.add_argument(
-        '--head-channels', type=positive, help='channels of an attention head'
-    )
-    parser.add_argument(
-        '--attention-order',
-        choices=['new', 'legacy'],
-        help='new if use_new_attention_order was True in the training',
-    )
-    parser.add_argument(
-        '--schedule', choices=SCHEDULES, help='noise schedule of the training'
-    )
-    return parser.parse_args(argv)
-
-
 def merge_preset(args: argparse.Namespace) -> None:
     """Fill the options from the preset."""
     preset = PRESETS.get(args.preset, {})
@@ -203,7 +181,25 @@ def convert(args: argparse.Namespace) -> None:
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    args = parse_args(argv)
+    parser = script_parser(__doc__)
+    parser.add_argument('src', help='the .pt file')
+    parser.add_argument('out', help='the folder to write; must not exist')
+    parser.add_argument('--preset', choices=PRESETS)
+    parser.add_argument(
+        '--image-size', type=positive, help='height and width in pixels'
+    )
+    parser.add_argument(
+        '--head-channels', type=positive, help='channels of an attention head'
+    )
+    parser.add_argument(
+        '--attention-order',
+        choices=['new', 'legacy'],
+        help='new if use_new_attention_order was True in the training',
+    )
+    parser.add_argument(
+        '--schedule', choices=SCHEDULES, help='noise schedule of the training'
+    )
+    args = parser.parse_args(argv)
     with report_errors():
         convert(args)
     return 0

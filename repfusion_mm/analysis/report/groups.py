@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Dict, List
 
-from repfusion_mm.analysis.report.runs import Run
+from repfusion_mm.analysis.report.runs import Run, Settings
 
 #: Settings that may differ between the runs of a group.
 IGNORED = ('work_dir', 'randomness.seed', 'launcher', 'resume')
@@ -19,7 +19,7 @@ class Group:
     """Runs that differ only in their seed."""
 
     label: str  # name of the config, and how it differs from its namesakes
-    differing: Dict[str, str]  # settings that any other group does not share
+    differing: Settings  # those that any other group does not share
     runs: List[Run]
 
     def scores(self, metric: str) -> List[float]:
@@ -67,9 +67,7 @@ def natural(text: str) -> list:
     return [(int(p), '') if p.isdigit() else (-1, p) for p in parts]
 
 
-def _differing(
-    own: Dict[str, str], others: List[Dict[str, str]]
-) -> Dict[str, str]:
+def _differing(own: Settings, others: List[Settings]) -> Settings:
     """Return the settings that differ from those of any other group."""
     return {
         key: value

@@ -17,6 +17,9 @@ from repfusion_mm.visualization import policy_log
 NOT_SCORES = ('data_time', 'time', 'step')
 #: Iterations and values.
 Curve = List[Tuple[int, float]]
+Curves = Dict[str, Curve]
+#: A flat config: {'model.policy.type': ...}.
+Settings = Dict[str, str]
 
 
 @dataclass
@@ -25,9 +28,9 @@ class Run:
 
     folder: Path
     name: str  # of the config
-    settings: Dict[str, str]  # the config: {'model.policy.type': ...}
-    curves: Dict[str, Curve]  # training losses and statistics
-    scores: Dict[str, Curve]  # validation scores
+    settings: Settings
+    curves: Curves  # training losses and statistics
+    scores: Curves  # validation scores
     records: List[dict]  # of the policy; empty if there is none
     probe: Optional[Tuple[Dict[int, float], str]]  # see read_best
     versions: dict  # content of env_info.json, or empty
@@ -95,13 +98,11 @@ def _is_training(start: Path) -> bool:
     )
 
 
-def _read_scalars(
-    starts: List[Path],
-) -> Tuple[Dict[str, Curve], Dict[str, Curve]]:
+def _read_scalars(starts: List[Path]) -> Tuple[Curves, Curves]:
     """Return the curves of training and of validation scores."""
     paths = [start / 'vis_data' / 'scalars.json' for start in starts]
-    curves: Dict[str, Curve] = {}
-    scores: Dict[str, Curve] = {}
+    curves: Curves = {}
+    scores: Curves = {}
     for entry in policy_log.read_logs(paths, 'step'):
         target = curves if 'loss' in entry else scores
         for name, value in entry.items():

@@ -7,7 +7,7 @@ diffusers by level.
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterator, Mapping, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
 
 #: Parts of a residual block and of an attention block: published and
 #: diffusers' names.
@@ -79,31 +79,23 @@ def module_names(config: Mapping) -> Dict[str, str]:
 
 
 def find_blocks(config: Mapping) -> Iterator[Tuple[str, str]]:
-    """Yield the published and diffusers' paths of all blocks in order."""
+    """Yield the published and diffusers' paths of all blocks."""
     depth = config['layers_per_block']
-    down, up = config['down_block_types'], config['up_block_types']
-    number = 1
-    for level, kind in enumerate(down):
-        here = f'down_blocks.{level}'
-        for i in range(depth):
-            yield f'input_blocks.{number}.0', f'{here}.resnets.{i}'
-            if kind.startswith('Attn'):
-                yield f'input_blocks.{number}.1', f'{here}.attentions.{i}'
-            number += 1
-        if level < len(down) - 1:
-            yield f'input_blocks.{number}.0', f'{here}.downsamplers.0'
-            number += 1
-    yield 'middle_block.0', 'mid_block.resnets.0'
-    yield 'middle_block.1', 'mid_block.attentions.0'
-    yield 'middle_block.2', 'mid_block.resnets.1'
-    for level, kind in enumerate(up):
-        here = f'up_blocks.{level}'
-        for i in range(depth + 1):
-            members = [f'{here}.resnets.{i}']
-            if kind.startswith('Attn'):
-                members.append(f'{here}.attentions.{i}')
-            if i == depth and level < len(up) - 1:
-                members.append(f'{here}.upsamplers.0')
-            number = level * (depth + 1) + i
+    for side, published, begin in (('down', 'input', 1), ('up', 'output', 0)):
+        blocks: List[List[str]] = []
+        kinds = config[f'{side}_block_types']
+        for level, kind in enumerate(kinds):
+            here = f'{side}_blocks.{level}'
+            for i in range(depth + (side == 'up')):
+                blocks.append([f'{here}.resnets.{i}'])
+                if kind.startswith('Attn'):
+                    blocks[-1].append(f'{here}.attentions.{i}')
+            if level < len(kinds) - 1:
+                if side == 'down':  # a block of its own
+                    blocks.append([])
+                blocks[-1].append(f'{here}.{side}samplers.0')
+        for number, members in enumerate(blocks, begin):
             for place, ours in enumerate(members):
-                yield f'output_blocks.{number}.{place}', ours
+                yield f'{published}_blocks.{number}.{place}', ours
+    for place, ours in enumerate(('resnets.0', 'attentions.0', 'resnets.1')):
+        yield f'middle_block.{place}', f'mid_block.{ours}'
