@@ -5,11 +5,12 @@ Written from its description (RepFusion, arXiv 2308.10916), for comparison.
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import List, Optional
 
 import torch
 import torch.nn.functional as F
 
+from repfusion_mm.analysis.measuring import DEVICE
 from repfusion_mm.models.distillers.builders import as_tuple
 from repfusion_mm.registry import MODELS
 
@@ -25,30 +26,28 @@ class ReferenceStep:
     Args:
         model: ``model`` of a config, whose teacher needs no network.
         optim_wrapper: ``optim_wrapper`` of the config.
-        device: ``'cpu'`` or ``'cuda'``.
 
     Raises:
         ValueError: The config uses what the reference does not have.
     """
 
-    def __init__(self, model: dict, optim_wrapper: dict, device: str) -> None:
+    def __init__(self, model: dict, optim_wrapper: dict) -> None:
         _check_settings(model, optim_wrapper)
-        teacher = dict(
-            model['teacher'],
-            early_stop=False,
-            dtype='float32',
-            channels_last=False,
-            compile=False,
-        )
+        changes = dict(early_stop=False, dtype='float32', compile=False)
+        teacher = dict(model['teacher'], channels_last=False, **changes)
         policy = dict(model['policy'])
         if policy['type'].endswith('LearnedTimestepPolicy'):
             policy.update(logits='free', baseline='none')
-        model = dict(
-            model, teacher=teacher, policy=policy, channels_last=False
-        )
-        self.model = MODELS.build(model).to(device)
+        parts = dict(teacher=teacher, policy=policy, channels_last=False)
+        self.model = MODELS.build({**model, **parts}).to(DEVICE)
         self.model.init_weights()
         self.model.train()
+        self.teacher = self.model.teacher.live
+        self.maps: List[torch.Tensor] = []
+        for name in self.teacher.layers:
+            self.teacher.denoiser.get_submodule(name).register_forward_hook(
+                lambda module, inputs, output: self.maps.append(output)
+            )
         arguments = dict(optim_wrapper['student']['optimizer'])
         arguments.pop('type')
         self.optimizer = torch.optim.SGD(self.model.parameters(), **arguments)
@@ -60,23 +59,28 @@ class ReferenceStep:
         model = self.model
         data = model.data_preprocessor(data, True)
         images = model.images(data['inputs'])
-        pi = torch.distributions.Categorical(
-            logits=model.policy.logits(images)
-        )
+        logits = model.policy.logits(images)
+        pi = torch.distributions.Categorical(logits=logits)
         actions = pi.sample()
         if timesteps is None:
             timesteps = model.policy.timesteps[actions]
-        maps = self._read_teacher(images, timesteps)
+        side = self.teacher.image_size
+        if images.shape[-1] != side:
+            options = dict(mode='bilinear', antialias=True)
+            images = F.interpolate(images, size=side, **options)
+        self.maps.clear()
+        with torch.no_grad():
+            self.teacher.denoiser(images * 2 - 1, timesteps)
         feats = as_tuple(model.student(data['inputs']))
         loss = sum(
             model.distill_loss(connector(feats[index]), teacher_map)
             for index, connector, teacher_map in zip(
-                model.student_indices, model.connectors, maps
+                model.student_indices, model.connectors, self.maps
             )
         )
         if model.decoder is not None:
             task_loss, labeled = model.decoder.loss(
-                maps[-1], data['data_samples']
+                self.maps[-1], data['data_samples']
             )
             count = labeled.sum().clamp(min=1)
             loss = loss + task_loss.sum() / count
@@ -88,39 +92,17 @@ class ReferenceStep:
         loss.backward()
         self.optimizer.step()
 
-    def _read_teacher(
-        self, images: torch.Tensor, timesteps: torch.Tensor
-    ) -> list:
-        teacher = self.model.teacher.live
-        side = teacher.image_size
-        if images.shape[-1] != side:
-            images = F.interpolate(
-                images, size=side, mode='bilinear', antialias=True
-            )
-        maps = []
-        hooks = [
-            teacher.denoiser.get_submodule(name).register_forward_hook(
-                lambda module, inputs, output: maps.append(output)
-            )
-            for name in teacher.layers
-        ]
-        with torch.no_grad():
-            teacher.denoiser(images * 2 - 1, timesteps)
-        for hook in hooks:
-            hook.remove()
-        return maps
-
 
 def _check_settings(model: dict, optim_wrapper: dict) -> None:
     student, teacher = optim_wrapper['student'], model['teacher']
     optimizer = student['optimizer']['type']
-    accumulative_counts = optim_wrapper.get('accumulative_counts')
+    counts = optim_wrapper.get('accumulative_counts')
     for name, got, expected in (
         ('model.teacher.input_mode', teacher.get('input_mode'), 'clean'),
         ('model.teacher.class_signal', teacher.get('class_signal'), 'none'),
         ('optim_wrapper.student.optimizer.type', optimizer, 'SGD'),
         ('optim_wrapper.student.clip_grad', student.get('clip_grad'), None),
-        ('optim_wrapper.accumulative_counts', accumulative_counts, 1),
+        ('optim_wrapper.accumulative_counts', counts, 1),
     ):
         if got not in (None, expected):
             raise ValueError(

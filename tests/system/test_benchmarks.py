@@ -11,8 +11,8 @@ def test_memory_of_a_step_is_measured_in_new_processes(tmp_path):
     launch(
         sys.executable, 'tools/benchmarks/step.py',
         ROOT / 'configs/distill/repfusion_r18_digits.py', '--json', out,
-        '--device', 'cpu', '--batch', '4', '--rounds', '1', '--warmup', '0',
-        '--variants', 'reference', 'floor',
+        '--batch', '4', '--rounds', '1', '--warmup', '0',
+        '--variants', 'reference', 'floor', CUDA_VISIBLE_DEVICES='',
     )  # fmt: skip
     memory = json.loads(out.read_text())['memory']
     assert list(memory) == ['reference', 'ours']

@@ -14,7 +14,6 @@ import json
 import sys
 from pathlib import Path
 from statistics import median
-from time import perf_counter
 from typing import Callable, Dict, List, Optional
 
 import torch
@@ -22,11 +21,8 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.utils.dl_utils import set_multi_processing
 
-from repfusion_mm.analysis.synthetic_data import (
-    build_train_loader,
-    describe_data,
-)
-from repfusion_mm.analysis.timing import synchronize
+from repfusion_mm.analysis import synthetic_data
+from repfusion_mm.analysis.measuring import DEVICE, now
 from repfusion_mm.cli import report_errors
 from repfusion_mm.cli.argument_types import not_negative, positive
 
@@ -38,93 +34,70 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add('config')
-    add('--images', type=positive, default=5120,
-        help='images in a pass (default: 5120)')  # fmt: skip
-    add('--passes', type=positive, default=5,
-        help='timed passes (default: 5)')  # fmt: skip
-    add('--workers', type=not_negative, nargs='+',
-        help="numbers of workers (default: the config's)")  # fmt: skip
-    add('--device', default='cuda' if torch.cuda.is_available() else 'cpu',
-        help='of the data preprocessor (default: a GPU, if any)')  # fmt: skip
+    add('--images', type=positive, default=5120, help='images in a pass')
+    add('--passes', type=positive, default=5, help='timed passes')
+    add(
+        '--workers', type=not_negative, nargs='+', help="default: the config's"
+    )
     add('--json', type=Path, metavar='OUT', help='write all passes there')
     add('--cfg-options', nargs='+', action=DictAction)
     return parser.parse_args(argv)
 
 
-def measure_rates(run: Callable[[], int], passes: int) -> List[float]:
-    """Return the images per second of each pass, after one of warm-up.
+def measure_rates(name: str, run: Callable[[], int], passes: int) -> list:
+    """Print and return the images per second of passes, after a warm-up.
 
-    Args:
-        run: Does one pass and returns its number of images.
-        passes: Number of passes that count.
+    ``run()`` does one pass and returns its number of images.
     """
     rates = []
     for _ in range(passes + 1):
-        begin = perf_counter()
+        begin = now()
         num_images = run()
-        rates.append(num_images / (perf_counter() - begin))
-    return rates[1:]
-
-
-def measure_loader(loader, passes: int) -> List[float]:
-    """Return the images per second of a data loader."""
-    return measure_rates(
-        lambda: sum(len(batch['inputs']) for batch in loader), passes
-    )
-
-
-def measure_preprocessor(
-    cfg: Config, batch: dict, args: argparse.Namespace
-) -> List[float]:
-    """Return the images per second of the data preprocessor in training."""
-    config = cfg.model.get('data_preprocessor') or cfg.data_preprocessor
-    with_type = {'type': 'mmpretrain.ClsDataPreprocessor', **config}
-    preprocessor = MODELS.build(with_type).to(args.device)
-    size = len(batch['inputs'])
-    repeats = max(1, args.images // size)
-
-    def run() -> int:
-        for _ in range(repeats):
-            preprocessor(dict(batch), training=True)
-        synchronize(preprocessor.device.type)
-        return repeats * size
-
-    return measure_rates(run, args.passes)
-
-
-def print_rates(name: str, rates: List[float]) -> None:
-    print(
-        f'{name:30}{median(rates):8.0f} images/s '
-        f'({min(rates):.0f} - {max(rates):.0f})'
-    )
+        rates.append(num_images / (now() - begin))
+    del rates[0]
+    print(f'{name:30}{median(rates):8.0f} images/s')
+    return rates
 
 
 def measure(args: argparse.Namespace) -> Dict[str, object]:
-    """Measure a config's loader and data preprocessor, and print the rates."""
+    """Measure a config's loader and data preprocessor."""
     cfg = Config.fromfile(args.config)
     cfg.merge_from_dict(args.cfg_options or {})
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     set_multi_processing(**cfg.get('env_cfg', {}).get('mp_cfg', {}))
+    settings = cfg.model.get('data_preprocessor') or cfg.data_preprocessor
+    settings = {'type': 'mmpretrain.ClsDataPreprocessor', **settings}
+    preprocessor = MODELS.build(settings).to(DEVICE)
     pipeline = {}
     for workers in args.workers or [cfg.train_dataloader.num_workers]:
-        loader = build_train_loader(
-            cfg, num_workers=workers, num_images=args.images
+        loader = synthetic_data.build_train_loader(
+            cfg, args.images, num_workers=workers
         )
-        if not pipeline:
-            print(f'data: {describe_data(loader)}')
-        pipeline[str(workers)] = measure_loader(loader, args.passes)
-        print_rates(f'pipeline, {workers} workers', pipeline[str(workers)])
+        pipeline[str(workers)] = measure_rates(
+            f'pipeline, {workers} workers',
+            lambda loader=loader: sum(len(b['inputs']) for b in loader),
+            args.passes,
+        )
+    data = synthetic_data.describe_data(loader)
+    print(f'data: {data}')
     batch = next(iter(loader))
-    rates = measure_preprocessor(cfg, batch, args)
-    print_rates(f'data preprocessor, {args.device}', rates)
+    batch_size = len(batch['inputs'])
+    repeats = range(max(1, args.images // batch_size))
+    preprocessing = measure_rates(
+        f'data preprocessor, {DEVICE}',
+        lambda: sum(
+            len(preprocessor(dict(batch), True)['inputs']) for _ in repeats
+        ),
+        args.passes,
+    )
     return dict(
         config=args.config,
-        data=describe_data(loader),
-        batch_size=len(batch['inputs']),
-        device=args.device,
+        data=data,
+        batch_size=batch_size,
+        device=DEVICE,
         torch_threads=torch.get_num_threads(),
         pipeline=pipeline,
-        data_preprocessor=rates,
+        data_preprocessor=preprocessing,
     )
 
 

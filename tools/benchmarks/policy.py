@@ -16,12 +16,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Callable, Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import torch
-from rich.console import Console
-from rich.progress import track
-from rich.table import Table
 
 from repfusion_mm.cli import report_errors
 from repfusion_mm.cli.argument_types import positive
@@ -29,27 +26,24 @@ from repfusion_mm.engine.hooks import TimestepPolicyHook
 from repfusion_mm.models import LearnedTimestepPolicy
 
 NUM_TIMESTEPS = 1000
+TIMESTEPS = torch.arange(NUM_TIMESTEPS)
 BATCH, UPDATES, LR = 64, 300, 1e-3
 #: Largest regret of a run that counts as successful.
 TOLERANCE = 0.05
 
-#: Arguments of LearnedTimestepPolicy and of TimestepPolicyHook. Each rule
-#: after the first two changes one property of ours.
-RULES: Dict[str, Tuple[dict, dict]] = dict(
-    ours=({}, {}),
-    public_rule=(
-        dict(logits='free', baseline='none', scale_advantage=False),
-        dict(entropy_floor=0),
+#: Arguments of LearnedTimestepPolicy, and the ``entropy_floor`` of
+#: TimestepPolicyHook.
+RULES: Dict[str, dict] = dict(
+    ours={},
+    public_rule=dict(
+        logits='free', baseline='none', scale_advantage=False, entropy_floor=0
     ),
-    plain=(dict(scale_advantage=False), dict(entropy_floor=0)),
-    running_mean=(
-        dict(scale_advantage=False, baseline='ema'),
-        dict(entropy_floor=0),
-    ),
-    scaled=({}, dict(entropy_floor=0)),
-    unscaled=(dict(scale_advantage=False), {}),
-    floor_030=({}, dict(entropy_floor=0.03)),
-    floor_100=({}, dict(entropy_floor=0.1)),
+    plain=dict(scale_advantage=False, entropy_floor=0),
+    running_mean=dict(scale_advantage=False, baseline='ema', entropy_floor=0),
+    scaled=dict(entropy_floor=0),
+    unscaled=dict(scale_advantage=False),
+    floor_030=dict(entropy_floor=0.03),
+    floor_100=dict(entropy_floor=0.1),
 )
 
 
@@ -58,8 +52,8 @@ class Bandit:
     """A reward over timesteps, different from image to image.
 
     Attributes:
-        value: Maps K timesteps and N booleans (is the image bright?) to the
-            expected reward, N x K or 1 x K in [0, 1]; the best is 1.
+        values: Expected rewards of K timesteps in [0, 1], of all images, or
+            2 x K of dark and of bright images; the best is 1.
         offset: Added to all rewards, like the log-likelihood of a decoder.
         noise: Standard deviation of the rewards.
         improvement: Rise of the offset during the run, like that of a decoder
@@ -67,7 +61,7 @@ class Bandit:
         scale: Factor of the rewards.
     """
 
-    value: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    values: torch.Tensor
     offset: float
     noise: float
     improvement: float = 0.0
@@ -80,45 +74,20 @@ class Bandit:
         bright = torch.rand(num_images, generator=generator) < 0.5
         level = torch.where(bright, 0.7, 0.2).view(-1, 1, 1, 1)
         pixels = torch.rand(num_images, 3, 8, 8, generator=generator)
-        values = self.value(torch.arange(NUM_TIMESTEPS), bright)
-        return level + 0.1 * pixels, values.expand(num_images, -1)
+        return level + 0.1 * pixels, self.values.expand(2, -1)[bright.long()]
 
     def reward(
-        self,
-        value: torch.Tensor,
-        progress: float,
-        generator: torch.Generator,
+        self, value: torch.Tensor, progress: float, generator: torch.Generator
     ) -> torch.Tensor:
         """Return noisy rewards of N values; ``progress`` is in [0, 1]."""
         deficit = self.improvement * 2.718 ** (-9 * progress)
-        noise = torch.randn(len(value), generator=generator)
-        return self.scale * (
-            self.offset - deficit + value + self.noise * noise
-        )
+        noise = self.noise * torch.randn(len(value), generator=generator)
+        return self.scale * (self.offset - deficit + value + noise)
 
 
-def peak(t: torch.Tensor, center: float, width: float = 150) -> torch.Tensor:
-    """Return a Gaussian bump of height 1."""
-    return torch.exp(-0.5 * ((t - center) / width) ** 2)
-
-
-def plateau(t: torch.Tensor) -> torch.Tensor:
-    """Return 1 from 300 to 600, and less the farther away."""
-    outside = (300 - t).clamp(min=0) + (t - 600).clamp(min=0)
-    return peak(outside, 0, 100)
-
-
-LANDSCAPES = dict(
-    one_peak=lambda t, bright: peak(t, 200)[None],
-    two_peaks=lambda t, bright: torch.maximum(
-        0.8 * peak(t, 200, 100), peak(t, 700, 100)
-    )[None],
-    plateau=lambda t, bright: plateau(t)[None],
-    flat=lambda t, bright: torch.ones(1, len(t)),
-    per_image=lambda t, bright: torch.where(
-        bright[:, None], peak(t, 700), peak(t, 200)
-    ),
-)
+def peak(center, width: float = 150) -> torch.Tensor:
+    """Return a Gaussian bump of height 1 over the timesteps."""
+    return torch.exp(-0.5 * ((TIMESTEPS - center) / width) ** 2)
 
 
 def make_bandits() -> Dict[str, Bandit]:
@@ -127,15 +96,19 @@ def make_bandits() -> Dict[str, Bandit]:
     -5.3 is the log-likelihood of 200 classes at chance level. Errors of
     keypoints are around 0.01, hence ``one_peak_small``.
     """
-    one_peak = LANDSCAPES['one_peak']
+    landscapes = dict(
+        one_peak=peak(200),
+        two_peaks=torch.maximum(0.8 * peak(200, 100), peak(700, 100)),
+        plateau=peak(TIMESTEPS.clamp(300, 600), 100),
+        flat=torch.ones(NUM_TIMESTEPS),
+        per_image=torch.stack([peak(200), peak(700)]),
+    )
     bandits = {}
     for where, offset, noise in (('near', -2.0, 0.3), ('far', -5.3, 1.0)):
-        for name, value in LANDSCAPES.items():
-            bandits[f'{name}_{where}'] = Bandit(value, offset, noise)
-        bandits[f'improving_{where}'] = Bandit(
-            one_peak, offset, noise, improvement=3.0
-        )
-    bandits['one_peak_small'] = Bandit(one_peak, -2.0, 0.3, scale=0.01)
+        for name, values in landscapes.items():
+            bandits[f'{name}_{where}'] = Bandit(values, offset, noise)
+        bandits[f'improving_{where}'] = Bandit(peak(200), offset, noise, 3.0)
+    bandits['one_peak_small'] = Bandit(peak(200), -2.0, 0.3, scale=0.01)
     return bandits
 
 
@@ -150,9 +123,10 @@ def train(rule: str, bandit: Bandit, seed: int) -> Tuple[float, float]:
     """
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    policy_arguments, hook_arguments = RULES[rule]
-    policy = LearnedTimestepPolicy(NUM_TIMESTEPS, **policy_arguments)
-    hook = TimestepPolicyHook(**hook_arguments)
+    arguments = dict(RULES[rule])
+    floor = {k: arguments.pop(k) for k in {'entropy_floor'} & set(arguments)}
+    policy = LearnedTimestepPolicy(NUM_TIMESTEPS, **arguments)
+    hook = TimestepPolicyHook(**floor)
     initial_weight = policy.entropy_weight
     optimizer = torch.optim.Adam(policy.parameters(), lr=LR)
     has_reward = torch.ones(BATCH, dtype=torch.bool)
@@ -179,36 +153,6 @@ def train(rule: str, bandit: Bandit, seed: int) -> Tuple[float, float]:
     return regret, pi.entropy().mean().item() / largest_entropy
 
 
-def summarize(results: List[Tuple[float, float]]) -> Dict[str, float]:
-    """Summarize the regrets and entropies of all seeds."""
-    regrets, entropies = zip(*results)
-    return dict(
-        within_5pct=sum(regret <= TOLERANCE for regret in regrets),
-        median_regret=round(median(regrets), 4),
-        max_regret=round(max(regrets), 4),
-        min_entropy=round(min(entropies), 4),
-    )
-
-
-def make_table(bandits: dict, rules: List[str]) -> Table:
-    """Return the results as a table, a row for each bandit."""
-    table = Table(
-        title='within 5% of the best; median and largest regret; '
-        'least entropy as a share of the largest'
-    )
-    for column in ('bandit', *rules):
-        table.add_column(column)
-    for name, results in bandits.items():
-        cells = [
-            f'{r["within_5pct"]}/{results["seeds"]}  '
-            f'{r["median_regret"]:.3f} {r["max_regret"]:.3f}  '
-            f'{r["min_entropy"]:.2f}'
-            for r in (results[rule] for rule in rules)
-        ]
-        table.add_row(name, *cells)
-    return table
-
-
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -227,17 +171,20 @@ def main(argv: Optional[List[str]] = None) -> int:
     # With tensors this small, more threads only wait for each other.
     torch.set_num_threads(1)
     with report_errors():
-        bandits = {}
-        for name in track(args.bandits, description='bandits'):
+        bandits: Dict[str, dict] = {}
+        for name in args.bandits:
             bandits[name] = dict(seeds=args.seeds)
             for rule in args.rules:
-                bandits[name][rule] = summarize(
-                    [
-                        train(rule, BANDITS[name], seed)
-                        for seed in range(args.seeds)
-                    ]
+                regrets, entropies = zip(
+                    *(train(rule, BANDITS[name], s) for s in range(args.seeds))
                 )
-        Console().print(make_table(bandits, args.rules))
+                bandits[name][rule] = dict(
+                    within_5pct=sum(r <= TOLERANCE for r in regrets),
+                    median_regret=round(median(regrets), 4),
+                    max_regret=round(max(regrets), 4),
+                    min_entropy=round(min(entropies), 4),
+                )
+                print(f'{name:16}{rule:14}', bandits[name][rule], flush=True)
         if args.json:
             report = json.dumps(dict(bandits=bandits), indent=2)
             args.json.write_text(report + '\n')

@@ -20,6 +20,11 @@ def read_config(pattern):
     return Config.fromfile(path)
 
 
+def set_known_root(cfg):
+    for part in cfg.train_dataloader.dataset.datasets:
+        part.data_root = 'data/tiny-imagenet-200'
+
+
 @pytest.mark.parametrize(
     ('pattern', 'shape', 'num_classes'),
     [
@@ -34,7 +39,7 @@ def test_synthetic_images_pass_through_the_pipeline(
     pattern, shape, num_classes
 ):
     loader = build_train_loader(
-        read_config(pattern), batch_size=4, num_workers=0, num_images=8
+        read_config(pattern), 8, batch_size=4, num_workers=0
     )
     assert describe_data(loader).startswith('synthetic images')
     batches = list(loader)
@@ -57,7 +62,9 @@ def test_data_on_disk_are_preferred(tmp_path):
     for part in dataset.get('datasets', [dataset]):
         part.type = 'tests.helpers.toy.MiniCIFAR10'
     for num_images, num_batches in ((12, 3), (1000, 10)):
-        loader = build_train_loader(cfg, 4, 0, num_images)
+        loader = build_train_loader(
+            cfg, num_images, batch_size=4, num_workers=0
+        )
         assert describe_data(loader) == (
             'the data set on this disk (MiniCIFAR10)'
         )
@@ -66,9 +73,10 @@ def test_data_on_disk_are_preferred(tmp_path):
 
 def test_parts_of_a_concatenation_keep_their_labels():
     cfg = read_config('repfusion_custom.py')
-    with pytest.raises(FileNotFoundError, match="'data/mine', or image_size"):
-        build_train_loader(cfg)
-    loader = build_train_loader(cfg, 4, 0, num_images=8, image_size=(80, 90))
+    with pytest.raises(FileNotFoundError, match="in 'data/mine'"):
+        build_train_loader(cfg, 8)
+    set_known_root(cfg)
+    loader = build_train_loader(cfg, 8, batch_size=4, num_workers=0)
     assert describe_data(loader).startswith('synthetic images')
     samples = next(iter(loader))['data_samples']
     assert sum('gt_label' in sample for sample in samples) == 2
@@ -77,11 +85,12 @@ def test_parts_of_a_concatenation_keep_their_labels():
 def test_wrappers_of_a_concatenation_are_kept():
     cfg = read_config('repfusion_custom.py')
     cfg.train_dataloader.dataset.type = 'repfusion_mm.SeededConcatDataset'
-    loader = build_train_loader(cfg, 4, 0, num_images=8, image_size=80)
+    set_known_root(cfg)
+    loader = build_train_loader(cfg, 8, batch_size=4, num_workers=0)
     dataset = loader.dataset._dataset  # within mmengine's slice
     assert type(dataset).__name__ == 'SeededConcatDataset'
 
 
 def test_missing_label_maps_are_an_error():
     with pytest.raises(FileNotFoundError, match='only images with class'):
-        build_train_loader(read_config('repfusion_r*18_celebamask.py'))
+        build_train_loader(read_config('repfusion_r*18_celebamask.py'), 8)

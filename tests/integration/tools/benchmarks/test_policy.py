@@ -40,7 +40,7 @@ def test_all_rules_see_the_same_images_and_noise(monkeypatch):
             seen.setdefault(rule, []).append(generator.get_state())
             return super().reward(value, progress, generator)
 
-    bandit = Recorder(script.LANDSCAPES['one_peak'], -2.0, 0.3)
+    bandit = Recorder(script.peak(200), -2.0, 0.3)
     for rule in script.RULES:
         script.train(rule, bandit, seed=0)
     assert list(seen) == list(script.RULES)
