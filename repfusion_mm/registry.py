@@ -22,7 +22,7 @@ def _child(parent: Registry, location: str) -> Registry:
 
 
 class _DatasetRegistry(Registry):
-    """Import the module of a data set when it is looked up by name.
+    """Import the module of a dataset when it is looked up by name.
 
     ``locations`` are all imported at the first lookup. One of these modules
     needs mmsegmentation, which is not required for the others.
@@ -35,7 +35,7 @@ class _DatasetRegistry(Registry):
     }
 
     def get(self, key: str) -> Optional[type]:
-        """Return the data set of the name ``key``."""
+        """Return the dataset of the name ``key``."""
         module = self.MODULES.get(key.split('.')[-1])
         if module:
             import_module(f'repfusion_mm.datasets.{module}')

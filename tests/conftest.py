@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if SYSTEM in item.path.parents:
             item.add_marker(pytest.mark.slow)
-    # mmengine collects garbage for each data set: the modules are none.
+    # mmengine collects garbage for each dataset: the modules are none.
     gc.freeze()
 
 
@@ -82,7 +82,7 @@ def site(tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def digits(tmp_path_factory):
-    """A folder with the data set of the demo in data/digits."""
+    """A folder with the dataset of the demo in data/digits."""
     from tests.helpers.launcher import run_main
 
     site = tmp_path_factory.mktemp('digits')

@@ -2,7 +2,7 @@
 
     python tools/cache_features.py CONFIG
 
-The training data set must be a repfusion_mm.CachedFeaturesDataset, which sets
+The training dataset must be a repfusion_mm.CachedFeaturesDataset, which sets
 the folder and the number of views of each image. tools/train.py then reads
 the features instead of running the teacher. See docs/feature_cache.md.
 """

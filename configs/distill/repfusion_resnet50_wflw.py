@@ -1,5 +1,5 @@
 # ResNet-50 from the DDPM of CelebA-HQ. The policy is rewarded by how well a
-# decoder locates the key points.
+# decoder locates the keypoints.
 _base_ = [
     '../_base_/runtime/default_runtime.py',
     '../_base_/runtime/distill_hooks.py',

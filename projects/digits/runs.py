@@ -16,7 +16,7 @@ DISTILL = CONFIGS / 'distill/repfusion_r18_digits.py'
 TEACHER = Path(__file__).resolve().parent / 'ddpm_digits'
 #: Where the configs expect the images, from the current folder.
 DATA = Path('data/digits')
-#: The data set of the labeled images in the configs.
+#: The dataset of the labeled images in the configs.
 LABELED = 'train_dataloader.dataset.datasets.0'
 #: Timesteps at which the teacher is probed.
 PROBE_GRID = (*range(0, 1000, 50), 999)

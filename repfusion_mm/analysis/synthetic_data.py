@@ -1,4 +1,4 @@
-"""Synthetic images in place of a classification data set that is missing.
+"""Synthetic images in place of a classification dataset that is missing.
 
 They pass through the config's own pipeline, sampler and collation, so that
 data loaders and training steps can be timed without the data.
@@ -29,7 +29,7 @@ USUAL_SIZES = {
     'imagenet': (375, 500),
     'CelebAMask-HQ': (1024, 1024),
 }
-#: Number of different images; a longer data set repeats them.
+#: Number of different images; a longer dataset repeats them.
 MAX_IMAGES = 200
 
 
@@ -71,17 +71,17 @@ def build_train_loader(
 
 def describe_data(loader: DataLoader) -> str:
     """Return which data a loader serves, for a report."""
-    # mmengine wraps the data set to limit the batches of an epoch.
+    # mmengine wraps the dataset to limit the batches of an epoch.
     dataset = getattr(loader.dataset, '_dataset', loader.dataset)
     parts = getattr(dataset, 'datasets', [dataset])
     if any(isinstance(part, SyntheticDataset) for part in parts):
-        return 'synthetic images (the data set is not on this disk)'
+        return 'synthetic images (the dataset is not on this disk)'
     names = sorted({type(part).__name__ for part in parts})
-    return f'the data set on this disk ({", ".join(names)})'
+    return f'the dataset on this disk ({", ".join(names)})'
 
 
 def _build(dataset: ConfigDict, cfg: Config, num_images: int) -> Dataset:
-    """Build a data set, with synthetic images in place of missing parts."""
+    """Build a dataset, with synthetic images in place of missing parts."""
     if dataset.get('datasets'):
         parts = [_build(part, cfg, num_images) for part in dataset.datasets]
         return DATASETS.build(dict(dataset, datasets=parts))

@@ -1,4 +1,4 @@
-"""Check the files of a data set before it is built."""
+"""Check the files of a dataset before it is built."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Iterator
 
 
 def check_dataset(cfg: dict) -> None:
-    """Check the local files that a data set is certain to read.
+    """Check the local files that a dataset is certain to read.
 
     Data without ``ann_file`` may be downloaded and is not checked, unless it
     is a ``CustomDataset``.
@@ -67,7 +67,7 @@ def check_list(path: str, with_label: bool) -> None:
 
 
 def _leaves(cfg: dict) -> Iterator[dict]:
-    """Yield the configs of the data sets that read files."""
+    """Yield the configs of the datasets that read files."""
     parts = cfg.get('datasets', [cfg['dataset']] if 'dataset' in cfg else None)
     if parts is None:
         yield cfg

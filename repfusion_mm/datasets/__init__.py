@@ -1,4 +1,4 @@
-# Data sets need their own project: registry.py imports them by name.
+# Datasets need their own project: registry.py imports them by name.
 from .samplers import ProportionalSampler, SeededBatch, SeededBatchSampler
 from .seeded_concat_dataset import SeededConcatDataset
 from .transforms import LoadImage

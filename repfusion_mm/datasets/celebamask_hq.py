@@ -21,7 +21,7 @@ class CelebAMaskHQDataset(BaseSegDataset):
     """Faces with 19 classes (MaskGAN, arXiv 1907.11922).
 
     ``tools/dataset_converters/celebamask_hq.py`` writes the label maps and
-    lists. A hundred label maps are checked when the data set is initialized,
+    lists. A hundred label maps are checked when the dataset is initialized,
     and each one when it is loaded.
 
     Args:

@@ -13,14 +13,14 @@ from repfusion_mm.utils.seeding import seeded
 
 @DATASETS.register_module()
 class SeededConcatDataset(ConcatDataset):
-    """Concatenate data sets, and read the batches of a SeededBatchSampler.
+    """Concatenate datasets, and read the batches of a SeededBatchSampler.
 
     All random operations of the pipelines are seeded by the batch, in the
     process that reads it; the states of the random number generators are
     restored afterwards. Batches of other batch samplers are read unseeded.
 
     Args:
-        datasets: One or several data sets, or their configs.
+        datasets: One or several datasets, or their configs.
         lazy_init: As in mmengine's ``ConcatDataset``.
         ignore_keys: As in mmengine's ``ConcatDataset``.
     """

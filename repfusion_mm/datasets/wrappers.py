@@ -1,4 +1,4 @@
-"""Data sets that wrap other data sets."""
+"""Datasets that wrap other datasets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 
 
 def get_wrapped(dataset: Dataset) -> Optional[list]:
-    """Return the data sets that a wrapper holds, None for other data sets.
+    """Return the datasets that a wrapper holds, None for other datasets.
 
     Wrappers have ``datasets`` (as ``ConcatDataset``) or ``dataset`` (as
     ``RepeatDataset``).

@@ -125,7 +125,7 @@ def find_labels(dataset: Any, key: str) -> list:
 
 
 def describe_labels(dataset: Any) -> str:
-    """Return which labels a data set has, and which decoders read them."""
+    """Return which labels a dataset has, and which decoders read them."""
     keys = {key for info in iter_infos(dataset) for key in info}
     found = [
         f'{key}, which {decoder} reads'
@@ -136,7 +136,7 @@ def describe_labels(dataset: Any) -> str:
 
 
 def iter_infos(dataset: Any) -> Iterator[dict]:
-    """Yield the infos of a data set, or of those that it wraps."""
+    """Yield the infos of a dataset, or of those that it wraps."""
     parts = get_wrapped(dataset)
     if parts is not None:
         for part in parts:

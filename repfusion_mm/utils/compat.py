@@ -41,7 +41,7 @@ def allow_mmengine_checkpoints() -> None:
 
     torch >= 2.6 loads with ``weights_only=True`` and refuses the
     ``HistoryBuffer`` that mmengine stores next to the weights, so that no run
-    resumes, and the numpy arrays that mmpose stores about its data set. A
+    resumes, and the numpy arrays that mmpose stores about its dataset. A
     buffer refers to its four statistics as ``getattr(HistoryBuffer, name)``.
     Only these calls and numeric arrays are allowed.
     """

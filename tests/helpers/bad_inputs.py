@@ -153,7 +153,7 @@ ROWS = {
         ["can't decode", 'images/labels.txt', 'UTF-8']),
     'label without image': (
         [], remove('images/0.jpg'), ['images/0.jpg', 'correct the list']),
-    'missing data set': (
+    'missing dataset': (
         [f'{PARTS}.5.data_root=x'], None,
         [f'{PARTS}.5.data_root', 'Index 5', 'correct the keys']),
     'proportions of other parts': (

@@ -63,7 +63,7 @@ def model_config(teacher_folder, **teacher) -> dict:
 
 
 def make_cache(tmp_path, teacher_folder, **settings):
-    """Write a cache, and return its model and data set."""
+    """Write a cache, and return its model and dataset."""
     if not (tmp_path / 'images').exists():
         save_images(tmp_path / 'images')
     config = dataset_config(
@@ -76,7 +76,7 @@ def make_cache(tmp_path, teacher_folder, **settings):
 
 
 def build_dataset(cache, pipeline=(LOAD, CROP, PACK), num_views=2, **settings):
-    """Return the data set of a cache that make_cache wrote."""
+    """Return the dataset of a cache that make_cache wrote."""
     return DATASETS.build(
         dataset_config(
             cache / 'images',

@@ -1,4 +1,4 @@
-"""Miniature data sets in the layouts that the real archives unpack to."""
+"""Miniature datasets in the layouts that the real archives unpack to."""
 
 import json
 from pathlib import Path

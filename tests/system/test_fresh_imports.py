@@ -56,7 +56,7 @@ net.init_weights()
     assert 'expected the path of a checkpoint' in output
 
 
-def test_a_data_set_resolves_without_the_dependencies_of_the_others():
+def test_a_dataset_resolves_without_the_dependencies_of_the_others():
     output = run_code("""
 import sys
 from mmengine.registry import DATASETS

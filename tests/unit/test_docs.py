@@ -96,7 +96,7 @@ def test_another_project_loads_the_student(page, tmp_path, monkeypatch):
         assert torch.equal(value, weights[key]), key
 
 
-def test_the_example_of_a_cached_config_keeps_the_data_set(tmp_path):
+def test_the_example_of_a_cached_config_keeps_the_dataset(tmp_path):
     text = (ROOT / 'docs/feature_cache.md').read_text()
     config = re.findall(r'```python\n(.*?)```', text, re.S)[0]
     folder = f'{ROOT}/configs/distill/'

@@ -2,10 +2,10 @@
 
     data.py configs/distill/repfusion_r18_cifar.py --workers 0 2
 
-Times the config's own training loader (data set, transforms, sampler,
+Times the config's own training loader (dataset, transforms, sampler,
 collation) for each number of workers, and then its data preprocessor on one
 batch. In training both run at the same time if there are workers, and one
-after the other if there are none. If the data set is not on this disk,
+after the other if there are none. If the dataset is not on this disk,
 synthetic images of its usual size are used.
 """
 

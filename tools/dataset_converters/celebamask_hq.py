@@ -226,7 +226,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     counts = Counter(part for i in ids for part in masks[i])
     print('masks:', ', '.join(f'{part} {counts[part]}' for part in PARTS))
     if len(ids) != NUM_IMAGES:
-        print(f'note: the complete data set has {NUM_IMAGES} images')
+        print(f'note: the complete dataset has {NUM_IMAGES} images')
     return 0
 
 

@@ -87,7 +87,7 @@ def convert(root: Path) -> None:
         print(f'{path}: {len(entries)} images of {len(classes)} classes')
     sizes = {name: len(entries) for name, entries in lists.items()}
     if sizes != SIZES:
-        print(f'note: the complete data set has {SIZES} images, got {sizes}')
+        print(f'note: the complete dataset has {SIZES} images, got {sizes}')
 
 
 def main(argv: Optional[List[str]] = None) -> int:

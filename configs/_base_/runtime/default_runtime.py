@@ -1,5 +1,5 @@
-# Environment, seed and logs of every run. Its hooks are in training_hooks.py
-# or distill_hooks.py.
+# Environment, seed and logging of distillation and teacher training. The hooks
+# are in distill_hooks.py and training_hooks.py.
 custom_imports = dict(imports=['repfusion_mm'], allow_failed_imports=False)
 default_scope = 'mmpretrain'
 

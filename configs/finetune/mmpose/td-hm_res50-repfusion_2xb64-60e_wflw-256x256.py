@@ -27,15 +27,18 @@ model = dict(
 train_dataloader = dict(
     batch_size=64,
     batch_sampler=dict(type='repfusion_mm.SeededBatchSampler'),
+    # Wrapper that seeds each batch, which ExactResumeHook requires.
     dataset=dict(
         _delete_=True,
         type='repfusion_mm.SeededConcatDataset',
         datasets=[_base_.train_dataloader.dataset],
     ),
 )
+# 2 GPUs x 64 images, at the learning rate of the base config.
 auto_scale_lr = dict(base_batch_size=128)
-# Atomic checkpoints, strict loading, exact resuming, a checkpoint on SIGTERM,
-# an error at NaN or Inf, and env_info.json: see docs/reliability.md.
+# Hooks of this package: write checkpoints atomically, load strictly, resume
+# exactly, save on SIGTERM, stop on NaN or Inf, and record versions. See
+# docs/reliability.md.
 default_hooks = dict(
     checkpoint=dict(type='repfusion_mm.SafeCheckpointHook'),
     strict_load=dict(type='repfusion_mm.StrictLoadHook'),

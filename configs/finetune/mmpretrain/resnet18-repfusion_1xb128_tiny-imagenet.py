@@ -29,6 +29,7 @@ train_dataloader = dict(
     num_workers=4,
     sampler=dict(type='DefaultSampler', shuffle=True),
     batch_sampler=dict(type='repfusion_mm.SeededBatchSampler'),
+    # Wrapper that seeds each batch, which ExactResumeHook requires.
     dataset=dict(
         type='repfusion_mm.SeededConcatDataset',
         datasets=[
@@ -58,8 +59,9 @@ test_dataloader = val_dataloader = dict(
     ),
 )
 test_evaluator = val_evaluator = dict(type='Accuracy', topk=(1, 5))
-# Atomic checkpoints, strict loading, exact resuming, a checkpoint on SIGTERM,
-# an error at NaN or Inf, and env_info.json: see docs/reliability.md.
+# Hooks of this package: write checkpoints atomically, load strictly, resume
+# exactly, save on SIGTERM, stop on NaN or Inf, and record versions. See
+# docs/reliability.md.
 default_hooks = dict(
     checkpoint=dict(
         type='repfusion_mm.SafeCheckpointHook', interval=10, max_keep_ckpts=3

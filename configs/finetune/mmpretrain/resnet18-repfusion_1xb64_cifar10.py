@@ -19,6 +19,7 @@ model = dict(
 train_dataloader = dict(
     batch_size=64,
     batch_sampler=dict(type='repfusion_mm.SeededBatchSampler'),
+    # Wrapper that seeds each batch, which ExactResumeHook requires.
     dataset=dict(
         _delete_=True,
         type='repfusion_mm.SeededConcatDataset',
@@ -32,8 +33,9 @@ optim_wrapper = dict(
 )
 auto_scale_lr = dict(base_batch_size=64)
 custom_hooks = [dict(type='EMAHook', momentum=0.001)]
-# Atomic checkpoints, strict loading, exact resuming, a checkpoint on SIGTERM,
-# an error at NaN or Inf, and env_info.json: see docs/reliability.md.
+# Hooks of this package: write checkpoints atomically, load strictly, resume
+# exactly, save on SIGTERM, stop on NaN or Inf, and record versions. See
+# docs/reliability.md.
 default_hooks = dict(
     checkpoint=dict(
         type='repfusion_mm.SafeCheckpointHook', interval=10, max_keep_ckpts=3

@@ -31,6 +31,7 @@ train_dataloader = dict(
     persistent_workers=False,  # mmpretrain's tools set True by default
     sampler=dict(type='InfiniteSampler', shuffle=True),
     batch_sampler=dict(type='repfusion_mm.SeededBatchSampler'),
+    # Wrapper that seeds each batch, which ExactResumeHook requires.
     dataset=dict(
         type='repfusion_mm.SeededConcatDataset',
         datasets=[
@@ -42,8 +43,8 @@ train_dataloader = dict(
                 ann_file='train_50.txt',
                 pipeline=[
                     dict(type='LoadImageFromFile'),
-                    # padding=1: random shifts by up to one pixel. For its
-                    # effect see projects/digits/README.md.
+                    # Set padding=1 for random shifts of up to one pixel; for
+                    # their effect see projects/digits/README.md.
                     dict(type='RandomCrop', crop_size=16, padding=0),
                     dict(type='PackInputs'),
                 ],
@@ -72,8 +73,9 @@ optim_wrapper = dict(
     optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=1e-4)
 )
 param_scheduler = dict(type='CosineAnnealingLR', by_epoch=False)
-# Atomic checkpoints, strict loading, exact resuming, a checkpoint on SIGTERM,
-# an error at NaN or Inf, and env_info.json: see docs/reliability.md.
+# Hooks of this package: write checkpoints atomically, load strictly, resume
+# exactly, save on SIGTERM, stop on NaN or Inf, and record versions. See
+# docs/reliability.md.
 default_hooks = dict(
     checkpoint=dict(
         type='repfusion_mm.SafeCheckpointHook', by_epoch=False, interval=200

@@ -20,8 +20,8 @@ model = dict(
     ),
 )
 
-# Images have 1024 pixels a side, label maps 512. 17 is
-# cv2.IMREAD_REDUCED_COLOR_2: it decodes the images at 512.
+# Images are 1024 x 1024, label maps 512 x 512. color_type=17
+# (cv2.IMREAD_REDUCED_COLOR_2) decodes the images at half their size.
 load_image = dict(type='LoadImageFromFile', color_type=17)
 train_pipeline = [
     load_image,
@@ -56,6 +56,7 @@ train_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),
     batch_sampler=dict(type='repfusion_mm.SeededBatchSampler'),
+    # Wrapper that seeds each batch, which ExactResumeHook requires.
     dataset=dict(
         type='repfusion_mm.SeededConcatDataset',
         datasets=[
@@ -97,8 +98,9 @@ param_scheduler = [
         by_epoch=False,
     ),
 ]
-# Atomic checkpoints, strict loading, exact resuming, a checkpoint on SIGTERM,
-# an error at NaN or Inf, and env_info.json: see docs/reliability.md.
+# Hooks of this package: write checkpoints atomically, load strictly, resume
+# exactly, save on SIGTERM, stop on NaN or Inf, and record versions. See
+# docs/reliability.md.
 default_hooks = dict(
     checkpoint=dict(type='repfusion_mm.SafeCheckpointHook'),
     strict_load=dict(type='repfusion_mm.StrictLoadHook'),

@@ -63,7 +63,7 @@ class Prober:
             raise ValueError(
                 f'expected more than {max(num_labels)} labeled images, to '
                 f'fit to {max(num_labels)} and score on the others, got '
-                f'{len(self.targets)}; give labels to the data set, set '
+                f'{len(self.targets)}; give labels to the dataset, set '
                 'probe_dataset in the config, or lower --num-labels'
             )
         from sklearn import model_selection

@@ -1,4 +1,4 @@
-"""A data set with cached features of a frozen teacher."""
+"""A dataset with cached features of a frozen teacher."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class CachedFeaturesDataset(Dataset):
     """Add the teacher's cached features to V fixed views of each image.
 
     ``tools/cache_features.py`` writes the features. A view is the item of the
-    wrapped data set when the generators of ``random``, ``numpy`` and ``torch``
+    wrapped dataset when the generators of ``random``, ``numpy`` and ``torch``
     (on the CPU) are seeded by (``seed``, image, view); their states are
     restored afterwards. Item ``v * N + i`` is view v of image i. The CRC-32 of
     its input and of its features are compared with those in the cache.
 
     Args:
-        dataset: Any OpenMMLab data set, or its config, whose pipeline packs
+        dataset: Any OpenMMLab dataset, or its config, whose pipeline packs
             ``inputs`` and ``data_samples``.
         folder: Folder of the cache.
         num_views: V. With one view, random operations are drawn once for all
@@ -73,7 +73,7 @@ class CachedFeaturesDataset(Dataset):
 
     @property
     def metainfo(self) -> dict:
-        """The ``metainfo`` of the wrapped data set."""
+        """The ``metainfo`` of the wrapped dataset."""
         return self.dataset.metainfo
 
     @property
@@ -83,7 +83,7 @@ class CachedFeaturesDataset(Dataset):
         return dict(num_images=count, num_views=self.num_views, seed=self.seed)
 
     def full_init(self) -> None:
-        """Load the list of images if the wrapped data set is lazy."""
+        """Load the list of images if the wrapped dataset is lazy."""
         self.dataset.full_init()
 
     def open(self) -> FeatureReader:
@@ -107,7 +107,7 @@ class CachedFeaturesDataset(Dataset):
     def view(self, row: int) -> dict:
         """Return an item without features.
 
-        If the pipeline returns None for an image, mmengine's data set draws
+        If the pipeline returns None for an image, mmengine's dataset draws
         another one at random. Here it is always the same one.
         """
         if not 0 <= row < len(self):
@@ -166,7 +166,7 @@ NOT_REPEATABLE = (
 def split_cached(
     dataset: Dataset,
 ) -> Tuple[List[CachedFeaturesDataset], List[Dataset]]:
-    """Return the parts of a data set with and without cached features."""
+    """Return the parts of a dataset with and without cached features."""
     if isinstance(dataset, CachedFeaturesDataset):
         return [dataset], []
     parts = get_wrapped(dataset)

@@ -1,8 +1,8 @@
-"""Read a feature cache: the teacher's features of a data set on disk.
+"""Read a feature cache: the teacher's features of a dataset on disk.
 
 A cache is a folder with ``LAYER.npy`` (rows x C x H x W, float16) for each
 layer, the CRC-32 of the input and of the features of each row, and
-``cache.json`` with the teacher's fingerprint and the settings of the data set.
+``cache.json`` with the teacher's fingerprint and the settings of the dataset.
 The folder is written atomically.
 """
 
@@ -131,5 +131,5 @@ def key_to_text(key: dict) -> str:
 
 
 def hash_crcs(input_crcs: np.ndarray) -> str:
-    """Return the SHA-256 of the CRCs of a data set's images."""
+    """Return the SHA-256 of the CRCs of a dataset's images."""
     return hashlib.sha256(np.ascontiguousarray(input_crcs).data).hexdigest()

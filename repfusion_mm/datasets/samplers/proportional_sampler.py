@@ -1,4 +1,4 @@
-"""Sample from several data sets in a given proportion."""
+"""Sample from several datasets in a given proportion."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ class ProportionalSampler:
         self.sizes = [len(part) for part in parts]
         if min(self.sizes) == 0:
             raise ValueError(
-                f'expected images in every part, got parts of {self.sizes}'
+                f'expected images in every part, got parts of {self.sizes} '
+                'images; correct the parts of train_dataloader.dataset'
             )
         if num_samples is not None and num_samples < 1:
             raise ValueError(

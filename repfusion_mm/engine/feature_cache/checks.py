@@ -21,7 +21,7 @@ def check_cached_features(dataset: Dataset, model: Any) -> None:
 
     Raises:
         FileNotFoundError: There is no cache.
-        ValueError: Only some of the data sets have cached features; the cache
+        ValueError: Only some of the datasets have cached features; the cache
             is damaged, or belongs to other images, another teacher, layer or
             timestep; or ``check_cacheable`` refuses the model.
     """
@@ -30,7 +30,7 @@ def check_cached_features(dataset: Dataset, model: Any) -> None:
         return
     if live:
         raise ValueError(
-            'expected cached features for every part of the data set or for '
+            'expected cached features for every part of the dataset or for '
             f'none, got {type(live[0]).__name__} without them; wrap it in '
             'CachedFeaturesDataset too'
         )

@@ -49,7 +49,7 @@ def write_feature_caches(
         overwrite: Whether to replace existing caches.
 
     Raises:
-        ValueError: A training data set is not a ``CachedFeaturesDataset``, its
+        ValueError: A training dataset is not a ``CachedFeaturesDataset``, its
             views are not repeatable, its folder is in use, there is not
             enough disk space, or the model's features cannot be cached.
     """
@@ -77,7 +77,7 @@ def write_features(
     batch_size: int,
     num_workers: int = 0,
 ) -> None:
-    """Write the features of a data set, for a cacheable model."""
+    """Write the features of a dataset, for a cacheable model."""
     loader = DataLoader(
         _Views(dataset),
         batch_size=batch_size,
@@ -104,7 +104,7 @@ def write_features(
 
 
 class _Views(Dataset):
-    """The rows of a cached data set, without features."""
+    """The rows of a cached dataset, without features."""
 
     def __init__(self, dataset: CachedFeaturesDataset) -> None:
         self.dataset = dataset
@@ -117,7 +117,7 @@ class _Views(Dataset):
 
 
 def _build_datasets(cfg: Config) -> List[CachedFeaturesDataset]:
-    """Build the training data set, and return its parts."""
+    """Build the training dataset, and return its parts."""
     dataset = DATASETS.build(cfg.train_dataloader.dataset)
     dataset.full_init()
     cached, live = split_cached(dataset)

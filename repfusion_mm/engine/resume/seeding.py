@@ -23,7 +23,7 @@ CONFIG = """train_dataloader = dict(
 def check_seeded(loader: DataLoader) -> None:
     """Refuse a dataloader whose batches are not seeded."""
     # The owner of the method, because num_batch_per_epoch of a config wraps
-    # the data set in an object that passes on its attributes.
+    # the dataset in an object that passes on its attributes.
     method = getattr(loader.dataset, '__getitems__', None)
     dataset = getattr(method, '__self__', loader.dataset)
     if isinstance(loader.batch_sampler, SeededBatchSampler) and isinstance(
@@ -34,7 +34,7 @@ def check_seeded(loader: DataLoader) -> None:
         'expected a train_dataloader with SeededBatchSampler and '
         'SeededConcatDataset for ExactResumeHook, got '
         f'{type(loader.batch_sampler).__name__} and {type(dataset).__name__}; '
-        'wrap the data set and name the batch sampler:\n'
+        'wrap the dataset and name the batch sampler:\n'
         f'{CONFIG}\nor remove ExactResumeHook from default_hooks'
     )
 

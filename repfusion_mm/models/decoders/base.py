@@ -30,7 +30,7 @@ def check_count(name: str, value: object) -> None:
 class TaskDecoder(BaseModule):
     """Solve a task from features of the teacher, as a reward for a policy."""
 
-    #: Key of the label in the infos of a data set.
+    #: Key of the label in the infos of a dataset.
     info_key: str
 
     @abstractmethod
@@ -51,7 +51,7 @@ class TaskDecoder(BaseModule):
         """
 
     def check_labels(self, labels: list) -> None:
-        """Check all labels of a data set before training.
+        """Check all labels of a dataset before training.
 
         Args:
             labels: The values of ``info_key`` in its infos.

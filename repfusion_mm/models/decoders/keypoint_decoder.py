@@ -1,4 +1,4 @@
-"""Locate key points from features of the teacher."""
+"""Locate keypoints from features of the teacher."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from repfusion_mm.registry import MODELS
 
 @MODELS.register_module()
 class KeypointDecoder(TaskDecoder):
-    """Locate the key points of one instance in mmpose's data samples.
+    """Locate the keypoints of one instance in mmpose's data samples.
 
-    Convolutions predict one heatmap per key point on the teacher's grid. The
-    key point is the expected position under the heatmap's softmax (integral
+    Convolutions predict one heatmap per keypoint on the teacher's grid. The
+    keypoint is the expected position under the heatmap's softmax (integral
     regression, arXiv 1711.08229). Coordinates are relative to the sides of the
     image, in [0, 1].
 
     The labels are ``gt_instance_labels.keypoint_labels`` of a regression
     codec (``RegressionLabel``), or the maxima of ``gt_fields.heatmaps``.
-    ``keypoint_weights`` are the weights of the key points.
+    ``keypoint_weights`` are the weights of the keypoints.
 
     Args:
-        num_keypoints: Number of key points.
+        num_keypoints: Number of keypoints.
         in_channels: Channels of the features; the distiller sets it.
         hidden_channels: Widths of 3 x 3 convolutions before the heatmaps.
     """
@@ -58,8 +58,8 @@ class KeypointDecoder(TaskDecoder):
     def loss(
         self, feat: torch.Tensor, data_samples: Optional[Sequence]
     ) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Return the mean L1 error of each image's key points, in sides of
-        the image, and the mask of images with a key point of weight > 0."""
+        """Return the mean L1 error of each image's keypoints, in sides of
+        the image, and the mask of images with a keypoint of weight > 0."""
         labels: List[Optional[torch.Tensor]] = [None] * len(feat)
         for i, sample in enumerate(self.samples(data_samples, len(feat))):
             if 'gt_instance_labels' in sample:
@@ -76,14 +76,14 @@ class KeypointDecoder(TaskDecoder):
         return (errors * weight).sum(1) / total.clamp(min=1e-6), total > 0
 
     def check_labels(self, labels: list) -> None:
-        """Raise a ValueError if the number of key points differs."""
+        """Raise a ValueError if the number of keypoints differs."""
         for keypoints in labels:
             self._check(keypoints[0])
 
     def _check(self, points):
         if len(points) != self.num_keypoints:
             raise ValueError(
-                f'expected {self.num_keypoints} key points, for '
+                f'expected {self.num_keypoints} keypoints, for '
                 f'decoder.num_keypoints, got {len(points)}; set '
                 'model.decoder.num_keypoints'
             )

@@ -95,7 +95,7 @@ class RepFusion(BaseModel):
         if channels_last not in (True, False):
             raise ValueError(
                 'expected model.channels_last to be True or False, got '
-                f'{channels_last!r}'
+                f'{channels_last!r}; correct it'
             )
         self.memory_format = (
             torch.channels_last if channels_last else torch.contiguous_format

@@ -46,7 +46,8 @@ class HintLoss(DistillLoss):
         if criterion not in CRITERIA:
             raise ValueError(
                 'expected HintLoss.criterion to be one of '
-                f'{tuple(CRITERIA)}, got {criterion!r}'
+                f'{tuple(CRITERIA)}, got {criterion!r}; '
+                'correct distill_loss.criterion'
             )
         self.pooled = pooled
         self.criterion = CRITERIA[criterion]

@@ -24,7 +24,7 @@ TOLERANCE = 0.03
 class CachedTeacher(BaseTeacher):
     """Return cached features where a batch carries them, else live ones.
 
-    The distiller wraps its teacher in this class, so that a data set of type
+    The distiller wraps its teacher in this class, so that a dataset of type
     ``CachedFeaturesDataset`` in the config is all that caching needs.
 
     Args:
@@ -60,7 +60,7 @@ class CachedTeacher(BaseTeacher):
         if not all(carry):
             raise ValueError(
                 'expected cached features for all images of a batch or for '
-                f'none, got {sum(carry)} of {len(carry)}; wrap every data set '
+                f'none, got {sum(carry)} of {len(carry)}; wrap every dataset '
                 'in CachedFeaturesDataset, or none'
             )
         self._check_keys([s.get(KEY_FIELD) for s in samples], timesteps)

@@ -63,7 +63,7 @@ class DiffusersTeacher(BaseTeacher):
             ``'label'``: the image's own label, as in the paper's
             implementation. This leaks the label: the decoder reads it back
             from the features, and the policy is rewarded for that. Labels
-            of another data set name wrong classes.
+            of another dataset name wrong classes.
         dtype: The dtype that the teacher computes in, independent of the
             student and of autocast: ``'float32'``, ``'bfloat16'``,
             ``'float16'``, or ``'auto'``, the fastest on the teacher's device

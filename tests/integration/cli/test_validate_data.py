@@ -1,4 +1,4 @@
-"""Files of a data set are checked before it is built."""
+"""Files of a dataset are checked before it is built."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def write_list(folder, content):
     return config(folder, ann_file='list.txt')
 
 
-def test_data_sets_inside_others_are_checked(tmp_path):
+def test_datasets_inside_others_are_checked(tmp_path):
     missing = config(tmp_path / 'nowhere')
     for wrapped in (
         dict(type='ConcatDataset', datasets=[config(tmp_path), missing]),

@@ -157,7 +157,7 @@ def test_a_cache_that_exceeds_the_disk_is_refused(job):
     check_refused(job, message, other_folder(job), views)
 
 
-def test_a_data_set_without_a_cache_is_refused_with_an_example(job):
+def test_a_dataset_without_a_cache_is_refused_with_an_example(job):
     live = job['folder'] / 'live.py'
     live.write_text(
         "_base_ = './cached.py'\n"

@@ -66,7 +66,7 @@ def test_data_on_disk_are_preferred(tmp_path):
             cfg, num_images, batch_size=4, num_workers=0
         )
         assert describe_data(loader) == (
-            'the data set on this disk (MiniCIFAR10)'
+            'the dataset on this disk (MiniCIFAR10)'
         )
         assert len(list(loader)) == num_batches
 

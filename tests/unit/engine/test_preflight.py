@@ -85,7 +85,7 @@ def test_batches_of_a_batch_sampler_are_checked_too():
         check_batches(loader(9, False))
 
 
-def test_labels_of_a_data_set_with_cached_features_are_found_once():
+def test_labels_of_a_dataset_with_cached_features_are_found_once():
     dataset = DATASETS.build(dict(
         type='repfusion_mm.CachedFeaturesDataset', dataset=Listed([4, None]),
         folder='nowhere', num_views=3,

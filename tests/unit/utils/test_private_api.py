@@ -56,7 +56,7 @@ PRIVATE_MEMBERS = {
         'sample without synchronizing with the device'
     ),
     'mmengine.runner.runner._SlicedDataset._dataset': (
-        'find the data set that num_batch_per_epoch wraps'
+        'find the dataset that num_batch_per_epoch wraps'
     ),
     'torch._C.PyTorchFileReader': 'detect TorchScript archives',
     'torch._tensor._rebuild_from_type_v2': 'read checkpoints safely',

@@ -153,7 +153,7 @@ def test_label_maps_of_a_partly_unpacked_archive_are_updated(faces):
     )
     assert 1 in label_map
     assert 'masks: skin 4' in output
-    assert 'note: the complete data set has 30000 images' in output
+    assert 'note: the complete dataset has 30000 images' in output
 
 
 def test_images_of_another_size_are_refused(faces):
@@ -184,6 +184,6 @@ def test_a_missing_archive_is_named(tmp_path):
     assert str(tmp_path) in convert(tmp_path, expect=1).last_line
 
 
-def test_the_parts_are_the_classes_of_the_data_set():
+def test_the_parts_are_the_classes_of_the_dataset():
     classes = CelebAMaskHQDataset.METAINFO['classes']
     assert classes[1:] == load_script(TOOL).PARTS

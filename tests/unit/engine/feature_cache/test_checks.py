@@ -14,7 +14,7 @@ def cached(tmp_path, teacher_folder):
 
 
 def reopen(dataset):
-    """Build the data set again, as another process does."""
+    """Build the dataset again, as another process does."""
     return DATASETS.build(dict(
         type='repfusion_mm.CachedFeaturesDataset', dataset=dataset.dataset,
         folder=dataset.folder, num_views=dataset.num_views,

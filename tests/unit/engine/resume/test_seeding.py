@@ -91,7 +91,7 @@ def test_a_loop_of_epochs_continues_within_the_epoch(num_done):
     assert epoch(num_done) == (complete[num_done:], following)
 
 
-def test_a_plain_data_set_is_refused():
+def test_a_plain_dataset_is_refused():
     loader = DataLoader(
         range(4), batch_sampler=SeededBatchSampler(DefaultSampler(range(4)), 2)
     )

@@ -92,7 +92,7 @@ def test_multi_label_loss_is_the_binary_cross_entropy():
     assert losses[1] == 0
 
 
-def test_all_labels_of_a_data_set_are_checked():
+def test_all_labels_of_a_dataset_are_checked():
     decoder(10).check_labels([3, np.array([9]), 0])
     decoder(10).check_labels([])
     with pytest.raises(ValueError, match=r'num_classes=9, got \[9, 11\]'):
@@ -101,5 +101,5 @@ def test_all_labels_of_a_data_set_are_checked():
         decoder(9).check_labels([3, [1, 2]])
     ClsDecoder(9, 6, multi_label=True).check_labels([3, [1, 2], []])
     KeypointDecoder(5, 6).check_labels([np.zeros((1, 5, 2))])
-    with pytest.raises(ValueError, match='expected 5 key points'):
+    with pytest.raises(ValueError, match='expected 5 keypoints'):
         KeypointDecoder(5, 6).check_labels([np.zeros((1, 4, 2))])

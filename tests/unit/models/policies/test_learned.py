@@ -73,7 +73,7 @@ def test_loss_is_reinforce_with_entropy(scale):
 
 @pytest.mark.parametrize('scale', [1.0, 1e-3])
 def test_loss_does_not_depend_on_the_scale_of_rewards(scale):
-    """The losses of key points are a hundredth of those of classes."""
+    """The losses of keypoints are a hundredth of those of classes."""
     policy = LearnedTimestepPolicy(10)
     pi, actions = policy(IMAGES), torch.tensor([0, 3, 9, 5, 5])
     reward = torch.tensor([1.0, 2.0, -1.0, 0.5, 3.0])
