@@ -11,10 +11,6 @@ def check_dataset(cfg: dict) -> None:
 
     Data without ``ann_file`` may be downloaded and is not checked, unless it
     is a ``CustomDataset``.
-
-    Raises:
-        FileNotFoundError: A folder or a list is missing.
-        ValueError: A list of a ``CustomDataset`` cannot be used.
     """
     for part in _leaves(cfg):
         root, ann_file = part.get('data_root') or '', part.get('ann_file')
