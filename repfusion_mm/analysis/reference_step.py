@@ -66,8 +66,9 @@ class ReferenceStep:
             timesteps = model.policy.timesteps[actions]
         side = self.teacher.image_size
         if images.shape[-1] != side:
-            options = dict(mode='bilinear', antialias=True)
-            images = F.interpolate(images, size=side, **options)
+            images = F.interpolate(
+                images, size=side, mode='bilinear', antialias=True
+            )
         self.maps.clear()
         with torch.no_grad():
             self.teacher.denoiser(images * 2 - 1, timesteps)

@@ -106,9 +106,9 @@ def _build(dataset: ConfigDict, cfg: Config, num_images: int) -> Dataset:
     infos: List[Dict[str, Any]] = []
     for number in range(min(num_images, MAX_IMAGES)):
         # Smooth with some noise, like a photograph.
-        image = rng.uniform(0, 255, (8, 8, 3))
-        image = cv2.resize(image, size[::-1], interpolation=cv2.INTER_CUBIC)
-        image += rng.normal(0, 8, image.shape)
+        small = rng.uniform(0, 255, (8, 8, 3))
+        image = cv2.resize(small, size[::-1], interpolation=cv2.INTER_CUBIC)
+        image = image + rng.normal(0, 8, image.shape)
         image = image.clip(0, 255).astype(np.uint8)
         if folder:
             path = f'{folder}/{number}.jpg'

@@ -23,15 +23,12 @@ from mmengine.utils.dl_utils import set_multi_processing
 
 from repfusion_mm.analysis import synthetic_data
 from repfusion_mm.analysis.measuring import DEVICE, now
-from repfusion_mm.cli import report_errors
+from repfusion_mm.cli import report_errors, script_parser
 from repfusion_mm.cli.argument_types import not_negative, positive
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = script_parser(__doc__)
     add = parser.add_argument
     add('config')
     add('--images', type=positive, default=5120, help='images in a pass')

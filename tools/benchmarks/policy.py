@@ -10,7 +10,6 @@ numbers. Regret is the share of the reward's range that a policy loses
 compared with the best timestep of each image.
 """
 
-import argparse
 import json
 import sys
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from typing import Dict, List, Optional, Tuple
 
 import torch
 
-from repfusion_mm.cli import report_errors
+from repfusion_mm.cli import report_errors, script_parser
 from repfusion_mm.cli.argument_types import positive
 from repfusion_mm.engine.hooks import TimestepPolicyHook
 from repfusion_mm.models import LearnedTimestepPolicy
@@ -28,11 +27,8 @@ from repfusion_mm.models import LearnedTimestepPolicy
 NUM_TIMESTEPS = 1000
 TIMESTEPS = torch.arange(NUM_TIMESTEPS)
 BATCH, UPDATES, LR = 64, 300, 1e-3
-#: Largest regret of a run that counts as successful.
-TOLERANCE = 0.05
 
-#: Arguments of LearnedTimestepPolicy, and the ``entropy_floor`` of
-#: TimestepPolicyHook.
+#: Arguments of LearnedTimestepPolicy; ``entropy_floor`` is the hook's.
 RULES: Dict[str, dict] = dict(
     ours={},
     public_rule=dict(
@@ -153,21 +149,14 @@ def train(rule: str, bandit: Bandit, seed: int) -> Tuple[float, float]:
     return regret, pi.entropy().mean().item() / largest_entropy
 
 
-def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def main(argv: Optional[List[str]] = None) -> int:
+    parser = script_parser(__doc__)
     add = parser.add_argument
     add('--seeds', type=positive, default=20, help='number of runs of each')
     add('--bandits', nargs='+', choices=BANDITS, default=list(BANDITS))
     add('--rules', nargs='+', choices=RULES, default=['ours', 'public_rule'])
     add('--json', type=Path, metavar='OUT', help='write the results there')
-    return parser.parse_args(argv)
-
-
-def main(argv: Optional[List[str]] = None) -> int:
-    args = parse_args(argv)
+    args = parser.parse_args(argv)
     # With tensors this small, more threads only wait for each other.
     torch.set_num_threads(1)
     with report_errors():
@@ -179,7 +168,7 @@ def main(argv: Optional[List[str]] = None) -> int:
                     *(train(rule, BANDITS[name], s) for s in range(args.seeds))
                 )
                 bandits[name][rule] = dict(
-                    within_5pct=sum(r <= TOLERANCE for r in regrets),
+                    within_5pct=sum(r <= 0.05 for r in regrets),
                     median_regret=round(median(regrets), 4),
                     max_regret=round(max(regrets), 4),
                     min_entropy=round(min(entropies), 4),

@@ -18,6 +18,7 @@ import multiprocessing
 import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from pprint import pprint
 from typing import Callable, Dict, List, Optional
@@ -37,7 +38,7 @@ from repfusion_mm.analysis.synthetic_data import (
     describe_data,
 )
 from repfusion_mm.analysis.teacher_presets import resolve_teacher
-from repfusion_mm.cli import enable_safe_loading, report_errors
+from repfusion_mm.cli import enable_safe_loading, report_errors, script_parser
 from repfusion_mm.cli.argument_types import (
     not_negative,
     positive,
@@ -175,9 +176,8 @@ def count_arithmetic(steps: Dict[str, Step], batch: dict) -> dict:
             lambda: complete(images, timesteps)
         )
     dtype = model.teacher.live.denoiser.dtype
-    rates = {
-        d: measuring.measure_matmul_rate(d) for d in {torch.float32, dtype}
-    }
+    measure_rate = measuring.measure_matmul_rate
+    rates = {kind: measure_rate(kind) for kind in {torch.float32, dtype}}
     return dict(
         teacher_flop=teacher,
         step_flop=flops,
@@ -192,7 +192,13 @@ def measure_memory(name: str, args: argparse.Namespace) -> dict:
     """Measure the memory of a step in a new process."""
     spawn = multiprocessing.get_context('spawn')
     with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-        return pool.submit(measure_own_memory, name, args).result()
+        try:
+            return pool.submit(measure_own_memory, name, args).result()
+        except BrokenProcessPool as error:
+            raise RuntimeError(
+                f'expected the memory of {name!r}, got a killed process; '
+                'lower --batch if memory is short'
+            ) from error
 
 
 def measure_own_memory(name: str, args: argparse.Namespace) -> dict:
@@ -312,11 +318,8 @@ def compare(above: List[float], below: List[float]) -> Dict[str, float]:
     return measuring.summarize([a / b for a, b in zip(above, below)])
 
 
-def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def main(argv: Optional[List[str]] = None) -> int:
+    parser = script_parser(__doc__)
     add = parser.add_argument
     add('config', help='of a distillation')
     add('--batch', type=positive, default=32, help='images in a step')
@@ -328,11 +331,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
         help="also time so many iterations of mmengine's loop")  # fmt: skip
     add('--json', type=Path, metavar='OUT', help='write all figures there')
     add('--cfg-options', nargs='+', action=DictAction)
-    return parser.parse_args(argv)
-
-
-def main(argv: Optional[List[str]] = None) -> int:
-    args = parse_args(argv)
+    args = parser.parse_args(argv)
     with report_errors():
         if args.json and not args.json.absolute().parent.is_dir():
             raise FileNotFoundError(
@@ -344,8 +343,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         result['memory'] = {name: measure_memory(name, args) for name in names}
         if args.runner:
             result['runner'] = measure_runner(cfg, args)
-        # With four digits.
-        text = json.dumps(result)
+        text = json.dumps(result)  # printed with four digits
         pprint(
             json.loads(text, parse_float=lambda x: float(f'{float(x):.4g}')),
             sort_dicts=False,
