@@ -85,7 +85,8 @@ METHODS: Dict[str, Method] = dict(
         [*OTHER_LOSS, 'model.distill_loss.type=repfusion_mm.RelationalLoss'],
     ),
     fixed_same_draws=Method(
-        't of the best probe, batches as learned t', FIXED, True, True
+        't of the best probe, half-labeled batches (as for learned t)',
+        FIXED, True, True,
     ),
 )  # fmt: skip
 

@@ -17,7 +17,7 @@ CLAIMS = (
     ('t of the best probe > t = 0', 'fixed_best', 'fixed_first', 0.0),
     ('t of the best probe > t = 999', 'fixed_best', 'fixed_last', 0.0),
     (
-        'learned t > best probe - 1 point',
+        'learned t is at most 1 point below t of the best probe',
         'learned',
         'fixed_best',
         -0.01,
