@@ -2,7 +2,7 @@
 
 mmengine imports ``<scope>.registry`` when it encounters a type such as
 ``repfusion_mm.RepFusion``, and the ``locations`` at the first lookup. Names
-therefore resolve in every OpenMMLab project.
+therefore resolve in every OpenMMLab library.
 """
 
 from importlib import import_module

@@ -16,7 +16,7 @@ def unwrap_model(runner) -> Any:
 
 
 def averaged_model(runner) -> Any:
-    """Return the averaged model if the run keeps one, else the model."""
+    """Return the EMA model if the run keeps one, else the model."""
     for hook in runner.hooks:
         if isinstance(hook, EMAHook):
             return hook.ema_model.module

@@ -1,6 +1,6 @@
 """The color palette of all figures and pages (Okabe and Ito).
 
-The colors stay distinct in gray-scale print and for color-blind readers.
+The colors stay distinct in grayscale print and for color-blind readers.
 """
 
 BLACK = '#000000'

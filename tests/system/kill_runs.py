@@ -30,7 +30,7 @@ CONFIG = ROOT / 'configs/distill/repfusion_r18_digits.py'
 PARTS = ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers')
 #: Seconds after which a run hangs.
 TIMEOUT = 300
-#: Small batches, many checkpoints, and averaged weights as in the paper.
+#: Small batches, many checkpoints, and EMA weights as in the paper.
 SETTINGS = """
 _base_ = [{config!r}]
 train_dataloader = dict(batch_size=8, sampler=dict(num_samples=160))

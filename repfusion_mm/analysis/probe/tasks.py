@@ -81,7 +81,7 @@ def select_cells(feats: np.ndarray, masks: np.ndarray) -> Data:
 def score_keypoints(train: Data, test: Data) -> float:
     """Predict keypoints from complete maps by ridge regression.
 
-    The score is minus the mean error, in sides of the image.
+    The score is minus the mean error, as a fraction of the image side.
     """
     feats, points = train
     model = _standardized('Ridge', alpha=feats.shape[1] / 10)

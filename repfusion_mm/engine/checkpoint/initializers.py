@@ -38,8 +38,8 @@ class StrictPretrained:
 
     Args:
         checkpoint: An exported student, or a training checkpoint of a
-            distiller (its student is found, with averaged weights if the run
-            kept an average) or of a task network (its backbone is found). A
+            distiller (its student is found, with EMA weights if it has
+            them) or of a task network (its backbone is found). A
             path, or any address that ``mmengine.fileio`` reads.
         prefix: Prefix of the backbone's keys in the checkpoint, e.g.
             ``'backbone.'``. By default the best of ``PREFIXES``.

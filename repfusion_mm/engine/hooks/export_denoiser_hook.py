@@ -31,7 +31,7 @@ class ExportDenoiserHook(Hook):
         ValueError: ``dtype`` is neither.
     """
 
-    # After EMAHook (NORMAL), which puts the averaged weights into the
+    # After EMAHook (NORMAL), which puts the EMA weights into the
     # checkpoint.
     priority = 'LOW'
 

@@ -20,15 +20,15 @@ class ExportStudentHook(Hook):
 
     The file holds plain backbone keys, so that the stock
     ``init_cfg=dict(type='Pretrained', checkpoint=...)`` of any OpenMMLab
-    project loads it without this package. The weights are those of the
-    checkpoint: averaged weights if the run keeps an average. ``meta`` records
-    how they were made.
+    library loads it without this package. The weights are those of the
+    checkpoint: the EMA weights if the run has them. ``meta`` records how they
+    were made.
 
     Args:
         filename: Name of the file in the work directory.
     """
 
-    # After EMAHook (NORMAL), which puts the averaged weights into the
+    # After EMAHook (NORMAL), which puts the EMA weights into the
     # checkpoint.
     priority = 'LOW'
 

@@ -44,7 +44,7 @@ class SampleImagesHook(PeriodicHook):
         self.seed = seed
 
     def record(self, runner, data_batch: Optional[dict]) -> None:
-        """Sample from the averaged denoiser and show the grid."""
+        """Sample from the EMA denoiser and show the grid."""
         runner.logger.info(f'drawing {self.num_images} samples')
         images = averaged_model(runner).sample(
             self.num_images, self.num_steps, self.seed

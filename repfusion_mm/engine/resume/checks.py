@@ -12,8 +12,8 @@ from repfusion_mm.utils.settings import flatten_settings
 
 #: Keys of the state of mmengine's ``MessageHub``.
 HUB_KEYS = ('log_scalars', 'runtime_info', 'resumed_keys')
-#: Settings that mmengine takes from the checkpoint, whatever the config says,
-#: and settings that decide which images are in which batch.
+#: Settings that mmengine takes from the checkpoint instead of the config, and
+#: settings that decide which images are in which batch.
 IMMUTABLE = (
     'optim_wrapper',
     'param_scheduler',

@@ -58,8 +58,11 @@ class KeypointDecoder(TaskDecoder):
     def loss(
         self, feat: torch.Tensor, data_samples: Optional[Sequence]
     ) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Return the mean L1 error of each image's keypoints, in sides of
-        the image, and the mask of images with a keypoint of weight > 0."""
+        """Return the mean L1 error of each image's keypoints, and the mask
+        of images with a keypoint of weight > 0.
+
+        The error is a fraction of the image side.
+        """
         labels: List[Optional[torch.Tensor]] = [None] * len(feat)
         for i, sample in enumerate(self.samples(data_samples, len(feat))):
             if 'gt_instance_labels' in sample:

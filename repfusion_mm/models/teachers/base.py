@@ -19,8 +19,7 @@ class BaseTeacher(nn.Module):
     decoders and the feature cache use nothing else of a teacher.
 
     A teacher has no trainable parameter and stays in eval mode. A deep copy of
-    it is the teacher itself, so that averaged copies of a model (EMA) share
-    it.
+    it is the teacher itself, so that the EMA copies of a model share it.
     """
 
     #: (C, H, W) of the map of each layer for one image, in the order in which
@@ -43,7 +42,7 @@ class BaseTeacher(nn.Module):
         Args:
             images: N x 3 x H x W, RGB, float in [0, 1].
             timesteps: N integers in [0, T - 1].
-            data_samples: N data samples of any OpenMMLab project, or None.
+            data_samples: N data samples of any OpenMMLab library, or None.
 
         Returns:
             For each layer an N x C x h x w float32 map.
