@@ -10,6 +10,7 @@ the features instead of running the teacher. See docs/feature_cache.md.
 import sys
 from typing import List, Optional
 
+import torch
 from mmengine.device import get_device
 
 from repfusion_mm.cli import load_config, make_parser, report_errors
@@ -29,6 +30,11 @@ def main(argv: Optional[List[str]] = None) -> int:
         help='replace an existing cache when the new one is complete',
     )
     args = parser.parse_args(argv)
+    if args.device.startswith('cuda') and not torch.cuda.is_available():
+        parser.error(
+            f'expected a GPU for --device {args.device}, got none; use '
+            '--device cpu'
+        )
     with report_errors():
         write_feature_caches(
             load_config(args), args.device, args.batch_size, args.overwrite

@@ -114,6 +114,22 @@ def enable_safe_loading() -> None:
     os.environ[FORCED] = '1'
 
 
+def make_work_dir(path: str) -> None:
+    """Create a work directory.
+
+    Raises:
+        OSError: It cannot be created.
+    """
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f'expected a work directory that can be created, got {path!r} '
+            f'({error.strerror}); choose another --work-dir',
+        ) from error
+
+
 def check_file(path: str, kind: str) -> None:
     """Refuse a path that is neither a file nor a URL."""
     if '://' not in path and not Path(path).expanduser().is_file():

@@ -8,7 +8,12 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from repfusion_mm.cli.config import check_file, load_config, make_parser
+from repfusion_mm.cli.config import (
+    check_file,
+    load_config,
+    make_parser,
+    make_work_dir,
+)
 from repfusion_mm.cli.validate_data import check_dataset
 
 
@@ -16,6 +21,7 @@ def build_runner(argv: Optional[List[str]] = None) -> Runner:
     """Build the runner of a command line; None stands for ``sys.argv[1:]``."""
     args = parse_args(argv)
     cfg = load_config(args)
+    make_work_dir(cfg.work_dir)
     merge_args(cfg, args)
     check_dataset(cfg.train_dataloader.get('dataset') or {})
     return Runner.from_cfg(cfg)

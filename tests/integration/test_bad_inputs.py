@@ -132,7 +132,7 @@ def test_checkpoints_that_do_not_fit_are_refused(folder):
 
 def test_a_work_dir_that_cannot_be_created_is_named(folder):
     (folder / 'run').write_text('a file, not a folder')
-    assert_explained(run(folder), [f"File exists: '{folder}/run'"])
+    assert_explained(run(folder), [f'{folder}/run', 'another --work-dir'])
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,9 @@ class ClsDecoder(TaskDecoder):
             self._check_counts(counts)
             rows = torch.tensor(np.repeat([*labels], counts))
             numbers = self._check_range(torch.cat([*labels.values()]))
-            targets[rows.to(device, non_blocking=True), numbers] = 1
+            rows = rows.to(device, non_blocking=True)
+            # Not `= 1`, which copies a number to the device and waits.
+            targets[rows, numbers] = targets.new_ones(())
         return targets
 
     def _check_counts(self, counts: List[int]) -> None:

@@ -77,6 +77,50 @@ def test_dense_labels_may_be_on_the_device(decoder, samples, device):
     assert losses.device.type == labeled.device.type == 'meta'
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@pytest.mark.parametrize('labels', [[0, 1, 2, 3], [0, None, 2, None]])
+@pytest.mark.parametrize(
+    'loss', ['HintLoss', 'AttentionTransferLoss', 'RelationalLoss']
+)
+def test_a_step_does_not_synchronize_with_a_gpu(loss, labels):
+    """Meta tensors do not show copies of numbers to the device."""
+    model = MODELS.build(
+        distiller_config(distill_loss=dict(type=f'repfusion_mm.{loss}'))
+    ).cuda()
+    plain = dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9))
+    wrapper = build_optim_wrapper(model, config(student=plain))
+    # Copied before: mmengine's preprocessor copies image by image.
+    data = model.data_preprocessor(batch(labels=labels), True)
+    for mode in ('default', 'error'):
+        torch.cuda.set_sync_debug_mode(mode)
+        try:
+            losses = model.loss(**data)
+            wrapper.update_params(model.parse_losses(losses)[0])
+        finally:
+            torch.cuda.set_sync_debug_mode('default')
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+def test_dense_rewards_do_not_synchronize_with_a_gpu():
+    maps = seg_samples([torch.zeros(8, 8).long(), None])
+    points = [
+        *pose_samples(torch.rand(1, 5, 2), torch.ones(1, 5)),
+        PoseDataSample(),
+    ]
+    feat = torch.rand(2, 6, 4, 4, device='cuda')
+    for decoder, samples in (
+        (SegDecoder(3, 6), maps),
+        (KeypointDecoder(5, 6), points),
+    ):
+        decoder.cuda().loss(feat, samples)  # checks the labels on the host
+        samples = [sample.to('cuda') for sample in samples]
+        torch.cuda.set_sync_debug_mode('error')
+        try:
+            decoder.loss(feat, samples)
+        finally:
+            torch.cuda.set_sync_debug_mode('default')
+
+
 def test_synchronization_raises_on_the_meta_device():
     with pytest.raises(RuntimeError, match=r'(?i)meta'):
         bool(torch.ones(1, device='meta').any())
