@@ -28,8 +28,7 @@ class ExportStudentHook(Hook):
         filename: Name of the file in the work directory.
     """
 
-    # After EMAHook (NORMAL), which puts the EMA weights into the
-    # checkpoint.
+    # After EMAHook (NORMAL), which puts the EMA weights into the checkpoint.
     priority = 'LOW'
 
     def __init__(self, filename: str = 'student.pth') -> None:
