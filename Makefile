@@ -8,12 +8,13 @@ PYTEST = $(VENV)/bin/python -m pytest -n $(JOBS) --maxprocesses=8 --dist=loadfil
 FAST = -m 'not slow' tests/unit tests/integration
 SLOW = -m slow tests
 
-.PHONY: help demo test test-slow test-all lint docs core full clean
+.PHONY: help demo test test-slow test-gpu test-all lint docs core full clean
 
 help:
 	@echo 'make demo       install the core stack and run the demo (minutes)'
 	@echo 'make test       run the unit and integration tests (5 minutes on two cores)'
 	@echo 'make test-slow  run the other tests'
+	@echo 'make test-gpu   run the tests that need a GPU, on one'
 	@echo 'make test-all   run all tests and measure their coverage'
 	@echo 'make lint       check style, spelling, types and layers'
 	@echo 'make docs       build the site of docs/, in docs/_build/html'
@@ -28,6 +29,9 @@ test: full
 
 test-slow: full
 	$(PYTEST) $(SLOW) $(ARGS)
+
+test-gpu: full
+	TEST_GPU=1 $(VENV)/bin/python -m pytest -m gpu tests $(ARGS)
 
 test-all: full
 	$(VENV)/bin/coverage erase

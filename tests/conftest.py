@@ -2,6 +2,9 @@ import gc
 import os
 from pathlib import Path
 
+# Tests compare numbers of the CPU. Those marked gpu need TEST_GPU=1.
+if not os.environ.get('TEST_GPU'):
+    os.environ['CUDA_VISIBLE_DEVICES'] = ''
 # Before torch is imported: with more threads, those that wait spin.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 # Read when huggingface_hub is imported: no test downloads anything.

@@ -37,5 +37,5 @@ def fill_in(
 ) -> List[torch.Tensor]:
     """Replace each None by ``default``, on the device of the other labels."""
     device = next((i.device for i in labels if i is not None), 'cpu')
-    default = default.to(device)
+    default = default.to(device, non_blocking=True)
     return [default if label is None else label for label in labels]

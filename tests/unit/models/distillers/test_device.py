@@ -77,6 +77,7 @@ def test_dense_labels_may_be_on_the_device(decoder, samples, device):
     assert losses.device.type == labeled.device.type == 'meta'
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
 @pytest.mark.parametrize('labels', [[0, 1, 2, 3], [0, None, 2, None]])
 @pytest.mark.parametrize(
@@ -100,6 +101,7 @@ def test_a_step_does_not_synchronize_with_a_gpu(loss, labels):
             torch.cuda.set_sync_debug_mode('default')
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
 def test_dense_rewards_do_not_synchronize_with_a_gpu():
     maps = seg_samples([torch.zeros(8, 8).long(), None])
