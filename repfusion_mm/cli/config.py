@@ -10,6 +10,7 @@ from mmengine.runner import CheckpointLoader
 
 import repfusion_mm  # noqa: F401  # applies the workarounds
 from repfusion_mm.cli.validate_config import (
+    DEFAULT_HOOKS,
     check_names,
     check_options,
     check_values,
@@ -94,6 +95,7 @@ def load_config(args: argparse.Namespace) -> Config:
             f'{", ".join(options)}: {error.args[0][:300]}; correct the keys'
         ) from error
     check_values(cfg)
+    _remove_disabled_hooks(cfg)
     cfg.launcher = args.launcher
     default = cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
     cfg.work_dir = args.work_dir or default
@@ -137,6 +139,17 @@ def check_file(path: str, kind: str) -> None:
             f'expected the path of {kind}, got {path!r}, which is not a '
             'file; correct the path'
         )
+
+
+def _remove_disabled_hooks(cfg: Config) -> None:
+    """Let None disable any key of ``default_hooks``.
+
+    mmengine accepts None only for its own keys.
+    """
+    hooks = cfg.get('default_hooks') or {}
+    for key in [*hooks]:
+        if hooks[key] is None and key not in DEFAULT_HOOKS:
+            hooks.pop(key)
 
 
 def _use_cpu_processes(cfg: Config) -> None:

@@ -1,1 +1,3 @@
 """Hooks, optimizers, checkpoints and exact resume."""
+
+__all__ = []

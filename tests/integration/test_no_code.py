@@ -120,7 +120,9 @@ def test_a_checkpoint_runs_no_code(
     assert not canary.exists()
 
 
-def test_the_config_in_a_checkpoint_is_not_run(short, tmp_path, canary):
+@pytest.mark.parametrize('hook', [[], ['default_hooks.strict_load=None']])
+def test_the_config_in_a_checkpoint_is_not_run(short, tmp_path, canary, hook):
+    short = [*short, *hook]
     run_main('tools/train.py', *short)
     path = tmp_path / 'run/epoch_1.pth'
     content = load_from_local(path)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os.path as osp
 from typing import Dict, Optional, Tuple
 
 import torch
 from mmengine.fileio import get_local_path
+from mmengine.logging import print_log
 from mmengine.runner import find_latest_checkpoint
 
 from repfusion_mm.engine.checkpoint import safe_pickle
@@ -91,12 +93,29 @@ def load_from_address(filename: str, map_location: str = 'cpu') -> object:
     """
     try:
         with get_local_path(filename) as path:
-            return load_from_local(path, map_location, name=filename)
+            content = load_from_local(path, map_location, name=filename)
+            remove_config(content)
+            return content
     except KeyError as error:
         raise ValueError(
             f'expected the path of a checkpoint, or an address that '
             f'mmengine.fileio reads, got {filename!r}; give its path'
         ) from error
+
+
+def remove_config(checkpoint: object) -> None:
+    """Remove a config that is stored as text in a checkpoint.
+
+    mmengine's ``resume`` would run it as Python.
+    """
+    meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
+    if isinstance(meta, dict) and meta.pop('config', None) is not None:
+        print_log(
+            'ignored the config in the checkpoint: a config is Python code, '
+            'which a checkpoint must not bring along',
+            logger='current',
+            level=logging.WARNING,
+        )
 
 
 def find_loaded_path(runner) -> str:

@@ -8,7 +8,10 @@ from repfusion_mm.engine.checkpoint.compare import (
     describe_mismatches,
     find_incompatible_keys,
 )
-from repfusion_mm.engine.checkpoint.io import find_loaded_path
+from repfusion_mm.engine.checkpoint.io import (
+    find_loaded_path,
+    remove_config,
+)
 from repfusion_mm.engine.utils import unwrap_model
 from repfusion_mm.registry import HOOKS
 
@@ -42,12 +45,7 @@ class StrictLoadHook(Hook):
                 f'a {type(checkpoint).__name__}; give one that '
                 'tools/train.py has written'
             )
-        meta = checkpoint.get('meta')
-        if isinstance(meta, dict) and meta.pop('config', None) is not None:
-            runner.logger.warning(
-                'ignored the config in the checkpoint: a config is Python '
-                'code, which a checkpoint must not bring along'
-            )
+        remove_config(checkpoint)
         model = unwrap_model(runner)
         mismatches = find_incompatible_keys(
             checkpoint.get('state_dict', checkpoint), model.state_dict()
