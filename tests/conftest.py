@@ -102,7 +102,8 @@ def student(digits):
 
     teacher = save_teacher(digits / 'teacher')
     run_main(
-        'tools/train.py', ROOT / 'configs/distill/repfusion_r18_digits.py',
+        'tools/train.py',
+        ROOT / 'configs/distill/repfusion_resnet18_digits.py',
         '--work-dir', digits / 'distilled', '--cfg-options',
         f'model.teacher.pretrained={teacher}',
         'model.student.base_channels=8', 'model.student.stem_channels=8',

@@ -11,7 +11,7 @@ from repfusion_mm.analysis.probe import Prober
 from repfusion_mm.cli import build_runner, load_config, make_parser
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
-DISTILL = CONFIGS / 'distill/repfusion_r18_digits.py'
+DISTILL = CONFIGS / 'distill/repfusion_resnet18_digits.py'
 #: The shipped denoiser of digits.
 TEACHER = Path(__file__).resolve().parent / 'ddpm_digits'
 #: Where the configs expect the images, from the current folder.

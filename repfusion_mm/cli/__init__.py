@@ -1,15 +1,17 @@
 """What the command lines of tools/ and projects/ share."""
 
 from .config import (
+    add_cfg_options,
     enable_safe_loading,
     load_config,
     make_parser,
+    read_config,
     script_parser,
 )
 from .error_reporting import report_errors
 from .train import build_runner
 
 __all__ = [
-    'build_runner', 'enable_safe_loading', 'load_config', 'make_parser',
-    'report_errors', 'script_parser',
+    'add_cfg_options', 'build_runner', 'enable_safe_loading', 'load_config',
+    'make_parser', 'read_config', 'report_errors', 'script_parser',
 ]  # fmt: skip

@@ -2,10 +2,11 @@
 
 import argparse
 from functools import partial
+from pathlib import Path
 
 from mmengine.config import Config
 
-from repfusion_mm.cli.config import check_file
+from repfusion_mm.cli.config import read_config
 
 
 def integer(text: str, minimum: int) -> int:
@@ -19,6 +20,15 @@ def integer(text: str, minimum: int) -> int:
 
 not_negative = partial(integer, minimum=0)
 positive = partial(integer, minimum=1)
+
+
+def output_file(text: str) -> Path:
+    """Parse the path of a file that can be written later."""
+    if not Path(text).absolute().parent.is_dir():
+        raise argparse.ArgumentTypeError(
+            f'expected a file in a folder that exists, got {text!r}'
+        )
+    return Path(text)
 
 
 def above_zero(text: str) -> float:
@@ -35,15 +45,12 @@ def above_zero(text: str) -> float:
 
 
 def read_distillation(path: str, options: dict) -> Config:
-    """Read the config of a distillation, and merge options into it.
+    """Read the config of a distillation, as :func:`read_config`.
 
     Raises:
-        FileNotFoundError: There is no such file.
         SystemExit: The config has no teacher.
     """
-    check_file(path, 'a config')
-    cfg = Config.fromfile(path)
-    cfg.merge_from_dict(options or {})
+    cfg = read_config(path, options)
     if 'teacher' not in cfg.get('model', {}):
         raise SystemExit(
             f'error: expected the config of a distillation, got {path} '

@@ -3,6 +3,7 @@
 import argparse
 import os
 from pathlib import Path
+from typing import Optional
 
 import torch
 from mmengine.config import Config, DictAction
@@ -40,13 +41,8 @@ def script_parser(description: str) -> argparse.ArgumentParser:
     )
 
 
-def make_parser(description: str) -> argparse.ArgumentParser:
-    """Return a parser with the options of all tools that run a config."""
-    parser = script_parser(description)
-    parser.add_argument('config', help='path of the config')
-    parser.add_argument(
-        '--work-dir', help='folder for logs, checkpoints and exported weights'
-    )
+def add_cfg_options(parser: argparse.ArgumentParser) -> None:
+    """Add the option ``--cfg-options``."""
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -54,6 +50,16 @@ def make_parser(description: str) -> argparse.ArgumentParser:
         help='override settings of the config: key=value ..., lists as '
         'key="[a,b]" without spaces',
     )
+
+
+def make_parser(description: str) -> argparse.ArgumentParser:
+    """Return a parser with the options of all tools that run a config."""
+    parser = script_parser(description)
+    parser.add_argument('config', help='path of the config')
+    parser.add_argument(
+        '--work-dir', help='folder for logs, checkpoints and exported weights'
+    )
+    add_cfg_options(parser)
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
@@ -67,6 +73,24 @@ def make_parser(description: str) -> argparse.ArgumentParser:
 def load_config(args: argparse.Namespace) -> Config:
     """Read a config, merge the common options into it, and validate it.
 
+    Raises:
+        As :func:`read_config`.
+    """
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg = read_config(args.config, args.cfg_options)
+    cfg.launcher = args.launcher
+    default = cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
+    cfg.work_dir = args.work_dir or default
+    if not torch.cuda.is_available():
+        keep_freed_memory()
+        if args.launcher == 'pytorch':
+            _use_cpu_processes(cfg)
+    return cfg
+
+
+def read_config(path: str, options: Optional[dict] = None) -> Config:
+    """Read a config, merge options into it, and validate it.
+
     From then on, the process loads checkpoints safely.
 
     Raises:
@@ -75,34 +99,26 @@ def load_config(args: argparse.Namespace) -> Config:
         ValueError: A name or a value would be ignored or cannot be used.
     """
     enable_safe_loading()
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    check_file(args.config, 'a config')
+    check_file(path, 'a config')
     try:
-        cfg = Config.fromfile(args.config)
+        cfg = Config.fromfile(path)
     except SyntaxError as error:  # mmengine's error does not name the file
         raise SyntaxError(
-            f'expected a config in Python in {args.config}, got {error.msg} '
-            f'in line {error.lineno}; correct it there'
+            f'expected a config in Python in {path}, got {error.msg} in line '
+            f'{error.lineno}; correct it there'
         ) from error
-    options = args.cfg_options or {}
+    options = options or {}
     check_names(cfg)
     check_options(cfg, options)
     try:
         cfg.merge_from_dict(options)
     except (KeyError, TypeError) as error:
         raise ValueError(
-            f'expected --cfg-options that fit {args.config}, got '
+            f'expected --cfg-options that fit {path}, got '
             f'{", ".join(options)}: {error.args[0][:300]}; correct the keys'
         ) from error
     check_values(cfg)
     _remove_disabled_hooks(cfg)
-    cfg.launcher = args.launcher
-    default = cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
-    cfg.work_dir = args.work_dir or default
-    if not torch.cuda.is_available():
-        keep_freed_memory()
-        if args.launcher == 'pytorch':
-            _use_cpu_processes(cfg)
     return cfg
 
 

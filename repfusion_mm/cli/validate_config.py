@@ -75,6 +75,12 @@ def check_options(cfg: Config, options: Iterable[str]) -> None:
 
 def check_values(cfg: Config) -> None:
     """Refuse values that mmengine ignores or reports without their name."""
+    for name in (
+        'randomness', 'train_dataloader', 'env_cfg', 'default_hooks',
+        'train_cfg',
+    ):  # fmt: skip
+        if not isinstance(cfg.get(name) or {}, dict):
+            _refuse(f'{name}=dict(...)', cfg[name])
     seed = (cfg.get('randomness') or {}).get('seed')
     size = (cfg.get('train_dataloader') or {}).get('batch_size', 1)
     level = cfg.get('log_level', 'INFO')

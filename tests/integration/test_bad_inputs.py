@@ -14,7 +14,7 @@ import pytest
 from tests.helpers.bad_inputs import PARTS, ROWS, damage, image, write
 from tests.helpers.launcher import ROOT, run_main
 
-CONFIG = ROOT / 'configs/distill/repfusion_r18_digits.py'
+CONFIG = ROOT / 'configs/distill/repfusion_resnet18_digits.py'
 
 
 @pytest.fixture(scope='module')

@@ -23,7 +23,7 @@ from tests.helpers.canary import Canary
 from tests.helpers.launcher import ROOT, run_main
 from tests.helpers.toy import LAYER
 
-DISTILL = ROOT / 'configs/distill/repfusion_r18_digits.py'
+DISTILL = ROOT / 'configs/distill/repfusion_resnet18_digits.py'
 FINETUNE = ROOT / 'configs/finetune/mmpretrain/resnet18-scratch_digits.py'
 REPFUSION = FINETUNE.with_name('resnet18-repfusion_digits.py')
 WEIGHTS = 'diffusion_pytorch_model'

@@ -26,7 +26,7 @@ from repfusion_mm.engine.checkpoint.io import load_from_local
 from tests.helpers.equal import assert_equal
 
 ROOT = Path(__file__).parents[2]
-CONFIG = ROOT / 'configs/distill/repfusion_r18_digits.py'
+CONFIG = ROOT / 'configs/distill/repfusion_resnet18_digits.py'
 PARTS = ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers')
 #: Seconds after which a run hangs.
 TIMEOUT = 300

@@ -10,7 +10,7 @@ def test_memory_of_a_step_is_measured_in_new_processes(tmp_path):
     out = tmp_path / 'step.json'
     launch(
         sys.executable, 'tools/benchmarks/step.py',
-        ROOT / 'configs/distill/repfusion_r18_digits.py', '--json', out,
+        ROOT / 'configs/distill/repfusion_resnet18_digits.py', '--json', out,
         '--batch', '4', '--rounds', '1', '--warmup', '0',
         '--variants', 'reference', 'floor', CUDA_VISIBLE_DEVICES='',
     )  # fmt: skip

@@ -15,10 +15,8 @@ import argparse
 import sys
 from typing import List, Optional
 
-from mmengine.config import DictAction
-
 from repfusion_mm.analysis.flops import all_reduce_ms, count_distillation
-from repfusion_mm.cli import report_errors, script_parser
+from repfusion_mm.cli import add_cfg_options, report_errors, script_parser
 from repfusion_mm.cli.argument_types import (
     above_zero,
     positive,
@@ -45,7 +43,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         metavar='GB/s', help='of each GPU, within a machine of eight GPUs '
         'and between machines (default: 200 25)',
     )  # fmt: skip
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    add_cfg_options(parser)
     args = parser.parse_args(argv)
     with report_errors():
         count(args)

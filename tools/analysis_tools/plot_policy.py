@@ -1,6 +1,6 @@
 """Draw how a run's policy changed during training.
 
-    plot_policy.py work_dirs/repfusion_r18_digits [--probe .../probe.csv]
+    plot_policy.py work_dirs/repfusion_resnet18_digits [--probe .../probe.csv]
 
 With --probe, the scores that probe_timesteps.py wrote are drawn next to the
 policy: the best curve for the smallest number of labels.

@@ -1,6 +1,6 @@
 """Write one HTML page about distillations and finetunings.
 
-    report.py work_dirs/repfusion_r18_digits work_dirs/resnet18-*_digits
+    report.py work_dirs/repfusion_resnet18_digits work_dirs/resnet18-*_digits
 
 For each distillation the page shows the policy during training (next to the
 probe if the folder has a probe.csv), losses, warnings, versions and the

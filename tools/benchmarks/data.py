@@ -12,19 +12,22 @@ synthetic images of its usual size are used.
 import argparse
 import json
 import sys
-from pathlib import Path
 from statistics import median
 from typing import Callable, Dict, List, Optional
 
 import torch
-from mmengine.config import Config, DictAction
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.utils.dl_utils import set_multi_processing
 
 from repfusion_mm.analysis import synthetic_data
 from repfusion_mm.analysis.measuring import DEVICE, now
-from repfusion_mm.cli import report_errors, script_parser
-from repfusion_mm.cli.argument_types import not_negative, positive
+from repfusion_mm.cli import (
+    add_cfg_options,
+    read_config,
+    report_errors,
+    script_parser,
+)
+from repfusion_mm.cli.argument_types import not_negative, output_file, positive
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
@@ -36,8 +39,13 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     add(
         '--workers', type=not_negative, nargs='+', help="default: the config's"
     )
-    add('--json', type=Path, metavar='OUT', help='write all passes there')
-    add('--cfg-options', nargs='+', action=DictAction)
+    add(
+        '--json',
+        type=output_file,
+        metavar='OUT',
+        help='write all passes',
+    )
+    add_cfg_options(parser)
     return parser.parse_args(argv)
 
 
@@ -58,8 +66,7 @@ def measure_rates(name: str, run: Callable[[], int], passes: int) -> list:
 
 def measure(args: argparse.Namespace) -> Dict[str, object]:
     """Measure a config's loader and data preprocessor."""
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options or {})
+    cfg = read_config(args.config, args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     set_multi_processing(**cfg.get('env_cfg', {}).get('mp_cfg', {}))
     settings = cfg.model.get('data_preprocessor') or cfg.data_preprocessor

@@ -13,14 +13,13 @@ compared with the best timestep of each image.
 import json
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Dict, List, Optional, Tuple
 
 import torch
 
 from repfusion_mm.cli import report_errors, script_parser
-from repfusion_mm.cli.argument_types import positive
+from repfusion_mm.cli.argument_types import output_file, positive
 from repfusion_mm.engine.hooks import TimestepPolicyHook
 from repfusion_mm.models import LearnedTimestepPolicy
 
@@ -155,7 +154,12 @@ def main(argv: Optional[List[str]] = None) -> int:
     add('--seeds', type=positive, default=20, help='number of runs of each')
     add('--bandits', nargs='+', choices=BANDITS, default=list(BANDITS))
     add('--rules', nargs='+', choices=RULES, default=['ours', 'public_rule'])
-    add('--json', type=Path, metavar='OUT', help='write the results there')
+    add(
+        '--json',
+        type=output_file,
+        metavar='OUT',
+        help='write the results',
+    )
     args = parser.parse_args(argv)
     # With tensors this small, more threads only wait for each other.
     torch.set_num_threads(1)

@@ -19,12 +19,11 @@ import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
 from pprint import pprint
 from typing import Callable, Dict, List, Optional
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
@@ -38,9 +37,10 @@ from repfusion_mm.analysis.synthetic_data import (
     describe_data,
 )
 from repfusion_mm.analysis.teacher_presets import resolve_teacher
-from repfusion_mm.cli import enable_safe_loading, report_errors, script_parser
+from repfusion_mm.cli import add_cfg_options, report_errors, script_parser
 from repfusion_mm.cli.argument_types import (
     not_negative,
+    output_file,
     positive,
     read_distillation,
 )
@@ -265,7 +265,6 @@ def measure_runner(cfg: Config, args: argparse.Namespace) -> dict:
 
 def prepare_config(args: argparse.Namespace) -> Config:
     """Read the config, with a teacher that needs no network."""
-    enable_safe_loading()
     cfg = read_distillation(args.config, args.cfg_options)
     cfg.model.teacher, cfg.random_teacher = resolve_teacher(cfg.model.teacher)
     if measuring.DEVICE == 'cpu' and cfg.optim_wrapper.get('type') is not None:
@@ -333,18 +332,21 @@ def main(argv: Optional[List[str]] = None) -> int:
     add('--warmup', type=not_negative, default=2, help='steps before them')
     add('--runner', type=not_negative, default=0,
         help="also time so many iterations of mmengine's loop")  # fmt: skip
-    add('--json', type=Path, metavar='OUT', help='write all figures there')
-    add('--cfg-options', nargs='+', action=DictAction)
+    add(
+        '--json',
+        type=output_file,
+        metavar='OUT',
+        help='write all figures',
+    )
+    add_cfg_options(parser)
     args = parser.parse_args(argv)
     with report_errors():
-        if args.json and not args.json.absolute().parent.is_dir():
-            raise FileNotFoundError(
-                f'expected a folder for --json, got {str(args.json)!r}'
-            )
         cfg = prepare_config(args)
         result = measure_steps(cfg, args)
-        names = [name for name in NAMES[:2] if name in result['steps']]
-        result['memory'] = {name: measure_memory(name, args) for name in names}
+        names = {'reference', 'ours'} & {*result['steps']}
+        result['memory'] = {
+            name: measure_memory(name, args) for name in sorted(names)[::-1]
+        }
         if args.runner:
             result['runner'] = measure_runner(cfg, args)
         text = json.dumps(result)  # printed with four digits

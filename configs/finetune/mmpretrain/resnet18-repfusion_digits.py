@@ -1,4 +1,4 @@
-# Finetune the student of configs/distill/repfusion_r18_digits.py.
+# Finetune the student of configs/distill/repfusion_resnet18_digits.py.
 custom_imports = dict(imports=['repfusion_mm'], allow_failed_imports=False)
 _base_ = [
     'mmpretrain::_base_/models/resnet18_cifar.py',
@@ -12,7 +12,7 @@ model = dict(
         init_cfg=dict(
             type='Pretrained',
             _scope_='repfusion_mm',
-            checkpoint='work_dirs/repfusion_r18_digits/student.pth',
+            checkpoint='work_dirs/repfusion_resnet18_digits/student.pth',
         ),
     ),
     head=dict(in_channels=128),

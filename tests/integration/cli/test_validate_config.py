@@ -55,6 +55,10 @@ def test_an_option_that_nothing_reads_is_refused(tmp_path, option, said):
     [
         ('randomness = dict(seed="abc")', "randomness.seed .*'abc'"),
         ('log_level = "LOUD"', "log_level .*'LOUD'"),
+        ('train_dataloader = "abc"', r"train_dataloader=dict\(...\), .*'abc'"),
+        ('default_hooks = "abc"', r"default_hooks=dict\(...\), got 'abc'"),
+        ('env_cfg = "abc"', r"env_cfg=dict\(...\), got 'abc'"),
+        ('randomness = 7', r'randomness=dict\(...\), got 7'),
         (
             'train_dataloader = dict(batch_size=0)',
             'train_dataloader.batch_size .*got 0',

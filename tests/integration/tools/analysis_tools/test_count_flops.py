@@ -3,7 +3,7 @@
 from tests.helpers.launcher import run_main
 
 SCRIPT = 'tools/analysis_tools/count_flops.py'
-DIGITS = 'configs/distill/repfusion_r18_digits.py'
+DIGITS = 'configs/distill/repfusion_resnet18_digits.py'
 
 
 def test_the_flop_of_a_distillation_are_counted():

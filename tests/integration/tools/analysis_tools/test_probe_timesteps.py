@@ -9,7 +9,7 @@ from tests.helpers.launcher import ROOT, run_main
 from tests.helpers.miniature import options_for
 
 SCRIPT = 'tools/analysis_tools/probe_timesteps.py'
-DIGITS = ROOT / 'configs/distill/repfusion_r18_digits.py'
+DIGITS = ROOT / 'configs/distill/repfusion_resnet18_digits.py'
 
 
 TEACHER = ROOT / 'projects/digits/ddpm_digits'

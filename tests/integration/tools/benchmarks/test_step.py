@@ -13,7 +13,7 @@ from tests.helpers.launcher import ROOT, load_script, run_main
 from tests.helpers.toy import DENOISER, batch
 
 SCRIPT = 'tools/benchmarks/step.py'
-CONFIG = ROOT / 'configs/distill/repfusion_r18_digits.py'
+CONFIG = ROOT / 'configs/distill/repfusion_resnet18_digits.py'
 FLAGS = ['--rounds', '2', '--warmup', '1', '--batch', '4']
 script = load_script(SCRIPT)
 
@@ -232,9 +232,21 @@ def test_a_failed_compilation_is_reported(no_compiler, in_process, tmp_path):
         ('configs/teacher/ddpm_digits.py', [], 'without model.teacher'),
         (CONFIG, ['--cfg-options', 'model.teacher.pretrained=nowhere'],
          "on this disk, got 'nowhere'"),
-        (CONFIG, ['--json', 'nowhere/out.json'], 'folder for --json'),
+        (CONFIG, ['--cfg-options', 'modle.teacher=1'], 'nothing would read'),
     ],
 )  # fmt: skip
 def test_unusable_inputs_are_errors(config, flags, message):
     done = run_main(script, config, *flags, expect=1)
+    assert message in done.last_line
+
+
+@pytest.mark.parametrize(
+    ('flags', 'message'),
+    [
+        (['--json', 'nowhere/out.json'], "exists, got 'nowhere/out.json'"),
+        (['--cfg-options', 'foo'], 'expected key=value'),
+    ],
+)
+def test_unusable_options_are_refused_before_the_work(flags, message):
+    done = run_main(script, CONFIG, *flags, expect=2)
     assert message in done.last_line
