@@ -5,7 +5,7 @@ from pathlib import Path
 # Tests compare numbers of the CPU. Those marked gpu need TEST_GPU=1.
 if not os.environ.get('TEST_GPU'):
     os.environ['CUDA_VISIBLE_DEVICES'] = ''
-# Before torch is imported: with more threads, those that wait spin.
+# Before torch is imported: with more threads, idle ones busy-wait.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 # Read when huggingface_hub is imported: no test downloads anything.
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if SYSTEM in item.path.parents:
             item.add_marker(pytest.mark.slow)
-    # mmengine collects garbage for each dataset: the modules are none.
+    # mmengine calls gc.collect() for each dataset: exempt the modules.
     gc.freeze()
 
 

@@ -23,7 +23,7 @@ class DistillationCost(NamedTuple):
 
     @property
     def total(self) -> int:
-        """FLOP of a step; the student's backward takes two forwards."""
+        """FLOP of a step; the student's backward costs two forward passes."""
         return self.teacher + 3 * self.student
 
 

@@ -24,7 +24,7 @@ MB = 2**20
 
 
 def now() -> float:
-    """Return the time in seconds, after the queued work of the GPU."""
+    """Return the time in seconds, after the GPU has finished."""
     if DEVICE == 'cuda':
         torch.cuda.synchronize()
     return time.perf_counter()
@@ -76,9 +76,9 @@ def measure_matmul_rate(dtype: torch.dtype, side: int = 2048) -> float:
 
 
 def set_memory_policy(keep: bool) -> None:
-    """Keep freed memory on a CPU, as tools/train.py does, or return it again.
+    """Keep freed memory on a CPU, as tools/train.py does, or return it.
 
-    glibc returns it to the system by default.
+    By default, glibc returns it to the system.
     """
     if DEVICE == 'cpu' and keep_freed_memory() and not keep:
         libc = ctypes.CDLL(None)
@@ -89,7 +89,7 @@ def set_memory_policy(keep: bool) -> None:
 
 
 def read_memory() -> Tuple[float, float]:
-    """Return the MB in use now, and the most since ``reset_peak``.
+    """Return the MB in use now, and the peak since ``reset_peak``.
 
     On a CPU they are those of this process, on a GPU those of its tensors.
     """

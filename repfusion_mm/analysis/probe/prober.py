@@ -34,7 +34,7 @@ class Prober:
             scored on the other images.
         num_splits: Number of random splits for each number of labels.
         max_images: The largest number of labeled images to read.
-        seed: Of the order of the images, the splits and the noise.
+        seed: Seed of the image order, the splits and the noise.
 
     Raises:
         ValueError: The config has no teacher, or there are too few labeled

@@ -42,16 +42,15 @@ class StrictPretrained:
             them) or of a task network (its backbone is found). A
             path, or any address that ``mmengine.fileio`` reads.
         prefix: Prefix of the backbone's keys in the checkpoint, e.g.
-            ``'backbone.'``. By default the best of ``PREFIXES``.
-        allow_missing: Names, with ``*``, of tensors of the backbone that may
-            be missing in the checkpoint.
-        allow_unused: Names, with ``*``, of tensors of the checkpoint that the
-            backbone need not have. By default all must be used: a deeper
-            student is not this backbone.
+            ``'backbone.'``; by default the best match in ``PREFIXES``.
+        allow_missing: Patterns (``*``) of backbone tensors that may be
+            missing in the checkpoint.
+        allow_unused: Patterns of checkpoint tensors that may be unused; by
+            default none, so that a deeper student is refused.
 
     Raises:
         ValueError: ``checkpoint`` is empty, tensors are missing or unused, or
-            the stem has another stride than the student's, which shapes do
+            the stem's stride differs from the student's, which shapes do
             not show.
         FileNotFoundError: There is no such file.
     """
@@ -96,7 +95,9 @@ class StrictPretrained:
             )
         loaded = {k: v for k, v in source.items() if k in target}
         module.load_state_dict(loaded, strict=False)
-        note = f' (other strides than distilled: {others})' if others else ''
+        note = (
+            f' (strides differ from distillation: {others})' if others else ''
+        )
         print_log(
             f'loaded {len(loaded)}/{len(target)} tensors of {name} from '
             f'{self.checkpoint}{note}',

@@ -22,7 +22,7 @@ def read_checkpoint(checkpoint: str, hint: str) -> Tuple[StateDict, dict]:
 
     Args:
         checkpoint: A path, or any address that ``mmengine.fileio`` reads.
-        hint: What to do if there is no such file, for the error.
+        hint: Advice for the error if the file is missing.
 
     Raises:
         ValueError: ``checkpoint`` is empty, or not a checkpoint.
@@ -63,7 +63,7 @@ def load_from_local(
 ) -> object:
     """Read a local file written by ``torch.save``.
 
-    Errors call it ``name``, or else ``path``.
+    ``name`` replaces ``path`` in errors.
 
     Raises:
         FileNotFoundError, IsADirectoryError: There is no such file.
