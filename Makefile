@@ -4,9 +4,10 @@ PYTHON ?= python3
 JOBS ?= auto
 export VENV PYTHON
 
-PYTEST = $(VENV)/bin/python -m pytest -n $(JOBS) --maxprocesses=8 --dist=loadfile
-FAST = -m 'not slow' tests/unit tests/integration
-SLOW = -m slow tests
+PYTEST = $(VENV)/bin/python -m pytest -n $(JOBS) --maxprocesses=8
+FAST = --dist=loadfile -m 'not slow' tests/unit tests/integration
+# Single tests take minutes: an idle process takes over tests of a busy one.
+SLOW = --dist=worksteal -m slow tests
 
 .PHONY: help demo test test-slow test-gpu test-all lint docs core full clean
 

@@ -95,9 +95,7 @@ class StrictPretrained:
             )
         loaded = {k: v for k, v in source.items() if k in target}
         module.load_state_dict(loaded, strict=False)
-        note = (
-            f' (strides differ from distillation: {others})' if others else ''
-        )
+        note = f' (strides differ: {others})' if others else ''
         print_log(
             f'loaded {len(loaded)}/{len(target)} tensors of {name} from '
             f'{self.checkpoint}{note}',
