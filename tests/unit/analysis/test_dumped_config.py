@@ -6,7 +6,7 @@ from tests.helpers.launcher import ROOT
 
 
 @pytest.mark.parametrize(
-    'pattern', ['distill/*r18_digits', 'finetune/mmpose/*']
+    'pattern', ['distill/*resnet18_digits', 'finetune/mmpose/*']
 )
 def test_a_dumped_config_is_read_without_running_it(pattern, tmp_path):
     cfg = Config.fromfile(next((ROOT / 'configs').glob(f'{pattern}.py')))
