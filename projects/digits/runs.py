@@ -31,7 +31,10 @@ def train(config: Path, work_dir: Path, options: Sequence[str] = ()) -> Runner:
         options: Values of ``--cfg-options``, such as ``'randomness.seed=1'``.
     """
     argv = [str(config), '--work-dir', str(work_dir), '--cfg-options']
-    runner = build_runner([*argv, *options])
+    # By default mmengine names a run by its config and the second in which it
+    # starts: two runs of the same name share one visualizer and its logs.
+    name = '_'.join(Path(work_dir).parts)
+    runner = build_runner([*argv, f'experiment_name={name}', *options])
     runner.train()
     return runner
 

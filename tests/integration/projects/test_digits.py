@@ -2,6 +2,8 @@
 
 import io
 import shutil
+from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -10,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from sklearn.datasets import load_digits
 
-from projects.digits import demo, results
+from projects.digits import demo, results, runs
 from tests.helpers.launcher import ROOT, run_main
 
 FINETUNE = ROOT / 'configs/finetune/mmpretrain/resnet18-repfusion_digits.py'
@@ -141,3 +143,17 @@ def test_each_step_prints_a_line_with_the_time_when_it_begins(monkeypatch):
         '   0.0 s  distill with 20 labels\n  21.5 s  distill with 50 labels\n'
     )
     assert steps.seconds['distill'] == 43.0
+
+
+def test_runs_that_start_in_one_second_have_their_own_names(monkeypatch):
+    """Otherwise mmengine writes the logs of both into one work directory."""
+    names = []
+
+    def record(argv):
+        names.append(argv[argv.index('--cfg-options') + 1])
+        return SimpleNamespace(train=lambda: None)
+
+    monkeypatch.setattr(runs, 'build_runner', record)
+    for folder in ('finetune_0', 'finetune_1'):
+        runs.train(runs.DISTILL, Path('work_dirs', folder))
+    assert names == [f'experiment_name=work_dirs_finetune_{i}' for i in (0, 1)]
