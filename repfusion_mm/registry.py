@@ -24,13 +24,14 @@ def _child(parent: Registry, location: str) -> Registry:
 class _DatasetRegistry(Registry):
     """Import the module of a dataset when it is looked up by name.
 
-    ``locations`` are all imported at the first lookup. One of these modules
-    needs mmsegmentation, which is not required for the others.
+    ``locations`` are all imported at the first lookup. Some of these modules
+    need mmsegmentation or mmpretrain, which the others do not require.
     """
 
     MODULES = {
         'CachedFeaturesDataset': 'feature_cache.dataset',
         'CelebAMaskHQDataset': 'celebamask_hq',
+        'ImageFolderDataset': 'image_folder',
         'SeededConcatDataset': 'seeded_concat_dataset',
     }
 

@@ -49,7 +49,7 @@ else:
     )
 
 images = dict(
-    type='mmpretrain.CustomDataset',
+    type='repfusion_mm.ImageFolderDataset',
     data_root=data_root,
     with_label=labels == 'folders',
     pipeline=[

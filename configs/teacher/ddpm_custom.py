@@ -36,7 +36,7 @@ train_dataloader = dict(
         type='repfusion_mm.SeededConcatDataset',
         datasets=[
             dict(
-                type='mmpretrain.CustomDataset',
+                type='repfusion_mm.ImageFolderDataset',
                 data_root=data_root,
                 with_label=False,
                 pipeline=[

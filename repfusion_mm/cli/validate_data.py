@@ -5,20 +5,23 @@ from __future__ import annotations
 import os.path as osp
 from typing import Iterator
 
+from repfusion_mm.datasets.image_files import is_local, read_list
+
 
 def check_dataset(cfg: dict) -> None:
     """Check the local files that a dataset is certain to read.
 
     Data without ``ann_file`` may be downloaded and is not checked, unless it
-    is a ``CustomDataset``.
+    is a ``CustomDataset`` or an ``ImageFolderDataset``. Data that another
+    backend than the local disk reads is not checked.
     """
     for part in _leaves(cfg):
         root, ann_file = part.get('data_root') or '', part.get('ann_file')
         cls = part.get('type')
-        is_custom = 'CustomDataset' in getattr(cls, '__name__', str(cls))
-        if not (ann_file or is_custom) or (
-            part.get('backend_args') or '://' in f'{root} {ann_file}'
-        ):
+        name = getattr(cls, '__name__', str(cls))
+        is_ours = 'ImageFolderDataset' in name
+        is_custom = 'CustomDataset' in name
+        if not (ann_file or is_custom or is_ours) or _is_remote(part):
             continue
         if root and not osp.isdir(root):
             raise FileNotFoundError(
@@ -31,35 +34,49 @@ def check_dataset(cfg: dict) -> None:
                 f'expected a list of images at {path!r}, got no such file; '
                 'correct the path (data_root, ann_file)'
             )
-        if is_custom and osp.isfile(path):
-            check_list(path, part.get('with_label', True))
+        if (is_custom or is_ours) and osp.isfile(path):
+            check_list(path, part.get('with_label', True), not is_ours)
 
 
-def check_list(path: str, with_label: bool) -> None:
-    """Check a list of images, one ``path`` or ``path label`` a line."""
-    expected = 'lines "path label"' if with_label else 'lines "path"'
-    try:
-        with open(path, encoding='utf-8') as file:
-            lines = file.read().splitlines()
-    except UnicodeDecodeError as error:
+def check_list(path: str, with_label: bool, is_strict: bool) -> None:
+    """Check a list of images, one ``path`` or ``path label`` a line.
+
+    Args:
+        path: The list.
+        with_label: Whether its lines have labels.
+        is_strict: Whether the dataset reads lists as mmpretrain's
+            ``CustomDataset`` does, which takes each line as it is.
+    """
+    read_list(path, with_label)
+    if not is_strict:
+        return
+    with open(path, encoding='utf-8') as file:
+        lines = file.read().split('\n')
+    odd = 'a byte order mark' if lines[0].startswith('\ufeff') else ''
+    if not lines[-1]:  # after the last end of line
+        lines.pop()
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            odd = odd or f'a blank line, line {number}'
+        elif with_label and ' ' not in line.strip():
+            odd = odd or f'{line!r} in line {number}, with a tab'
+    if odd:
         raise ValueError(
-            f'expected {expected} in {path}, got a file that is not text '
-            f'({error}); write it in UTF-8'
-        ) from error
-    if not lines:
-        raise ValueError(
-            f'expected {expected} in {path}, got an empty file; list images '
-            'there'
+            f"expected a list as mmpretrain's CustomDataset reads it at "
+            f'{path!r}, got {odd}; remove it, or use '
+            'type="repfusion_mm.ImageFolderDataset"'
         )
-    for number, line in enumerate(lines if with_label else (), 1):
-        try:
-            _, label = line.strip().rsplit(' ', 1)
-            int(label)
-        except ValueError as error:
-            raise ValueError(
-                f'expected {expected} in {path}, where labels are integers '
-                f'from 0, got {line!r} in line {number}; correct it'
-            ) from error
+
+
+def _is_remote(cfg: dict) -> bool:
+    """Return whether the dataset or its pipeline reads no local files."""
+    transforms = [t for t in cfg.get('pipeline') or () if isinstance(t, dict)]
+    args = [
+        part.get('backend_args') or part.get('file_client_args')
+        for part in (cfg, *transforms)
+    ]
+    paths = f'{cfg.get("data_root")} {cfg.get("ann_file")}'
+    return not all(is_local(paths, arg) for arg in args)
 
 
 def _leaves(cfg: dict) -> Iterator[dict]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Iterator, List, Optional
 
 import torch
 from mmengine.dist import all_gather_object, get_world_size
 
+from repfusion_mm.datasets.image_files import is_local
 from repfusion_mm.datasets.wrappers import get_wrapped
 
 #: The existence of files is checked for this many labeled images at most.
@@ -103,18 +104,21 @@ def find_labels(dataset: Any, key: str) -> list:
         FileNotFoundError: Local files of labeled images are missing.
     """
     labels, missing = [], []
-    for info in iter_infos(dataset):
-        if key not in info:
-            continue
-        labels.append(info[key])
-        if len(labels) > MAX_FILES:
-            continue
-        paths = [info.get('img_path'), info.get('seg_map_path')]
-        missing += [
-            str(path)
-            for path in paths
-            if path and '://' not in str(path) and not Path(path).exists()
-        ]
+    for leaf in iter_leaves(dataset):
+        args = find_backend_args(leaf)
+        for info in iter_infos(leaf):
+            if key not in info:
+                continue
+            labels.append(info[key])
+            if len(labels) > MAX_FILES:
+                continue
+            paths = [info.get('img_path'), info.get('seg_map_path')]
+            missing += [
+                str(path)
+                for path in filter(None, paths)
+                if all(is_local(str(path), arg) for arg in args)
+                and not Path(path).exists()
+            ]
     if missing:
         raise FileNotFoundError(
             f'expected a file for every labeled image, got {len(missing)} '
@@ -137,10 +141,27 @@ def describe_labels(dataset: Any) -> str:
 
 def iter_infos(dataset: Any) -> Iterator[dict]:
     """Yield the infos of a dataset, or of those that it wraps."""
+    for leaf in iter_leaves(dataset):
+        if hasattr(leaf, 'get_data_info'):
+            for index in range(len(leaf)):
+                yield leaf.get_data_info(index)
+
+
+def iter_leaves(dataset: Any) -> Iterator[Any]:
+    """Yield a dataset, or those that it wraps."""
     parts = get_wrapped(dataset)
-    if parts is not None:
-        for part in parts:
-            yield from iter_infos(part)
-    elif hasattr(dataset, 'get_data_info'):
-        for index in range(len(dataset)):
-            yield dataset.get_data_info(index)
+    if parts is None:
+        yield dataset
+    for part in parts or ():
+        yield from iter_leaves(part)
+
+
+def find_backend_args(dataset: Any) -> List[Optional[dict]]:
+    """Return the file backends of a dataset and of its transforms."""
+    pipeline = getattr(dataset, 'pipeline', None)
+    owners = [dataset, *getattr(pipeline, 'transforms', ())]
+    return [
+        getattr(owner, name, None)
+        for owner in owners
+        for name in ('backend_args', 'file_client_args')
+    ]

@@ -54,6 +54,33 @@ def test_a_wrong_list_is_named(tmp_path, content, said):
         check_dataset(write_list(tmp_path, content))
 
 
+@pytest.mark.parametrize(
+    ('content', 'with_label', 'said'),
+    [
+        (b'\xef\xbb\xbfa.jpg 1\n', True, 'byte order mark'),
+        (b'\xef\xbb\xbfa.jpg\n', False, 'byte order mark'),
+        (b'a.jpg 1\n\nb.jpg 2\n', True, 'a blank line, line 2'),
+        (b'a.jpg\n \n', False, 'a blank line, line 2'),
+        (b'a.jpg\t1', True, 'in line 1, with a tab'),
+    ],
+)
+def test_lists_that_mmpretrain_would_misread_are_refused(
+    tmp_path, content, with_label, said
+):
+    part = dict(write_list(tmp_path, content), with_label=with_label)
+    with pytest.raises(ValueError, match=rf'{said}; .*ImageFolderDataset'):
+        check_dataset(part)
+    check_dataset(dict(part, type='repfusion_mm.ImageFolderDataset'))
+
+
+def test_data_of_another_backend_is_not_checked(tmp_path):
+    remote = dict(type='LoadImage', backend_args=dict(backend='lmdb'))
+    check_dataset(config('nowhere', ann_file='a.txt', pipeline=[remote]))
+    local = dict(type='LoadImage', backend_args=dict(backend='local'))
+    with pytest.raises(FileNotFoundError):
+        check_dataset(config('nowhere', ann_file='a.txt', pipeline=[local]))
+
+
 def test_good_lists_are_accepted(tmp_path):
     check_dataset(write_list(tmp_path, b'a b.jpg 1\nc.jpg -3\n'))
     check_dataset(dict(write_list(tmp_path, b'a.jpg\n'), with_label=False))

@@ -9,7 +9,7 @@ from mmengine.dataset import (
 from mmengine.registry import DATASETS
 from torch.utils.data import DataLoader
 
-from repfusion_mm.datasets import SeededBatchSampler
+from repfusion_mm.datasets import LoadImage, SeededBatchSampler
 from repfusion_mm.engine.preflight import (
     check_batches,
     describe_labels,
@@ -62,6 +62,19 @@ def test_files_of_labeled_images_must_exist(tmp_path):
     for path in (dict(img_path=str(gone)), dict(seg_map_path=str(gone))):
         with pytest.raises(FileNotFoundError, match=r'gone\.png'):
             labels_of(Listed([1], **path))
+
+
+@pytest.mark.parametrize('name', ['backend_args', 'file_client_args'])
+def test_files_that_another_backend_reads_are_not_expected_on_disk(name):
+    dataset = Listed([1], img_path='a.png')
+    dataset.pipeline.transforms.append(LoadImage(**{name: dict(backend='x')}))
+    assert labels_of(dataset) == [1]
+    dataset = Listed([1], img_path='a.png')
+    setattr(dataset, name, dict(backend='x'))
+    assert labels_of(dataset) == [1]
+    setattr(dataset, name, dict(backend='local'))
+    with pytest.raises(FileNotFoundError, match=r'a\.png'):
+        labels_of(dataset)
 
 
 def test_batches_of_one_image_or_none_are_refused():

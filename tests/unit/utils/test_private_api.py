@@ -58,6 +58,7 @@ PRIVATE_MEMBERS = {
     'mmengine.runner.runner._SlicedDataset._dataset': (
         'find the dataset that num_batch_per_epoch wraps'
     ),
+    'mmengine.dataset.BaseDataset._metainfo': 'name the classes of folders',
     'torch._C.PyTorchFileReader': 'detect TorchScript archives',
     'torch._tensor._rebuild_from_type_v2': 'read checkpoints safely',
     'torch._utils._rebuild_parameter': 'read checkpoints safely',
