@@ -1,5 +1,10 @@
 # Datasets need their own project: registry.py imports them by name.
-from .samplers import ProportionalSampler, SeededBatch, SeededBatchSampler
+from .samplers import (
+    ProportionalSampler,
+    SeededBatch,
+    SeededBatches,
+    SeededBatchSampler,
+)
 from .seeded_concat_dataset import SeededConcatDataset
 from .transforms import LoadImage
 
@@ -8,5 +13,6 @@ __all__ = [
     'ProportionalSampler',
     'SeededBatch',
     'SeededBatchSampler',
+    'SeededBatches',
     'SeededConcatDataset',
 ]

@@ -7,6 +7,7 @@ from typing import Any, Iterator, List, Optional
 
 import torch
 from mmengine.dist import all_gather_object, get_world_size
+from torch.utils.data import BatchSampler
 
 from repfusion_mm.datasets.image_files import is_local
 from repfusion_mm.datasets.wrappers import get_wrapped
@@ -34,7 +35,8 @@ def check_batches(dataloader: Any) -> None:
             'images; lower train_dataloader.batch_size'
         )
     if not batches.drop_last and size > 1 and num_images % size == 1:
-        owner = '' if dataloader.batch_size else '.batch_sampler'
+        inner = getattr(batches, 'batches', batches)
+        owner = '' if type(inner) is BatchSampler else '.batch_sampler'
         raise ValueError(
             f'expected batches of more than one image, got {num_images} '
             f'images in batches of {size}, the last of one; set '

@@ -14,7 +14,11 @@ from repfusion_mm.engine.resume.checks import (
     check_resumable,
     immutable_settings,
 )
-from repfusion_mm.engine.resume.seeding import check_seeded, fast_forward
+from repfusion_mm.engine.resume.seeding import (
+    EndlessBatches,
+    fast_forward,
+    seed_batches,
+)
 from repfusion_mm.engine.resume.validation import SkippedValidationHook
 from repfusion_mm.registry import HOOKS
 
@@ -29,16 +33,17 @@ class ExactResumeHook(Hook):
     batch is read with its own seed. So a resumed run draws the numbers of
     an uninterrupted one, after a validation or without, with any number of
     workers. Within an epoch it continues at the next batch. A validation that
-    the interruption skipped is run first. The ``train_dataloader`` needs a
-    ``SeededBatchSampler`` and a ``SeededConcatDataset``.
+    the interruption skipped is run first. The batch sampler of
+    ``train_dataloader`` is wrapped if it is not a ``SeededBatchSampler``.
 
     Raises:
-        ValueError: Before the first iteration: the train_dataloader is not
-            seeded; or checkpoints would be written between two batches of one
-            update, whose gradients they do not hold. On resuming: the
-            checkpoint is partial, such as without an optimizer; or it was
-            written by a run of another length, or with other optimizers,
-            schedules, batches, seed or number of processes.
+        ValueError: Before the first iteration: the train_dataloader reads an
+            ``IterableDataset``, or no batches; or checkpoints would be
+            written between two batches of one update, whose gradients they do
+            not hold. On resuming: the checkpoint is partial, such as without
+            an optimizer; or it was written by a run of another length, or
+            with other optimizers, schedules, batches, seed or number of
+            processes.
     """
 
     # Before any hook that draws random numbers.
@@ -46,6 +51,7 @@ class ExactResumeHook(Hook):
 
     def __init__(self) -> None:
         self._sampler_seed: Optional[int] = None
+        self._position: Optional[dict] = None
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Check that the run is the one that wrote the checkpoint."""
@@ -54,25 +60,32 @@ class ExactResumeHook(Hook):
         check_resumable(runner, checkpoint)
         check_immutable_settings(runner, checkpoint['meta'])
         self._sampler_seed = checkpoint['meta'].get('sampler_seed')
+        self._position = checkpoint['meta'].get('train_position')
         if not any(isinstance(i, SkippedValidationHook) for i in runner.hooks):
             runner.register_hook(SkippedValidationHook())
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Write the settings, and the sampler's seed, which may be random."""
+        """Write the settings, and the sampler's position and seed."""
         sampler = runner.train_dataloader.batch_sampler.sampler
+        # It may be random.
         checkpoint['meta']['sampler_seed'] = getattr(sampler, 'seed', None)
+        batches = getattr(runner.train_loop, 'dataloader_iterator', None)
+        if isinstance(batches, EndlessBatches):
+            checkpoint['meta']['train_position'] = dict(batches.position)
         checkpoint['meta']['immutable_settings'] = immutable_settings(runner)
 
     def before_train(self, runner) -> None:
         """Seed the batches, and continue after the last one."""
-        loader = runner.train_loop.dataloader
-        check_seeded(loader)
         check_accumulation(runner)
-        loader.batch_sampler.seed = runner.seed
-        sampler = loader.batch_sampler.sampler
-        if self._sampler_seed is not None and hasattr(sampler, 'seed'):
-            sampler.seed = self._sampler_seed
-        fast_forward(runner.train_loop)
+        seed_batches(runner.train_loop, runner._train_dataloader, runner.seed)
+        batches = runner.train_dataloader.batch_sampler
+        if self._sampler_seed is not None and hasattr(batches.sampler, 'seed'):
+            batches.sampler.seed = self._sampler_seed
+        fast_forward(runner.train_loop, self._position)
+
+    def before_train_epoch(self, runner) -> None:
+        """Give the batches the number of the epoch."""
+        runner.train_dataloader.batch_sampler.epoch = runner.epoch
 
     def before_train_iter(self, runner, *args, **kwargs) -> None:
         """Seed the random numbers of this iteration."""

@@ -19,6 +19,9 @@ PRIVATE_MEMBERS = {
     'logging._nameToLevel': 'check log_level before mmengine reads it',
     'mmengine.runner.Runner._load_from': 'name the checkpoint in errors',
     'mmengine.runner.Runner._resume': 'tell a resumed run from load_from',
+    'mmengine.runner.Runner._train_dataloader': (
+        'build its sampler again, which an IterBasedTrainLoop has begun'
+    ),
     'mmengine.hooks.CheckpointHook._save_checkpoint_with_step': (
         'overridden: remove old checkpoints after writing the new one'
     ),

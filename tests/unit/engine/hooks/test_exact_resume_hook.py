@@ -1,16 +1,21 @@
 """A resumed run is bit-identical to an uninterrupted one."""
 
+import itertools
+import random
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.dataset import DefaultSampler
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from repfusion_mm.engine.checkpoint.io import load_from_local
+from tests.helpers import tiny_run
 from tests.helpers.equal import assert_equal
+from tests.helpers.tiny_run import NoiseDataset
 from tests.helpers.toy import distiller_config, save_cifar10
 
 PIPELINE = [
@@ -244,23 +249,118 @@ def test_batches_do_not_depend_on_what_was_drawn_before(cifar10, tmp_path):
     assert not torch.equal(others[0], next(iter(loader))['inputs'])
 
 
-@pytest.mark.parametrize(
-    ('change', 'message'),
-    [
-        ({'batch_sampler': None}, 'got BatchSampler and SeededConcatDataset'),
-        (
-            {'dataset.type': 'ConcatDataset'},
-            'got SeededBatchSampler and ConcatDataset',
+class Lazy(torch.utils.data.Sampler):
+    """Draws each index from a global generator."""
+
+    def __init__(self, dataset, seed=None):
+        self.dataset = dataset
+
+    def __iter__(self):
+        for _ in range(len(self)):
+            yield random.randrange(len(self))
+
+    def __len__(self):
+        return len(self.dataset)
+
+
+class Growing(Lazy):
+    """Its order depends on the passes before."""
+
+    num_passes = 0
+
+    def __iter__(self):
+        self.num_passes += 1
+        yield from ((i * self.num_passes) % 7 for i in range(len(self)))
+
+
+class Endless(Lazy):
+    """An endless pass, though it has a length."""
+
+    def __iter__(self):
+        return (i % len(self) for i in itertools.count(3, 4))
+
+
+class Pairs:
+    """A batch sampler without the attributes of torch's."""
+
+    def __init__(self, sampler, batch_size):
+        self.indices = sampler
+
+    def __iter__(self):
+        indices = iter(self.indices)
+        return iter([[next(indices), next(indices)] for _ in range(3)])
+
+    def __len__(self):
+        return 3
+
+
+def torch_loader():
+    """Return a DataLoader object, shuffled by a global generator."""
+    dataset = torch.utils.data.Subset(NoiseDataset(), range(9))
+    return torch.utils.data.DataLoader(dataset, 3, shuffle=True)
+
+
+SAMPLERS = {
+    'default': {},
+    'infinite': dict(sampler=dict(type='InfiniteSampler')),
+    'sequential': dict(sampler=dict(type='DefaultSampler', shuffle=False)),
+    'lazy': dict(sampler=dict(type=Lazy)),
+    'growing': dict(sampler=dict(type=Growing)),
+    'endless': dict(sampler=dict(type=Endless)),
+    'class': dict(sampler=dict(type=DefaultSampler)),
+    'sliced': dict(num_batch_per_epoch=3),
+    'pairs': dict(batch_sampler=dict(type=Pairs), drop_last=False),
+    'wrapper only': dict(
+        dataset=dict(
+            type='repfusion_mm.SeededConcatDataset',
+            datasets=[dict(type='NoiseDataset')],
+        )
+    ),
+    'sampler only': dict(
+        batch_sampler=dict(
+            type='repfusion_mm.SeededBatchSampler', drop_last=True
         ),
-    ],
-)
-def test_a_dataloader_that_is_not_seeded_is_refused(
-    cifar10, tmp_path, change, message
+        drop_last=False,
+    ),
+    'object': torch_loader,
+}
+CASES = [
+    (name, by_epoch, 0)
+    for name in SAMPLERS
+    for by_epoch in (True, False)
+    if not (by_epoch and name in ('infinite', 'endless'))
+]
+CASES += [('default', True, 1), ('infinite', False, 1)]
+
+
+def run_tiny(folder, name, sampler, by_epoch, workers=0, iters=None, **cfg):
+    """Train; return the weight, and the batches it was trained on."""
+    loader = SAMPLERS[sampler]
+    if callable(loader):
+        loader = loader()
+    else:
+        loader = dict(loader, num_workers=workers)
+    runner = tiny_run.build(
+        tiny_run.config(folder, name, loader, by_epoch, **cfg)
+    )
+    if iters is None:
+        runner.train()
+    else:
+        runner.register_hook(tiny_run.InterruptHook(iters))
+        with pytest.raises(tiny_run.Interruption):
+            runner.train()
+    return runner.model.weight.item(), runner.model.batches
+
+
+@pytest.mark.parametrize(('sampler', 'by_epoch', 'workers'), CASES)
+def test_any_dataloader_is_resumed_exactly(
+    tmp_path, sampler, by_epoch, workers
 ):
-    cfg = config_of(cifar10, tmp_path, EPOCHS)
-    for key, value in change.items():
-        cfg.merge_from_dict({f'train_dataloader.{key}': value})
-    with pytest.raises(ValueError, match=message) as error:
-        run(cfg, tmp_path.name)
-    assert "type='repfusion_mm.SeededBatchSampler'" in str(error.value)
-    assert not list(tmp_path.glob('*.pth'))
+    """From iteration 2 within the first epoch, and from iteration 8."""
+    weight, batches = run_tiny(tmp_path, 'a', sampler, by_epoch)
+    assert len({str(batch) for batch in batches}) == 9
+    for iters in (3, 8):
+        folder = tmp_path / str(iters)
+        run_tiny(folder, f'b{iters}', sampler, by_epoch, workers, iters)
+        resumed = run_tiny(folder, f'c{iters}', sampler, by_epoch, resume=True)
+        assert resumed == (weight, batches[iters // 2 * 2 :])

@@ -3,14 +3,15 @@
 from types import SimpleNamespace
 
 import pytest
+import torch
 from mmengine.dataset import BaseDataset, DefaultSampler, InfiniteSampler
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from repfusion_mm.datasets import SeededBatchSampler, SeededConcatDataset
 from repfusion_mm.engine.resume.seeding import (
-    check_seeded,
-    endless_batches,
+    EndlessBatches,
     fast_forward,
+    seed_batches,
 )
 
 
@@ -48,7 +49,7 @@ def take(batches, count):
 @pytest.mark.parametrize('num_done', [0, 3, 4, 6])
 def test_a_loop_of_iterations_continues(sampler_type, num_done):
     """Four batches an epoch: within the first one, at its end, later."""
-    expected = take(endless_batches(build(sampler_type), 0), 12)[num_done:]
+    expected = take(EndlessBatches(build(sampler_type), 0), 12)[num_done:]
     loader = build(sampler_type)
     loop = SimpleNamespace(
         dataloader=loader, iter=num_done, dataloader_iterator=iter(loader)
@@ -71,7 +72,7 @@ def test_forks_that_skip_batches_themselves_are_told_not_to():
     )
     fast_forward(loop)
     assert loop.fast_forward_on_resume
-    expected = take(endless_batches(build(InfiniteSampler), 0), 4)[3]
+    expected = take(EndlessBatches(build(InfiniteSampler), 0), 4)[3]
     assert next(loop.dataloader_iterator) == expected
 
 
@@ -91,10 +92,47 @@ def test_a_loop_of_epochs_continues_within_the_epoch(num_done):
     assert epoch(num_done) == (complete[num_done:], following)
 
 
-def test_a_plain_dataset_is_refused():
-    loader = DataLoader(
-        range(4), batch_sampler=SeededBatchSampler(DefaultSampler(range(4)), 2)
+class Stream(IterableDataset):
+    """Items without an index."""
+
+    def __iter__(self):
+        return iter(range(4))
+
+
+@pytest.mark.parametrize(
+    ('loader', 'message'),
+    [
+        (DataLoader(Stream(), batch_size=2), 'got Stream, an IterableDataset'),
+        (DataLoader(range(4), batch_size=None), 'got batch_size=None'),
+    ],
+)
+def test_what_cannot_be_continued_is_refused(loader, message):
+    with pytest.raises(ValueError, match=message):
+        seed_batches(SimpleNamespace(dataloader=loader), None, 0)
+
+
+def test_the_other_settings_of_a_dataloader_are_kept():
+    settings = dict(
+        num_workers=1,
+        collate_fn=list,
+        timeout=3,
+        worker_init_fn=print,
+        prefetch_factor=5,
+        persistent_workers=True,
+        generator=torch.Generator(),
     )
-    with pytest.raises(ValueError, match='got SeededBatchSampler and range'):
-        check_seeded(loader)
-    check_seeded(build(DefaultSampler))
+    dataset = TensorDataset(torch.arange(7))
+    loader = DataLoader(dataset, 2, True, drop_last=True, **settings)
+    loop = SimpleNamespace(dataloader=loader)
+    seed_batches(loop, None, 5)
+    assert loop.dataloader is not loader
+    for name, value in settings.items():
+        assert getattr(loop.dataloader, name) == value
+    assert loop.dataloader.dataset is dataset
+    batches = loop.dataloader.batch_sampler
+    assert (batches.batch_size, batches.drop_last) == (2, True)
+    assert batches.sampler is loader.sampler
+    assert batches.seed == 5 and len(loop.dataloader) == 3
+    before = loop.dataloader
+    seed_batches(loop, None, 5)  # a second hook changes nothing
+    assert loop.dataloader is before
