@@ -141,6 +141,20 @@ def describe_labels(dataset: Any) -> str:
     return ', '.join(found) or 'no labels'
 
 
+def find_ignore_index(dataset: Any, model: Any) -> int:
+    """Return the class of pixels to ignore: the decoder's, or without a
+    decoder for masks the dataset's, or 255."""
+    index = getattr(model.decoder, 'ignore_index', None)
+    if index is not None:
+        return index
+    indices = [
+        part.ignore_index
+        for part in iter_leaves(dataset)
+        if hasattr(part, 'ignore_index')
+    ]
+    return indices[0] if indices else 255
+
+
 def iter_infos(dataset: Any) -> Iterator[dict]:
     """Yield the infos of a dataset, or of those that it wraps."""
     for leaf in iter_leaves(dataset):

@@ -14,7 +14,9 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
 from repfusion_mm.analysis.probe.scores import Score, read_scores, write_scores
+from repfusion_mm.analysis.probe.splits import make_splits
 from repfusion_mm.analysis.probe.tasks import find_task
+from repfusion_mm.engine.preflight import find_ignore_index
 from repfusion_mm.registry import MODELS
 
 MAX_IMAGES = 5000
@@ -59,20 +61,19 @@ class Prober:
         self.teacher = self.model.teacher.live
         self.cfg, self.seed = cfg, seed
         self.batches, self.targets = self._load(max_images)
-        if len(self.targets) <= max(num_labels):
+        num_images, most = len(self.targets), max(num_labels)
+        if num_images <= most:
             raise ValueError(
-                f'expected more than {max(num_labels)} labeled images, to '
-                f'fit to {max(num_labels)} and score on the others, got '
-                f'{len(self.targets)}; give labels to the dataset, set '
-                'probe_dataset in the config, or lower --num-labels'
+                f'expected more than {most} labeled images, to fit to {most} '
+                f'and score on the others, got {num_images}; give labels to '
+                'the dataset, set probe_dataset in the config, or lower '
+                '--num-labels'
             )
-        from sklearn import model_selection
-
-        split = getattr(model_selection, self.task.splitter)
-        self.splits = {}
-        for n in num_labels:
-            splitter = split(num_splits, train_size=n, random_state=seed)
-            self.splits[n] = [*splitter.split(self.targets, self.targets)]
+        grids = [shape[1:] for shape in self.teacher.feature_shapes.values()]
+        self.splits = {
+            n: make_splits(self.task, self.targets, n, num_splits, seed, grids)
+            for n in num_labels
+        }
 
     def _load(self, max_images: int) -> Tuple[List[torch.Tensor], np.ndarray]:
         """Return batches of labeled images in [0, 1], and all labels."""
@@ -84,20 +85,24 @@ class Prober:
         )
         if self.cfg.get('probe_dataset') is not None:
             loader.update(dataset=self.cfg.probe_dataset)
+        dataloader = Runner.build_dataloader(loader)
+        ignore_index = find_ignore_index(dataloader.dataset, self.model)
         batches, targets = [], []
-        for batch in Runner.build_dataloader(loader):
+        for batch in dataloader:
             batch = self.model.data_preprocessor(batch, False)
-            tasks = [find_task(sample) for sample in batch['data_samples']]
-            labeled = [task is not None for task in tasks]
+            labeled = []
+            for sample in batch['data_samples']:
+                task = find_task(sample)
+                target = task and task.target(sample, ignore_index)
+                labeled.append(target is not None)
+                if target is not None:
+                    self.task = task
+                    targets.append(target.cpu().numpy())
             if any(labeled):
                 batches.append(self.model.images(batch['inputs'][labeled]))
-            for task, sample in zip(tasks, batch['data_samples']):
-                if task is not None:
-                    self.task = task
-                    targets.append(task.target(sample).cpu().numpy())
             if len(targets) >= max_images:
                 break
-        return batches, np.array(targets)
+        return batches, stack_targets(targets)
 
     def select_timesteps(self, timesteps: Optional[List[int]]) -> List[int]:
         """Check timesteps, or return twenty and the last one by default."""
@@ -195,6 +200,15 @@ class Prober:
     ) -> Dict[str, torch.Tensor]:
         timesteps = torch.full((len(images),), timestep, device=images.device)
         return self.teacher(images, timesteps)
+
+
+def stack_targets(targets: List[np.ndarray]) -> np.ndarray:
+    """Return N targets as one array; masks may differ in size."""
+    if len({target.shape for target in targets}) == 1:
+        return np.stack(targets)
+    stacked = np.empty(len(targets), dtype=object)
+    stacked[:] = targets
+    return stacked
 
 
 def allocate(shape: Tuple[int, ...], path: Optional[Path]) -> np.ndarray:

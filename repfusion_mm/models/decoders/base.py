@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Optional, Sequence, Tuple
+from typing import Any, Optional, Sequence, Tuple
 
 import torch
 from mmengine.model import BaseModule
@@ -28,10 +28,16 @@ def check_count(name: str, value: object) -> None:
 
 
 class TaskDecoder(BaseModule):
-    """Solve a task from features of the teacher, as a reward for a policy."""
+    """Solve a task from features of the teacher, as a reward for a policy.
+
+    Labels that do not count (see :mod:`repfusion_mm.models.utils.labels`)
+    change no loss. An image without a label that counts is unlabeled.
+    """
 
     #: Key of the label in the infos of a dataset.
     info_key: str
+    #: Whether values of labels on another device than the CPU were checked.
+    _checked = False
 
     @abstractmethod
     def loss(
@@ -50,15 +56,35 @@ class TaskDecoder(BaseModule):
             ValueError: The labels are invalid for this decoder.
         """
 
-    def check_labels(self, labels: list) -> None:
+    def find_label(self, info: dict) -> Any:
+        """Return the label in an info of a dataset; None if it is unlabeled.
+
+        Args:
+            info: What a dataset knows of an image before it is loaded.
+        """
+        return info.get(self.info_key)
+
+    def check_labels(self, labels: list, paths: Sequence = ()) -> None:
         """Check all labels of a dataset before training.
 
         Args:
-            labels: The values of ``info_key`` in its infos.
+            labels: The results of ``find_label`` for the labeled images.
+            paths: The paths of these images, for error messages.
 
         Raises:
             ValueError: A label is invalid for this decoder.
         """
+
+    def must_check(self, labels: torch.Tensor) -> bool:
+        """Return whether to check the values of a batch of labels.
+
+        On the CPU all are checked. On other devices a check synchronizes, so
+        that only the first batch is checked.
+        """
+        if labels.device.type == 'cpu':
+            return True
+        first, self._checked = not self._checked, True
+        return first and labels.device.type != 'meta'
 
     def samples(
         self, data_samples: Optional[Sequence], num_images: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import List, Optional, Sequence, Tuple
+from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -11,6 +11,12 @@ import torch.nn.functional as F
 
 from repfusion_mm.models.decoders.base import TaskDecoder, check_count
 from repfusion_mm.models.losses.utils import pool
+from repfusion_mm.models.utils.labels import (
+    UNLABELED,
+    count_classes,
+    image_name,
+    read_classes,
+)
 from repfusion_mm.registry import MODELS
 
 
@@ -57,13 +63,13 @@ class ClsDecoder(TaskDecoder):
         """Return the cross-entropy of each image and the mask of labeled ones.
 
         ``gt_score`` (C probabilities) has precedence over ``gt_label`` (class
-        indices).
+        indices, -1 for unlabeled images). An image whose probabilities are
+        all zero is unlabeled, except with ``multi_label``.
         """
         samples = self.samples(data_samples, len(feat))
-        targets = self._targets(samples).to(feat, non_blocking=True)
-        labeled = torch.tensor(
-            ['gt_score' in s or 'gt_label' in s for s in samples]
-        ).to(feat.device, non_blocking=True)
+        targets, labeled = self._targets(samples)
+        targets = targets.to(feat, non_blocking=True)
+        labeled = labeled.to(feat.device, non_blocking=True)
         logits = self(feat)
         if self.multi_label:
             losses = F.binary_cross_entropy_with_logits(
@@ -71,61 +77,146 @@ class ClsDecoder(TaskDecoder):
             ).mean(1)
         else:
             losses = F.cross_entropy(logits, targets, reduction='none')
-        return losses * labeled, labeled
+        return losses.masked_fill(~labeled, 0), labeled
 
-    def check_labels(self, labels: list) -> None:
+    def find_label(self, info: dict) -> Any:
+        """Return the class or classes in an info of a dataset."""
+        score, label = info.get('gt_score'), info.get('gt_label')
+        if score is not None:
+            self._check_length(score)
+            return int(np.argmax(score))
+        if isinstance(label, int):
+            return None if label == UNLABELED else label
+        if np.size(label) and (np.asarray(label) == UNLABELED).all():
+            return None
+        return label
+
+    def check_labels(self, labels: list, paths: Sequence = ()) -> None:
         """Raise a ValueError for labels outside [0, num_classes - 1]."""
-        if labels:
-            self._check_counts([np.size(label) for label in labels])
-            numbers = np.concatenate([np.ravel(label) for label in labels])
-            self._check_range(torch.from_numpy(numbers))
+        if not labels:
+            return
+        counts = [np.size(label) for label in labels]
+        rows = np.repeat(np.arange(len(labels)), counts)
 
-    def _targets(self, samples: Sequence) -> torch.Tensor:
-        """Return N x C probabilities on the labels' device, or zeros."""
+        def place(row: int) -> str:
+            return f' in {paths[row]}' if len(paths) else ''
+
+        self._check_counts(counts, place)
+        classes = np.concatenate([np.ravel(label) for label in labels])
+        self._check_range(torch.from_numpy(classes), rows, place)
+
+    def _targets(self, samples: Sequence) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Return N x C probabilities, zero for unlabeled images, and N
+        booleans, on the labels' device."""
         scores, labels = {}, {}
         for row, sample in enumerate(samples):
             if 'gt_score' in sample:
-                scores[row] = sample.gt_score
+                scores[row] = torch.as_tensor(sample.gt_score)
+                self._check_length(scores[row])
             elif 'gt_label' in sample:
-                labels[row] = torch.as_tensor(sample.gt_label).flatten()
+                labels[row] = read_classes(sample)
         found = [*scores.values(), *labels.values()]
         device = found[0].device if found else torch.device('cpu')
-        targets = torch.zeros(len(samples), self.num_classes, device=device)
-        for row, score in scores.items():
-            if len(score) != self.num_classes:
-                raise ValueError(
-                    'expected gt_score of decoder.num_classes='
-                    f'{self.num_classes} values, got {len(score)}; set '
-                    'model.decoder.num_classes to the number of classes'
-                )
-            targets[row] = score
+        shape = len(samples), self.num_classes
+        targets = torch.zeros(shape, device=device)
+
+        def place(row: int) -> str:
+            return image_name(samples[row])
+
+        if scores:
+            rows = torch.tensor([*scores]).to(device, non_blocking=True)
+            values = torch.stack([*scores.values()]).float()
+            if self.must_check(values):
+                self._check_scores(values, [*scores], place)
+            targets.index_copy_(0, rows, values)
         if labels:
             counts = [len(label) for label in labels.values()]
-            self._check_counts(counts)
-            rows = torch.tensor(np.repeat([*labels], counts))
-            numbers = self._check_range(torch.cat([*labels.values()]))
-            rows = rows.to(device, non_blocking=True)
-            # Not `= 1`, which copies a number to the device and waits.
-            targets[rows, numbers] = targets.new_ones(())
-        return targets
+            self._check_counts(counts, lambda i: place([*labels][i]))
+            rows = np.repeat([*labels], counts)
+            classes = torch.cat([*labels.values()])
+            if self.must_check(classes):
+                self._check_range(classes, rows, place)
+            rows = torch.tensor(rows).to(device, non_blocking=True)
+            targets.index_add_(0, rows, self._one_hot(classes))
+            targets.clamp_(max=1)
+        # Images without a class are labeled if several are possible.
+        empty = [
+            self.multi_label
+            and (row in scores or not len(labels.get(row, (UNLABELED,))))
+            for row in range(len(samples))
+        ]
+        labeled = targets.sum(1) > 0
+        labeled |= torch.tensor(empty).to(device, non_blocking=True)
+        targets = targets.masked_fill(~labeled[:, None], 0)
+        return targets, labeled
 
-    def _check_counts(self, counts: List[int]) -> None:
-        if not self.multi_label and set(counts) != {1}:
-            raise ValueError(
-                'expected one class label for an image, got '
-                f'{max(counts)}; set model.decoder.multi_label=True for '
-                'several'
-            )
+    def _one_hot(self, classes: torch.Tensor) -> torch.Tensor:
+        """Return M x C values, zero for ``UNLABELED``.
 
-    def _check_range(self, numbers: torch.Tensor) -> torch.Tensor:
-        if numbers.device.type != 'cpu':
-            return numbers  # would synchronize; check_labels checked them
-        wrong = (numbers < 0) | (numbers >= self.num_classes)
-        if wrong.any():
+        Other classes outside [0, C - 1] raise an error on every device:
+        ``scatter_``, unlike an index, does not count from the end.
+        """
+        counts = count_classes(classes, UNLABELED)
+        index = classes.masked_fill(~counts, 0)[:, None]
+        zeros = torch.zeros(
+            len(classes), self.num_classes, device=classes.device
+        )
+        return zeros.scatter_(1, index, counts[:, None].float())
+
+    def _check_length(self, score: Sequence) -> None:
+        if len(score) != self.num_classes:
             raise ValueError(
-                f'expected labels in [0, {self.num_classes - 1}] for '
-                f'decoder.num_classes={self.num_classes}, got '
-                f'{numbers[wrong].unique()[:5].tolist()}; set '
+                'expected gt_score of decoder.num_classes='
+                f'{self.num_classes} values, got {len(score)}; set '
                 'model.decoder.num_classes to the number of classes'
             )
-        return numbers
+
+    def _check_scores(
+        self,
+        scores: torch.Tensor,
+        rows: Sequence[int],
+        place: Callable[[int], str],
+    ) -> None:
+        """Check M x C probabilities; ``rows`` are the arguments of place."""
+        total = scores.sum(1)
+        right = ((scores >= 0) & (scores <= 1)).all(1)
+        if not self.multi_label:
+            right &= (total == 0) | ((total - 1).abs() < 0.01)
+        if not right.all():
+            first = int((~right).nonzero()[0])
+            raise ValueError(
+                'expected probabilities of classes in gt_score, which sum to '
+                f'1 without decoder.multi_label, got {scores[first].tolist()}'
+                f'{place(rows[first])}; correct it, or set '
+                'model.decoder.multi_label=True'
+            )
+
+    def _check_counts(
+        self, counts: List[int], place: Callable[[int], str]
+    ) -> None:
+        if not self.multi_label and set(counts) != {1}:
+            first = next(i for i, count in enumerate(counts) if count != 1)
+            raise ValueError(
+                f'expected one class label for an image, got {counts[first]}'
+                f'{place(first)}; set model.decoder.multi_label=True for '
+                'any other number'
+            )
+
+    def _check_range(
+        self,
+        classes: torch.Tensor,
+        rows: np.ndarray,
+        place: Callable[[int], str],
+    ) -> None:
+        """Check M classes; ``rows`` are the arguments of place."""
+        wrong = (classes < 0) | (classes >= self.num_classes)
+        wrong &= count_classes(classes, UNLABELED)
+        if wrong.any():
+            first = place(rows[int(wrong.nonzero()[0])])
+            raise ValueError(
+                f'expected labels in [0, {self.num_classes - 1}] for '
+                f'decoder.num_classes={self.num_classes}, or {UNLABELED} for '
+                'unlabeled images, got '
+                f'{classes[wrong].unique()[:5].tolist()}{first}; set '
+                'model.decoder.num_classes to the number of classes'
+            )

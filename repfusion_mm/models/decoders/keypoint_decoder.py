@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import List, Optional, Sequence, Tuple
+from typing import Any, Optional, Sequence, Tuple
 
+import numpy as np
 import torch
 
 from repfusion_mm.models.decoders.base import TaskDecoder, check_count
 from repfusion_mm.models.decoders.seg_decoder import make_convs
-from repfusion_mm.models.utils.labels import fill_in
+from repfusion_mm.models.utils.labels import (
+    count_points,
+    fill_in,
+    image_name,
+    read_points,
+)
 from repfusion_mm.registry import MODELS
 
 
@@ -23,7 +29,8 @@ class KeypointDecoder(TaskDecoder):
 
     The labels are ``gt_instance_labels.keypoint_labels`` of a regression
     codec (``RegressionLabel``), or the maxima of ``gt_fields.heatmaps``.
-    ``keypoint_weights`` are the weights of the keypoints.
+    ``keypoint_weights`` are the weights of the keypoints. Keypoints of weight
+    0, outside the image, or with coordinates that are NaN do not count.
 
     Args:
         num_keypoints: Number of keypoints.
@@ -63,54 +70,71 @@ class KeypointDecoder(TaskDecoder):
 
         The error is a fraction of the image side.
         """
-        labels: List[Optional[torch.Tensor]] = [None] * len(feat)
-        for i, sample in enumerate(self.samples(data_samples, len(feat))):
-            if 'gt_instance_labels' in sample:
-                points = torch.as_tensor(self._check(read_points(sample)))
-                weights = sample.gt_instance_labels.keypoint_weights
-                weights = torch.as_tensor(weights).reshape(-1, 1)
-                labels[i] = torch.cat([points, weights], dim=1)
+        samples = self.samples(data_samples, len(feat))
+        labels = [self._read(sample) for sample in samples]
         unlabeled = torch.zeros(self.num_keypoints, 3)
-        target = torch.stack(fill_in(labels, unlabeled))
-        target = target.to(feat, non_blocking=True)
-        weight = target[..., 2]
-        errors = (self(feat) - target[..., :2]).abs().sum(-1)
-        total = weight.sum(1)
-        return (errors * weight).sum(1) / total.clamp(min=1e-6), total > 0
+        points = torch.stack(fill_in(labels, unlabeled))
+        if any(i is not None for i in labels) and self.must_check(points):
+            check_points(points, samples)
+        points = points.to(feat.device, torch.float32, non_blocking=True)
+        coords, weights = count_points(points)
+        errors = (self(feat) - coords).abs().sum(-1)
+        total = weights.sum(1)
+        labeled = total > 0
+        return (errors * weights).sum(1) / total.masked_fill(
+            ~labeled, 1
+        ), labeled
 
-    def check_labels(self, labels: list) -> None:
-        """Raise a ValueError if the number of keypoints differs."""
-        for keypoints in labels:
-            self._check(keypoints[0])
+    def find_label(self, info: dict) -> Any:
+        """Return the keypoints in an info, None if none is visible."""
+        keypoints, visible = map(info.get, ('keypoints', 'keypoints_visible'))
+        if keypoints is None or not len(keypoints):
+            return None
+        if visible is not None and not (np.asarray(visible) > 0).any():
+            return None
+        return keypoints
 
-    def _check(self, points):
-        if len(points) != self.num_keypoints:
-            raise ValueError(
-                f'expected {self.num_keypoints} keypoints, for '
-                f'decoder.num_keypoints, got {len(points)}; set '
-                'model.decoder.num_keypoints'
-            )
+    def check_labels(self, labels: list, paths: Sequence = ()) -> None:
+        """Raise a ValueError for several instances, or other keypoints."""
+        for i, instances in enumerate(labels):
+            place = f' in {paths[i]}' if i < len(paths) else ''
+            if len(instances) != 1:
+                raise ValueError(
+                    'expected one instance in an image, got '
+                    f"{len(instances)}{place}; set data_mode='topdown' of the "
+                    'dataset, and TopdownAffine in its pipeline'
+                )
+            self._check_number(len(instances[0]), place)
+
+    def _read(self, sample: Any) -> Optional[torch.Tensor]:
+        points = read_points(sample)
+        if points is not None:
+            self._check_number(len(points), image_name(sample))
         return points
 
+    def _check_number(self, number: int, place: str) -> None:
+        if number != self.num_keypoints:
+            # K points x, y are read as 2/3 K points x, y, v.
+            cause = (
+                ', or add the visibility v to annotations that have x, y only'
+                if 3 * number == 2 * self.num_keypoints
+                else ''
+            )
+            raise ValueError(
+                f'expected {self.num_keypoints} keypoints, for '
+                f'decoder.num_keypoints, got {number}{place}; set '
+                f'model.decoder.num_keypoints{cause}'
+            )
 
-def read_points(sample) -> torch.Tensor:
-    """Return the K x 2 coordinates of a data sample's only instance."""
-    labels = sample.gt_instance_labels
-    if len(labels) > 1:
+
+def check_points(points: torch.Tensor, samples: Sequence) -> None:
+    """Raise a ValueError for N x K x 3 keypoints that are NaN or Inf, unless
+    their weight is zero."""
+    wrong = (points[..., 2] != 0) & ~points.isfinite().all(-1)
+    if wrong.any():
+        image, index = wrong.nonzero()[0].tolist()
         raise ValueError(
-            f'expected one instance in an image, got {len(labels)}; crop '
-            'the instances with TopdownAffine'
+            'expected finite coordinates of keypoints with a weight, got '
+            f'{points[image, index].tolist()} for keypoint {index}'
+            f'{image_name(samples[image])}; give it the weight 0'
         )
-    if 'keypoint_labels' in labels:
-        return labels.keypoint_labels[0]
-    if 'gt_fields' not in sample or 'heatmaps' not in sample.gt_fields:
-        raise ValueError(
-            'expected keypoint_labels or heatmaps in the data samples, got '
-            f'{labels.keys()}; set the encoder of GenerateTarget to '
-            'RegressionLabel or MSRAHeatmap'
-        )
-    heatmaps = sample.gt_fields.heatmaps
-    height, width = heatmaps.shape[-2:]
-    index = heatmaps.flatten(1).argmax(1)
-    y = torch.div(index, width, rounding_mode='floor') / height
-    return torch.stack([index % width / width, y], dim=1)

@@ -9,7 +9,12 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from repfusion_mm.models.decoders.base import TaskDecoder, check_count
-from repfusion_mm.models.utils.labels import fill_in
+from repfusion_mm.models.utils.labels import (
+    count_classes,
+    fill_in,
+    image_name,
+    read_map,
+)
 from repfusion_mm.registry import MODELS
 
 
@@ -24,7 +29,7 @@ class SegDecoder(TaskDecoder):
         num_classes: Number of classes.
         in_channels: Channels of the features; the distiller sets it.
         hidden_channels: Widths of the 3 x 3 convolutions.
-        ignore_index: Class of pixels to ignore.
+        ignore_index: Class of pixels to ignore, that of the dataset.
     """
 
     info_key = 'seg_map_path'
@@ -40,7 +45,6 @@ class SegDecoder(TaskDecoder):
         check_count('num_classes', num_classes)
         self.num_classes = num_classes
         self.ignore_index = ignore_index
-        self._checked = False
         self.convs = make_convs((in_channels, *hidden_channels), num_classes)
 
     def forward(self, feat: torch.Tensor) -> torch.Tensor:
@@ -53,36 +57,40 @@ class SegDecoder(TaskDecoder):
         """Return the mean cross-entropy of each image's pixels, and the mask
         of images with a pixel that is not ignored (``gt_sem_seg``)."""
         samples = self.samples(data_samples, len(feat))
-        maps = [s.gt_sem_seg.data if 'gt_sem_seg' in s else None
-                for s in samples]  # fmt: skip
-        shape = next((m.shape for m in maps if m is not None), (1, 1, 1))
-        unlabeled = torch.full(shape, self.ignore_index)
+        maps = [read_map(sample) for sample in samples]
+        shapes = sorted({tuple(m.shape) for m in maps if m is not None})
+        if len(shapes) > 1:
+            raise ValueError(
+                'expected label maps of one size in a batch, got '
+                f'{shapes[:2]}; resize them with the images in the pipeline'
+            )
+        unlabeled = torch.full((shapes or [(1, 1, 1)])[0], self.ignore_index)
         targets = torch.cat(fill_in(maps, unlabeled))
-        self._check(targets)
+        if shapes and self.must_check(targets):
+            self._check(targets, samples)
         targets = targets.to(feat.device, torch.long, non_blocking=True)
-        counts = targets != self.ignore_index
         logits = F.interpolate(
             self(feat), size=targets.shape[-2:], mode='bilinear'
         )
         losses = F.cross_entropy(
             logits, targets, reduction='none', ignore_index=self.ignore_index
         )
-        num_pixels = counts.sum((1, 2))
+        num_pixels = count_classes(targets, self.ignore_index).sum((1, 2))
         return losses.sum((1, 2)) / num_pixels.clamp(min=1), num_pixels > 0
 
-    def _check(self, targets: torch.Tensor) -> None:
-        if targets.device.type != 'cpu' and self._checked:
-            return  # would synchronize; only the first batch is checked
-        self._checked = True
+    def _check(self, targets: torch.Tensor, samples: Sequence) -> None:
         wrong = (targets < 0) | (targets >= self.num_classes)
-        wrong &= targets != self.ignore_index
+        wrong &= count_classes(targets, self.ignore_index)
         if wrong.any():
+            first = int(wrong.flatten(1).any(1).nonzero()[0])
             raise ValueError(
                 f'expected classes in [0, {self.num_classes - 1}] for '
                 f'decoder.num_classes={self.num_classes}, or '
                 f'{self.ignore_index} to ignore, got '
-                f'{targets[wrong].unique()[:5].tolist()}; set '
-                'model.decoder.num_classes or ignore_index'
+                f'{targets[wrong].unique()[:5].tolist()}'
+                f'{image_name(samples[first])}; set '
+                'model.decoder.num_classes or ignore_index, or '
+                'reduce_zero_label=True of the dataset'
             )
 
 

@@ -1,35 +1,163 @@
-"""Read the class labels of a batch, any of which may be missing."""
+"""Read the labels of a batch, and tell which of them count.
+
+The decoders, the class signal of a teacher and the probe share these
+functions. A label does not count if it is missing, or is
+
+- the class -1 (:data:`UNLABELED`),
+- a pixel of the class ``ignore_index``,
+- a keypoint of weight 0, outside the image, or with coordinates that are NaN.
+
+None of these functions synchronizes with the device of the labels.
+"""
 
 from __future__ import annotations
 
-from typing import List, Optional, Sequence
+from typing import Any, List, Optional, Sequence, Tuple
 
 import torch
+
+#: The class of images without a label, as in mmpretrain.
+UNLABELED = -1
+
+
+def read_classes(sample: Any) -> Optional[torch.Tensor]:
+    """Return the class indices of a sample, or None without ``gt_label``.
+
+    Raises:
+        ValueError: They are not integers.
+    """
+    if 'gt_label' not in sample:
+        return None
+    label = torch.as_tensor(sample.gt_label).flatten()
+    if label.numel() and (label.is_floating_point() or label.is_complex()):
+        raise ValueError(
+            f'expected integers in gt_label, got {label.dtype}'
+            f'{image_name(sample)}; give probabilities as gt_score'
+        )
+    return label.long()
+
+
+def read_class(sample: Any) -> Optional[torch.Tensor]:
+    """Return the class of a sample (one integer), or None without a label.
+
+    Raises:
+        ValueError: An image has several classes, or none.
+    """
+    classes = read_classes(sample)
+    if classes is not None and len(classes) != 1:
+        raise ValueError(
+            'expected one class label for an image, got '
+            f'{classes.tolist()}{image_name(sample)}'
+        )
+    return classes
 
 
 def read_labels(
     data_samples: Optional[Sequence], num_images: int
 ) -> torch.Tensor:
-    """Return N integers: the label of each image, -1 for unlabeled ones.
+    """Return N integers: the class of each image, ``UNLABELED`` for others.
 
     Samples without ``gt_label`` are unlabeled; None means that all are.
+
+    Raises:
+        ValueError: An image has several classes or soft labels.
     """
-    labels: List[Optional[torch.Tensor]] = [None] * num_images
-    for i, sample in enumerate(data_samples or ()):
-        if 'gt_score' in sample:
-            raise ValueError(
-                'expected hard labels, got gt_score; remove batch_augments '
-                'and to_onehot from the data preprocessor'
-            )
-        if 'gt_label' not in sample:
-            continue
-        label = torch.as_tensor(sample.gt_label).flatten()
-        if len(label) != 1:
-            raise ValueError(
-                f'expected one class label for an image, got {label.tolist()}'
-            )
-        labels[i] = label
-    return torch.cat(fill_in(labels, torch.tensor([-1])))
+    samples = data_samples or [{}] * num_images
+    if any('gt_score' in sample for sample in samples):
+        raise ValueError(
+            'expected hard labels, got gt_score; remove batch_augments '
+            'and to_onehot from the data preprocessor'
+        )
+    labels = [read_class(sample) for sample in samples]
+    return torch.cat(fill_in(labels, torch.tensor([UNLABELED])))
+
+
+def read_map(sample: Any) -> Optional[torch.Tensor]:
+    """Return the 1 x H x W classes of pixels, or None without ``gt_sem_seg``.
+
+    Raises:
+        ValueError: There is more than one channel.
+    """
+    if 'gt_sem_seg' not in sample:
+        return None
+    label_map = sample.gt_sem_seg.data
+    if label_map.dim() != 3 or len(label_map) != 1:
+        raise ValueError(
+            'expected gt_sem_seg of 1 x H x W class indices, got '
+            f'{tuple(label_map.shape)}{image_name(sample)}; store the index '
+            'of the class of each pixel'
+        )
+    return label_map
+
+
+def count_classes(labels: torch.Tensor, ignored: int) -> torch.Tensor:
+    """Return which class indices, of images or of pixels, count."""
+    return labels != ignored
+
+
+def read_points(sample: Any) -> Optional[torch.Tensor]:
+    """Return the K x 3 keypoints (x, y, weight) of a sample's instance.
+
+    The coordinates are relative to the sides of the image. None is returned
+    without an instance.
+
+    Raises:
+        ValueError: There are several instances, or labels of another codec.
+    """
+    labels = (
+        sample.gt_instance_labels if 'gt_instance_labels' in sample else ()
+    )
+    if not len(labels):
+        return None
+    if len(labels) > 1:
+        raise ValueError(
+            f'expected one instance in an image, got {len(labels)}'
+            f"{image_name(sample)}; crop the instances (data_mode='topdown' "
+            'and TopdownAffine)'
+        )
+    if 'keypoint_labels' in labels:
+        points = torch.as_tensor(labels.keypoint_labels)[0]
+    elif 'gt_fields' in sample and 'heatmaps' in sample.gt_fields:
+        points = find_peaks(sample.gt_fields.heatmaps)
+    else:
+        points = None
+    if points is None or 'keypoint_weights' not in labels:
+        raise ValueError(
+            'expected keypoint_labels or heatmaps, and keypoint_weights, in '
+            f'the data samples, got {labels.keys()}{image_name(sample)}; set '
+            'the encoder of GenerateTarget to RegressionLabel or MSRAHeatmap'
+        )
+    weights = torch.as_tensor(labels.keypoint_weights).reshape(-1, 1)
+    if points.shape != (len(weights), 2):
+        raise ValueError(
+            'expected K x 2 coordinates and K weights of keypoints, got '
+            f'{tuple(points.shape)} and {len(weights)}{image_name(sample)}; '
+            'set the encoder of GenerateTarget to RegressionLabel or '
+            'MSRAHeatmap'
+        )
+    return torch.cat([points, weights.to(points)], dim=1)
+
+
+def find_peaks(heatmaps: torch.Tensor) -> torch.Tensor:
+    """Return the K x 2 coordinates of the maxima of K x H x W heatmaps."""
+    height, width = heatmaps.shape[-2:]
+    index = heatmaps.flatten(1).argmax(1)
+    y = torch.div(index, width, rounding_mode='floor') / height
+    return torch.stack([index % width / width, y], dim=1)
+
+
+def count_points(points: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+    """Split ... x 3 keypoints into coordinates (... x 2) and weights.
+
+    Coordinates and weights of keypoints that do not count are zero.
+    """
+    coords, weights = points[..., :2], points[..., 2]
+    # A comparison with NaN is false.
+    counts = ((coords >= 0) & (coords <= 1)).all(-1) & (weights > 0)
+    return (
+        coords.masked_fill(~counts[..., None], 0),
+        weights.masked_fill(~counts, 0),
+    )
 
 
 def fill_in(
@@ -39,3 +167,9 @@ def fill_in(
     device = next((i.device for i in labels if i is not None), 'cpu')
     default = default.to(device, non_blocking=True)
     return [default if label is None else label for label in labels]
+
+
+def image_name(sample: Any) -> str:
+    """Return ``' in PATH'`` for error messages, if a sample has a path."""
+    path = sample.get('img_path')
+    return f' in {path}' if path else ''

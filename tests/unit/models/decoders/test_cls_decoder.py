@@ -34,7 +34,7 @@ def test_images_without_samples_are_unlabeled():
 
 def test_labels_beyond_the_classes_are_refused():
     samples = batch(4, labels=[3, 1, 9, 0])['data_samples']
-    with pytest.raises(ValueError, match=r'num_classes=9, got \[9\]'):
+    with pytest.raises(ValueError, match=r'num_classes=9, .* got \[9\]'):
         decoder(9).loss(FEAT, samples)
 
 
@@ -95,7 +95,7 @@ def test_multi_label_loss_is_the_binary_cross_entropy():
 def test_all_labels_of_a_dataset_are_checked():
     decoder(10).check_labels([3, np.array([9]), 0])
     decoder(10).check_labels([])
-    with pytest.raises(ValueError, match=r'num_classes=9, got \[9, 11\]'):
+    with pytest.raises(ValueError, match=r'num_classes=9, .* got \[9, 11\]'):
         decoder(9).check_labels([3, 9, 11, 9])
     with pytest.raises(ValueError, match=r'one class label .* got 2'):
         decoder(9).check_labels([3, [1, 2]])

@@ -52,7 +52,7 @@ def test_a_peak_on_the_grid_is_located():
             lambda s: s.gt_instance_labels.set_field(
                 torch.zeros(1, 3, 2), 'keypoint_labels'
             ),
-            'expected 5 keypoints, for decoder.num_keypoints, got 3',
+            'expected K x 2 coordinates and K weights',
         ),
         (lambda s: s.__delattr__('gt_fields'), 'RegressionLabel or MSRA'),
         (
