@@ -15,6 +15,7 @@ from repfusion_mm.models.utils.image_range import (
     resolve_channel_order,
     to_unit_range,
 )
+from repfusion_mm.models.utils.preprocessor_hooks import register_hooks
 from repfusion_mm.registry import MODELS
 
 
@@ -51,6 +52,7 @@ class DenoisingDiffusion(BaseModel):
         init_cfg: Optional[dict] = None,
     ) -> None:
         super().__init__(data_preprocessor, init_cfg)
+        register_hooks(self.data_preprocessor)
         self.channel_order = resolve_channel_order(
             channel_order, data_preprocessor
         )

@@ -26,6 +26,7 @@ from repfusion_mm.models.utils.image_range import (
     resolve_channel_order,
     to_unit_range,
 )
+from repfusion_mm.models.utils.preprocessor_hooks import register_hooks
 from repfusion_mm.registry import MODELS
 
 
@@ -87,6 +88,7 @@ class RepFusion(BaseModel):
         init_cfg: Optional[dict] = None,
     ) -> None:
         super().__init__(data_preprocessor, init_cfg)
+        register_hooks(self.data_preprocessor)
         self.channel_order = resolve_channel_order(
             channel_order, data_preprocessor
         )

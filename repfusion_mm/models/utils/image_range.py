@@ -22,11 +22,19 @@ def to_unit_range(
     Returns:
         N x 3 x H x W, RGB, float32 in [0, 1].
     """
-    images = inputs.float()
-    if getattr(data_preprocessor, '_enable_normalize', False):
-        images = images * data_preprocessor.std + data_preprocessor.mean
-    images = (images / 255).clamp(0, 1)
+    pixels = undo_normalization(inputs, data_preprocessor)
+    images = (pixels / 255).clamp(0, 1)
     return images.flip(1) if channel_order == 'bgr' else images
+
+
+def undo_normalization(
+    inputs: torch.Tensor, data_preprocessor: Any
+) -> torch.Tensor:
+    """Return pixels in [0, 255], in float32 and the inputs' channel order."""
+    pixels = inputs.float()
+    if getattr(data_preprocessor, '_enable_normalize', False):
+        pixels = pixels * data_preprocessor.std + data_preprocessor.mean
+    return pixels
 
 
 def resolve_channel_order(

@@ -1,0 +1,163 @@
+"""Check the scale of the first batch of images, before and after the data
+preprocessor."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Optional, Sequence
+
+import torch
+from mmengine.model import ImgDataPreprocessor
+from mmengine.utils import is_seq_of
+
+from repfusion_mm.models.utils.image_range import undo_normalization
+
+#: Values of floating-point images outside [0, 255] by less than this are
+#: taken for overshoots of interpolation and color augmentation.
+OVERSHOOT = 64
+#: Largest share of values outside [-OVERSHOOT, 255 + OVERSHOOT].
+MAX_OUTSIDE = 0.05
+#: Largest value of images in [0, 1], with an overshoot of interpolation.
+MAX_UNIT = 1.5
+#: No smaller range than this of 8-bit images has negative values.
+MAX_NORMALIZED = 16
+
+
+class ImageCheck:
+    """Check the first batch of a data preprocessor, and none later.
+
+    Register :meth:`before` as its forward pre-hook, and :meth:`after` as its
+    forward hook.
+    """
+
+    def __init__(self) -> None:
+        self.done = False
+
+    def before(self, module: torch.nn.Module, args: tuple) -> None:
+        """Check the images of the data pipeline.
+
+        Raises:
+            ValueError: They are not 3 x H x W in [0, 255].
+        """
+        data = args[0] if args else None
+        inputs = data.get('inputs') if isinstance(data, dict) else None
+        if torch.is_tensor(inputs):
+            inputs = [inputs]
+        if not self.done and is_seq_of(inputs, torch.Tensor):
+            check_channels(inputs, module)
+            check_scale(inputs, 'the data pipeline')
+
+    def after(self, module: torch.nn.Module, args: tuple, output: Any) -> None:
+        """Check the images that are recovered for the teacher.
+
+        Raises:
+            ValueError: They are not N x 3 x H x W in [0, 255], or the student
+                gets images in [0, 255] that are normalized as if in [0, 1].
+        """
+        inputs = output.get('inputs') if isinstance(output, dict) else None
+        if self.done or not torch.is_tensor(inputs):
+            return
+        self.done = True
+        name = type(module).__name__
+        pixels = undo_normalization(inputs, module)
+        if pixels.dim() != 4 or pixels.shape[1] != 3:
+            raise _wrong_shape(pixels.shape, name)
+        check_scale([pixels], name)
+        std = getattr(module, 'std', None)
+        if torch.is_tensor(std) and not std.is_meta and std.max() < 1:
+            raise ValueError(
+                'expected mean and std of model.data_preprocessor for images '
+                f'in [0, 255], got std={std.flatten().tolist()}, for images '
+                'in [0, 1]; multiply mean and std by 255'
+            )
+
+
+def check_channels(images: Sequence[torch.Tensor], module: Any) -> None:
+    """Refuse images that a data preprocessor does not make N x 3 x H x W."""
+    shape = images[0].shape
+    channels = shape[-3] if len(shape) > 2 else 0
+    expands = not isinstance(module, ImgDataPreprocessor)
+    if channels != 3 and not (channels == 1 and expands):
+        raise _wrong_shape(shape, 'the data pipeline')
+
+
+def check_scale(images: Sequence[torch.Tensor], source: str) -> None:
+    """Refuse images that cannot have 8 bits a channel.
+
+    Args:
+        images: Images of any shape.
+        source: What returned them, for the error message.
+
+    Raises:
+        ValueError: All values are in [0, 1]; or around zero with negative
+            ones; or many are outside [0, 255].
+    """
+    if images[0].is_meta:
+        return
+    dtype = str(images[0].dtype).replace('torch.', '')
+    values = torch.cat([image.flatten() for image in images]).float()
+    outside = (values < -OVERSHOOT) | (values > 255 + OVERSHOOT)
+    stats = [values.min(), values.max(), values.mean()]
+    stats += [
+        mask.float().mean() for mask in (values <= 0, values >= 255, outside)
+    ]
+    low, high, mean, black, white, share = torch.stack(stats).tolist()
+    cause = find_cause(
+        low, high, share, integer=not images[0].is_floating_point()
+    )
+    if cause:
+        raise ValueError(
+            f'expected RGB images in [0, 255] from {source}, got {dtype} '
+            f'values in [{low:.4g}, {high:.4g}] with mean {mean:.4g}, of '
+            f'which the teacher would see {black:.0%} as 0 and {white:.0%} as '
+            f'1: {cause}'
+        )
+
+
+def find_cause(
+    low: float, high: float, share: float, integer: bool
+) -> Optional[str]:
+    """Return why values are not those of 8-bit images, or None.
+
+    Args:
+        low: Smallest value.
+        high: Largest value.
+        share: Share of values outside [0, 255] by more than ``OVERSHOOT``.
+        integer: Whether the images have integers.
+    """
+    settings = 'set mean and std of model.data_preprocessor for [0, 255]'
+    if not math.isfinite(low + high):
+        return 'NaN or Inf; remove these images or the operation'
+    if low < -0.1 and high <= MAX_NORMALIZED:
+        return (
+            'they are already normalized; remove Normalize and ToTensor from '
+            f'the pipeline, and {settings}'
+        )
+    if high <= 0.5:
+        return 'they are black; check the images and the pipeline'
+    if high <= MAX_UNIT:
+        return (
+            'they are in [0, 1]; remove ToTensor or the division by 255 from '
+            f'the pipeline, and {settings} (multiply masks of 0 and 1 by 255)'
+        )
+    exceeds = (low < 0 or high > 255) if integer else share > MAX_OUTSIDE
+    if high > 2 * 255 or (exceeds and low >= -OVERSHOOT):
+        return (
+            'they have more than 8 bits; load them with color_type="color" '
+            'and imdecode_backend="cv2", or divide them in the pipeline'
+        )
+    if low < -255 or exceeds:
+        return (
+            'a mean was subtracted; remove Normalize from the pipeline, and '
+            f'{settings}'
+        )
+    return None
+
+
+def _wrong_shape(shape: Sequence[int], source: str) -> ValueError:
+    return ValueError(
+        f'expected RGB images of 3 x H x W from {source}, got '
+        f'{tuple(shape)}; load them with color_type="color", which converts '
+        'gray images and removes an alpha channel, and pack them with '
+        'channels last (H x W x 3)'
+    )

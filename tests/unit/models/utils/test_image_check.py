@@ -1,0 +1,220 @@
+"""Whatever the pixel format: right images for the teacher, or an error."""
+
+import copy
+import itertools
+
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from mmengine.registry import MODELS
+
+from repfusion_mm.models.utils.image_range import to_unit_range
+from tests.helpers.strategies import seeds
+from tests.helpers.toy import (
+    DENOISER,
+    SCHEDULER,
+    distiller_config,
+    labeled_samples,
+)
+
+MEAN = torch.tensor([123.675, 116.28, 103.53])[:, None, None]
+STD = torch.tensor([58.395, 57.12, 57.375])[:, None, None]
+NUMBERS = dict(mean=MEAN.flatten().tolist(), std=STD.flatten().tolist())
+
+#: What a pipeline may make of images of 3 x H x W in [0, 255].
+SCALES = {
+    '8 bits': lambda x: x,
+    '16 bits': lambda x: x * 257,
+    '12 bits': lambda x: x * 16,
+    '0 to 1': lambda x: x / 255,
+    '-1 to 1': lambda x: x / 127.5 - 1,
+    '-0.5 to 0.5': lambda x: x / 255 - 0.5,
+    'normalized': lambda x: (x - MEAN) / STD,
+    'normalized twice': lambda x: ((x - MEAN) / STD - MEAN) / STD,
+    'normalized, then to 1': lambda x: (x - MEAN) / STD / 255,
+    'mean subtracted': lambda x: x - MEAN,
+    'NaN': lambda x: x / x * x,
+}
+DTYPES = (
+    'uint8', 'uint16', 'int16', 'int32', 'int64', 'float32', 'float64',
+)  # fmt: skip
+LAYOUTS = {
+    '3 x H x W': lambda x: x,
+    'H x W x 3': lambda x: x.movedim(0, -1),
+    'alpha': lambda x: torch.cat([x, x[:1]]),
+    'gray': lambda x: x[:1],
+    'H x W': lambda x: x[0],
+}
+PREPROCESSORS = (
+    dict(type='mmengine.ImgDataPreprocessor'),
+    dict(type='mmengine.ImgDataPreprocessor', **NUMBERS),
+    dict(type='mmpretrain.ClsDataPreprocessor', **NUMBERS),
+    dict(type='mmseg.SegDataPreProcessor', size=(12, 12), **NUMBERS),
+    dict(type='mmpose.PoseDataPreprocessor', **NUMBERS),
+    dict(type='repfusion_mm.BatchDataPreprocessor', **NUMBERS),
+    dict(type='mmengine.ImgDataPreprocessor', mean=[0.485, 0.456, 0.406],
+         std=[0.229, 0.224, 0.225]),
+)  # fmt: skip
+MODEL = {}
+
+
+def build(config):
+    """Return a model with a data preprocessor that saw no batch yet."""
+    key = str(config)
+    if key not in MODEL:
+        MODEL[key] = MODELS.build(dict(
+            type='repfusion_mm.DenoisingDiffusion', denoiser=DENOISER,
+            scheduler=SCHEDULER, channel_order='rgb', data_preprocessor=config,
+        ))  # fmt: skip
+    return copy.deepcopy(MODEL[key])
+
+
+def images_of(config, inputs):
+    """Return the RGB images in [0, 1] that a teacher gets of a batch."""
+    model = build(config)
+    data = dict(inputs=inputs, data_samples=labeled_samples([None] * 4))
+    output = model.data_preprocessor(data, False)
+    return to_unit_range(output['inputs'], model.data_preprocessor, 'rgb')
+
+
+def noise(seed, num_images=4):
+    """Return 8-bit RGB images with dark and bright values."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = num_images, 3, 12, 12
+    return torch.randint(0, 256, shape, generator=generator).float()
+
+
+@given(
+    seeds,
+    st.sampled_from([*SCALES]),
+    st.sampled_from(DTYPES),
+    st.sampled_from([*LAYOUTS]),
+    st.sampled_from(PREPROCESSORS),
+    st.booleans(),
+)
+def test_any_pixel_format_is_right_or_refused(
+    seed, scale, dtype, layout, config, stacked
+):
+    true = noise(seed)
+    dtype = getattr(torch, dtype, torch.int32)  # torch < 2.3 lacks uint16
+    images = [LAYOUTS[layout](SCALES[scale](image)) for image in true]
+    inputs = [image.to(dtype) for image in images]
+    # Values that a dtype cannot hold are lost, not hidden.
+    lost = [
+        (image.nan_to_num() - cast.double()).abs().max()
+        for image, cast in zip(images, inputs)
+    ]
+    assume(max(lost) <= 1)
+    if stacked:
+        inputs = torch.stack(inputs)
+    expected = true / 255
+    if layout == 'gray':
+        expected = expected[:, :1].expand_as(expected)
+    try:
+        found = images_of(config, inputs)
+    except (ValueError, AssertionError):
+        return
+    torch.testing.assert_close(found, expected, atol=1 / 255, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ('scale', 'dtype', 'fragments'),
+    [
+        ('16 bits', 'int32', ['int32', 'more than 8 bits', 'color_type']),
+        ('12 bits', 'float32', ['float32', 'more than 8 bits']),
+        ('0 to 1', 'float32', ['in [0, 1]', 'remove ToTensor']),
+        ('-1 to 1', 'float32', ['already normalized', 'remove Normalize']),
+        ('normalized', 'float32', ['already normalized', 'Normalize']),
+        ('mean subtracted', 'float32', ['a mean was subtracted']),
+        ('NaN', 'float32', ['NaN or Inf']),
+    ],
+)
+@pytest.mark.parametrize('config', PREPROCESSORS[:3])
+def test_the_error_names_the_cause(scale, dtype, fragments, config):
+    images = SCALES[scale](noise(0)).to(getattr(torch, dtype))
+    with pytest.raises(ValueError, match=r'expected RGB images in \[0, 255\]'):
+        images_of(config, [*images])
+    with pytest.raises(ValueError) as caught:
+        images_of(config, images)
+    for fragment in fragments:
+        assert fragment in str(caught.value)
+
+
+def legitimate():
+    """Yield unusual images that are nevertheless right."""
+    full = noise(1)
+    digits = torch.zeros(4, 3, 12, 12)
+    digits[:, :, 3:8, 5] = 255
+    yield 'digits on black', digits
+    yield 'masks', (full > 127) * 255.0
+    yield 'white documents', torch.full_like(full, 255)
+    yield 'mostly black thumbnails', torch.cat([full[:1], 0 * full[1:]])
+    yield 'dark medical images', (full / 16).round()
+    yield 'very dark images', (full / 128).round()
+    yield 'label maps', (full / 255 * 19).floor()
+    yield 'solarized', torch.where(full < 128, full, 255 - full)
+    yield 'erased', torch.where(torch.rand(4, 1, 12, 12) < 0.8, 0 * full, full)
+    yield 'saturated sky', torch.where(full < 200, full, 255.0 + 0 * full)
+    yield 'gray', full[:, :1].expand_as(full)
+    yield 'one color', torch.tensor([250.0, 3, 120])[:, None, None] + 0 * full
+
+
+@pytest.mark.parametrize(
+    ('images', 'config'),
+    [
+        pytest.param(images, config, id=f'{name}-{i}')
+        for (name, images), (i, config) in itertools.product(
+            legitimate(), enumerate(PREPROCESSORS[:-1])
+        )
+    ],
+)
+def test_unusual_images_are_not_refused(images, config):
+    for dtype in (torch.uint8, torch.float32):
+        found = images_of(config, [*images.to(dtype)])
+        torch.testing.assert_close(found, images / 255, atol=1e-4, rtol=0)
+
+
+def test_overshoots_of_float_images_are_not_refused():
+    """Of cubic interpolation, and of color augmentation without clipping."""
+    for images in (noise(0) * 1.2 - 25, noise(0) + 12, noise(0) - 12):
+        found = images_of(PREPROCESSORS[1], [*images])
+        assert found.min() >= 0 and found.max() <= 1
+
+
+def test_black_images_and_masks_of_0_and_1_are_refused():
+    black = torch.zeros(4, 3, 12, 12, dtype=torch.uint8)
+    with pytest.raises(ValueError, match='they are black'):
+        images_of(PREPROCESSORS[0], black)
+    with pytest.raises(ValueError, match='masks of 0 and 1 by 255'):
+        images_of(PREPROCESSORS[0], noise(0).gt(99).to(torch.uint8))
+
+
+def test_mean_and_std_of_images_in_0_to_1_are_refused():
+    with pytest.raises(ValueError, match='multiply mean and std by 255'):
+        images_of(PREPROCESSORS[-1], noise(0).to(torch.uint8))
+
+
+def test_a_data_preprocessor_with_a_scale_of_its_own_is_refused():
+    from mmengine.model import ImgDataPreprocessor
+
+    class Halves(ImgDataPreprocessor):
+        def forward(self, data, training=False):
+            data = super().forward(data, training)
+            return {**data, 'inputs': data['inputs'] / 127.5 - 1}
+
+    MODELS.register_module(module=Halves)
+    try:
+        with pytest.raises(ValueError, match='from Halves'):
+            images_of(dict(type='Halves'), noise(0).to(torch.uint8))
+    finally:
+        MODELS.module_dict.pop('Halves')
+
+
+def test_only_the_first_batch_is_checked():
+    model = MODELS.build(distiller_config())
+    model.data_preprocessor(dict(inputs=[*noise(0)]))
+    model.data_preprocessor(dict(inputs=[*noise(0) / 255]))
+    model = MODELS.build(distiller_config())
+    with pytest.raises(ValueError, match='in \\[0, 1\\]'):
+        model.data_preprocessor(dict(inputs=[*noise(0) / 255]))
