@@ -14,10 +14,10 @@ from repfusion_mm.engine.hooks.buffered_runtime_info_hook import (
     flush_statistics,
 )
 from repfusion_mm.engine.hooks.periodic_hook import PeriodicHook
+from repfusion_mm.engine.label_checks import check_labels
 from repfusion_mm.engine.preflight import (
     check_baseline,
     check_batches,
-    check_labels,
     check_seeds,
     check_sizes,
 )
@@ -96,7 +96,7 @@ class TimestepPolicyHook(PeriodicHook):
         if len(model.policy.timesteps) > 1:
             check_seeds()
         if model.decoder is not None:
-            check_labels(loader.dataset, model)
+            check_labels(loader.dataset, model, loader.num_workers)
         if model.policy.learnable:
             check_baseline(model.policy, loader)
             self._initial_weight = model.policy.entropy_weight

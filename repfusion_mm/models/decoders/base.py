@@ -36,6 +36,8 @@ class TaskDecoder(BaseModule):
 
     #: Key of the label in the infos of a dataset.
     info_key: str
+    #: Fields of a data sample that contain the label.
+    label_fields: Tuple[str, ...] = ()
     #: Whether values of labels on another device than the CPU were checked.
     _checked = False
 
@@ -55,6 +57,18 @@ class TaskDecoder(BaseModule):
         Raises:
             ValueError: The labels are invalid for this decoder.
         """
+
+    def read(self, samples: Sequence) -> Tuple[torch.Tensor, ...]:
+        """Return the labels of N samples and what counts, and check them.
+
+        Raises:
+            ValueError: The labels are invalid for this decoder.
+        """
+        return ()
+
+    def has_label(self, sample: Any) -> bool:
+        """Return whether a data sample has a label for this decoder."""
+        return any(field in sample for field in self.label_fields)
 
     def find_label(self, info: dict) -> Any:
         """Return the label in an info of a dataset; None if it is unlabeled.
@@ -95,15 +109,14 @@ class TaskDecoder(BaseModule):
             ValueError: A sample has labels, but none for this decoder.
         """
         samples = data_samples or [{}] * num_images
-        name = type(self).__name__
+        name, own = type(self).__name__, self.label_fields
         for sample in samples:
-            fields = {f: d for f, d in LABEL_FIELDS.items() if f in sample}
-            if fields and name not in fields.values():
-                own = [f for f, d in LABEL_FIELDS.items() if d == name]
+            found = [field for field in LABEL_FIELDS if field in sample]
+            if found and own and not any(field in own for field in found):
                 raise ValueError(
                     f'expected data samples with {" or ".join(own)} for '
                     f'{name}, got {type(sample).__name__} with '
-                    f'{", ".join(fields)}, for {fields.popitem()[1]}; '
+                    f'{", ".join(found)}, for {LABEL_FIELDS[found[-1]]}; '
                     'change model.decoder or the data pipeline'
                 )
         return samples

@@ -35,6 +35,7 @@ class ClsDecoder(TaskDecoder):
     """
 
     info_key = 'gt_label'
+    label_fields = ('gt_label', 'gt_score')
 
     def __init__(
         self,
@@ -67,7 +68,7 @@ class ClsDecoder(TaskDecoder):
         all zero is unlabeled, except with ``multi_label``.
         """
         samples = self.samples(data_samples, len(feat))
-        targets, labeled = self._targets(samples)
+        targets, labeled = self.read(samples)
         targets = targets.to(feat, non_blocking=True)
         labeled = labeled.to(feat.device, non_blocking=True)
         logits = self(feat)
@@ -105,7 +106,7 @@ class ClsDecoder(TaskDecoder):
         classes = np.concatenate([np.ravel(label) for label in labels])
         self._check_range(torch.from_numpy(classes), rows, place)
 
-    def _targets(self, samples: Sequence) -> Tuple[torch.Tensor, torch.Tensor]:
+    def read(self, samples: Sequence) -> Tuple[torch.Tensor, torch.Tensor]:
         """Return N x C probabilities, zero for unlabeled images, and N
         booleans, on the labels' device."""
         scores, labels = {}, {}

@@ -39,6 +39,7 @@ class KeypointDecoder(TaskDecoder):
     """
 
     info_key = 'keypoints'
+    label_fields = ('gt_fields', 'gt_instance_labels')
 
     def __init__(
         self,
@@ -71,19 +72,29 @@ class KeypointDecoder(TaskDecoder):
         The error is a fraction of the image side.
         """
         samples = self.samples(data_samples, len(feat))
+        coords, weights = (
+            label.to(feat.device, torch.float32, non_blocking=True)
+            for label in self.read(samples)
+        )
+        errors = (self(feat) - coords).abs().sum(-1)
+        total = weights.sum(1)
+        labeled = total > 0
+        total = total.masked_fill(~labeled, 1)
+        return (errors * weights).sum(1) / total, labeled
+
+    def read(self, samples: Sequence) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Return N x K x 2 coordinates and N x K weights, zero for keypoints
+        that do not count."""
         labels = [self._read(sample) for sample in samples]
         unlabeled = torch.zeros(self.num_keypoints, 3)
         points = torch.stack(fill_in(labels, unlabeled))
         if any(i is not None for i in labels) and self.must_check(points):
             check_points(points, samples)
-        points = points.to(feat.device, torch.float32, non_blocking=True)
-        coords, weights = count_points(points)
-        errors = (self(feat) - coords).abs().sum(-1)
-        total = weights.sum(1)
-        labeled = total > 0
-        return (errors * weights).sum(1) / total.masked_fill(
-            ~labeled, 1
-        ), labeled
+        return count_points(points)
+
+    def has_label(self, sample: Any) -> bool:
+        """Return whether a data sample has an instance."""
+        return read_points(sample) is not None
 
     def find_label(self, info: dict) -> Any:
         """Return the keypoints in an info, None if none is visible."""

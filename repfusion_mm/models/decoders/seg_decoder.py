@@ -33,6 +33,7 @@ class SegDecoder(TaskDecoder):
     """
 
     info_key = 'seg_map_path'
+    label_fields = ('gt_sem_seg',)
 
     def __init__(
         self,
@@ -57,6 +58,20 @@ class SegDecoder(TaskDecoder):
         """Return the mean cross-entropy of each image's pixels, and the mask
         of images with a pixel that is not ignored (``gt_sem_seg``)."""
         samples = self.samples(data_samples, len(feat))
+        targets, counts = self.read(samples)
+        targets = targets.to(feat.device, non_blocking=True)
+        counts = counts.to(feat.device, non_blocking=True)
+        logits = F.interpolate(
+            self(feat), size=targets.shape[-2:], mode='bilinear'
+        )
+        losses = F.cross_entropy(
+            logits, targets, reduction='none', ignore_index=self.ignore_index
+        )
+        num_pixels = counts.sum((1, 2))
+        return losses.sum((1, 2)) / num_pixels.clamp(min=1), num_pixels > 0
+
+    def read(self, samples: Sequence) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Return N x H x W classes, and N x H x W booleans: which count."""
         maps = [read_map(sample) for sample in samples]
         shapes = sorted({tuple(m.shape) for m in maps if m is not None})
         if len(shapes) > 1:
@@ -68,15 +83,7 @@ class SegDecoder(TaskDecoder):
         targets = torch.cat(fill_in(maps, unlabeled))
         if shapes and self.must_check(targets):
             self._check(targets, samples)
-        targets = targets.to(feat.device, torch.long, non_blocking=True)
-        logits = F.interpolate(
-            self(feat), size=targets.shape[-2:], mode='bilinear'
-        )
-        losses = F.cross_entropy(
-            logits, targets, reduction='none', ignore_index=self.ignore_index
-        )
-        num_pixels = count_classes(targets, self.ignore_index).sum((1, 2))
-        return losses.sum((1, 2)) / num_pixels.clamp(min=1), num_pixels > 0
+        return targets.long(), count_classes(targets, self.ignore_index)
 
     def _check(self, targets: torch.Tensor, samples: Sequence) -> None:
         wrong = (targets < 0) | (targets >= self.num_classes)

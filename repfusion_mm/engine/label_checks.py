@@ -1,0 +1,228 @@
+"""Check the labels of a dataset before the first iteration."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any, Iterator, List, Optional, Sequence, Tuple
+
+from mmengine.dataset import pseudo_collate
+from torch.utils.data import DataLoader, Subset
+
+from repfusion_mm.datasets.image_files import is_local
+from repfusion_mm.datasets.wrappers import get_wrapped
+from repfusion_mm.utils.seeding import seeded
+
+#: The existence of files is checked for this many labeled images at most.
+MAX_FILES = 10_000
+#: Number of labeled images of each dataset that are read and checked, and
+#: the number of images if a dataset does not say which ones are labeled.
+NUM_READ, NUM_TRIED = 8, 64
+#: Which decoder reads which label of an info.
+LABEL_KEYS = {
+    'gt_label': 'ClsDecoder',
+    'gt_score': 'ClsDecoder',
+    'seg_map_path': 'SegDecoder',
+    'keypoints': 'KeypointDecoder',
+}
+
+
+def check_labels(dataset: Any, model: Any, num_workers: int = 0) -> None:
+    """Refuse labels that do not fit, and a learned policy without any.
+
+    All labels in the infos of the dataset are checked. A few labeled images of
+    each part are read, which shows what the pipeline makes of their labels.
+
+    Args:
+        dataset: The training dataset.
+        model: A distiller with a decoder.
+        num_workers: If not zero, images are read in another process, so that
+            files that a dataset keeps open are not shared with it.
+
+    Raises:
+        ValueError: The labels do not fit.
+        FileNotFoundError: Local files of labeled images are missing.
+    """
+    decoder = model.decoder
+    check_ignored(dataset, model)
+    any_labeled = False
+    for leaf in iter_leaves(dataset):
+        rows, labels, paths = find_labels(leaf, decoder)
+        decoder.check_labels(labels, paths)
+        some = rows[:: max(1, len(rows) // NUM_READ)]
+        if not hasattr(leaf, 'get_data_info'):
+            some = [*range(0, len(leaf), max(1, len(leaf) // NUM_TRIED))]
+        samples = read_samples(leaf, some, num_workers)
+        labeled = check_samples(samples, decoder)
+        if rows and samples and decoder.label_fields and not labeled:
+            raise_unpacked(samples, decoder, leaf)
+        any_labeled |= bool(rows) or labeled
+    if not model.policy.learnable or any_labeled:
+        return
+    raise ValueError(
+        'expected labeled images, whose rewards train the policy, with '
+        f'{decoder.info_key}, which {type(decoder).__name__} reads, got '
+        f'{type(dataset).__name__} with {describe_labels(dataset)}; give '
+        'labels to some images, change model.decoder, or use '
+        'FixedTimestepPolicy or UniformTimestepPolicy'
+    )
+
+
+def find_labels(
+    leaf: Any, decoder: Any
+) -> Tuple[List[int], list, List[Optional[str]]]:
+    """Return rows, labels and paths of the labeled images of a dataset.
+
+    Raises:
+        FileNotFoundError: Local files of labeled images are missing.
+    """
+    rows, labels, paths = [], [], []
+    missing: List[str] = []
+    args = find_backend_args(leaf)
+    for row, info in enumerate(iter_infos(leaf)):
+        label = decoder.find_label(info)
+        if label is None:
+            continue
+        rows.append(row)
+        labels.append(label)
+        paths.append(info.get('img_path'))
+        if len(labels) > MAX_FILES:
+            continue
+        missing += [
+            str(path)
+            for path in (paths[-1], info.get('seg_map_path'))
+            if path
+            and all(is_local(str(path), arg) for arg in args)
+            and not Path(path).exists()
+        ]
+    if missing:
+        raise FileNotFoundError(
+            f'expected a file for every labeled image, got {len(missing)} '
+            f'missing files: {missing[:5]}; correct the list of labels or '
+            'its data_prefix'
+        )
+    return rows, labels, paths
+
+
+def read_samples(leaf: Any, rows: Sequence[int], num_workers: int) -> list:
+    """Return the data samples of some rows of a dataset.
+
+    The random states of this process do not change.
+    """
+    loader = DataLoader(
+        Subset(leaf, rows),
+        collate_fn=pseudo_collate,
+        num_workers=min(num_workers, len(rows), 1),
+    )
+    samples: list = []
+    with seeded(0):
+        for batch in loader:
+            if isinstance(batch, dict):
+                samples += batch.get('data_samples') or []
+    return samples
+
+
+def check_samples(samples: Sequence, decoder: Any) -> bool:
+    """Check the labels in data samples; return whether there are any."""
+    for sample in samples:
+        decoder.read(decoder.samples([sample], 1))
+    return any(decoder.has_label(sample) for sample in samples)
+
+
+def raise_unpacked(samples: Sequence, decoder: Any, leaf: Any) -> None:
+    """Say that a pipeline does not pack the labels of a dataset."""
+    keys = sorted({*itertools.chain(*(s.keys() for s in samples))})
+    raise ValueError(
+        f'expected a pipeline that packs {" or ".join(decoder.label_fields)}, '
+        f'which {type(decoder).__name__} reads, got data samples with '
+        f'{", ".join(keys) or "no labels"} from {type(leaf).__name__}; load '
+        'the labels (LoadAnnotations, GenerateTarget), and end the pipeline '
+        "with your project's PackInputs"
+    )
+
+
+def check_ignored(dataset: Any, model: Any) -> None:
+    """Refuse pixels that the data ignores and the decoder would learn."""
+    own = getattr(model.decoder, 'ignore_index', None)
+    if own is None:
+        return
+    values = {}
+    for leaf in iter_leaves(dataset):
+        name = type(leaf).__name__
+        values[f'ignore_index of {name}'] = getattr(leaf, 'ignore_index', own)
+        for transform in getattr(
+            getattr(leaf, 'pipeline', None), 'transforms', ()
+        ):
+            name = type(transform).__name__
+            value = getattr(transform, 'seg_pad_val', own)
+            values[f'seg_pad_val of {name}'] = value
+    preprocessor = model.data_preprocessor
+    if getattr(preprocessor, 'size', None) or getattr(
+        preprocessor, 'size_divisor', None
+    ):
+        name = 'data_preprocessor.seg_pad_val'
+        values[name] = getattr(preprocessor, 'seg_pad_val', own)
+    for name, value in values.items():
+        if value != own and value in range(model.decoder.num_classes):
+            raise ValueError(
+                f'expected the class that the decoder ignores ({own}) as '
+                f'{name}, got {value}, which the decoder would learn; set '
+                f'model.decoder.ignore_index={value}, or correct the other'
+            )
+
+
+def find_ignore_index(dataset: Any, model: Any) -> int:
+    """Return the class of pixels to ignore: the decoder's, or without a
+    decoder for masks the dataset's, or 255."""
+    index = getattr(model.decoder, 'ignore_index', None)
+    if index is not None:
+        return index
+    indices = [
+        leaf.ignore_index
+        for leaf in iter_leaves(dataset)
+        if hasattr(leaf, 'ignore_index')
+    ]
+    return indices[0] if indices else 255
+
+
+def describe_labels(dataset: Any) -> str:
+    """Return which labels a dataset has, and which decoders read them."""
+    keys = {
+        key
+        for leaf in iter_leaves(dataset)
+        for info in iter_infos(leaf)
+        for key in info
+    }
+    found = [
+        f'{key}, which {decoder} reads'
+        for key, decoder in LABEL_KEYS.items()
+        if key in keys
+    ]
+    return ', '.join(found) or 'no labels'
+
+
+def iter_infos(leaf: Any) -> Iterator[dict]:
+    """Yield the infos of a dataset, if it has any."""
+    if hasattr(leaf, 'get_data_info'):
+        for index in range(len(leaf)):
+            yield leaf.get_data_info(index)
+
+
+def iter_leaves(dataset: Any) -> Iterator[Any]:
+    """Yield a dataset, or those that it wraps."""
+    parts = get_wrapped(dataset)
+    if parts is None:
+        yield dataset
+    for part in parts or ():
+        yield from iter_leaves(part)
+
+
+def find_backend_args(dataset: Any) -> List[Optional[dict]]:
+    """Return the file backends of a dataset and of its transforms."""
+    pipeline = getattr(dataset, 'pipeline', None)
+    owners = [dataset, *getattr(pipeline, 'transforms', ())]
+    return [
+        getattr(owner, name, None)
+        for owner in owners
+        for name in ('backend_args', 'file_client_args')
+    ]
