@@ -165,7 +165,10 @@ ROWS = {
         ['num_samples', 'got -5', 'correct train_dataloader.sampler']),
     'every image damaged': (
         [f'{PARTS}.0.pipeline.0.on_error=skip'], damage_all,
-        ['Cannot find valid image', 'check your image path']),
+        ['200 in a row', 'images/', 'fix or remove']),
+    'decoder that is not installed': (
+        [f'{PARTS}.{i}.pipeline.0.imdecode_backend=turbojpeg' for i in (0, 1)],
+        None, ['PyTurboJPEG', 'install that package']),
     # Teachers.
     'truncated weights': (
         [], damage(f'teacher/{WEIGHTS}', 100_000),
