@@ -12,6 +12,8 @@ from mmengine.hooks import Hook
 class PeriodicHook(Hook, ABC):
     """Call ``record`` at regular intervals and at the end of the run.
 
+    It is called on the main process, or, if ``on_all_ranks``, on all.
+
     Args:
         num_records: Largest number of records in a run of any length.
         min_interval: Smallest number of iterations between two records.
@@ -19,6 +21,8 @@ class PeriodicHook(Hook, ABC):
     Raises:
         ValueError: ``num_records`` is less than one.
     """
+
+    on_all_ranks = False
 
     def __init__(self, num_records: int, min_interval: int = 1) -> None:
         if num_records < 1:
@@ -31,7 +35,7 @@ class PeriodicHook(Hook, ABC):
 
     @abstractmethod
     def record(self, runner, data_batch: Optional[dict]) -> None:
-        """Record something, on the main process."""
+        """Record something."""
 
     def after_train_iter(
         self,
@@ -45,5 +49,5 @@ class PeriodicHook(Hook, ABC):
         interval = max(interval, self.min_interval)
         num_done = runner.iter + 1
         is_due = num_done % interval == 0 or num_done == runner.max_iters
-        if is_due and runner.rank == 0:
+        if is_due and (self.on_all_ranks or runner.rank == 0):
             self.record(runner, data_batch)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Optional
 
 import torch
+from mmengine.dist import all_reduce
 
 from repfusion_mm.engine.feature_cache import check_cached_features
 from repfusion_mm.engine.hooks.buffered_runtime_info_hook import (
@@ -41,9 +42,9 @@ class TimestepPolicyHook(PeriodicHook):
 
     Each record is a line of ``policy.jsonl`` in the run's log directory
     (iteration, length of the run, timesteps, their mean probabilities over
-    the batch, entropy, reward, standard deviation of the advantage) and a
-    picture of all records in the visualizer. The hook also checks model and
-    data before the first iteration.
+    the batches of all processes, entropy, reward, standard deviation of the
+    advantage) and a picture of all records in the visualizer. The hook also
+    checks model and data before the first iteration.
 
     Args:
         entropy_decay: Fraction of the run, in (0, 1], after which lambda_H is
@@ -66,6 +67,8 @@ class TimestepPolicyHook(PeriodicHook):
         FileNotFoundError: Before training: files of labeled images or cached
             features are missing.
     """
+
+    on_all_ranks = True
 
     def __init__(
         self,
@@ -129,15 +132,18 @@ class TimestepPolicyHook(PeriodicHook):
         model = unwrap_model(runner)
         inputs = model.data_preprocessor(data_batch, False)['inputs']
         pi = model.policy(model.images(inputs))
+        probabilities, entropy = pi.probs.mean(0), pi.entropy().mean()
+        all_reduce(probabilities, 'mean')
+        all_reduce(entropy, 'mean')
+        if runner.rank != 0:
+            return
         num_done = runner.iter + 1
         entry = dict(
             iter=num_done,
             max_iters=runner.max_iters,
             timesteps=model.policy.timesteps.tolist(),
-            probabilities=[
-                float(f'{p:.3g}') for p in pi.probs.mean(0).tolist()
-            ],
-            entropy=pi.entropy().mean().item(),
+            probabilities=[float(f'{p:.3g}') for p in probabilities.tolist()],
+            entropy=entropy.item(),
         )
         scalars = runner.message_hub.log_scalars
         for name in ('reward', 'advantage_std'):

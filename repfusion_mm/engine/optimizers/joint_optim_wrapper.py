@@ -16,7 +16,8 @@ class JointOptimWrapper(OptimWrapperDict):
     parameters of the parts are disjoint, so that each gradient equals that of
     a separate backward pass. Under AMP all parts share one gradient scaler;
     the gradient accumulation is the same for all; clipping, schedules and
-    optimizer states are separate.
+    optimizer states are separate. The norm of a part's gradient is logged as
+    ``student.grad_norm``, if it is clipped.
 
     Args:
         **optim_wrappers: One wrapper for each part.
@@ -25,6 +26,11 @@ class JointOptimWrapper(OptimWrapperDict):
     def __init__(self, **optim_wrappers: OptimWrapper) -> None:
         super().__init__(**optim_wrappers)
         self._primary = next(iter(optim_wrappers.values()))
+        for name, wrapper in optim_wrappers.items():
+            if wrapper.clip_grad_kwargs:
+                # All parts would append to one history. Learning rates are
+                # logged as student.lr.
+                wrapper.grad_name = f'{name}.{wrapper.grad_name}'
         if isinstance(self._primary, AmpOptimWrapper):
             for wrapper in optim_wrappers.values():
                 wrapper.loss_scaler = self._primary.loss_scaler

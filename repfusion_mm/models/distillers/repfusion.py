@@ -20,7 +20,11 @@ from repfusion_mm.models.distillers.builders import (
 from repfusion_mm.models.losses.base import DistillLoss
 from repfusion_mm.models.losses.utils import relative_std
 from repfusion_mm.models.policies.base import TimestepPolicy
-from repfusion_mm.models.policies.reinforce import mean_over_ranks
+from repfusion_mm.models.policies.reinforce import (
+    count_over_ranks,
+    integer_moments,
+    mean_over_ranks,
+)
 from repfusion_mm.models.teachers.cached_teacher import CachedTeacher
 from repfusion_mm.models.utils.image_range import (
     resolve_channel_order,
@@ -176,10 +180,11 @@ class RepFusion(BaseModel):
         teacher_feats = self.teacher(images, timesteps, data_samples)
 
         # 3. Move the student's features towards z_t.
+        timestep_mean, timestep_std = integer_moments(timesteps)
         losses = dict(
             loss_distill=self._distill(inputs, teacher_feats.values()),
-            timestep_mean=timesteps.float().mean(),
-            timestep_std=timesteps.float().std(unbiased=False),
+            timestep_mean=timestep_mean,
+            timestep_std=timestep_std,
             feature_relative_std=torch.stack(
                 [relative_std(feat) for feat in teacher_feats.values()]
             ).min(),
@@ -191,11 +196,13 @@ class RepFusion(BaseModel):
         task_loss, labeled = self.decoder.loss(
             teacher_feats[self.decoder_layer], data_samples
         )
-        losses['loss_decoder'] = mean_over_ranks(task_loss, labeled)
+        count = count_over_ranks(labeled)
+        losses['loss_decoder'] = mean_over_ranks(task_loss, labeled, count)
 
         # 5. Reward the policy for a low loss of the task.
         reward = -task_loss.detach()
-        losses['reward'] = mean_over_ranks(reward, labeled, empty=math.nan)
+        mean_reward = -losses['loss_decoder'].detach()
+        losses['reward'] = mean_reward.masked_fill(count == 0, math.nan)
         if self.policy.learnable:
             losses.update(self.policy.loss(pi, actions, reward, labeled))
         return losses

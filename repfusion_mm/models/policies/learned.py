@@ -13,7 +13,7 @@ from repfusion_mm.models.policies.base import TimestepPolicy
 from repfusion_mm.models.policies.reinforce import (
     Baseline,
     mean_over_ranks,
-    scale_over_ranks,
+    moments_over_ranks,
 )
 from repfusion_mm.registry import MODELS
 
@@ -28,9 +28,11 @@ class LearnedTimestepPolicy(TimestepPolicy):
 
         -(r - b) / s log pi(t|x) - lambda_H H(pi(.|x)),
 
-    where s is the standard deviation of r - b over the batch, so that the
-    effect of lambda_H does not depend on the scale of the task's loss. The
-    policy is uniform at the start of training.
+    where s is the root mean square of r - b, so that the effect of lambda_H
+    does not depend on the scale of the task's loss. It is computed over the
+    batch for the batch baseline, where it is the standard deviation, and over
+    past batches for the others. The policy is uniform at the start of
+    training.
 
     Args:
         num_timesteps, low, high, stride: See :class:`TimestepPolicy`.
@@ -119,23 +121,21 @@ class LearnedTimestepPolicy(TimestepPolicy):
 
         Returns:
             ``loss_policy`` and the scalars to log: ``policy_entropy`` in nats,
-            ``advantage_mean`` and ``advantage_std``.
+            ``advantage_mean`` and ``advantage_std`` (over all ranks).
         """
         advantage = self.baseline.advantage(reward.float(), mask)
+        mean, std, count = moments_over_ranks(advantage, mask)
         entropy = pi.entropy()
         scaled = advantage
         if self.scale_advantage:
-            scaled = scale_over_ranks(advantage, mask)
+            scaled = self.baseline.scale(advantage, mean, std, count)
         objective = scaled * pi.log_prob(actions)
         objective = objective + self.entropy_weight * entropy
-        count = mask.sum().clamp(min=1)
-        mean = advantage.sum() / count
-        variance = ((advantage - mean).pow(2) * mask).sum() / count
         return dict(
-            loss_policy=-mean_over_ranks(objective, mask),
+            loss_policy=-mean_over_ranks(objective, mask, count),
             policy_entropy=entropy.detach().mean(),
             advantage_mean=mean,
-            advantage_std=variance.sqrt(),
+            advantage_std=std,
         )
 
 

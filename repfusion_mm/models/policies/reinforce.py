@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Optional, Tuple
+
 import torch
 import torch.nn as nn
-from mmengine.dist import all_reduce
+from mmengine.dist import all_reduce, get_world_size
 
 BASELINES = ('none', 'batch', 'ema')
+#: Differences between rewards below this share of them are rounding errors.
+ROUNDING = 1e-6
+#: Advantages with a smaller root mean square are not scaled.
+TINY = 1e-12
+
+
+def count_over_ranks(mask: torch.Tensor) -> torch.Tensor:
+    """Return in how many places of all ranks ``mask`` is true, a scalar."""
+    count = mask.sum()
+    all_reduce(count)
+    return count
 
 
 def mean_over_ranks(
-    values: torch.Tensor, mask: torch.Tensor, empty: float = 0.0
+    values: torch.Tensor,
+    mask: torch.Tensor,
+    count: Optional[torch.Tensor] = None,
 ) -> torch.Tensor:
     """Average ``values`` where ``mask`` is true, with equal weight per image.
 
@@ -21,33 +36,70 @@ def mean_over_ranks(
     Args:
         values: N values.
         mask: N booleans.
-        empty: The result if the mask is false on all ranks. Zero keeps the
-            result connected to the graph.
+        count: The result of :func:`count_over_ranks`, if it is known.
 
     Returns:
-        A scalar whose average over ranks is the mean over all images.
+        A scalar whose average over ranks is the mean over all images; zero,
+        and connected to the graph, if the mask is false on all ranks.
     """
-    total = torch.stack([mask.sum(), torch.ones_like(mask.sum())]).to(values)
+    count = count_over_ranks(mask) if count is None else count
+    weights = mask.to(values) * (get_world_size() / count.clamp(min=1))
+    return (values * weights).sum()
+
+
+def moments_over_ranks(
+    values: torch.Tensor, mask: torch.Tensor
+) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return mean, standard deviation and count of values over all ranks.
+
+    The variance is computed in a second pass, because the difference of mean
+    square and squared mean cancels.
+
+    Args:
+        values: N values, zero where ``mask`` is false.
+        mask: N booleans.
+
+    Returns:
+        Three scalars, equal on all ranks; zero if no mask is true.
+    """
+    total = torch.stack([values.sum(), mask.sum().to(values)])
     all_reduce(total)
-    count, world_size = total
-    weights = mask.to(values) * (world_size / count.clamp(min=1))
-    mean = (values * weights).sum()
-    return mean if empty == 0 else mean.masked_fill(count == 0, empty)
+    count = total[1].clamp(min=1)
+    mean = total[0] / count
+    squares = ((values - mean) * mask).square().sum()
+    all_reduce(squares)
+    return mean, (squares / count).sqrt(), total[1]
+
+
+def integer_moments(
+    values: torch.Tensor,
+) -> Tuple[torch.Tensor, torch.Tensor]:
+    """Return mean and standard deviation of N integers over all ranks.
+
+    The sums of integers are exact, so that one pass is enough.
+    """
+    count = torch.full_like(values[0], len(values))
+    total = torch.stack([values.sum(), values.square().sum(), count])
+    all_reduce(total)
+    first, second, count = total
+    variance = (count * second - first.square()).float() / count.square()
+    return first / count, variance.sqrt()
 
 
 def scale_over_ranks(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Divide ``values``, zero where ``mask`` is false, by the standard
-    deviation of the others over all ranks."""
-    sums = [values.sum(), values.pow(2).sum(), mask.sum().to(values)]
-    total = torch.stack(sums)
-    all_reduce(total)
-    mean, square = total[:2] / total[2].clamp(min=1)
-    variance = (square - mean.pow(2)).clamp(min=0)
-    return values / variance.sqrt().clamp(min=1e-6)
+    """Divide ``values``, zero where ``mask`` is false, by the root mean square
+    of the others over all ranks."""
+    mean, std, _ = moments_over_ranks(values, mask)
+    return divide(values, torch.hypot(mean, std))
+
+
+def divide(values: torch.Tensor, rms: torch.Tensor) -> torch.Tensor:
+    """Divide ``values`` by ``rms``, unless it is smaller than ``TINY``."""
+    return values / rms.masked_fill(rms < TINY, 1)
 
 
 class Baseline(nn.Module):
-    """Compute the advantage r - b with a baseline b.
+    """Compute the advantage r - b with a baseline b, and scale it.
 
     Args:
         kind: ``'none'``: b is zero. ``'batch'``: for each image, b is the mean
@@ -55,14 +107,16 @@ class Baseline(nn.Module):
             (leave-one-out, Kool et al., 2019); the advantage of a single image
             is zero. ``'ema'``: b is a running mean over past batches, which
             starts at the mean of the first batch.
-        momentum: Weight of the newest batch for ``'ema'``, in (0, 1].
+        momentum: Weight of the newest batch in running means, in (0, 1].
 
     Raises:
         ValueError: ``kind`` is not one of these.
     """
 
     running_mean: torch.Tensor
+    running_square: torch.Tensor
     started: torch.Tensor
+    scaled: torch.Tensor
 
     def __init__(self, kind: str = 'batch', momentum: float = 0.1) -> None:
         super().__init__()
@@ -76,32 +130,71 @@ class Baseline(nn.Module):
         if kind == 'ema':
             self.register_buffer('running_mean', torch.tensor(0.0))
             self.register_buffer('started', torch.tensor(False))
+        if kind != 'batch':
+            self.register_buffer('running_square', torch.tensor(0.0))
+            self.register_buffer('scaled', torch.tensor(False))
 
     @torch.no_grad()
     def advantage(
         self, reward: torch.Tensor, mask: torch.Tensor
     ) -> torch.Tensor:
-        """Return r - b of N rewards, zero where ``mask`` is false."""
+        """Return r - b of N rewards, zero where ``mask`` is false.
+
+        Differences within the rounding error of the rewards are zero, so that
+        scaling does not enlarge them.
+        """
         reward = torch.where(mask, reward, torch.zeros_like(reward))
         if self.kind == 'none':
             return reward
         total = torch.stack([reward.sum(), mask.sum().to(reward)])
         all_reduce(total)
-        reward_sum, count = total
+        mean, count = total[0] / total[1].clamp(min=1), total[1]
         if self.kind == 'batch':
-            others = (count - 1).clamp(min=1)
-            baseline = (reward_sum - reward) / others
-            # A single reward has no others to compare with.
-            mask = mask & (count > 1)
+            # r - (sum - r) / (n - 1), without the cancellation of the sums.
+            # A single reward has no others to compare with: r - mean is zero.
+            advantage = (reward - mean) * (count / (count - 1).clamp(min=1))
         else:
-            baseline = self._update(reward_sum / count.clamp(min=1), count > 0)
-        return (reward - baseline) * mask
+            advantage = reward - self._average(
+                self.running_mean, self.started, mean, count > 0
+            )
+        rounding = advantage.abs() <= ROUNDING * reward.abs()
+        return advantage.masked_fill(rounding | ~mask, 0)
 
-    def _update(
-        self, batch_mean: torch.Tensor, any_reward: torch.Tensor
+    @torch.no_grad()
+    def scale(
+        self,
+        advantage: torch.Tensor,
+        mean: torch.Tensor,
+        std: torch.Tensor,
+        count: torch.Tensor,
     ) -> torch.Tensor:
-        mean = torch.where(self.started, self.running_mean, batch_mean)
-        newest = torch.lerp(mean, batch_mean, self.momentum)
-        self.running_mean.copy_(torch.where(any_reward, newest, mean))
-        self.started.logical_or_(any_reward)
+        """Divide N advantages by their root mean square.
+
+        For ``'batch'``, whose advantages have mean zero, it is that of the
+        batch, which equals the standard deviation. For the others it is the
+        root of a running mean of squares, which includes the batch: over one
+        batch, the only advantage would always become 1 or -1.
+
+        Args:
+            advantage: N values of :meth:`advantage`.
+            mean, std, count: Of all ranks, by :func:`moments_over_ranks`.
+        """
+        if self.kind == 'batch':
+            return divide(advantage, std)
+        square = mean.square() + std.square()
+        self._average(self.running_square, self.scaled, square, count > 0)
+        return divide(advantage, self.running_square.sqrt())
+
+    def _average(
+        self,
+        running: torch.Tensor,
+        started: torch.Tensor,
+        newest: torch.Tensor,
+        valid: torch.Tensor,
+    ) -> torch.Tensor:
+        """Update a running mean, and return the one without ``newest``."""
+        mean = torch.where(started, running, newest)
+        updated = torch.lerp(mean, newest, self.momentum)
+        running.copy_(torch.where(valid, updated, mean))
+        started.logical_or_(valid)
         return mean

@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from mmengine.logging import MessageHub
 from mmengine.optim import AmpOptimWrapper, build_optim_wrapper
 from mmengine.registry import MODELS
 
@@ -131,3 +132,25 @@ def test_the_state_of_each_part_is_resumed():
     state.pop('policy')
     with pytest.raises(ValueError, match=r"got \['decoder', 'student'\]"):
         fresh.load_state_dict(state)
+
+
+def test_gradient_norms_are_logged_by_part():
+    model = build()
+    clip_grad = dict(max_norm=0.5)
+    wrapper = build_optim_wrapper(
+        model,
+        config(
+            policy=dict(optimizer=dict(type='SGD', lr=0.0)),
+            decoder=dict(
+                optimizer=dict(type='SGD', lr=0.1), clip_grad=clip_grad
+            ),
+        ),
+    )
+    hub = MessageHub.get_current_instance()
+    hub.log_scalars.clear()
+    for _ in range(2):
+        model.train_step(batch(), wrapper)
+    names = {name for name in hub.log_scalars if 'grad_norm' in name}
+    assert names == {'train/student.grad_norm', 'train/decoder.grad_norm'}
+    for name in names:
+        assert len(hub.log_scalars[name].data[0]) == 2
