@@ -10,6 +10,11 @@ from mmengine.registry import init_default_scope
 from torch.utils.flop_counter import FlopCounterMode
 
 from repfusion_mm.analysis.teacher_presets import resolve_teacher
+from repfusion_mm.models.teachers.loading import find_denoiser
+from repfusion_mm.models.teachers.noise_schedule import (
+    load_scheduler,
+    read_alphas_cumprod,
+)
 from repfusion_mm.registry import MODELS
 
 
@@ -69,9 +74,12 @@ def _build_teacher(teacher: dict) -> Any:
     teacher, _ = resolve_teacher(teacher)
     name = teacher.pop('pretrained', None)
     if name is not None:
-        from diffusers import UNet2DModel
-
-        config = UNet2DModel.load_config(name)
+        _, config = find_denoiser(name)
         teacher['config'] = dict(config, type=config['_class_name'])
+        length = len(read_alphas_cumprod(load_scheduler(name)))
+        teacher.setdefault(
+            'scheduler',
+            dict(type='DDPMScheduler', num_train_timesteps=length),
+        )
     with torch.device('meta'):
         return MODELS.build(teacher)

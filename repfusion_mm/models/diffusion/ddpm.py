@@ -7,9 +7,12 @@ from typing import Any, Dict, Optional
 import torch
 from mmengine.model import BaseModel
 
-from repfusion_mm.models.teachers.loading import (
-    build_denoiser,
+from repfusion_mm.models.teachers.layers import check_denoiser
+from repfusion_mm.models.teachers.loading import build_denoiser
+from repfusion_mm.models.teachers.noise_schedule import (
+    add_noise,
     build_scheduler,
+    read_alphas_cumprod,
 )
 from repfusion_mm.models.utils.image_range import (
     resolve_channel_order,
@@ -42,6 +45,7 @@ class DenoisingDiffusion(BaseModel):
     """
 
     denoiser: Any
+    alphas_cumprod: torch.Tensor
 
     def __init__(
         self,
@@ -58,10 +62,18 @@ class DenoisingDiffusion(BaseModel):
         )
         self.denoiser = build_denoiser(denoiser)
         self.scheduler = build_scheduler(scheduler)
-        channels = self.denoiser.config.in_channels
-        if channels != 3:
+        # Not saved: the scheduler is part of the config.
+        self.register_buffer(
+            'alphas_cumprod',
+            read_alphas_cumprod(self.scheduler),
+            persistent=False,
+        )
+        check_denoiser(self.denoiser, len(self.alphas_cumprod))
+        outputs = self.denoiser.config.get('out_channels')
+        if outputs != 3:
             raise ValueError(
-                f'expected denoiser.in_channels 3 (RGB), got {channels}'
+                'expected denoiser.out_channels 3, as the noise of RGB '
+                f'images, got {outputs}; set it to 3'
             )
         prediction = self.scheduler.config.prediction_type
         if prediction != 'epsilon':
@@ -94,10 +106,11 @@ class DenoisingDiffusion(BaseModel):
             inputs, self.data_preprocessor, self.channel_order
         )
         clean = images * 2 - 1
-        length = self.scheduler.config.num_train_timesteps
-        timesteps = torch.randint(length, (len(clean),), device=clean.device)
+        timesteps = torch.randint(
+            len(self.alphas_cumprod), (len(clean),), device=clean.device
+        )
         noise = torch.randn_like(clean)
-        noised = self.scheduler.add_noise(clean, noise, timesteps)
+        noised = add_noise(clean, noise, timesteps, self.alphas_cumprod)
         predicted = self.denoiser(noised, timesteps).sample
         return dict(loss=(predicted.float() - noise).pow(2).mean())
 
@@ -109,22 +122,30 @@ class DenoisingDiffusion(BaseModel):
 
         Args:
             num_images: Number of images.
-            num_steps: Number of denoising steps.
+            num_steps: Number of denoising steps, at most T.
             seed: Seed of the initial noise.
 
         Returns:
             num_images x 3 x H x W, RGB, in [0, 1].
         """
-        from diffusers import DDIMPipeline
+        from diffusers import DDIMPipeline, DDIMScheduler
 
-        pipeline: Any = DDIMPipeline(self.denoiser, self.scheduler)
+        # By its betas: DDIMScheduler lacks some schedules of other classes.
+        alphas = self.alphas_cumprod.double().cpu()
+        betas = 1 - alphas / torch.cat([alphas.new_ones(1), alphas[:-1]])
+        scheduler = DDIMScheduler.from_config(
+            self.scheduler.config,
+            trained_betas=betas.tolist(),
+            rescale_betas_zero_snr=False,  # the betas are
+        )
+        pipeline: Any = DDIMPipeline(self.denoiser, scheduler)
         pipeline.set_progress_bar_config(disable=True)
         training = self.denoiser.training
         self.denoiser.eval()
         images = pipeline(
             num_images,
             generator=torch.Generator().manual_seed(seed),
-            num_inference_steps=num_steps,
+            num_inference_steps=min(num_steps, len(betas)),
             output_type='np',
         ).images
         self.denoiser.train(training)

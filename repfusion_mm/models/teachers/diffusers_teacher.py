@@ -23,10 +23,15 @@ from repfusion_mm.models.teachers.layers import (
     check_denoiser,
     check_layers,
     count_calls,
+    read_side,
     release_unused,
     resolve_layers,
 )
 from repfusion_mm.models.teachers.loading import load_teacher
+from repfusion_mm.models.teachers.noise_schedule import (
+    add_noise,
+    read_alphas_cumprod,
+)
 from repfusion_mm.models.utils.autocast import without_autocast
 from repfusion_mm.registry import MODELS
 
@@ -49,15 +54,17 @@ class DiffusersTeacher(BaseTeacher):
             ``'google/ddpm-cifar10-32'``.
         config: Instead of ``pretrained``, ``type`` and arguments of a
             denoiser with random weights, for tests and timing.
-        scheduler: ``type`` and arguments of a diffusers scheduler. By default
-            the scheduler in the folder of ``pretrained``.
+        scheduler: ``type`` and arguments of a diffusers scheduler of the DDPM
+            family, which gives T and a_t of the denoiser's training. By
+            default the scheduler in the folder of ``pretrained``.
         input_size: Side in pixels to which images are resized (bilinear,
             antialiased). By default images are not resized, and must have
             the side that the denoiser is made for.
         input_mode: ``'clean'``: the denoiser gets x itself, and t only
             through the time embedding (the paper's implementation).
-            ``'noised'``: it gets x_t = sqrt(a_t) x + sqrt(1 - a_t) eps, drawn
-            from the scheduler (DDPM, arXiv 2006.11239, eq. 4).
+            ``'noised'``: it gets x_t = sqrt(a_t) x + sqrt(1 - a_t) eps with
+            the scheduler's ``alphas_cumprod`` (DDPM, arXiv 2006.11239,
+            eq. 4).
         class_signal: What a class-conditional denoiser is conditioned on.
             ``'none'``: no class. ``'random'``: a random class for each image.
             ``'label'``: the image's own label, as in the paper's
@@ -77,7 +84,8 @@ class DiffusersTeacher(BaseTeacher):
 
     Raises:
         ValueError: A layer is unknown, runs more than once, or does not
-            output one map; the denoiser does not take RGB images; or an
+            output one map; the denoiser does not take RGB images; the
+            scheduler is of another family (EDM, flow matching, VE); or an
             argument is not one of its choices.
         OSError: ``pretrained`` is neither on disk nor on the hub.
     """
@@ -114,14 +122,17 @@ class DiffusersTeacher(BaseTeacher):
         self.denoiser, self.scheduler = load_teacher(
             pretrained, config, scheduler
         )
-        self.num_timesteps = self.scheduler.config.num_train_timesteps
-        self.image_size = input_size or self.denoiser.config.sample_size
+        self._alphas_cumprod = read_alphas_cumprod(self.scheduler)
+        self.num_timesteps = len(self._alphas_cumprod)
+        check_denoiser(self.denoiser, self.num_timesteps)
+        self.image_size = input_size or read_side(
+            self.denoiser.config.get('sample_size')
+        )
         self.layers = resolve_layers(self.denoiser, layers)
         self.feature_extractor = FeatureExtractor(
             self.denoiser, self.layers, early_stop, compile
         )
         self.freeze()
-        check_denoiser(self.denoiser, self.image_size)
         self.class_signal = ClassSignal(class_signal, self.denoiser)
         with self.feature_extractor.uncompiled():
             self.feature_shapes = self._dry_run()
@@ -184,6 +195,7 @@ class DiffusersTeacher(BaseTeacher):
 
     def _cast_weights(self) -> None:
         device = self.denoiser.device
+        self._alphas_cumprod = self._alphas_cumprod.to(device)
         dtype = resolve_dtype(self.dtype, device)
         # Not self.to(), which calls _apply, nor diffusers' own to(), which
         # warns of every cast.
@@ -219,7 +231,7 @@ class DiffusersTeacher(BaseTeacher):
         sample = resize_to(images, (side, side)) * 2 - 1
         if self.input_mode == 'noised':
             noise = torch.randn_like(sample)
-            sample = self.scheduler.add_noise(sample, noise, timesteps)
+            sample = add_noise(sample, noise, timesteps, self._alphas_cumprod)
         return sample
 
     def _dry_run(self) -> Dict[str, Tuple[int, ...]]:

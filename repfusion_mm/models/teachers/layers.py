@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import inspect
 from collections import Counter
 from typing import (
     Any,
@@ -51,20 +52,59 @@ def resolve_layers(denoiser: Any, layers: Sequence[str]) -> Tuple[str, ...]:
     return tuple(paths)
 
 
-def check_denoiser(denoiser: Any, image_size: object) -> None:
-    """Raise a ValueError if a denoiser does not take square RGB images."""
-    channels = denoiser.config.in_channels
+def check_denoiser(denoiser: Any, num_timesteps: int) -> None:
+    """Check that a model is a denoiser of RGB images over these timesteps.
+
+    Raises:
+        ValueError: It is another model, such as an autoencoder, has other
+            channels, or is not given t in [0, ``num_timesteps`` - 1].
+    """
+    name, config = type(denoiser).__name__, denoiser.config
+    arguments = list(inspect.signature(denoiser.forward).parameters)
+    if 'timestep' not in arguments[:2]:
+        raise ValueError(
+            'expected a denoiser, whose forward takes (sample, timestep), '
+            f'got {name}, whose forward takes {arguments[:3]}; choose a '
+            'denoiser such as UNet2DModel'
+        )
+    channels = config.get('in_channels')
     if channels != 3:
         raise ValueError(
-            'expected a teacher that takes RGB images (in_channels 3), '
-            f'got in_channels {channels}; choose a denoiser of RGB images, '
-            'not of latents or grayscale images'
+            'expected a denoiser of RGB images (in_channels 3), got '
+            f'in_channels {channels} ({name}); choose a denoiser of RGB '
+            'images, not of latents or grayscale images'
         )
-    if not isinstance(image_size, int):
+    if config.get('time_embedding_type') == 'fourier':
+        raise ValueError(
+            'expected a denoiser that is given t in [0, T - 1], got '
+            "time_embedding_type='fourier', which is given sigma (a score "
+            'model, VE); choose a denoiser of the DDPM family'
+        )
+    length = config.get('num_train_timesteps') or num_timesteps
+    if length != num_timesteps:
+        raise ValueError(
+            f'expected one number of timesteps, got {length} in the denoiser '
+            f'and {num_timesteps} in its scheduler; set model.teacher.'
+            f"scheduler=dict(type='DDPMScheduler', num_train_timesteps="
+            f'{length}, ...) to the schedule of its training'
+        )
+
+
+def read_side(sample_size: object) -> int:
+    """Return the side in pixels of a denoiser's square images.
+
+    Raises:
+        ValueError: ``sample_size`` is neither an int nor a pair of equal ones.
+    """
+    pair = sample_size
+    if isinstance(pair, (list, tuple)) and len(set(pair)) == 1:
+        sample_size = pair[0]
+    if not isinstance(sample_size, int):
         raise ValueError(
             'expected a square image size, got sample_size '
-            f'{image_size!r} in the denoiser; set teacher.input_size'
+            f'{sample_size!r} in the denoiser; set teacher.input_size'
         )
+    return sample_size
 
 
 def named_modules(module: nn.Module) -> Iterator[Tuple[str, nn.Module]]:

@@ -1,3 +1,4 @@
+import diffusers
 import pytest
 import torch
 from mmengine.registry import MODELS
@@ -47,9 +48,39 @@ def test_sampling_returns_images_and_keeps_the_random_state():
 
 
 @pytest.mark.parametrize(
+    'scheduler',
+    [
+        dict(type='DDPMScheduler', beta_schedule='sigmoid'),
+        dict(type='DDPMScheduler', beta_schedule='laplace'),
+        dict(type='DPMSolverMultistepScheduler'),
+        dict(type='EulerDiscreteScheduler', beta_schedule='scaled_linear'),
+        dict(type='DDPMScheduler', num_train_timesteps=20),
+    ],
+)
+def test_images_are_sampled_with_the_schedule_of_the_training(
+    scheduler, monkeypatch
+):
+    seen = []
+    run = diffusers.DDIMScheduler.set_timesteps
+
+    def record(self, *args, **kwargs):
+        seen.append(self)
+        return run(self, *args, **kwargs)
+
+    monkeypatch.setattr(diffusers.DDIMScheduler, 'set_timesteps', record)
+    model = build(scheduler=scheduler)
+    assert model.sample(1, num_steps=30).isfinite().all()
+    torch.testing.assert_close(
+        seen[0].alphas_cumprod, model.scheduler.alphas_cumprod.float(),
+        rtol=1e-4, atol=1e-7,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
     ('overrides', 'message'),
     [
-        (dict(denoiser={**DENOISER, 'in_channels': 1}), 'got 1'),
+        (dict(denoiser={**DENOISER, 'in_channels': 1}), 'channels 1'),
+        (dict(denoiser={**DENOISER, 'out_channels': 6}), 'got 6'),
         (
             dict(scheduler={**SCHEDULER, 'prediction_type': 'sample'}),
             "got 'sample'",

@@ -1,0 +1,125 @@
+"""The noise schedule that a denoiser was trained with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from repfusion_mm.models.teachers.folders import (
+    damaged_config,
+    diffusers_class,
+    find_config,
+    find_parent,
+)
+
+#: What a denoiser of the DDPM family may predict; each is a function of x and
+#: eps of equation 4.
+PREDICTIONS = ('epsilon', 'sample', 'v_prediction')
+
+
+def add_noise(
+    clean: torch.Tensor,
+    noise: torch.Tensor,
+    timesteps: torch.Tensor,
+    alphas_cumprod: torch.Tensor,
+) -> torch.Tensor:
+    """Return x_t = sqrt(a_t) x + sqrt(1 - a_t) eps.
+
+    This is eq. 4 of DDPM (arXiv 2006.11239). The ``add_noise`` of diffusers'
+    schedulers differs from it by class: some scale by sigma only, others take
+    indices of their inference steps.
+
+    Args:
+        clean: N x C x H x W, x in [-1, 1].
+        noise: eps, of the same shape, from the standard normal distribution.
+        timesteps: N integers in [0, T - 1].
+        alphas_cumprod: a, T values, on the device of ``clean``.
+    """
+    alphas = alphas_cumprod[timesteps].view(-1, 1, 1, 1)
+    return alphas.sqrt() * clean + (1 - alphas).sqrt() * noise
+
+
+def read_alphas_cumprod(scheduler: Any) -> torch.Tensor:
+    """Return a_t of a diffusers scheduler, T values in [0, 1].
+
+    Raises:
+        ValueError: The scheduler is not of the DDPM family, whose denoisers
+            are trained on x_t of eq. 4 and are given t in [0, T - 1].
+    """
+    config = getattr(scheduler, 'config', {})
+    alphas = getattr(scheduler, 'alphas_cumprod', None)
+    length = config.get('num_train_timesteps')
+    predicts = config.get('prediction_type', 'epsilon')
+    steps = getattr(scheduler, 'timesteps', None)
+    if alphas is None or length is None:
+        fault = 'no alphas_cumprod over num_train_timesteps'
+    elif len(alphas) != length:
+        fault = f'{len(alphas)} betas for {length} num_train_timesteps'
+    elif (
+        not ((alphas >= 0) & (alphas <= 1)).all()
+        or (alphas.diff() > 1e-6).any()
+    ):
+        fault = 'betas outside of [0, 1]'
+    elif predicts not in PREDICTIONS or config.get('use_flow_sigmas'):
+        fault = f'flow matching (prediction_type {predicts!r})'
+    elif steps is not None and min(steps) < 0:
+        fault = 'timesteps that are log sigma'
+    else:
+        return alphas.float()
+    raise ValueError(
+        "expected a scheduler of the DDPM family, which gives the denoiser's "
+        f'training timesteps 0 to T - 1, got {type(scheduler).__name__} with '
+        f'{fault}; choose another teacher, or set model.teacher.scheduler='
+        "dict(type='DDPMScheduler', num_train_timesteps=...) to the schedule "
+        'of its training'
+    )
+
+
+def load_scheduler(pretrained: str) -> Any:
+    """Load the noise schedule of a denoiser.
+
+    It is in the folder itself or in its sub-folder ``scheduler``.
+
+    Raises:
+        FileNotFoundError: There is no ``scheduler_config.json``.
+        ValueError: The file is damaged, or names no scheduler of diffusers.
+    """
+    config = load_scheduler_config(pretrained)
+    cls = diffusers_class(config.pop('type'), 'scheduler')
+    try:
+        with torch.device('cpu'):
+            return cls.from_config(config)
+    except ImportError:
+        raise
+    except Exception as error:  # torch and numpy raise many
+        raise damaged_config(cls, pretrained, error) from error
+
+
+def load_scheduler_config(pretrained: str) -> dict:
+    """Return ``type`` and arguments in the ``scheduler_config.json``."""
+    from diffusers import DDPMScheduler
+
+    try:
+        _, config = find_config(DDPMScheduler, pretrained, 'scheduler')
+    except OSError as error:
+        place = find_parent(pretrained, 'scheduler')
+        advice = (
+            f'set model.teacher.pretrained={str(place)!r}, which holds both'
+            if place
+            else "set model.teacher.scheduler=dict(type='DDPMScheduler', "
+            'num_train_timesteps=...) to the schedule of its training'
+        )
+        raise FileNotFoundError(
+            'expected scheduler_config.json with the denoiser '
+            f'{str(pretrained)!r}, got none; {advice}'
+        ) from error
+    return dict(config, type=config.get('_class_name'))
+
+
+def build_scheduler(config: dict) -> Any:
+    """Build a diffusers scheduler from ``type`` and its arguments."""
+    config = dict(config)
+    cls = diffusers_class(config.pop('type', None), 'scheduler')
+    with torch.device('cpu'):  # its values are read, also for meta tensors
+        return cls(**config)

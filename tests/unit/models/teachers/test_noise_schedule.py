@@ -1,0 +1,147 @@
+"""One rule of noise for every scheduler of the DDPM family."""
+
+import diffusers
+import pytest
+import torch
+from diffusers import SchedulerMixin
+
+from repfusion_mm.models import DiffusersTeacher
+from repfusion_mm.models.teachers.noise_schedule import (
+    add_noise,
+    build_scheduler,
+    read_alphas_cumprod,
+)
+from tests.helpers.toy import DENOISER, LAYER, save_teacher
+
+#: Families whose denoisers are not trained on x_t of DDPM, or are not given t.
+OTHERS = (
+    'Amused', 'BlockRefinement', 'CMStochastic', 'Consistency', 'Cosine',
+    'DDPMWuerstchen', 'Discrete', 'EDM', 'EntropyBound', 'Flow', 'Helios',
+    'IPNDM', 'KarrasVe', 'LTX', 'MiniMax', 'Piflow', 'RFD4', 'SCM', 'ScoreSde',
+    'VQ',
+)  # fmt: skip
+SCHEDULES = (
+    dict(),
+    dict(beta_schedule='scaled_linear', beta_start=0.00085, beta_end=0.012),
+    dict(beta_schedule='squaredcos_cap_v2'),
+    dict(trained_betas=torch.linspace(0.01, 0.3, 40).tolist(),
+         num_train_timesteps=40),
+    dict(num_train_timesteps=250, beta_end=0.08),
+    dict(rescale_betas_zero_snr=True),
+    dict(prediction_type='v_prediction'),
+    dict(use_karras_sigmas=True),
+    dict(timestep_spacing='leading', steps_offset=1),
+    dict(timestep_spacing='trailing'),
+)  # fmt: skip
+
+
+def schedulers():
+    """Return the scheduler classes of diffusers that can be built here."""
+    names = [name for name in dir(diffusers) if name.endswith('Scheduler')]
+    classes = [getattr(diffusers, name) for name in names]
+    found = []
+    for cls in classes:
+        if not (isinstance(cls, type) and issubclass(cls, SchedulerMixin)):
+            continue
+        try:
+            cls()
+        except (TypeError, ValueError):  # arguments are required
+            continue
+        found.append(cls)
+    return found
+
+
+def reference_betas(arguments, cls):
+    """Compute betas in float64, independently of diffusers."""
+    given = dict(cls().config, **arguments)
+    steps = given['num_train_timesteps']
+    if given.get('trained_betas') is not None:
+        return torch.tensor(given['trained_betas'], dtype=torch.float64)
+    name = given.get('beta_schedule', 'linear')
+    if name == 'squaredcos_cap_v2':
+        t = torch.arange(steps + 1, dtype=torch.float64) / steps
+        bars = ((t + 0.008) / 1.008 * torch.pi / 2).cos() ** 2
+        return (1 - bars[1:] / bars[:-1]).clamp(max=0.999)
+    start, end = given['beta_start'], given['beta_end']
+    if name == 'linear':
+        return torch.linspace(start, end, steps, dtype=torch.float64)
+    roots = torch.linspace(start**0.5, end**0.5, steps, dtype=torch.float64)
+    return roots**2
+
+
+@pytest.mark.parametrize('cls', schedulers(), ids=lambda cls: cls.__name__)
+def test_noise_is_that_of_ddpm_or_the_scheduler_is_refused(cls):
+    if cls.__name__.startswith(OTHERS):
+        with pytest.raises(ValueError, match=f'got {cls.__name__} with'):
+            read_alphas_cumprod(cls())
+        return
+    known = set(getattr(cls(), 'config', ()))
+    tried = 0
+    for arguments in SCHEDULES:
+        if not set(arguments) <= known or 'CogVideoX' in cls.__name__:
+            continue
+        try:
+            scheduler = build_scheduler(dict(type=cls.__name__, **arguments))
+        except (NotImplementedError, TypeError, ValueError):
+            continue  # this class has no such choice
+        tried += 1
+        alphas = read_alphas_cumprod(scheduler)
+        a = (1 - reference_betas(arguments, cls)).cumprod(0)
+        if 'UnCLIP' in cls.__name__:
+            a = scheduler.alphas_cumprod.double()
+        if 'rescale_betas_zero_snr' in arguments:
+            root = a.sqrt()
+            root = (root - root[-1]) * root[0] / (root[0] - root[-1])
+            a = root**2
+        assert len(alphas) == len(a)
+        t = torch.tensor([0, 1, len(a) // 2, len(a) - 2, len(a) - 1])
+        clean = torch.rand(5, 3, 4, 4).double() * 2 - 1
+        noise = torch.randn(5, 3, 4, 4).double()
+        at = a[t].view(-1, 1, 1, 1)
+        expected = at.sqrt() * clean + (1 - at).clamp(min=0).sqrt() * noise
+        got = add_noise(clean.float(), noise.float(), t, alphas)
+        assert (got - expected).abs().max() < 1e-3, arguments
+        # Exactly the rule, with the values of the scheduler.
+        at = alphas.double()[t].view(-1, 1, 1, 1)
+        expected = at.sqrt() * clean + (1 - at).sqrt() * noise
+        assert (got - expected).abs().max() < 1e-6, arguments
+    assert tried or 'CogVideoX' in cls.__name__
+
+
+@pytest.mark.parametrize(
+    ('kind', 'arguments', 'fault'),
+    [
+        ('DPMSolverMultistep', dict(use_flow_sigmas=True,
+         prediction_type='flow_prediction'), 'flow matching'),
+        ('UniPCMultistep', dict(use_flow_sigmas=True), 'flow matching'),
+        ('EulerDiscrete', dict(timestep_type='continuous',
+         prediction_type='v_prediction'), 'log sigma'),
+        ('DDPM', dict(trained_betas=[0.1] * 7), '7 betas for 1000'),
+        ('DDPM', dict(trained_betas=[-0.5] * 1000), 'outside'),
+        ('DDPM', dict(prediction_type='flow_prediction'), 'flow_prediction'),
+    ],
+)  # fmt: skip
+def test_other_meanings_of_a_known_class_are_refused(kind, arguments, fault):
+    name = f'{kind}Scheduler'
+    with pytest.raises(ValueError, match=f'got {name} with .*{fault}'):
+        DiffusersTeacher(
+            [LAYER], config=DENOISER, scheduler=dict(type=name, **arguments)
+        )
+
+
+def test_the_class_in_the_folder_gives_the_betas(tmp_path):
+    """Defaults differ by class: a file may leave them out."""
+    folder = save_teacher(tmp_path / 'teacher')
+    file = tmp_path / 'teacher/scheduler_config.json'
+    file.write_text('{"_class_name": "HeunDiscreteScheduler"}')
+    got = DiffusersTeacher([LAYER], folder).scheduler.alphas_cumprod
+    assert torch.equal(got, diffusers.HeunDiscreteScheduler().alphas_cumprod)
+    file.write_text('{"_class_name": "EDMEulerScheduler"}')
+    with pytest.raises(ValueError, match='got EDMEulerScheduler'):
+        DiffusersTeacher([LAYER], folder)
+    file.write_text('{"num_train_timesteps": 1000}')
+    with pytest.raises(ValueError, match='_class_name'):
+        DiffusersTeacher([LAYER], folder)
+    file.write_text('{"_class_name": "MyScheduler"}')
+    with pytest.raises(ValueError, match="got 'MyScheduler'"):
+        DiffusersTeacher([LAYER], folder)
