@@ -53,7 +53,7 @@ def resolve_teacher(teacher: dict) -> Tuple[dict, bool]:
     name = teacher.get('pretrained')
     if name is None:
         return teacher, 'config' in teacher
-    if Path(name).is_dir() or _is_cached(name):
+    if Path(name).expanduser().is_dir() or _is_cached(name):
         return teacher, False
     if name not in TEACHER_PRESETS:
         raise ValueError(
@@ -70,6 +70,10 @@ def _is_cached(name: str) -> bool:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        return isinstance(try_to_load_from_cache(name, 'config.json'), str)
+        files = [
+            try_to_load_from_cache(name, file)
+            for file in ('config.json', 'unet/config.json')
+        ]
+        return any(isinstance(file, str) for file in files)
     except HFValidationError:
         return False

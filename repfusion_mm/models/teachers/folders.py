@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
+from safetensors import safe_open
+
 #: Base class and an example of each kind of diffusers class.
 KINDS = dict(
     model=('ModelMixin', 'UNet2DModel'),
@@ -33,12 +35,8 @@ def diffusers_class(name: object, kind: str) -> Any:
         cls = getattr(diffusers, name, None)
     if isinstance(cls, type) and issubclass(cls, getattr(diffusers, base)):
         return cls
-    backends = getattr(cls, '_backends', None)
-    if backends:  # diffusers' substitute for a class that it cannot import
-        raise ImportError(
-            f'expected {" and ".join(backends)} to be installed for '
-            f'{name}, got none; run pip install {" ".join(backends)}'
-        )
+    if type(cls).__name__ == 'DummyObject':
+        cls()  # raises an ImportError that names the package
     raise ValueError(
         f"expected 'type' ('_class_name' in files) to be a diffusers {kind} "
         f'such as {example!r}, got {name!r}'
@@ -108,6 +106,25 @@ def find_weights(folder: Path) -> Dict[str, Any]:
     return dict(
         variant=variant, use_safetensors=(variant, 'safetensors') in found
     )
+
+
+def find_integers(folder: Path) -> List[str]:
+    """Return the names of integer tensors in the safetensors of a folder.
+
+    Only headers are read. diffusers would cast integers without their scale.
+    """
+    names = []
+    for path in sorted(folder.glob('diffusion_pytorch_model*.safetensors')):
+        try:
+            with safe_open(path, 'pt') as file:
+                names += [
+                    key
+                    for key in file.keys()  # noqa: SIM118  # not a dict
+                    if file.get_slice(key).get_dtype()[0] in 'IU'
+                ]
+        except Exception:  # a damaged file: from_pretrained says so
+            continue
+    return names
 
 
 def check_pipeline(pretrained: str) -> None:

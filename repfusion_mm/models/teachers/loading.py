@@ -16,6 +16,7 @@ from repfusion_mm.models.teachers.folders import (
     check_pipeline,
     diffusers_class,
     find_config,
+    find_integers,
     find_weights,
 )
 from repfusion_mm.models.teachers.noise_schedule import (
@@ -68,6 +69,11 @@ def load_denoiser(pretrained: str) -> Any:
     pretrained = osp.expanduser(pretrained)
     folder = Path(pretrained, subfolder or '')
     how = find_weights(folder) if folder.is_dir() else {}
+    integers = find_integers(folder)
+    if integers:
+        raise _mismatch(
+            pretrained, f'integers, quantized weights, in {integers[:3]}'
+        )
     name = config['_class_name']
     variant = f', variant {how["variant"]}' if how.get('variant') else ''
     print_log(f'teacher: {folder} ({name}{variant})', logger='current')
@@ -119,18 +125,9 @@ def find_denoiser(pretrained: str) -> Tuple[Optional[str], dict]:
             f'{pretrained!r}'
         )
     path = Path(pretrained).expanduser()
-    first = Path(*path.parts[:1])
     is_id = re.fullmatch(r'[\w.-]+/[\w.-]+', str(pretrained))
-    # The first part of an id is a user, not a folder in the current one.
-    if not path.is_dir() and (first.is_dir() or not is_id):
-        raise FileNotFoundError(
-            f'expected a folder with a diffusers denoiser at {pretrained!r}, '
-            f'got no such folder in {str(Path.cwd())!r}; train one with '
-            'tools/train.py configs/teacher/..., convert a guided-diffusion '
-            'checkpoint with '
-            'tools/model_converters/guided_diffusion_to_diffusers.py, or set '
-            'model.teacher.pretrained to a hub id or to a folder that exists'
-        )
+    if not path.is_dir() and not is_id:
+        raise _no_folder(pretrained)
     try:
         return find_config(UNet2DModel, str(path), 'unet')
     except OSError as error:
@@ -140,7 +137,20 @@ def find_denoiser(pretrained: str) -> Tuple[Optional[str], dict]:
                 "'unet', got neither; set model.teacher.pretrained to a "
                 'folder that save_pretrained wrote'
             ) from error
+        if Path(path.parts[0]).is_dir():  # a folder, not a user of the hub
+            raise _no_folder(pretrained) from error
         raise _unreachable(str(pretrained), 'the denoiser') from error
+
+
+def _no_folder(pretrained: object) -> FileNotFoundError:
+    return FileNotFoundError(
+        f'expected a folder with a diffusers denoiser at {str(pretrained)!r}, '
+        f'got no such folder in {str(Path.cwd())!r}; train one with '
+        'tools/train.py configs/teacher/..., convert a guided-diffusion '
+        'checkpoint with '
+        'tools/model_converters/guided_diffusion_to_diffusers.py, or set '
+        'model.teacher.pretrained to a hub id or to a folder that exists'
+    )
 
 
 def _unreachable(pretrained: str, what: str) -> ConnectionError:

@@ -1,5 +1,7 @@
 """One rule of noise for every scheduler of the DDPM family."""
 
+import importlib.util
+
 import diffusers
 import pytest
 import torch
@@ -145,3 +147,12 @@ def test_the_class_in_the_folder_gives_the_betas(tmp_path):
     file.write_text('{"_class_name": "MyScheduler"}')
     with pytest.raises(ValueError, match="got 'MyScheduler'"):
         DiffusersTeacher([LAYER], folder)
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec('torchsde') is not None,
+    reason='torchsde is installed',
+)
+def test_a_class_that_needs_another_package_names_it():
+    with pytest.raises(ImportError, match='torchsde'):
+        build_scheduler(dict(type='DPMSolverSDEScheduler'))
