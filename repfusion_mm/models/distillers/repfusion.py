@@ -228,7 +228,7 @@ class RepFusion(BaseModel):
     ) -> torch.Tensor:
         feats = as_tuple(self.student(inputs))
         losses = [
-            self.distill_loss(connector(feats[index]).float(), teacher_feat)
+            self.distill_loss(connector(feats[index]), teacher_feat)
             for connector, index, teacher_feat in zip(
                 self.connectors, self.student_indices, teacher_feats
             )

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from repfusion_mm.models.connectors.conv_connector import resize_to
 from repfusion_mm.models.losses.base import DistillLoss
+from repfusion_mm.models.losses.utils import unit_range
 from repfusion_mm.registry import MODELS
 
 
@@ -30,8 +31,8 @@ class AttentionTransferLoss(DistillLoss):
         self, student_feat: torch.Tensor, teacher_feat: torch.Tensor
     ) -> torch.Tensor:
         """Return the loss of N x C_s x h x w against N x C_t x H x W."""
-        student_map = student_feat.pow(2).sum(1, keepdim=True)
-        teacher_map = teacher_feat.pow(2).sum(1, keepdim=True)
+        student_map = unit_range(student_feat).pow(2).sum(1, keepdim=True)
+        teacher_map = unit_range(teacher_feat).pow(2).sum(1, keepdim=True)
         student_map = resize_to(student_map, teacher_map.shape[-2:])
         difference = F.mse_loss(
             F.normalize(student_map.flatten(1)),

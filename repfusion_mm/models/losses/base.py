@@ -7,11 +7,15 @@ from abc import abstractmethod
 import torch
 import torch.nn as nn
 
+from repfusion_mm.models.utils.autocast import without_autocast
+
 
 class DistillLoss(nn.Module):
     """Compare a student map with a teacher map.
 
     To add a loss, register a subclass in ``MODELS`` and implement ``forward``.
+    It is called without autocast, on maps of float32 or more: distances
+    between similar features are lost in bfloat16.
 
     Args:
         loss_weight: Factor of the loss.
@@ -25,6 +29,17 @@ class DistillLoss(nn.Module):
     def __init__(self, loss_weight: float = 1.0) -> None:
         super().__init__()
         self.loss_weight = loss_weight
+
+    def __call__(
+        self, student_feat: torch.Tensor, teacher_feat: torch.Tensor
+    ) -> torch.Tensor:
+        """Call ``forward`` in float32 or more, also under autocast."""
+        feats = [
+            feat.to(torch.promote_types(feat.dtype, torch.float32))
+            for feat in (student_feat, teacher_feat)
+        ]
+        with without_autocast(student_feat.device):
+            return super().__call__(*feats)
 
     @abstractmethod
     def forward(

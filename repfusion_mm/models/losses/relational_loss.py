@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from typing import Tuple
+
 import torch
 import torch.nn.functional as F
 
 from repfusion_mm.models.losses.base import DistillLoss
-from repfusion_mm.models.losses.utils import pool
+from repfusion_mm.models.losses.utils import pool, unit_range
 from repfusion_mm.registry import MODELS
+
+#: Shorter distances, relative to the largest feature, are rounding errors.
+ROUNDING = 1e-6
 
 
 @MODELS.register_module()
@@ -45,7 +51,7 @@ class RelationalLoss(DistillLoss):
 
         A batch of one image has no relations, and its loss is zero.
         """
-        student, teacher = pool(student_feat), pool(teacher_feat)
+        student, teacher = scaled_pool(student_feat), scaled_pool(teacher_feat)
         if len(student) < 2:
             return student.sum() * 0
         distance = F.smooth_l1_loss(
@@ -58,14 +64,35 @@ class RelationalLoss(DistillLoss):
         return self.loss_weight * total
 
 
+def scaled_pool(feat: torch.Tensor) -> torch.Tensor:
+    """Pool N x C x H x W to N x C, and divide by the largest magnitude."""
+    return unit_range(pool(feat)[None])[0]
+
+
 def relative_distances(feat: torch.Tensor) -> torch.Tensor:
     """Return the N x N distances of N x C, divided by their mean."""
-    distances = (feat[:, None] - feat[None]).norm(dim=-1)
+    _, distances = edges(feat)
     count = len(feat) * (len(feat) - 1)
-    return distances / (distances.sum() / count).clamp(min=1e-12)
+    mean = distances.sum() / count
+    return distances / mean.masked_fill(mean == 0, 1)
 
 
 def angle_cosines(feat: torch.Tensor) -> torch.Tensor:
     """Return N x N x N: entry [i, j, k] is the cosine at i of j and k."""
-    edges = F.normalize(feat[None] - feat[:, None], dim=-1)
-    return edges @ edges.transpose(1, 2)
+    vectors, lengths = edges(feat)
+    divisors = lengths.masked_fill(lengths == 0, math.inf)
+    directions = vectors / divisors[..., None]
+    return directions @ directions.transpose(1, 2)
+
+
+def edges(feat: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+    """Return N x N x C vectors between N x C features, and their lengths.
+
+    Lengths within the rounding errors of the features, such as those between
+    copies of an image, are zero and have no gradient: that of the direction
+    of such a vector is unbounded.
+    """
+    vectors = feat[None] - feat[:, None]
+    lengths = vectors.norm(dim=-1)
+    tiny = lengths <= ROUNDING * feat.detach().norm(dim=-1).max()
+    return vectors, lengths.masked_fill(tiny, 0)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from mmengine.dist import all_reduce
 
+#: Standard deviation, relative to the mean, of a constant channel in float32.
+CONSTANT = 1e-5
+
 
 def pool(feat: torch.Tensor) -> torch.Tensor:
     """Average N x C x H x W over the grid, to N x C."""
@@ -26,8 +29,9 @@ def standardize(feat: torch.Tensor) -> torch.Tensor:
     """Scale each channel of N x C (x H x W) to mean zero and variance one.
 
     Mean and variance are taken over the batches of all ranks, which have
-    equal sizes. A constant channel (every channel, in a batch of one) becomes
-    zero.
+    equal sizes. A channel whose standard deviation is below ``CONSTANT``
+    times its mean (every channel, in a batch of one) becomes zero: only
+    rounding errors would be scaled.
     """
     dims = [dim for dim in range(feat.dim()) if dim != 1]
     mean = feat.mean(dims, keepdim=True)
@@ -35,4 +39,16 @@ def standardize(feat: torch.Tensor) -> torch.Tensor:
     centered = feat - mean
     variance = centered.pow(2).mean(dims, keepdim=True)
     all_reduce(variance, 'mean')
-    return centered / variance.clamp(min=1e-12).sqrt()
+    std = variance.sqrt()
+    constant = std <= CONSTANT * mean.abs()
+    return (centered / std.masked_fill(constant, 1)).masked_fill(constant, 0)
+
+
+def unit_range(feat: torch.Tensor) -> torch.Tensor:
+    """Divide N x ... by the largest magnitude of each of the N parts.
+
+    For losses that do not depend on this scale: powers of features neither
+    overflow nor vanish. The divisor has no gradient.
+    """
+    largest = feat.detach().abs().amax(list(range(1, feat.dim())), True)
+    return feat / largest.masked_fill(largest == 0, 1)

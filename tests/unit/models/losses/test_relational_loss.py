@@ -45,6 +45,16 @@ def test_relational_gradients_are_finite():
     assert torch.isfinite(same.grad).all()
 
 
+@pytest.mark.parametrize('noise', [0, 1e-7])
+def test_gradients_of_copies_of_an_image_are_bounded(noise):
+    """The teacher sees the copies at different timesteps."""
+    student = torch.randn(6, 5, 2, 2)
+    student[1] = student[0] * (1 + noise)
+    student.requires_grad_()
+    RelationalLoss()(student, THEIRS).backward()
+    assert student.grad.abs().max() < 100
+
+
 def test_batch_of_one_has_no_relations():
     one = torch.randn(1, 5, 2, 2, requires_grad=True)
     loss = RelationalLoss()(one, torch.randn(1, 5, 2, 2))

@@ -19,3 +19,15 @@ def test_relative_std_of_equal_images_is_zero():
     expected = pooled.var(0, unbiased=False).mean() / pooled.pow(2).mean()
     torch.testing.assert_close(relative_std(OURS), expected.sqrt())
     torch.testing.assert_close(relative_std(1e-3 * OURS), relative_std(OURS))
+
+
+def test_channels_without_spread_become_zero():
+    """Their rounding errors would be scaled to variance one."""
+    feat = torch.stack(
+        [5 + 1e-6 * torch.randn(64), 5 + 1e-2 * torch.randn(64)], 1
+    )
+    standardized = standardize(feat)
+    assert standardized[:, 0].abs().max() == 0
+    torch.testing.assert_close(
+        standardized[:, 1].std(unbiased=False), torch.tensor(1.0)
+    )

@@ -1,0 +1,32 @@
+import pytest
+import torch
+
+from repfusion_mm.models import (
+    AttentionTransferLoss,
+    HintLoss,
+    RelationalLoss,
+)
+
+LOSSES = [
+    HintLoss(),
+    HintLoss(pooled=False, standardize=True),
+    AttentionTransferLoss(),
+    RelationalLoss(),
+]
+
+
+@pytest.mark.parametrize('loss', LOSSES, ids=lambda i: type(i).__name__)
+@pytest.mark.parametrize(
+    ('mean', 'spread'), [(0, 1.0), (5, 0.05), (0, 1e-6), (0, 1e4)]
+)
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_losses_of_half_maps_under_autocast_are_exact(
+    loss, mean, spread, dtype
+):
+    maps = [
+        (mean + spread * torch.randn(6, 8, 4, 4)).to(dtype) for _ in range(2)
+    ]
+    expected = loss(*(feat.double() for feat in maps))
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        actual = loss(*maps)
+    assert actual.item() == pytest.approx(expected.item(), rel=1e-4)
