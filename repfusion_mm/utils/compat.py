@@ -5,13 +5,15 @@ Each is as narrow as possible and does nothing where the bug is absent.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import importlib.util
 import pickle
 import sys
-from importlib import metadata
+from importlib import import_module, metadata
+from importlib.abc import MetaPathFinder
 from pathlib import Path
-from typing import Callable, Dict, Iterator
+from typing import Callable, Dict, Iterator, Tuple
 
 import mmengine
 import numpy as np
@@ -31,6 +33,8 @@ def apply_workarounds() -> None:
     """Apply every workaround that this environment needs."""
     allow_mmengine_checkpoints()
     find_configs_of_forks()
+    if MULTIMODAL_SWITCH not in sys.meta_path:
+        sys.meta_path.insert(0, MULTIMODAL_SWITCH)
     if 'torchvision' not in sys.modules and not torchvision_ops_load():
         with without_missing_fakes('torchvision'):
             import torchvision  # noqa: F401
@@ -139,3 +143,56 @@ def without_missing_fakes(namespace: str) -> Iterator[None]:
         yield
     finally:
         torch.library.register_fake = register_fake
+
+
+class MultimodalSwitch(MetaPathFinder):
+    """Switch off mmpretrain's multimodal models if they do not import.
+
+    mmpretrain 1.2.0 imports them if any transformers >= 4.28 is installed.
+    They need names that transformers 5 removed, so that ``import
+    mmpretrain.models`` raises. This finder finds nothing: it acts just before
+    that import, because the check imports transformers, which takes seconds.
+    """
+
+    def find_spec(self, name: str, path=None, target=None) -> None:
+        """Set mmpretrain's flag before its models are imported."""
+        if name == 'mmpretrain.models':
+            flags = vars(import_module('mmpretrain.utils.dependency'))
+            if flags.get('WITH_MULTIMODAL'):
+                flags['WITH_MULTIMODAL'] = multimodal_models_import()
+
+
+MULTIMODAL_SWITCH = MultimodalSwitch()
+
+
+def multimodal_models_import() -> bool:
+    """Return whether transformers has all names that mmpretrain imports."""
+    spec = importlib.util.find_spec('mmpretrain')
+    models = Path(spec.origin).parent / 'models'  # type: ignore
+    files = [*models.glob('multimodal/**/*.py'), *models.glob('utils/*.py')]
+    names = {pair for file in files for pair in imports(file, 'transformers')}
+    try:
+        for module, name in names:
+            getattr(__import__(module, fromlist=[name]), name)
+    except Exception:  # transformers raises errors of several kinds
+        return False
+    return True
+
+
+def imports(file: Path, package: str) -> Iterator[Tuple[str, str]]:
+    """Yield module and name of the imports that run when a file is imported.
+
+    Args:
+        file: A Python file.
+        package: Yield only imports of the form ``from PACKAGE... import``.
+    """
+    text = file.read_text(encoding='utf-8')
+    if package not in text:
+        return
+    for statement in ast.parse(text).body:
+        block = statement.body if isinstance(statement, ast.Try) else []
+        for node in [statement, *block]:
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                module = node.module or ''
+                if module.partition('.')[0] == package:
+                    yield from ((module, name.name) for name in node.names)

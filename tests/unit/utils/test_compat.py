@@ -1,3 +1,4 @@
+import importlib.util
 import os
 import pickle
 import subprocess
@@ -26,10 +27,10 @@ needs_fakes = pytest.mark.skipif(
 )
 
 
-def python(code, **environ):
+def python(code, *arguments, **environ):
     """Run code in a fresh interpreter and return what it prints."""
     done = subprocess.run(
-        [sys.executable, '-W', 'ignore', '-c', code],
+        [sys.executable, '-W', 'ignore', '-c', code, *arguments],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -168,6 +169,107 @@ def test_torchvision_works_if_its_operators_load(monkeypatch, tmp_path):
     (package / '_C.so').unlink()
     package.rmdir()
     assert compat.torchvision_ops_load()  # without torchvision
+
+
+@pytest.fixture
+def installed_transformers(monkeypatch, tmp_path):
+    """Return a function that installs a transformers with some names."""
+    monkeypatch.syspath_prepend(tmp_path)
+    for module in list(sys.modules):
+        if module.partition('.')[0] == 'transformers':
+            monkeypatch.delitem(sys.modules, module)
+
+    def install(names):
+        for module, name in names:
+            folder = tmp_path.joinpath(*module.split('.'))
+            for package in [folder, *folder.parents]:
+                if package == tmp_path:
+                    break
+                package.mkdir(parents=True, exist_ok=True)
+                (package / '__init__.py').touch()
+            with (folder / '__init__.py').open('a') as file:
+                file.write(f'{name} = object\n')
+
+    yield install
+    for module in list(sys.modules):
+        if module.partition('.')[0] == 'transformers':
+            del sys.modules[module]
+
+
+def multimodal_names():
+    models = Path(importlib.util.find_spec('mmpretrain').origin).parent
+    files = sorted(models.glob('models/**/*.py'))
+    names = {n for f in files for n in compat.imports(f, 'transformers')}
+    return sorted(names)
+
+
+def test_multimodal_models_stay_where_transformers_has_their_names(
+    installed_transformers,
+):
+    names = multimodal_names()
+    assert ('transformers.modeling_utils', 'PreTrainedModel') in names
+    installed_transformers(names)
+    assert compat.multimodal_models_import()
+
+
+@pytest.mark.parametrize(
+    'missing', ['apply_chunking_to_forward', 'GenerationMixin', 'BertConfig']
+)
+def test_multimodal_models_are_off_where_a_name_is_missing(
+    installed_transformers, missing
+):
+    names = multimodal_names()
+    kept = [pair for pair in names if pair[1] != missing]
+    assert len(kept) == len(names) - 1
+    installed_transformers(kept)
+    assert not compat.multimodal_models_import()
+
+
+def test_a_broken_transformers_does_not_break_mmpretrain(
+    installed_transformers, tmp_path
+):
+    installed_transformers([('transformers', 'AutoConfig')])
+    (tmp_path / 'transformers/__init__.py').write_text('1 / 0')
+    assert not compat.multimodal_models_import()
+
+
+def test_mmpretrain_imports_next_to_transformers_5(tmp_path):
+    package = tmp_path / 'transformers'
+    package.mkdir()
+    (package / '__init__.py').touch()
+    info = tmp_path / 'transformers-5.24.0.dist-info'
+    info.mkdir()
+    (info / 'METADATA').write_text('Name: transformers\nVersion: 5.24.0\n')
+    out, error = python(
+        'import sys; sys.path.insert(0, sys.argv[1])\n'
+        'import repfusion_mm, mmpretrain.utils.dependency as dependency\n'
+        'dependency.WITH_MULTIMODAL = True  # also without pycocotools\n'
+        'print("mmpretrain.models" in sys.modules)\n'
+        'from mmpretrain.models import ResNet\n'
+        'print(dependency.satisfy_requirement("transformers>=4.28.0"))\n'
+        'print(dependency.WITH_MULTIMODAL, ResNet.__name__)',
+        str(tmp_path),
+    )
+    assert out.split() == ['False', 'True', 'False', 'ResNet'], error
+
+
+def test_imports_of_functions_are_not_needed(tmp_path):
+    (tmp_path / 'module.py').write_text(
+        'import a\n'
+        'from a.b import (c, d as e)\n'
+        'from ab import f\n'
+        'from .a import g\n'
+        'try:\n    from a import h\nexcept ImportError:\n    h = None\n'
+        'def function():\n    from a import i\n'
+    )
+    found = list(compat.imports(tmp_path / 'module.py', 'a'))
+    assert found == [('a.b', 'c'), ('a.b', 'd'), ('a', 'h')]
+
+
+def test_the_workaround_is_added_once():
+    compat.apply_workarounds()
+    compat.apply_workarounds()
+    assert sys.meta_path.count(compat.MULTIMODAL_SWITCH) == 1
 
 
 def test_configs_of_a_fork_are_found(monkeypatch):
