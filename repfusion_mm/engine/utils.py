@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, List
 
-from mmengine.hooks import EMAHook
+from mmengine.hooks import EMAHook, Hook, ParamSchedulerHook, RuntimeInfoHook
+from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
 from mmengine.runner import find_latest_checkpoint
+
+from repfusion_mm.utils.types import is_type
+
+#: mmengine's hooks whose work must be done once.
+SINGLE = (EMAHook, ParamSchedulerHook, RuntimeInfoHook)
 
 
 def unwrap_model(runner) -> Any:
@@ -42,10 +49,63 @@ def check_single(runner, kind: type) -> None:
     hooks = [hook for hook in runner.hooks if isinstance(hook, kind)]
     if len(hooks) > 1:
         names = ', '.join(type(hook).__name__ for hook in hooks)
+        places = find_hooks(runner.cfg, kind)
+        if places:
+            names += f' in {" and ".join(places)}'
         raise ValueError(
-            f'expected one {kind.__name__}, got {len(hooks)} ({names}); '
-            'keep one of them in default_hooks and custom_hooks'
+            f'expected one {kind.__name__}, got {len(hooks)} with different '
+            f'settings ({names}); keep one of them in default_hooks and '
+            'custom_hooks'
         )
+
+
+def find_hooks(cfg: dict, kind: type) -> List[str]:
+    """Return the places of hooks of a class in a config."""
+    places = {
+        f'default_hooks.{key}': hook
+        for key, hook in (cfg.get('default_hooks') or {}).items()
+    }
+    for index, hook in enumerate(cfg.get('custom_hooks') or []):
+        places[f'custom_hooks.{index}'] = hook
+    scope = cfg.get('default_scope')
+    return [
+        place
+        for place, hook in places.items()
+        if isinstance(hook, kind) or is_type(hook, kind, HOOKS, scope)
+    ]
+
+
+def use_hooks_once(runner) -> None:
+    """Keep one of several hooks of the same class and settings.
+
+    A config may name a hook in ``default_hooks`` and in ``custom_hooks``.
+    mmengine would call both, and step schedules or average weights twice.
+
+    Raises:
+        ValueError: Two hooks that must be single have different settings.
+    """
+    kept: List[Hook] = []
+    for hook in runner.hooks:
+        if any(_is_equal(hook, other) for other in kept):
+            print_log(
+                f'{type(hook).__name__} is configured twice with the same '
+                'settings: it is used once',
+                logger='current',
+            )
+        else:
+            kept.append(hook)
+    if len(kept) < len(runner.hooks):
+        # Not in place: the runner is iterating over the list.
+        runner._hooks = kept
+    for kind in SINGLE:
+        check_single(runner, kind)
+
+
+def _is_equal(hook: Hook, other: Hook) -> bool:
+    try:
+        return type(hook) is type(other) and bool(vars(hook) == vars(other))
+    except (ValueError, RuntimeError):  # arrays or tensors
+        return False
 
 
 def select_prefix(state_dict: dict, prefix: str) -> dict:

@@ -10,7 +10,11 @@ import torch
 from mmengine.dist import all_reduce
 from mmengine.hooks import LoggerHook, RuntimeInfoHook
 
-from repfusion_mm.engine.utils import check_interval, check_single
+from repfusion_mm.engine.utils import (
+    check_interval,
+    check_single,
+    use_hooks_once,
+)
 from repfusion_mm.registry import HOOKS
 
 
@@ -52,6 +56,11 @@ class BufferedRuntimeInfoHook(RuntimeInfoHook):
         self.interval = interval
         self._names: Tuple[str, ...] = ()
         self._rows: List[torch.Tensor] = []
+
+    def before_run(self, runner) -> None:
+        """Use each hook once."""
+        use_hooks_once(runner)
+        super().before_run(runner)
 
     def before_train(self, runner) -> None:
         """Check that the logger reads after a flush."""

@@ -20,6 +20,7 @@ from repfusion_mm.engine.resume.seeding import (
     seed_batches,
 )
 from repfusion_mm.engine.resume.validation import SkippedValidationHook
+from repfusion_mm.engine.utils import use_hooks_once
 from repfusion_mm.registry import HOOKS
 
 
@@ -52,6 +53,10 @@ class ExactResumeHook(Hook):
     def __init__(self) -> None:
         self._sampler_seed: Optional[int] = None
         self._position: Optional[dict] = None
+
+    def before_run(self, runner) -> None:
+        """Use each hook once."""
+        use_hooks_once(runner)
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Check that the run is the one that wrote the checkpoint."""

@@ -16,7 +16,11 @@ from mmengine.hooks import Hook
 
 from repfusion_mm.engine.hooks.checkpoint_hook import ATOMIC, write_checkpoint
 from repfusion_mm.engine.optimizers import batches_per_update
-from repfusion_mm.engine.utils import check_interval, check_single
+from repfusion_mm.engine.utils import (
+    check_interval,
+    check_single,
+    use_hooks_once,
+)
 from repfusion_mm.registry import HOOKS
 
 FILENAME = 'preempted.pth'
@@ -52,6 +56,10 @@ class PreemptionHook(Hook):
         check_interval(interval, 'preemption')
         self.interval = interval
         self._preempted = False
+
+    def before_run(self, runner) -> None:
+        """Use each hook once."""
+        use_hooks_once(runner)
 
     def before_train(self, runner) -> None:
         """Handle SIGTERM here, and let workers that start later ignore it."""

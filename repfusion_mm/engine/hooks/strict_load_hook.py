@@ -12,7 +12,7 @@ from repfusion_mm.engine.checkpoint.io import (
     find_loaded_path,
     remove_config,
 )
-from repfusion_mm.engine.utils import unwrap_model
+from repfusion_mm.engine.utils import unwrap_model, use_hooks_once
 from repfusion_mm.registry import HOOKS
 
 TO_START = (
@@ -35,6 +35,10 @@ class StrictLoadHook(Hook):
 
     # Before any hook that removes something from the checkpoint.
     priority = 'HIGHEST'
+
+    def before_run(self, runner) -> None:
+        """Use each hook once."""
+        use_hooks_once(runner)
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Compare the checkpoint with the model."""

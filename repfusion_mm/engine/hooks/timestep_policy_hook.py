@@ -22,7 +22,11 @@ from repfusion_mm.engine.preflight import (
     check_seeds,
     check_sizes,
 )
-from repfusion_mm.engine.utils import check_single, unwrap_model
+from repfusion_mm.engine.utils import (
+    check_single,
+    unwrap_model,
+    use_hooks_once,
+)
 from repfusion_mm.registry import HOOKS
 from repfusion_mm.visualization.policy_log import (
     FILENAME,
@@ -88,6 +92,10 @@ class TimestepPolicyHook(PeriodicHook):
         self.entropy_floor = entropy_floor
         self.min_picture_interval = min_picture_interval
         self._last_picture = 0
+
+    def before_run(self, runner) -> None:
+        """Use each hook once."""
+        use_hooks_once(runner)
 
     def before_train(self, runner) -> None:
         """Check model and data, and keep the initial entropy weight."""

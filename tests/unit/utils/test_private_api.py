@@ -18,6 +18,7 @@ import repfusion_mm
 PRIVATE_MEMBERS = {
     'logging._nameToLevel': 'check log_level before mmengine reads it',
     'mmengine.runner.Runner._load_from': 'name the checkpoint in errors',
+    'mmengine.runner.Runner._hooks': 'remove hooks that are there twice',
     'mmengine.runner.Runner._resume': 'tell a resumed run from load_from',
     'mmengine.runner.Runner._train_dataloader': (
         'build its sampler again, which an IterBasedTrainLoop has begun'

@@ -140,7 +140,7 @@ def test_a_logger_between_two_flushes_is_refused(tmp_path):
 
 
 def test_a_second_hook_is_refused(tmp_path):
-    runner = build(tmp_path, True, [BufferedRuntimeInfoHook()])
+    runner = build(tmp_path, True, [BufferedRuntimeInfoHook(5)])
     with pytest.raises(ValueError, match='expected one RuntimeInfoHook'):
         runner.train()
 

@@ -108,7 +108,8 @@ def test_policies_that_are_not_trained_need_no_labels(tmp_path):
 
 def test_a_second_hook_is_refused(tmp_path):
     hook = dict(type='repfusion_mm.TimestepPolicyHook')
-    runner = Runner.from_cfg(config(tmp_path, [hook, hook]))
+    other = dict(hook, num_records=3)
+    runner = Runner.from_cfg(config(tmp_path, [hook, other]))
     with pytest.raises(ValueError, match='expected one TimestepPolicyHook'):
         runner.train()
 
