@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 
 from repfusion_mm.analysis.probe.scores import Score, read_scores, write_scores
 from repfusion_mm.analysis.probe.splits import make_splits
-from repfusion_mm.analysis.probe.tasks import find_task
+from repfusion_mm.analysis.probe.tasks import Task, find_task
 from repfusion_mm.engine.label_checks import find_ignore_index
 from repfusion_mm.registry import MODELS
 
@@ -42,6 +42,8 @@ class Prober:
         ValueError: The config has no teacher, or there are too few labeled
             images.
     """
+
+    task: Task
 
     def __init__(
         self,
@@ -87,17 +89,25 @@ class Prober:
             loader.update(dataset=self.cfg.probe_dataset)
         dataloader = Runner.build_dataloader(loader)
         ignore_index = find_ignore_index(dataloader.dataset, self.model)
-        batches, targets = [], []
+        batches: List[torch.Tensor] = []
+        targets: List[np.ndarray] = []
         for batch in dataloader:
             batch = self.model.data_preprocessor(batch, False)
             labeled = []
             for sample in batch['data_samples']:
                 task = find_task(sample)
-                target = task and task.target(sample, ignore_index)
+                target = task.target(sample, ignore_index) if task else None
                 labeled.append(target is not None)
-                if target is not None:
-                    self.task = task
-                    targets.append(target.cpu().numpy())
+                if task is None or target is None:
+                    continue
+                if targets and task is not self.task:
+                    raise ValueError(
+                        'expected labels of one kind, got '
+                        f'{self.task.field} and {task.field}; set '
+                        'probe_dataset to one of the datasets'
+                    )
+                self.task = task
+                targets.append(target.cpu().numpy())
             if any(labeled):
                 batches.append(self.model.images(batch['inputs'][labeled]))
             if len(targets) >= max_images:

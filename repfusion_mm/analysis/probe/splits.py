@@ -45,10 +45,11 @@ def make_splits(
     )
     splits = [*splitter.split(np.zeros(len(targets)), stratify(task, targets))]
     for split in splits:
+        train, test = (targets[rows] for rows in split)
         if task.field == 'gt_sem_seg':
-            check_masks(*(targets[rows] for rows in split), num_labels, grids)
+            check_masks(train, test, num_labels, grids)
         elif task.field == 'gt_instance_labels':
-            check_keypoints(*(targets[rows] for rows in split), num_labels)
+            check_keypoints(train, test, num_labels)
     return splits
 
 

@@ -22,7 +22,7 @@ from repfusion_mm.models.utils.labels import (
 )
 
 #: Features and targets of some images.
-Data = Tuple[np.ndarray, Sequence]
+Data = Tuple[np.ndarray, np.ndarray]
 #: Of masks; further cells do not change what is fitted.
 MAX_CELLS = 20_000
 
@@ -46,13 +46,18 @@ def find_task(sample: Any) -> Optional[Task]:
 
 def read_label(sample: Any, ignore_index: int) -> Optional[torch.Tensor]:
     """Return the class of an image, which must have one."""
-    label = read_class(sample)[0]
-    return label if count_classes(label, UNLABELED) else None
+    label = read_class(sample)
+    if label is None or not count_classes(label, UNLABELED):
+        return None
+    return label[0]
 
 
 def read_mask(sample: Any, ignore_index: int) -> Optional[torch.Tensor]:
     """Return H x W classes, ``UNLABELED`` for pixels that do not count."""
-    mask = read_map(sample)[0]
+    label_map = read_map(sample)
+    if label_map is None:
+        return None
+    mask = label_map[0]
     counts = count_classes(mask, ignore_index)
     # At most 32768 classes, in a quarter of the memory.
     mask = mask.masked_fill(~counts, UNLABELED).to(torch.int16)

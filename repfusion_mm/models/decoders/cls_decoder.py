@@ -114,8 +114,10 @@ class ClsDecoder(TaskDecoder):
             if 'gt_score' in sample:
                 scores[row] = torch.as_tensor(sample.gt_score)
                 self._check_length(scores[row])
-            elif 'gt_label' in sample:
-                labels[row] = read_classes(sample)
+                continue
+            label = read_classes(sample)
+            if label is not None:
+                labels[row] = label
         found = [*scores.values(), *labels.values()]
         device = found[0].device if found else torch.device('cpu')
         shape = len(samples), self.num_classes

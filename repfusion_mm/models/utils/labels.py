@@ -104,10 +104,8 @@ def read_points(sample: Any) -> Optional[torch.Tensor]:
     Raises:
         ValueError: There are several instances, or labels of another codec.
     """
-    labels = (
-        sample.gt_instance_labels if 'gt_instance_labels' in sample else ()
-    )
-    if not len(labels):
+    labels = sample.get('gt_instance_labels')
+    if not labels:
         return None
     if len(labels) > 1:
         raise ValueError(
