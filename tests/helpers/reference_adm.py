@@ -92,6 +92,7 @@ class ReferenceADM(nn.Module):
         depth=2,
         head_channels=16,
         num_classes=None,
+        num_heads=None,
     ):
         super().__init__()
         self.base, width = base, 4 * base
@@ -102,7 +103,8 @@ class ReferenceADM(nn.Module):
             self.label_emb = nn.Embedding(num_classes, width)
 
         def attention(channels):
-            return SelfAttention(channels, head_channels, order)
+            size = channels // num_heads if num_heads else head_channels
+            return SelfAttention(channels, size, order)
 
         channels = base
         self.input_blocks = nn.ModuleList(

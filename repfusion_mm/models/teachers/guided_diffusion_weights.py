@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Dict
+from typing import Any, Dict, Optional, Set
 
 import torch
 
@@ -26,9 +26,14 @@ REQUIRED = {
 
 
 def read_architecture(
-    weights: StateDict, image_size: int, head_channels: int
+    weights: StateDict,
+    image_size: int,
+    head_channels: Optional[int] = None,
+    num_heads: Optional[int] = None,
 ) -> dict:
     """Infer the config of the UNet2DModel from the shapes of the weights.
+
+    Exactly one of ``head_channels`` and ``num_heads`` is given.
 
     Raises:
         ValueError: The weights are not those of a guided-diffusion U-Net, or
@@ -75,11 +80,7 @@ def read_architecture(
             f'{len(embedding)} outputs; such a U-Net is not supported'
         )
     attending = {c for c, a in zip(channels, attends) if a} | {channels[-1]}
-    wrong = sorted(c for c in attending if c % head_channels)
-    if wrong:
-        raise ValueError(
-            f'expected --head-channels to divide {wrong}, got {head_channels}'
-        )
+    head_channels = read_head_channels(attending, head_channels, num_heads)
     if image_size % 2 ** (levels - 1):
         raise ValueError(
             f'expected --image-size to be a multiple of {2 ** (levels - 1)} '
@@ -104,16 +105,53 @@ def read_architecture(
     )
 
 
+def read_head_channels(
+    widths: Set[int], head_channels: Optional[int], num_heads: Optional[int]
+) -> Optional[int]:
+    """Return the channels of each attention head, or None for one head.
+
+    Args:
+        widths: Channels of all attention blocks.
+        head_channels: Channels of a head, which are equal in all blocks.
+        num_heads: Number of heads, which is equal in all blocks.
+
+    Raises:
+        ValueError: Heads do not divide a width, or are not of one size, as
+            in UNet2DModel.
+    """
+    if num_heads == 1:
+        return None
+    given = head_channels or num_heads or 1
+    wrong = sorted(width for width in widths if width % given)
+    if wrong:
+        option = '--head-channels' if head_channels else '--num-heads'
+        raise ValueError(f'expected {option} to divide {wrong}, got {given}')
+    if head_channels:
+        return head_channels
+    if len(widths) > 1:
+        sizes = [width // given for width in sorted(widths)]
+        raise ValueError(
+            'expected attention heads of one size, as UNet2DModel has, got '
+            f'{given} heads over {sorted(widths)} channels, so heads of '
+            f'{sizes} channels; such a U-Net cannot be converted: choose '
+            'one with num_head_channels'
+        )
+    return next(iter(widths)) // given
+
+
 def convert_weights(
-    weights: StateDict, config: dict, attention_order: str
+    weights: StateDict,
+    config: dict,
+    attention_order: str,
+    num_heads: Optional[int] = None,
 ) -> StateDict:
     """Rename the weights, and split queries, keys and values.
 
     The attention order is ``'new'`` if all queries precede all keys and all
-    values, ``'legacy'`` if they do so within each head.
+    values, ``'legacy'`` if they do so within each head. ``num_heads`` replaces
+    the size of heads in ``config``.
     """
     names = module_names(config)
-    head_channels = config['attention_head_dim']
     converted = {}
     for key, value in weights.items():
         module, _, kind = key.rpartition('.')
@@ -124,7 +162,11 @@ def convert_weights(
             continue
         parts = value.chunk(3)
         if attention_order == 'legacy':
-            by_head = value.reshape(-1, 3, head_channels, *value.shape[1:])
+            width = len(value) // 3
+            size = config['attention_head_dim'] or width
+            if num_heads:
+                size = width // num_heads
+            by_head = value.reshape(-1, 3, size, *value.shape[1:])
             parts = tuple(p.flatten(0, 1) for p in by_head.unbind(1))
         block = module.rpartition('.')[0]
         block = names.get(block, block)

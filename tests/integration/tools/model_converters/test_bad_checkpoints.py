@@ -102,6 +102,42 @@ BAD = {
     'heads of another size': (
         tampered(dict), dict(head_channels=48), 'to divide [64], got 48',
     ),
+    'heads of several sizes': (
+        lambda: ReferenceADM(
+            'new', multiples=(1, 2, 3), num_heads=4).state_dict(),
+        dict(head_channels=None, num_heads=4),
+        'got 4 heads over [64, 96] channels, so heads of [16, 24] channels',
+    ),
+    'a number of heads that does not divide': (
+        tampered(dict), dict(head_channels=None, num_heads=5),
+        'expected --num-heads to divide [64], got 5',
+    ),
+    'no heads': (
+        tampered(dict), dict(head_channels=None),
+        'expected exactly one of --head-channels',
+    ),
+    'both kinds of heads': (
+        tampered(dict), dict(num_heads=4),
+        'expected exactly one of --head-channels',
+    ),
+    'a clock that the weights do not contain': (
+        tampered(dict), dict(diffusion_steps=4000),
+        'expected --rescale-timesteps yes or no',
+    ),
+    'a clock between integers': (
+        tampered(dict),
+        dict(diffusion_steps=1500, rescale_timesteps='yes'),
+        'multiple of 1000',
+    ),
+    'too few steps for linear betas': (
+        tampered(dict),
+        dict(diffusion_steps=10, rescale_timesteps='no', schedule='linear'),
+        'betas outside of [0, 1]',
+    ),
+    'steps that contradict the preset': (
+        tampered(dict), dict(preset='imagenet64', diffusion_steps=4000),
+        'expected neither --num-heads nor --diffusion-steps',
+    ),
     'no attention order': (
         tampered(dict), dict(attention_order=None),
         'expected --attention-order, which the weights do not contain',

@@ -1,6 +1,9 @@
 """From a guided-diffusion checkpoint to a teacher."""
 
+from itertools import chain, repeat
+
 import diffusers
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -100,23 +103,74 @@ def test_the_folder_holds_the_noise_schedule(schedule, beta, tmp_path):
     assert len(scheduler.betas) == 1000
 
 
+def guided_alphas(schedule, steps):
+    """guided-diffusion's get_named_beta_schedule, in float64."""
+    if schedule == 'linear':
+        scale = 1000 / steps
+        betas = np.linspace(scale * 0.0001, scale * 0.02, steps)
+    else:
+        t = np.arange(steps + 1) / steps
+        bars = np.cos((t + 0.008) / 1.008 * np.pi / 2) ** 2
+        betas = np.minimum(1 - bars[1:] / bars[:-1], 0.999)
+    return np.cumprod(1 - betas)
+
+
+@pytest.mark.parametrize('schedule', ['linear', 'cosine'])
+@pytest.mark.parametrize(
+    ('steps', 'rescale'), [(250, 'no'), (4000, 'no'), (4000, 'yes')]
+)
+def test_other_numbers_of_steps_are_written(
+    schedule, steps, rescale, tmp_path
+):
+    convert(
+        tmp_path, ReferenceADM('new').state_dict(), schedule=schedule,
+        diffusion_steps=steps, rescale_timesteps=rescale,
+    )  # fmt: skip
+    teacher = DiffusersTeacher(['mid_block'], str(tmp_path / 'out'))
+    expected = guided_alphas(schedule, steps)
+    if rescale == 'yes':  # the denoiser is given t / 4
+        expected = expected[::4]
+    assert teacher.num_timesteps == len(expected)
+    alphas = teacher.scheduler.alphas_cumprod.double().numpy()
+    np.testing.assert_allclose(alphas, expected, rtol=2e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize('order', ['new', 'legacy'])
+@pytest.mark.parametrize('heads', [dict(num_heads=4), dict(num_heads=1)])
+def test_a_number_of_heads_is_converted_where_it_can_be(
+    order, heads, tmp_path
+):
+    widths = (1, 2, 2) if heads['num_heads'] > 1 else (1, 2, 3)
+    adm = ReferenceADM(order, multiples=widths, **heads).eval()
+    convert(
+        tmp_path, adm.state_dict(), attention_order=order,
+        head_channels=None, **heads,
+    )  # fmt: skip
+    denoiser = diffusers.UNet2DModel.from_pretrained(tmp_path / 'out').eval()
+    sample = IMAGES * 2 - 1
+    with torch.no_grad():
+        ours = denoiser(sample, TIMESTEPS).sample
+        theirs = adm(sample, TIMESTEPS)
+    assert relative_error(ours, theirs) < 1e-5
+
+
 @pytest.mark.parametrize(
     ('errors', 'status', 'message'),
     [
-        (dict(new=0.2, legacy=0.1), 1, 'order legacy, got new: mean squared'),
-        (dict(new=0.1, legacy=0.2), 0, '0.1000 as new, 0.2000 as legacy'),
-        (dict(new=1.0, legacy=0.9), 0, 'the order was not checked'),
-        (dict(new=float('nan'), legacy=0.1), 1, 'expected finite errors'),
+        ((0.1, 0.2, 0.2), 1, '--attention-order legacy, got mean squared'),
+        ((0.2, 0.1, 0.2), 1, '--schedule linear, got mean squared'),
+        ((0.2, 0.2, 0.1, 0.2), 1, '--diffusion-steps 4000, got mean'),
+        ((0.2, 0.2, 0.2, 0.1), 0, '0.1000 with the given settings'),
+        ((0.9, 1.0, 1.0, 1.0), 0, 'the settings were not checked'),
+        ((0.1, 0.1, float('nan')), 1, 'expected finite errors'),
     ],
 )
-def test_both_attention_orders_are_compared(
+def test_other_settings_are_compared(
     errors, status, message, tmp_path, monkeypatch
 ):
     tool = load_script(TOOL)
-    orders = iter(['legacy', 'new'])
-    monkeypatch.setattr(
-        tool, 'denoising_error', lambda *args: errors[next(orders)]
-    )
+    values = chain(errors, repeat(errors[-1]))
+    monkeypatch.setattr(tool, 'denoising_error', lambda *args: next(values))
     weights = ReferenceADM('new').state_dict()
     assert message in convert(tmp_path, weights, expect=status).output
 
@@ -126,7 +180,7 @@ def test_wrong_attention_order_is_refused(tmp_path):
     """The reference implementation loads it and computes other features."""
     weights = trained_denoiser('legacy').state_dict()
     result = convert(tmp_path, weights, expect=1, schedule='linear')
-    assert 'order legacy, got new: mean squared error' in result.last_line
+    assert '--attention-order legacy, got mean squared' in result.last_line
     assert not (tmp_path / 'out').exists()
     options = dict(schedule='linear', attention_order='legacy')
     assert 'mean squared error' in convert(tmp_path, weights, **options).output
