@@ -2,8 +2,11 @@
 
 import argparse
 import os
+import os.path as osp
+import re
+import sys
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 import torch
 from mmengine.config import Config, DictAction
@@ -20,6 +23,9 @@ from repfusion_mm.engine.checkpoint.io import load_from_address
 from repfusion_mm.engine.checkpoint.safe_pickle import FORCED
 from repfusion_mm.utils.malloc import keep_freed_memory
 
+#: A home directory at the start of an argument or of an option's value.
+HOME = re.compile(r'(?:^|(?<==))~(?=/|$)')
+
 
 class OptionsAction(DictAction):
     """Parse ``key=value`` options, and refuse options of another form."""
@@ -33,9 +39,32 @@ class OptionsAction(DictAction):
         super().__call__(parser, namespace, values, option_string)
 
 
+class PathParser(argparse.ArgumentParser):
+    """Expand ``~`` where the shell does not, as in ``--work-dir=~/runs``."""
+
+    def parse_known_args(self, args=None, namespace=None):
+        """Parse the arguments."""
+        args = sys.argv[1:] if args is None else args
+        args = [HOME.sub(osp.expanduser('~'), str(arg)) for arg in args]
+        return super().parse_known_args(args, namespace)
+
+
+def expand_home(value: Any) -> Any:
+    """Replace ``~/`` at the start of all texts in a config; return it."""
+    if isinstance(value, str) and value.startswith('~'):
+        return HOME.sub(osp.expanduser('~'), value)
+    if isinstance(value, dict):
+        for key in [*value]:
+            if isinstance(value[key], (str, dict, list, tuple)):
+                value[key] = expand_home(value[key])
+    elif type(value) in (list, tuple):
+        return type(value)(expand_home(item) for item in value)
+    return value
+
+
 def script_parser(description: str) -> argparse.ArgumentParser:
     """Return a parser whose help shows the description as it is written."""
-    return argparse.ArgumentParser(
+    return PathParser(
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -117,6 +146,9 @@ def read_config(path: str, options: Optional[dict] = None) -> Config:
             f'expected --cfg-options that fit {path}, got '
             f'{", ".join(options)}: {error.args[0][:300]}; correct the keys'
         ) from error
+    for name in [*cfg]:
+        if isinstance(cfg[name], (str, dict, list, tuple)):
+            cfg[name] = expand_home(cfg[name])
     check_values(cfg)
     _remove_disabled_hooks(cfg)
     return cfg

@@ -48,6 +48,9 @@ class ImageFolderDataset(CustomDataset):
             as ``classes``.
     """
 
+    #: Engine checks need not log the files again.
+    logs_files = True
+
     def __init__(
         self,
         data_root: str = '',

@@ -150,3 +150,26 @@ def test_a_file_that_is_not_a_config_is_named(folder, content, fragments):
     if content:
         config.write_text(content)
     assert_explained(run(folder, config=config), fragments)
+
+
+def test_a_teacher_s_image_size_must_fit_its_levels(folder):
+    config = ROOT / 'configs/teacher/ddpm_custom.py'
+    options = ['model.denoiser.sample_size=28']
+    result = run_main(
+        'tools/train.py', config, '--work-dir', folder / 'run',
+        '--cfg-options', f'{PARTS}.0.data_root={folder / "images"}', *options,
+        expect=1,
+    )  # fmt: skip
+    assert_explained(result, ['sample_size=28', 'to a multiple of 8'])
+
+
+def test_home_is_expanded_in_options_and_settings(folder):
+    """Shells do not expand it after an equals sign."""
+    result = run_main(
+        'tools/train.py', CONFIG, '--work-dir=~/run', '--cfg-options',
+        f'{PARTS}.0.data_root=~/images', f'{PARTS}.1.data_root=~/nowhere',
+        f'{PARTS}.0.data_prefix=', f'{PARTS}.0.ann_file=labels.txt',
+        expect=1, HOME=str(folder),
+    )  # fmt: skip
+    assert_explained(result, [f"data_root='{folder}/nowhere'"])
+    assert (folder / 'run').is_dir()

@@ -11,6 +11,7 @@ import torch
 from mmengine.dist import all_reduce
 
 from repfusion_mm.engine.feature_cache import check_cached_features
+from repfusion_mm.engine.file_checks import check_files
 from repfusion_mm.engine.hooks.buffered_runtime_info_hook import (
     flush_statistics,
 )
@@ -106,6 +107,7 @@ class TimestepPolicyHook(PeriodicHook):
         check_cached_features(loader.dataset, model)
         if len(model.policy.timesteps) > 1:
             check_seeds()
+        check_files(loader.dataset, model)
         if model.decoder is not None:
             check_labels(loader.dataset, model, loader.num_workers)
         if model.policy.learnable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, Dict, Optional
 
 import torch
@@ -40,8 +41,8 @@ class DenoisingDiffusion(BaseModel):
         init_cfg: Initialization config.
 
     Raises:
-        ValueError: The denoiser does not take RGB images, or the scheduler
-            does not predict the noise.
+        ValueError: The denoiser does not take RGB images of its
+            ``sample_size``, or the scheduler does not predict the noise.
     """
 
     denoiser: Any
@@ -75,6 +76,7 @@ class DenoisingDiffusion(BaseModel):
                 'expected denoiser.out_channels 3, as the noise of RGB '
                 f'images, got {outputs}; set it to 3'
             )
+        check_sample_size(self.denoiser)
         prediction = self.scheduler.config.prediction_type
         if prediction != 'epsilon':
             raise ValueError(
@@ -150,3 +152,28 @@ class DenoisingDiffusion(BaseModel):
         ).images
         self.denoiser.train(training)
         return torch.from_numpy(images).permute(0, 3, 1, 2)
+
+
+def check_sample_size(denoiser: Any) -> None:
+    """Refuse a denoiser that does not run on images of its ``sample_size``.
+
+    Only shapes are computed.
+    """
+    size = denoiser.config.get('sample_size')
+    if size is None:
+        return
+    height, width = (size, size) if isinstance(size, int) else size
+    shapes = copy.deepcopy(denoiser).to('meta')
+    images = torch.zeros(1, 3, height, width, device='meta')
+    try:
+        shapes(images, torch.zeros(1, dtype=torch.long, device='meta'))
+    except NotImplementedError:  # an operation without shapes
+        return
+    except Exception as error:
+        levels = len(denoiser.config.get('block_out_channels') or [None])
+        raise ValueError(
+            f'expected a denoiser that runs on images of its sample_size, got '
+            f'sample_size={size} ({error}); set it (image_size in '
+            'configs/teacher/ddpm_custom.py) to a multiple of '
+            f'{2 ** (levels - 1)}'
+        ) from error

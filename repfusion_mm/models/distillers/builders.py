@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from typing import List, Optional, Sequence, Tuple
 
@@ -15,6 +16,15 @@ from repfusion_mm.models.policies.base import TimestepPolicy
 from repfusion_mm.registry import MODELS
 
 Shape = Tuple[int, ...]
+#: Arguments of backbones of OpenMMLab and timm, and the value with which they
+#: return feature maps instead of vectors or tokens.
+MAP_SETTINGS = dict(
+    gap_before_final_norm=False,
+    gap_before_output=False,
+    out_type="'featmap'",
+    reshape_last_feat=True,
+    features_only=True,
+)
 
 
 def as_tuple(feats) -> tuple:
@@ -54,12 +64,29 @@ def infer_feature_shapes(
             raise ValueError(
                 f'expected an N x C x H x W map at index {index} of the '
                 f'outputs of the student {type(student).__name__}, got '
-                f'{got}; set its out_indices (or out_type) to return feature '
-                'maps'
+                f'{got}; set {_map_settings(student)}'
             ) from None
         shapes.append((channels, height, width))
     _freeze_idle_parameters(student, [feats[index] for index in indices])
     return shapes
+
+
+def _map_settings(student: nn.Module) -> str:
+    """Return the settings with which a student may return feature maps."""
+    arguments = {
+        name
+        for cls in type(student).__mro__
+        for name in inspect.signature(cls.__init__).parameters
+    }
+    found = [
+        f'model.student.{name}={value}'
+        for name, value in MAP_SETTINGS.items()
+        if name in arguments
+    ]
+    return ' or '.join(found) or (
+        'model.student to a backbone that returns feature maps, or its '
+        'out_indices to stages that do'
+    )
 
 
 def _freeze_idle_parameters(student: nn.Module, feats: list) -> None:

@@ -1,0 +1,85 @@
+"""Check which files of a folder a dataset uses, and which classes it has."""
+
+from __future__ import annotations
+
+import logging
+import os.path as osp
+from typing import Any
+
+from mmengine.logging import print_log
+
+from repfusion_mm.datasets.image_files import (
+    is_hidden,
+    is_local,
+    list_files,
+    log_listing,
+)
+from repfusion_mm.engine.label_checks import iter_infos, iter_leaves
+
+
+def check_files(dataset: Any, model: Any) -> None:
+    """Check the folders that datasets list, and their classes.
+
+    The number of images by extension and what is left out are logged for any
+    dataset without a list, such as mmpretrain's ``CustomDataset`` and mmseg's
+    ``BaseSegDataset``.
+
+    Raises:
+        ValueError: A hidden folder is a class, or there are more folders than
+            classes of the decoder.
+    """
+    for leaf in iter_leaves(dataset):
+        folders = getattr(leaf, 'folder_to_idx', None)
+        if folders:
+            check_classes(folders, model.decoder)
+        if not getattr(leaf, 'logs_files', False):
+            log_files(leaf)
+
+
+def check_classes(folders: dict, decoder: Any) -> None:
+    """Compare folders that are classes with the classes of the decoder."""
+    names = ', '.join([*folders][:10]) + (' ...' if len(folders) > 10 else '')
+    hidden = [name for name in folders if is_hidden(name)]
+    if hidden:
+        raise ValueError(
+            f'expected visible folders as classes, got {hidden} among '
+            f'{names}; remove them, or use '
+            'type="repfusion_mm.ImageFolderDataset", which ignores them'
+        )
+    expected = getattr(decoder, 'num_classes', len(folders))
+    if len(folders) > expected:
+        raise ValueError(
+            f'expected {expected} class folders, as in '
+            f'model.decoder.num_classes, got {len(folders)} ({names}); set '
+            f'num_classes={len(folders)}'
+        )
+    if len(folders) < expected:
+        print_log(
+            f'{len(folders)} class folders ({names}), but '
+            f'model.decoder.num_classes={expected}',
+            logger='current',
+            level=logging.WARNING,
+        )
+
+
+def log_files(leaf: Any) -> None:
+    """Log which files of its folder a dataset without a list uses."""
+    prefix = getattr(leaf, 'data_prefix', None)
+    root = prefix.get('img_path') if isinstance(prefix, dict) else None
+    if getattr(leaf, 'ann_file', None) or not isinstance(root, str):
+        return
+    if not is_local(root, getattr(leaf, 'backend_args', None)):
+        return
+    paths = [info.get('img_path') for info in iter_infos(leaf)]
+    if not osp.isdir(root) or not all(isinstance(p, str) for p in paths):
+        return
+    images = [osp.relpath(path, root) for path in paths]
+    log_listing(root.rstrip('/'), list_files(root), images)
+    hidden = [p for p in images if any(map(is_hidden, p.split('/')))]
+    if hidden:
+        print_log(
+            f'{root}: {len(hidden)} images are used that are in hidden '
+            f'folders ({hidden[0]} ...)',
+            logger='current',
+            level=logging.WARNING,
+        )

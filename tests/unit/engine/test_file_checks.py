@@ -1,0 +1,83 @@
+"""Folders that other datasets than ours list are compared with the disk."""
+
+import logging
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+from mmengine.dataset import ConcatDataset
+from mmengine.logging import MMLogger
+from mmengine.registry import DATASETS
+
+from repfusion_mm.engine.file_checks import check_files
+
+
+def write(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.zeros((4, 4, 3), np.uint8))
+
+
+@pytest.fixture
+def log(caplog):
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
+    yield caplog
+    logger.removeHandler(caplog.handler)
+
+
+def check(root, num_classes=2, **config):
+    config = dict(
+        dict(type='mmpretrain.CustomDataset', data_root=str(root)), **config
+    )
+    model = SimpleNamespace(decoder=SimpleNamespace(num_classes=num_classes))
+    check_files(ConcatDataset([DATASETS.build(config)]), model)
+
+
+def test_what_a_dataset_leaves_out_of_a_folder_is_logged(tmp_path, log):
+    for name in ('a.jpg', 'b.webp', 'c.webp', '.git/d.jpg'):
+        write(tmp_path / name)
+    check(tmp_path, with_label=False)
+    said = '2 images: 2 .jpg; left out: 2 .webp, 1 hidden (.git)'
+    assert said in log.text
+    assert '1 images are used that are in hidden folders' in log.text
+    log.clear()
+    (tmp_path / 'list.txt').write_text('a.jpg 0\n')
+    check(tmp_path, ann_file='list.txt')
+    assert 'left out' not in log.text
+
+
+def test_suffixes_of_mmseg_are_compared_too(tmp_path, log):
+    pytest.importorskip('mmseg.datasets')
+    for name in ('a.png', 'b.jpg', 'c.jpeg'):
+        write(tmp_path / name)
+    check(
+        tmp_path, type='mmseg.BaseSegDataset', img_suffix='.jpg',
+        data_prefix=dict(img_path=''),
+    )  # fmt: skip
+    assert '1 images: 1 .jpg; left out: 1 .' in log.text
+
+
+def test_hidden_folders_are_refused_as_classes(tmp_path):
+    for name in ('ant/0.jpg', '.ipynb_checkpoints/0.jpg'):
+        write(tmp_path / name)
+    with pytest.raises(ValueError, match=r"\['\.ipynb.*ImageFolderDataset"):
+        check(tmp_path)
+    check(tmp_path, type='repfusion_mm.ImageFolderDataset')
+
+
+def test_class_folders_are_compared_with_the_decoder(tmp_path, log):
+    for name in ('ant/0.jpg', 'bee/0.jpg'):
+        write(tmp_path / name)
+    for kind in (
+        'mmpretrain.CustomDataset',
+        'repfusion_mm.ImageFolderDataset',
+    ):
+        log.clear()
+        check(tmp_path, 2, type=kind)
+        assert 'class folders' not in log.text
+        check(tmp_path, 3, type=kind)
+        warnings = [r for r in log.records if r.levelno == logging.WARNING]
+        assert '2 class folders (ant, bee), but' in warnings[-1].message
+        with pytest.raises(ValueError, match=r'got 2 .*set num_classes=2'):
+            check(tmp_path, 1, type=kind)
