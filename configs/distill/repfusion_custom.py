@@ -47,6 +47,7 @@ else:
     model['policy'] = dict(
         type='repfusion_mm.UniformTimestepPolicy', **timesteps
     )
+    optim_wrapper = dict(policy=None, decoder=None)  # nothing to train
 
 images = dict(
     type='repfusion_mm.ImageFolderDataset',

@@ -15,12 +15,12 @@ from mmengine.runner import CheckpointLoader
 import repfusion_mm  # noqa: F401  # applies the workarounds
 from repfusion_mm.cli.validate_config import (
     DEFAULT_HOOKS,
-    check_names,
     check_options,
     check_values,
 )
 from repfusion_mm.engine.checkpoint.io import load_from_address
 from repfusion_mm.engine.checkpoint.safe_pickle import FORCED
+from repfusion_mm.engine.settings import check_names
 from repfusion_mm.utils.malloc import keep_freed_memory
 
 #: A home directory at the start of an argument or of an option's value.
@@ -106,6 +106,12 @@ def load_config(args: argparse.Namespace) -> Config:
         As :func:`read_config`.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    chosen = (args.cfg_options or {}).get('work_dir', args.work_dir)
+    if args.work_dir and chosen != args.work_dir:
+        raise ValueError(
+            f'expected one work directory, got --work-dir {args.work_dir} and '
+            f'--cfg-options work_dir={chosen}; leave one of them out'
+        )
     cfg = read_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
     default = cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
@@ -204,5 +210,11 @@ def _use_cpu_processes(cfg: Config) -> None:
     """Run distributed processes without GPUs, which mmengine requires."""
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group('gloo')
-    wrapper = dict(type='MMDistributedDataParallel', device_ids=None)
-    cfg.setdefault('model_wrapper_cfg', dict(wrapper, broadcast_buffers=False))
+    wrapper = dict(
+        type='MMDistributedDataParallel',
+        device_ids=None,
+        broadcast_buffers=False,
+        # Next to model_wrapper_cfg, mmengine does not read it.
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
+    )
+    cfg.setdefault('model_wrapper_cfg', wrapper)

@@ -6,6 +6,7 @@ from typing import List, Optional
 
 import torch
 from mmengine.config import Config
+from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from repfusion_mm.cli.config import (
@@ -14,7 +15,10 @@ from repfusion_mm.cli.config import (
     make_parser,
     make_work_dir,
 )
+from repfusion_mm.cli.validate_config import check_parts
 from repfusion_mm.cli.validate_data import check_dataset
+from repfusion_mm.engine.hooks import UnusedSettingsHook
+from repfusion_mm.engine.utils import unwrap_model
 
 
 def build_runner(argv: Optional[List[str]] = None) -> Runner:
@@ -24,7 +28,12 @@ def build_runner(argv: Optional[List[str]] = None) -> Runner:
     make_work_dir(cfg.work_dir)
     merge_args(cfg, args)
     check_dataset(cfg.train_dataloader.get('dataset') or {})
-    return Runner.from_cfg(cfg)
+    is_default = 'runner_type' not in cfg
+    runner = Runner.from_cfg(cfg) if is_default else RUNNERS.build(cfg)
+    check_parts(unwrap_model(runner), args.cfg_options or {})
+    if not any(isinstance(h, UnusedSettingsHook) for h in runner.hooks):
+        runner.register_hook(UnusedSettingsHook())
+    return runner
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Any, List
 
-from mmengine.hooks import EMAHook, Hook, ParamSchedulerHook, RuntimeInfoHook
+from mmengine.hooks import (
+    CheckpointHook,
+    EMAHook,
+    Hook,
+    ParamSchedulerHook,
+    RuntimeInfoHook,
+)
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
@@ -33,6 +39,25 @@ def averaged_model(runner) -> Any:
 def last_checkpoint(runner) -> str:
     """Return the path of the checkpoint to resume from, or ``'none'``."""
     return find_latest_checkpoint(runner.work_dir) or 'none'
+
+
+def check_export(runner, filename: str) -> None:
+    """Log a warning if a run writes no checkpoint, and so no ``filename``."""
+    for hook in runner.hooks:
+        if isinstance(hook, CheckpointHook):
+            length = runner.max_epochs if hook.by_epoch else runner.max_iters
+            first = hook.save_begin or hook.interval
+            if (
+                hook.save_last
+                or (hook.save_best and runner.val_loop is not None)
+                or (hook.interval > 0 and first <= length)
+            ):
+                return
+    runner.logger.warning(
+        f'{filename} will not be written: it is written with each checkpoint, '
+        'and this run has none; set default_hooks.checkpoint.save_last=True, '
+        'or an interval within the length of the run'
+    )
 
 
 def check_interval(interval: int, hook: str) -> None:

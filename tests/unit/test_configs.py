@@ -26,6 +26,7 @@ HOOKS = dict(
     preemption='PreemptionHook',
     finite_loss='FiniteLossHook',
     env_info='EnvInfoHook',
+    unused_settings='UnusedSettingsHook',
 )
 DISTILL_HOOKS = dict(
     timestep_policy='TimestepPolicyHook', export_student='ExportStudentHook'

@@ -15,6 +15,7 @@ default_hooks = dict(
     preemption=dict(type='repfusion_mm.PreemptionHook'),
     finite_loss=dict(type='repfusion_mm.FiniteLossHook'),
     env_info=dict(type='repfusion_mm.EnvInfoHook'),
+    unused_settings=dict(type='repfusion_mm.UnusedSettingsHook'),
     # Checks the data, anneals the entropy weight, writes policy.jsonl.
     timestep_policy=dict(type='repfusion_mm.TimestepPolicyHook'),
     # Writes student.pth with every checkpoint.

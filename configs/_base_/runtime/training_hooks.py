@@ -20,4 +20,6 @@ default_hooks = dict(
     finite_loss=dict(type='repfusion_mm.FiniteLossHook'),
     # Writes env_info.json: versions, commits, seed.
     env_info=dict(type='repfusion_mm.EnvInfoHook'),
+    # Refuses settings that the run would not use.
+    unused_settings=dict(type='repfusion_mm.UnusedSettingsHook'),
 )

@@ -85,5 +85,6 @@ default_hooks = dict(
     preemption=dict(type='repfusion_mm.PreemptionHook'),
     finite_loss=dict(type='repfusion_mm.FiniteLossHook'),
     env_info=dict(type='repfusion_mm.EnvInfoHook'),
+    unused_settings=dict(type='repfusion_mm.UnusedSettingsHook'),
     logger=dict(interval=50),
 )

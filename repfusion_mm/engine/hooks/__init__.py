@@ -11,6 +11,7 @@ from .preemption_hook import PreemptionHook
 from .sample_images_hook import SampleImagesHook
 from .strict_load_hook import StrictLoadHook
 from .timestep_policy_hook import TimestepPolicyHook
+from .unused_settings_hook import UnusedSettingsHook
 
 __all__ = [
     'BufferedRuntimeInfoHook',
@@ -24,4 +25,5 @@ __all__ = [
     'SampleImagesHook',
     'StrictLoadHook',
     'TimestepPolicyHook',
+    'UnusedSettingsHook',
 ]

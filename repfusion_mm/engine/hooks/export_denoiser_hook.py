@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from mmengine.hooks import Hook
 
-from repfusion_mm.engine.utils import select_prefix, unwrap_model
+from repfusion_mm.engine.utils import check_export, select_prefix, unwrap_model
 from repfusion_mm.registry import HOOKS
 
 
@@ -45,6 +45,10 @@ class ExportDenoiserHook(Hook):
             )
         self.filename = filename
         self.dtype = getattr(torch, dtype)
+
+    def before_train(self, runner) -> None:
+        """Log a warning if the denoiser is never written."""
+        check_export(runner, self.filename)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Write the denoiser of ``checkpoint``."""

@@ -9,7 +9,7 @@ from mmengine.runner import save_checkpoint
 
 from repfusion_mm.engine.checkpoint.compare import conv_strides
 from repfusion_mm.engine.hooks.checkpoint_hook import ATOMIC
-from repfusion_mm.engine.utils import select_prefix, unwrap_model
+from repfusion_mm.engine.utils import check_export, select_prefix, unwrap_model
 from repfusion_mm.registry import HOOKS
 from repfusion_mm.version import __version__
 
@@ -22,7 +22,7 @@ class ExportStudentHook(Hook):
     ``init_cfg=dict(type='Pretrained', checkpoint=...)`` of any OpenMMLab
     library loads it without this package. The weights are those of the
     checkpoint: the EMA weights if the run has them. ``meta`` records how they
-    were made.
+    were made. A run that writes no checkpoint is logged as a warning.
 
     Args:
         filename: Name of the file in the work directory.
@@ -33,6 +33,14 @@ class ExportStudentHook(Hook):
 
     def __init__(self, filename: str = 'student.pth') -> None:
         self.filename = filename
+
+    def before_run(self, runner) -> None:
+        """Tell the model that its student is exported."""
+        unwrap_model(runner).attached_hooks.add('ExportStudentHook')
+
+    def before_train(self, runner) -> None:
+        """Log a warning if the student is never written."""
+        check_export(runner, self.filename)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Write the student of ``checkpoint``."""

@@ -95,8 +95,9 @@ class TimestepPolicyHook(PeriodicHook):
         self._last_picture = 0
 
     def before_run(self, runner) -> None:
-        """Use each hook once."""
+        """Use each hook once, and tell the model that its policy is steered."""
         use_hooks_once(runner)
+        unwrap_model(runner).attached_hooks.add('TimestepPolicyHook')
 
     def before_train(self, runner) -> None:
         """Check model and data, and keep the initial entropy weight."""

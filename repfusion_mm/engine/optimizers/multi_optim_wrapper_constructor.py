@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
-from typing import Any, Optional
+from typing import Any, Dict, Iterable, Optional
 
 import torch.nn as nn
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 
+from repfusion_mm.engine.optimizers.checks import (
+    ReadKeys,
+    check_clip_grad,
+    check_custom_keys,
+    wrapper_arguments,
+)
 from repfusion_mm.engine.optimizers.joint_optim_wrapper import (
     JointOptimWrapper,
 )
 from repfusion_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS
+
+#: What a part has of its own.
+PART_KEYS = {'optimizer', 'constructor', 'paramwise_cfg'}
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -39,9 +49,11 @@ class MultiOptimWrapperConstructor:
         paramwise_cfg: mmengine's parameter-wise settings, for every part.
 
     Raises:
-        ValueError: When called: a part has no optimizer, a part is unknown,
-            ``type``, ``accumulative_counts``, ``loss_scale`` or ``dtype`` is
-            set for a single part, or a learning rate is negative, NaN or Inf.
+        ValueError: When called: a part has no optimizer; there is a setting
+            that no part would read, such as a part that the model does not
+            have, or ``optimizer`` outside a part; ``type``,
+            ``accumulative_counts``, ``loss_scale`` or ``dtype`` is set for a
+            single part; or a learning rate is negative, NaN or Inf.
     """
 
     def __init__(
@@ -54,33 +66,56 @@ class MultiOptimWrapperConstructor:
         """Build the optimizers of ``model``."""
         model = model.module if is_model_wrapper(model) else model
         parts = model.optim_parts()
-        shared = {k: v for k, v in self.config.items() if k not in parts}
-        unknown = [
-            key
-            for key, value in shared.items()
-            if isinstance(value, dict) and 'optimizer' in value
-        ]
-        if unknown:
-            raise ValueError(
-                f'expected optim_wrapper to have the parts {sorted(parts)}, '
-                f'got {unknown}; correct the name'
-            )
-        wrappers = {}
+        shared = {
+            key: value
+            for key, value in self.config.items()
+            if key not in parts and value is not None
+        }
+        self._check_names(shared, parts)
+        wrappers: Dict[str, OptimWrapper] = {}
         for name, part in parts.items():
+            config = self.config.get(name)
             if not any(p.requires_grad for p in part.parameters()):
+                unused = (
+                    f': optim_wrapper.{name} is not used' if config else ''
+                )
                 print_log(
-                    f'{name}: no parameters to train, no optimizer',
+                    f'{name}: no parameters to train, no optimizer{unused}',
                     logger='current',
+                    level=logging.WARNING if config else logging.INFO,
                 )
                 continue
-            config = self.config.get(name)
             if config is None:
                 raise ValueError(
                     f'expected an optimizer for the {name}, got none; add '
                     f'optim_wrapper.{name}=dict(optimizer=...)'
                 )
             wrappers[name] = self._build(name, part, shared, config)
+            own = config.get('paramwise_cfg')
+            if own is not None:
+                check_custom_keys(own, [part], f'optim_wrapper.{name}')
+        if self.paramwise_cfg:
+            readers = [
+                parts[name]
+                for name in wrappers
+                if self.config[name].get('paramwise_cfg') is None
+            ]
+            check_custom_keys(self.paramwise_cfg, readers, 'optim_wrapper')
         return JointOptimWrapper(**wrappers)
+
+    def _check_names(self, shared: dict, parts: Iterable[str]) -> None:
+        """Refuse settings that belong to a part, or to nothing."""
+        known = wrapper_arguments(self.config.get('type', 'OptimWrapper'))
+        unknown = sorted(shared.keys() - known)
+        if unknown:
+            examples = ', '.join(
+                f'optim_wrapper.{part}.optimizer' for part in parts
+            )
+            raise ValueError(
+                f'expected optim_wrapper to have the parts {sorted(parts)} '
+                f'and {sorted(known)} for all of them, got {unknown}, which '
+                f'no part would read; correct the name, or set {examples}'
+            )
 
     def _build(
         self, name: str, part: nn.Module, shared: dict, own: dict
@@ -97,7 +132,27 @@ class MultiOptimWrapperConstructor:
                 f'expected optim_wrapper.{name}.optimizer.lr to be a number '
                 f'of 0 or more, got {rate!r}; correct it'
             )
+        known = wrapper_arguments(self.config.get('type', 'OptimWrapper'))
+        unknown = sorted(own.keys() - known - PART_KEYS)
+        if unknown:
+            raise ValueError(
+                f'expected {sorted(PART_KEYS | known)} in '
+                f'optim_wrapper.{name}, got {unknown}; settings of the '
+                f'optimizer are in optim_wrapper.{name}.optimizer'
+            )
         config = copy.deepcopy({**shared, **own})
         config.setdefault('type', 'OptimWrapper')
-        config.setdefault('paramwise_cfg', self.paramwise_cfg)
-        return build_optim_wrapper(part, config)
+        paramwise_cfg = config.get('paramwise_cfg', self.paramwise_cfg)
+        read = ReadKeys(paramwise_cfg or {})
+        try:
+            wrapper = build_optim_wrapper(
+                part, {**config, 'paramwise_cfg': read}
+            )
+            check_clip_grad(wrapper)
+        except (AssertionError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f'expected settings in optim_wrapper.{name} of which an '
+                f'optimizer can be built, got {config}: {error}; correct them'
+            ) from error
+        read.check()
+        return wrapper

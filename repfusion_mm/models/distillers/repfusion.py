@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from typing import Dict, Iterable, Optional, Sequence
+from typing import Dict, Iterable, Optional, Sequence, Set
 
 import torch
 import torch.nn as nn
+from mmengine.logging import print_log
 from mmengine.model import BaseModel
 
 from repfusion_mm.models.decoders.base import TaskDecoder
@@ -32,6 +34,15 @@ from repfusion_mm.models.utils.image_range import (
 )
 from repfusion_mm.models.utils.preprocessor_hooks import register_hooks
 from repfusion_mm.registry import MODELS
+
+#: Hooks that a training needs, and what happens without them.
+NEEDED_HOOKS = {
+    'ExportStudentHook': 'student.pth will not be written',
+    'TimestepPolicyHook': (
+        'labels and batches are not checked, and the entropy weight of a '
+        'learned policy does not decrease'
+    ),
+}
 
 
 @MODELS.register_module()
@@ -96,6 +107,8 @@ class RepFusion(BaseModel):
         self.channel_order = resolve_channel_order(
             channel_order, data_preprocessor
         )
+        #: Names of the hooks of a runner that announced themselves.
+        self.attached_hooks: Set[str] = set()
         self.student_indices = tuple(student_indices)
         self.student = MODELS.build(student)
         if channels_last not in (True, False):
@@ -129,7 +142,21 @@ class RepFusion(BaseModel):
         )
 
     def init_weights(self) -> None:
-        """Initialize, to the same values in every memory format."""
+        """Initialize, to the same values in every memory format.
+
+        mmengine calls it after ``before_run`` of all hooks. Hooks that the
+        training needs and that are missing are logged as a warning.
+        """
+        missing = sorted(NEEDED_HOOKS.keys() - self.attached_hooks)
+        if missing:
+            effects = '; '.join(NEEDED_HOOKS[name] for name in missing)
+            print_log(
+                f'expected the hooks {missing} in default_hooks, got none: '
+                f'{effects}. Add them, as in '
+                'configs/_base_/runtime/distill_hooks.py',
+                logger='current',
+                level=logging.WARNING,
+            )
         self.student.to(memory_format=torch.contiguous_format)
         super().init_weights()
         self.student.to(memory_format=self.memory_format)

@@ -1,8 +1,15 @@
 """Settings that mmengine would ignore are refused."""
 
+import ast
+import importlib
+from pathlib import Path
+
 import pytest
+from mmengine.config import Config
 
 from repfusion_mm.cli.config import load_config, make_parser
+from repfusion_mm.engine.settings import check_names
+from tests.helpers.launcher import ROOT
 
 TEXT = """
 data_root = 'data'
@@ -89,15 +96,7 @@ def test_hooks_may_be_removed_or_added(tmp_path):
 
 def test_configs_of_the_projects_are_accepted():
     """All but one, whose ``models`` nothing reads (BiSeNetV2)."""
-    import ast
-    import importlib
-    from pathlib import Path
-
-    from mmengine.config import Config
-
-    from repfusion_mm.cli.validate_config import check_names
-
-    folders = [Path(__file__).parents[3] / 'configs']
+    folders = [ROOT / 'configs']
     for project in ('mmpretrain', 'mmseg', 'mmpose'):
         module = importlib.import_module(project)
         folders.append(Path(module.__file__).parent / '.mim/configs')

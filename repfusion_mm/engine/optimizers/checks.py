@@ -1,0 +1,130 @@
+"""Refuse settings of an optimizer that nothing would read."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from typing import Any, Iterable, Set
+
+import torch.nn as nn
+from mmengine.logging import print_log
+from mmengine.optim import OptimWrapper
+from mmengine.registry import OPTIM_WRAPPERS
+
+
+class ReadKeys(dict):
+    """``paramwise_cfg`` that records which keys are read.
+
+    mmengine's constructors silently ignore all keys that they do not know.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.read: Set[str] = set()
+
+    def __deepcopy__(self, memo: dict) -> ReadKeys:
+        return self
+
+    def __contains__(self, key: object) -> bool:
+        self.read.add(str(key))
+        return super().__contains__(key)
+
+    def __getitem__(self, key: str) -> Any:
+        self.read.add(key)
+        return super().__getitem__(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return a value, and record its key."""
+        self.read.add(key)
+        return super().get(key, default)
+
+    def pop(self, key: str, *default: Any) -> Any:
+        """Remove and return a value, and record its key."""
+        self.read.add(key)
+        return super().pop(key, *default)
+
+    def check(self) -> None:
+        """Refuse keys that were not read.
+
+        Raises:
+            ValueError: There are some.
+        """
+        unread = sorted(self.keys() - self.read)
+        if unread:
+            raise ValueError(
+                f'expected keys of paramwise_cfg among {sorted(self.read)}, '
+                f'got {unread}, which the constructor of the optimizer does '
+                'not read; correct their names, or leave them out'
+            )
+
+
+def check_custom_keys(
+    paramwise_cfg: dict, modules: Iterable[nn.Module], place: str
+) -> None:
+    """Refuse ``custom_keys`` of which none is in a parameter's name.
+
+    Single keys without a parameter are logged: configs list such keys for
+    several variants of a network.
+
+    Raises:
+        ValueError: No key is in the name of a parameter of ``modules``.
+    """
+    keys = set(paramwise_cfg.get('custom_keys') or {})
+    names = [
+        f'.{name}'
+        for module in modules
+        for name, _ in module.named_parameters()
+    ]
+    unused = {key for key in keys if not any(key in name for name in names)}
+    if not unused:
+        return
+    text = (
+        f'expected {place}.paramwise_cfg.custom_keys that are in the name of '
+        f'a parameter such as {names[0][1:]!r}, got {sorted(unused)}, which '
+        'change nothing; correct them'
+    )
+    if unused == keys:
+        raise ValueError(text)
+    print_log(text, logger='current', level=logging.WARNING)
+
+
+def check_clip_grad(wrapper: OptimWrapper) -> None:
+    """Refuse arguments with which clipping would fail in the first step.
+
+    Raises:
+        TypeError: PyTorch's function does not take them.
+    """
+    if wrapper.clip_grad_kwargs:
+        function = inspect.signature(wrapper.clip_func)
+        try:
+            function.bind([], **wrapper.clip_grad_kwargs)
+        except TypeError as error:
+            raise TypeError(
+                f'{error} in clip_grad={wrapper.clip_grad_kwargs}'
+            ) from error
+
+
+def wrapper_arguments(kind: Any) -> Set[str]:
+    """Return what an optimizer wrapper takes in a config, besides optimizer.
+
+    Args:
+        kind: Its class, or the name of its class.
+
+    Raises:
+        ValueError: There is no such class.
+    """
+    cls = kind
+    if isinstance(kind, str):
+        with OPTIM_WRAPPERS.switch_scope_and_registry(None) as registry:
+            cls = registry.get(kind)
+    if cls is None:
+        raise ValueError(
+            f'expected optim_wrapper.type to be an optimizer wrapper such as '
+            f"'OptimWrapper' or 'AmpOptimWrapper', got {kind!r}; correct it"
+        )
+    names = {
+        name
+        for base in inspect.getmro(cls)[:-1]
+        for name in inspect.signature(base.__init__).parameters
+    }
+    return (names | {'type'}) - {'self', 'args', 'kwargs', 'optimizer'}

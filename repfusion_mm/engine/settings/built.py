@@ -1,0 +1,228 @@
+"""Compare a runner, once everything is built, with what its config asks for.
+
+mmengine builds each of these settings without an error, and does not use it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Iterator, List, Tuple
+
+from mmengine.hooks import (
+    CheckpointHook,
+    EarlyStoppingHook,
+    EMAHook,
+    Hook,
+    ParamSchedulerHook,
+)
+from mmengine.optim import OptimWrapperDict
+from mmengine.runner import IterBasedTrainLoop
+
+from repfusion_mm.engine.utils import unwrap_model
+
+
+def check_run(runner: Any) -> None:
+    """Refuse settings that the run would not use, before its first iteration.
+
+    Raises:
+        ValueError: There are schedules, checkpoints or averages by epoch in
+            a run by iterations; a schedule of a part that has no optimizer,
+            or that no hook steps; or a setting that needs a validation in a
+            run without one.
+        TypeError: An interval is not a number.
+    """
+    check_intervals(runner)
+    check_schedules(runner)
+    check_epochs(runner)
+    check_validation(runner)
+    check_wrapper(runner)
+
+
+def check_intervals(runner: Any) -> None:
+    """Refuse intervals of hooks that are not integers.
+
+    They are first used after an epoch.
+    """
+    for path, hook in iter_hooks(runner):
+        interval = getattr(hook, 'interval', None)
+        if interval is not None and type(interval) is not int:
+            raise TypeError(
+                f'expected {path}.interval to be an integer, got '
+                f'{interval!r}; correct it'
+            )
+
+
+def check_schedules(runner: Any) -> None:
+    """Refuse schedules that change nothing."""
+    asked = runner.cfg.get('param_scheduler')
+    built = runner.param_schedulers
+    is_joint = isinstance(runner.optim_wrapper, OptimWrapperDict)
+    if isinstance(asked, dict) and 'type' not in asked and is_joint:
+        parts = sorted(runner.optim_wrapper.keys())
+        unread = [k for k in asked if k not in parts and asked[k]]
+        inherited = {*unwrap_model(runner).optim_parts()} & {*unread}
+        if inherited:
+            runner.logger.warning(
+                f'param_scheduler of {sorted(inherited)} is not used: these '
+                'parts have no parameters to train'
+            )
+        unread = sorted({*unread} - inherited)
+        if unread:
+            raise ValueError(
+                f'expected param_scheduler with the parts {parts}, got '
+                f'{unread}, which nothing would read; set '
+                f'param_scheduler.{parts[-1]}.{unread[0]}'
+            )
+    stepped = any(isinstance(h, ParamSchedulerHook) for h in runner.hooks)
+    if not stepped and any(True for _ in iter_schedules(built)):
+        raise ValueError(
+            'expected a ParamSchedulerHook for param_scheduler, got none, so '
+            'that no schedule would change; set '
+            "default_hooks.param_scheduler=dict(type='ParamSchedulerHook'), "
+            'or param_scheduler=None'
+        )
+    check_ends(runner)
+
+
+def check_ends(runner: Any) -> None:
+    """Log schedules that change something only after the end of the run."""
+    for path, schedule in iter_schedules(runner.param_schedulers):
+        length, unit = runner.max_iters, 'iterations'
+        if schedule.by_epoch:
+            length, unit = runner.max_epochs, 'epochs'
+        steps = [schedule.begin, *getattr(schedule, 'milestones', ())]
+        late = sorted(step for step in steps if step >= length)
+        if late:
+            runner.logger.warning(
+                f'{path}: {type(schedule).__name__} changes values at '
+                f'{late}, which has no effect in a run of {length} {unit}'
+            )
+
+
+def check_epochs(runner: Any) -> None:
+    """Refuse settings in epochs in a run by iterations.
+
+    mmengine counts such a run as one epoch.
+    """
+    if not isinstance(runner.train_loop, IterBasedTrainLoop):
+        return
+    wrong = [
+        f'{path}.by_epoch=False'
+        for path, schedule in iter_schedules(runner.param_schedulers)
+        if schedule.by_epoch and not getattr(schedule, 'need_val_args', False)
+    ]
+    asked = runner.cfg.get('param_scheduler')
+    wrong += [
+        f'{path}.by_epoch=False (without convert_to_iter_based)'
+        for path, schedule in _iter_configs(asked, 'param_scheduler')
+        if schedule.get('convert_to_iter_based')
+    ]
+    for path, hook in iter_hooks(runner):
+        is_asked = '.' in path or type(hook) is not CheckpointHook
+        interval = getattr(hook, 'interval', 1)
+        if is_asked and getattr(hook, 'by_epoch', False) and interval > 0:
+            wrong.append(
+                f'{path}.by_epoch=False with an interval in iterations'
+            )
+        if isinstance(hook, EMAHook) and hook.begin_epoch > 0:
+            wrong.append(f'{path}.begin_iter instead of begin_epoch')
+    if wrong:
+        raise ValueError(
+            'expected schedules and hooks that count iterations, as '
+            f'train_cfg does (max_iters={runner.max_iters}), got some that '
+            f'count epochs: set {", ".join(wrong)}; or train by epochs: '
+            'train_cfg=dict(by_epoch=True, max_epochs=...)'
+        )
+
+
+def check_validation(runner: Any) -> None:
+    """Refuse settings that need a validation in a run without one."""
+    if runner.val_loop is not None or 'val_dataloader' in runner.cfg:
+        return  # configured, and perhaps switched off, as by --no-validate
+    unused: List[str] = []
+    for path, hook in iter_hooks(runner):
+        if isinstance(hook, CheckpointHook) and hook.save_best:
+            unused.append(f'{path}.save_best')
+        if isinstance(hook, EarlyStoppingHook):
+            unused.append(path)
+    unused += [
+        path
+        for path, schedule in iter_schedules(runner.param_schedulers)
+        if getattr(schedule, 'need_val_args', False)
+    ]
+    default = inspect.signature(type(runner.train_loop)).parameters
+    unused += [
+        f'train_cfg.{name}'
+        for name, value in (runner.cfg.get('train_cfg') or {}).items()
+        if name in ('val_interval', 'val_begin', 'dynamic_intervals')
+        and name in default
+        and value != default[name].default
+    ]
+    if unused:
+        raise ValueError(
+            'expected val_dataloader, val_cfg and val_evaluator for '
+            f'{", ".join(unused)}, got a run without validation, which would '
+            'not use them; leave them out (a distillation has no validation)'
+        )
+
+
+def check_wrapper(runner: Any) -> None:
+    """Refuse ``find_unused_parameters`` next to ``model_wrapper_cfg``."""
+    wrapper = runner.cfg.get('model_wrapper_cfg') or {}
+    asked = runner.cfg.get('find_unused_parameters')
+    if (
+        asked
+        and wrapper
+        and wrapper.get('find_unused_parameters', False) != asked
+    ):
+        raise ValueError(
+            f'expected find_unused_parameters={asked} in model_wrapper_cfg, '
+            'next to which nothing would read the one at the top level, got '
+            f'{wrapper}; set model_wrapper_cfg.find_unused_parameters'
+        )
+
+
+def iter_schedules(built: Any) -> Iterator[Tuple[str, Any]]:
+    """Yield the schedules of ``Runner.param_schedulers``, with their keys."""
+    if not isinstance(built, dict):
+        built = {'': built or []}
+    for part, schedules in built.items():
+        for index, schedule in enumerate(schedules):
+            keys = ['param_scheduler', part]
+            keys.append(str(index) if len(schedules) > 1 else '')
+            yield '.'.join(filter(None, keys)), schedule
+
+
+def iter_hooks(runner: Any) -> Iterator[Tuple[str, Hook]]:
+    """Yield the hooks of a run, with their keys in the config."""
+    keys = dict(
+        _iter_configs(runner.cfg.get('default_hooks'), 'default_hooks')
+    )
+    keys.update(_iter_configs(runner.cfg.get('custom_hooks'), 'custom_hooks'))
+    for hook in runner.hooks:
+        names = (type(hook), type(hook).__name__)
+        found = [
+            path
+            for path, config in keys.items()
+            if config['type'] in names
+            or str(config['type']).split('.')[-1] == names[1]
+        ]
+        yield (found or [names[1]])[0], hook
+
+
+def _iter_configs(value: Any, path: str) -> Iterator[Tuple[str, dict]]:
+    """Yield the configs (with a ``type``) in a config, with their keys."""
+    if isinstance(value, dict):
+        if 'type' in value:
+            yield path, value
+            return
+        items = list(value.items())
+    elif isinstance(value, (list, tuple)):
+        items = [(str(index), item) for index, item in enumerate(value)]
+        if len(items) == 1:
+            yield from _iter_configs(value[0], path)
+            return
+    else:
+        return
+    for key, item in items:
+        yield from _iter_configs(item, f'{path}.{key}')
