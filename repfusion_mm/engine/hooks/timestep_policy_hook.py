@@ -95,7 +95,7 @@ class TimestepPolicyHook(PeriodicHook):
         self._last_picture = 0
 
     def before_run(self, runner) -> None:
-        """Use each hook once, and tell the model that its policy is steered."""
+        """Use each hook once, and tell the model that this one is there."""
         use_hooks_once(runner)
         unwrap_model(runner).attached_hooks.add('TimestepPolicyHook')
 

@@ -18,7 +18,7 @@ from mmengine.hooks import (
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import IterBasedTrainLoop
 
-from repfusion_mm.engine.utils import unwrap_model
+from repfusion_mm.engine.utils import find_hooks, unwrap_model
 
 
 def check_run(runner: Any) -> None:
@@ -195,19 +195,9 @@ def iter_schedules(built: Any) -> Iterator[Tuple[str, Any]]:
 
 def iter_hooks(runner: Any) -> Iterator[Tuple[str, Hook]]:
     """Yield the hooks of a run, with their keys in the config."""
-    keys = dict(
-        _iter_configs(runner.cfg.get('default_hooks'), 'default_hooks')
-    )
-    keys.update(_iter_configs(runner.cfg.get('custom_hooks'), 'custom_hooks'))
     for hook in runner.hooks:
-        names = (type(hook), type(hook).__name__)
-        found = [
-            path
-            for path, config in keys.items()
-            if config['type'] in names
-            or str(config['type']).split('.')[-1] == names[1]
-        ]
-        yield (found or [names[1]])[0], hook
+        places = find_hooks(runner.cfg, type(hook))
+        yield (places or [type(hook).__name__])[0], hook
 
 
 def _iter_configs(value: Any, path: str) -> Iterator[Tuple[str, dict]]:
