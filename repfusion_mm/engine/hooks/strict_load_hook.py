@@ -12,6 +12,7 @@ from repfusion_mm.engine.checkpoint.io import (
     find_loaded_path,
     remove_config,
 )
+from repfusion_mm.engine.frozen_checks import check_statistics
 from repfusion_mm.engine.utils import unwrap_model, use_hooks_once
 from repfusion_mm.registry import HOOKS
 
@@ -31,6 +32,8 @@ class StrictLoadHook(Hook):
 
     Raises:
         ValueError: The file is not a checkpoint, or does not fit the model.
+            Before training: batch norms in eval mode (``norm_eval``,
+            ``frozen_stages``) into which nothing was loaded.
     """
 
     # Before any hook that removes something from the checkpoint.
@@ -39,6 +42,10 @@ class StrictLoadHook(Hook):
     def before_run(self, runner) -> None:
         """Use each hook once."""
         use_hooks_once(runner)
+
+    def before_train(self, runner) -> None:
+        """Check that fixed statistics were loaded."""
+        check_statistics(unwrap_model(runner))
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Compare the checkpoint with the model."""

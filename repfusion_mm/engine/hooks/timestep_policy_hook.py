@@ -12,6 +12,7 @@ from mmengine.dist import all_reduce
 
 from repfusion_mm.engine.feature_cache import check_cached_features
 from repfusion_mm.engine.file_checks import check_files
+from repfusion_mm.engine.frozen_checks import check_student
 from repfusion_mm.engine.hooks.buffered_runtime_info_hook import (
     flush_statistics,
 )
@@ -104,6 +105,7 @@ class TimestepPolicyHook(PeriodicHook):
         check_single(runner, TimestepPolicyHook)
         model = unwrap_model(runner)
         loader = runner.train_dataloader
+        check_student(model)
         check_batches(loader)
         check_cached_features(loader.dataset, model)
         if len(model.policy.timesteps) > 1:

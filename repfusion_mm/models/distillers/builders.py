@@ -13,6 +13,7 @@ from mmengine.logging import print_log
 from repfusion_mm.models.decoders.base import TaskDecoder
 from repfusion_mm.models.losses.base import DistillLoss
 from repfusion_mm.models.policies.base import TimestepPolicy
+from repfusion_mm.models.utils.frozen_layers import freezing_settings
 from repfusion_mm.registry import MODELS
 
 Shape = Tuple[int, ...]
@@ -41,10 +42,16 @@ def infer_feature_shapes(
     do not influence the maps are frozen.
 
     Raises:
-        ValueError: The student does not run on images of this size, or has
-            no N x C x H x W map at an index.
+        ValueError: The student has no parameters to train, does not run on
+            images of this size, or has no N x C x H x W map at an index.
     """
     training = student.training
+    if not any(p.requires_grad for p in student.parameters()):
+        raise ValueError(
+            f'expected the student {type(student).__name__} to have '
+            'parameters to train, got none; set '
+            + freezing_settings(student, 'model.student')
+        )
     student.eval()
     try:
         feats = as_tuple(student(torch.zeros(1, 3, size, size)))

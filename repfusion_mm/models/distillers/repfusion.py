@@ -28,6 +28,7 @@ from repfusion_mm.models.policies.reinforce import (
     mean_over_ranks,
 )
 from repfusion_mm.models.teachers.cached_teacher import CachedTeacher
+from repfusion_mm.models.utils.frozen_layers import frozen_parameters
 from repfusion_mm.models.utils.image_range import (
     resolve_channel_order,
     to_unit_range,
@@ -120,6 +121,8 @@ class RepFusion(BaseModel):
             torch.channels_last if channels_last else torch.contiguous_format
         )
         self.student.to(memory_format=self.memory_format)
+        #: Parameters that the student's own arguments freeze.
+        self.frozen_parameters = frozen_parameters(self.student)
         # As mmdet's KnowledgeDistillationSingleStageDetector: a plain
         # attribute, not a registered sub-module, so that state_dict(),
         # parameters() and modules() do not include the teacher.
