@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import mmap
 import os.path as osp
-from typing import Iterator
+import re
+from typing import Any, Iterator
 
 from repfusion_mm.datasets.image_files import is_local, read_list
+from repfusion_mm.registry import DATASETS
+
+#: The first keypoints of an annotation, not the names in the categories.
+KEYPOINTS = re.compile(rb'"keypoints"\s*:\s*\[\s*\[?\s*(-?\d[-+\d.eE,\s]*)\]')
 
 
 def check_dataset(cfg: dict) -> None:
@@ -34,6 +40,8 @@ def check_dataset(cfg: dict) -> None:
                 f'expected a list of images at {path!r}, got no such file; '
                 'correct the path (data_root, ann_file)'
             )
+        if osp.isfile(path) and osp.getsize(path) and _is_pose(cls):
+            check_keypoints(path)
         if (is_custom or is_ours) and osp.isfile(path):
             check_list(path, part.get('with_label', True), not is_ours)
 
@@ -66,6 +74,34 @@ def check_list(path: str, with_label: bool, is_strict: bool) -> None:
             f'{path!r}, got {odd}; remove it, or use '
             'type="repfusion_mm.ImageFolderDataset"'
         )
+
+
+def check_keypoints(path: str) -> None:
+    """Check the first keypoints of annotations in COCO's format, if any.
+
+    mmpose's datasets read x, y and the visibility v of each keypoint, and fail
+    in numpy's ``reshape`` if there is no v.
+    """
+    with open(path, 'rb') as file, mmap.mmap(
+        file.fileno(), 0, access=mmap.ACCESS_READ
+    ) as text:
+        found = KEYPOINTS.search(text)
+        # A list of numbers, or of lists of numbers for each keypoint.
+        values = bytes(found[1]).count(b',') + 1 if found else 0
+    if values % 3:
+        raise ValueError(
+            "expected keypoints x, y, v in COCO's format, a multiple of 3 "
+            f'numbers, got {values} in {path}; add the visibility v of each '
+            'keypoint (0: not labeled, 1: hidden, 2: visible)'
+        )
+
+
+def _is_pose(dataset_type: Any) -> bool:
+    """Return whether mmpose parses the annotations of a type of dataset."""
+    if isinstance(dataset_type, str):
+        dataset_type = DATASETS.get(dataset_type)
+    parser = getattr(dataset_type, 'parse_data_info', None)
+    return getattr(parser, '__module__', '').startswith('mmpose.')
 
 
 def _is_remote(cfg: dict) -> bool:

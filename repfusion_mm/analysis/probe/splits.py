@@ -44,12 +44,10 @@ def make_splits(
         num_splits, train_size=num_labels, random_state=seed
     )
     splits = [*splitter.split(np.zeros(len(targets)), stratify(task, targets))]
-    for split in splits:
-        train, test = (targets[rows] for rows in split)
-        if task.field == 'gt_sem_seg':
-            check_masks(train, test, num_labels, grids)
-        elif task.field == 'gt_instance_labels':
-            check_keypoints(train, test, num_labels)
+    if task.field == 'gt_sem_seg':
+        check_masks(targets, splits, num_labels, grids)
+    if task.field == 'gt_instance_labels':
+        check_keypoints(targets, splits, num_labels)
     return splits
 
 
@@ -89,35 +87,40 @@ def check_classes(labels: np.ndarray, num_labels: int) -> None:
 
 
 def check_masks(
-    train: Sequence[np.ndarray],
-    test: Sequence[np.ndarray],
+    masks: Sequence[np.ndarray],
+    splits: Sequence[Split],
     num_labels: int,
     grids: Sequence[Sequence[int]],
 ) -> None:
-    """Refuse a split without two classes to fit to, or any to score on."""
+    """Refuse splits without two classes to fit to, or any to score on."""
     for grid in grids:
         found = [
-            {*np.unique([sample_cells(mask, grid) for mask in masks])}
-            for masks in (train, test)
+            {*np.unique(sample_cells(mask, grid)).tolist()} - {UNLABELED}
+            for mask in masks
         ]
-        numbers = [len(classes - {UNLABELED}) for classes in found]
-        if numbers[0] < 2 or numbers[1] < 1:
-            raise ValueError(
-                'expected two classes or more in the cells of a '
-                f'{" x ".join(map(str, grid))} grid to fit to, and one to '
-                f'score on, got {numbers[0]} and {numbers[1]} in a split of '
-                f'{num_labels} images; raise --num-labels'
+        for split in splits:
+            train, test = (
+                len(set().union(*(found[row] for row in rows)))
+                for rows in split
             )
+            if train < 2 or test < 1:
+                raise ValueError(
+                    'expected two classes or more in the cells of a '
+                    f'{" x ".join(map(str, grid))} grid to fit to, and one to '
+                    f'score on, got {train} and {test} in a split of '
+                    f'{num_labels} images; raise --num-labels'
+                )
 
 
 def check_keypoints(
-    train: np.ndarray, test: np.ndarray, num_labels: int
+    points: np.ndarray, splits: Sequence[Split], num_labels: int
 ) -> None:
-    """Refuse a split in which no keypoint is both fitted and scored."""
-    counts = [(points[..., 2] > 0).any(0) for points in (train, test)]
-    if not (counts[0] & counts[1]).any():
-        raise ValueError(
-            'expected a keypoint that counts both in the images to fit to and '
-            f'in the others, got none in a split of {num_labels} images; '
-            'raise --num-labels'
-        )
+    """Refuse splits in which no keypoint is both fitted and scored."""
+    counts = points[..., 2] > 0
+    for train, test in splits:
+        if not (counts[train].any(0) & counts[test].any(0)).any():
+            raise ValueError(
+                'expected a keypoint that counts both in the images to fit to '
+                f'and in the others, got none in a split of {num_labels} '
+                'images; raise --num-labels'
+            )

@@ -103,6 +103,14 @@ class ClsDecoder(TaskDecoder):
             return f' in {paths[row]}' if len(paths) else ''
 
         self._check_counts(counts, place)
+        for row, count in enumerate(counts):
+            # Of 0 and 1, some classes would occur twice.
+            if count > 1 and len(np.unique(labels[row])) < count:
+                raise ValueError(
+                    'expected the indices of the classes of an image, got '
+                    f'{np.ravel(labels[row]).tolist()}{place(row)}; give '
+                    '0 and 1 for each class as gt_score'
+                )
         classes = np.concatenate([np.ravel(label) for label in labels])
         self._check_range(torch.from_numpy(classes), rows, place)
 

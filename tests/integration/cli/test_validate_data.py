@@ -1,5 +1,7 @@
 """Files of a dataset are checked before it is built."""
 
+import json
+
 import pytest
 
 from repfusion_mm.cli.validate_data import check_dataset
@@ -84,3 +86,29 @@ def test_data_of_another_backend_is_not_checked(tmp_path):
 def test_good_lists_are_accepted(tmp_path):
     check_dataset(write_list(tmp_path, b'a b.jpg 1\nc.jpg -3\n'))
     check_dataset(dict(write_list(tmp_path, b'a.jpg\n'), with_label=False))
+
+
+@pytest.mark.parametrize(
+    ('keypoints', 'got'),
+    [
+        ([1.5, 2] * 17, 34),
+        ([[1, 2], [3, -4e1]], 2),
+        ([1, 2, 2] * 17, None),
+        ([[1, 2, 2], [0, 0, 0]], None),
+    ],
+)
+def test_keypoints_without_visibility_are_refused(tmp_path, keypoints, got):
+    content = dict(
+        categories=[dict(id=1, keypoints=['nose', 'eye'])],
+        annotations=[dict(keypoints=[]), dict(keypoints=keypoints)],
+    )
+    (tmp_path / 'points.json').write_text(json.dumps(content))
+    cfg = dict(type='mmpose.CocoDataset', data_root=str(tmp_path))
+    if got is None:
+        check_dataset(dict(cfg, ann_file='points.json'))
+        return
+    message = rf'x, y, v .*got {got} in .*points\.json; add the visibility'
+    with pytest.raises(ValueError, match=message):
+        check_dataset(dict(cfg, ann_file='points.json'))
+    # Another dataset may read another format.
+    check_dataset(dict(cfg, ann_file='points.json', type='Mine'))

@@ -1,19 +1,31 @@
 """Labels are checked before the first iteration."""
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from mmengine.dataset import BaseDataset, ConcatDataset, RepeatDataset
 from mmengine.registry import DATASETS
+from mmengine.structures import InstanceData
+from mmpose.structures import PoseDataSample
+from mmseg.structures import SegDataSample
 
 from repfusion_mm.datasets import LoadImage
 from repfusion_mm.engine.label_checks import (
+    check_labels,
     describe_labels,
+    find_ignore_index,
     find_labels,
     iter_leaves,
 )
-from repfusion_mm.models import ClsDecoder, SegDecoder
+from repfusion_mm.models import ClsDecoder, KeypointDecoder, SegDecoder
+from tests.helpers.dense_samples import seg_samples
+from tests.helpers.toy import labeled_samples
+
+#: A path that is not looked for.
+PATH = 's3://mask.png'
 
 
 class Listed(BaseDataset):
@@ -84,3 +96,160 @@ def test_labels_of_a_dataset_with_cached_features_are_found_once():
         folder='nowhere', num_views=3,
     ))  # fmt: skip
     assert labels_of(dataset) == [4]
+
+
+class Samples(BaseDataset):
+    """Images whose pipeline packs given data samples."""
+
+    def __init__(self, samples, infos, pipeline=(), **attributes):
+        self.samples, self.infos = samples, infos
+        vars(self).update(attributes)
+        super().__init__(pipeline=pipeline)
+
+    def load_data_list(self):
+        return list(self.infos)
+
+    def prepare_data(self, index):
+        return dict(
+            inputs=torch.zeros(3, 4, 4), data_samples=self.samples[index]
+        )
+
+
+class Plain(torch.utils.data.Dataset):
+    """A dataset without infos."""
+
+    def __init__(self, samples):
+        self.samples = samples
+
+    def __getitem__(self, index):
+        return dict(
+            inputs=torch.zeros(3, 4, 4), data_samples=self.samples[index]
+        )
+
+    def __len__(self):
+        return len(self.samples)
+
+
+def model(decoder, learnable=True, **preprocessor):
+    return SimpleNamespace(
+        decoder=decoder,
+        policy=SimpleNamespace(learnable=learnable),
+        data_preprocessor=SimpleNamespace(**preprocessor),
+    )
+
+
+CLASSES = ClsDecoder(4, in_channels=6)
+POINTS = KeypointDecoder(3, in_channels=6)
+
+
+def test_labels_of_a_dataset_without_infos_are_read():
+    labeled = labeled_samples([None] * 50 + [3] * 50)
+    check_labels(Plain(labeled), model(CLASSES))
+    with pytest.raises(ValueError, match='expected labeled images'):
+        check_labels(Plain(labeled[:50]), model(CLASSES))
+    with pytest.raises(ValueError, match=r'labels in \[0, 3\].*got \[9\]'):
+        check_labels(Plain(labeled_samples([9])), model(CLASSES))
+
+
+def test_images_of_class_minus_one_are_unlabeled():
+    check_labels(Listed([-1, -1]), model(CLASSES, learnable=False))
+    with pytest.raises(ValueError, match='expected labeled images'):
+        check_labels(Listed([-1, np.int64(-1)]), model(CLASSES))
+
+
+@pytest.mark.parametrize('num_workers', [0, 1])
+def test_what_the_pipeline_makes_of_labels_is_checked(num_workers):
+    maps = [torch.full((4, 4), 0), torch.full((4, 4), 7)]
+    dataset = Samples(seg_samples(maps), [dict(seg_map_path=PATH)] * 2)
+    fitting = model(SegDecoder(8, 6))
+    state = torch.get_rng_state(), np.random.get_state()[1].tolist()
+    check_labels(dataset, fitting, num_workers)
+    assert torch.equal(state[0], torch.get_rng_state())
+    assert state[1] == np.random.get_state()[1].tolist()
+    with pytest.raises(ValueError, match=r'in \[0, 3\].*got \[7\]'):
+        check_labels(dataset, model(SegDecoder(4, 6)), num_workers)
+
+
+@pytest.mark.parametrize(
+    ('decoder', 'sample', 'info', 'message'),
+    [
+        (
+            SegDecoder(4, 6),
+            SegDataSample(),
+            dict(seg_map_path=PATH),
+            'packs gt_sem_seg, .* no labels .*LoadAnnotations',
+        ),
+        (
+            POINTS,
+            PoseDataSample(gt_instance_labels=InstanceData()),
+            dict(keypoints=np.zeros((1, 3, 2))),
+            'packs gt_fields or gt_instance_labels, .*GenerateTarget',
+        ),
+    ],
+)
+def test_pipelines_that_pack_no_labels_are_refused(
+    decoder, sample, info, message
+):
+    with pytest.raises(ValueError, match=message):
+        check_labels(Samples([sample], [info]), model(decoder))
+
+
+@pytest.mark.parametrize(
+    ('decoder', 'info', 'message'),
+    [
+        (CLASSES, dict(gt_label=4), r'got \[4\] in 7\.jpg'),
+        (CLASSES, dict(gt_label=[1, 2]), r'got 2 in 7\.jpg; .*multi_label'),
+        (CLASSES, dict(gt_score=[0, 1]), 'decoder.num_classes=4 values'),
+        (
+            ClsDecoder(4, 6, multi_label=True),
+            dict(gt_label=[0, 0, 1, 0]),
+            r'got \[0, 0, 1, 0\] in 7\.jpg; .*gt_score',
+        ),
+        (
+            POINTS,
+            dict(keypoints=np.zeros((2, 3, 2))),
+            r"one instance in an image, got 2 in 7\.jpg; .*'topdown'",
+        ),
+        (
+            POINTS,
+            dict(keypoints=np.zeros((1, 2, 2))),
+            r'3 keypoints.*got 2 in 7\.jpg;.*visibility v',
+        ),
+        (POINTS, dict(keypoints=np.zeros((0, 3, 2))), 'labeled images'),
+        (
+            POINTS,
+            dict(keypoints=np.zeros((1, 3, 2)), keypoints_visible=np.zeros(3)),
+            'labeled images',
+        ),
+    ],
+)
+def test_the_image_of_an_invalid_label_is_named(decoder, info, message):
+    dataset = Samples([], [dict(info, img_path='s3://7.jpg')])
+    with pytest.raises(ValueError, match=message.replace('7', 's3://7')):
+        check_labels(dataset, model(decoder))
+
+
+def test_classes_that_the_data_ignores_and_the_decoder_learns_are_refused():
+    samples = seg_samples([torch.ones(4, 4, dtype=torch.long)])
+    infos = [dict(seg_map_path=PATH)]
+    rotate = dict(type='mmseg.RandomRotate', prob=1, degree=9, seg_pad_val=0)
+    size = dict(size=(8, 8), seg_pad_val=0)
+    for dataset, preprocessor, name in (
+        (Samples(samples, infos, ignore_index=0), {}, 'Samples'),
+        (Samples(samples, infos, [rotate]), {}, 'RandomRotate'),
+        (Samples(samples, infos), size, 'data_preprocessor.seg_pad_val'),
+    ):
+        check_labels(dataset, model(SegDecoder(4, 6, ignore_index=0)))
+        with pytest.raises(ValueError, match=f'{name}, got 0.*ignore_index=0'):
+            check_labels(dataset, model(SegDecoder(4, 6), **preprocessor))
+    # Without a size, nothing is padded. 255 is no class of four.
+    check_labels(dataset, model(SegDecoder(4, 6), seg_pad_val=0))
+    decoder = SegDecoder(4, 6, ignore_index=0)
+    check_labels(dataset, model(decoder, size=(8, 8), seg_pad_val=255))
+
+
+def test_the_ignored_class_is_the_decoders_or_the_datasets():
+    dataset = ConcatDataset([Listed([1]), Samples([], [{}], ignore_index=7)])
+    assert find_ignore_index(dataset, model(SegDecoder(4, 6))) == 255
+    assert find_ignore_index(dataset, model(None)) == 7
+    assert find_ignore_index(Listed([1]), model(CLASSES)) == 255

@@ -111,6 +111,7 @@ def test_unlabeled_images_are_refused(site):
     [
         (['--timesteps', '1000'], 'timesteps in [0, 999], the schedule'),
         (['--num-labels', '1297'], 'more than 1297 labeled images'),
+        (['--num-labels', '5'], '10 classes, got 5; raise --num-labels'),
     ],
 )
 def test_impossible_probes_are_refused(
