@@ -6,6 +6,12 @@ from typing import Any, Optional, Tuple
 
 import torch
 
+from repfusion_mm.models.utils.labels import (
+    UNLABELED,
+    count_classes,
+    read_classes,
+)
+
 #: Key of the data samples that the data preprocessor does not get.
 KEPT = 'partly_labeled_samples'
 
@@ -26,7 +32,7 @@ def hide_labels(
     samples = data.get('data_samples') if isinstance(data, dict) else None
     if not samples or not hasattr(module, 'to_onehot'):
         return None
-    found = {('gt_label' in s, 'gt_score' in s) for s in samples}
+    found = {(is_labeled(s), 'gt_score' in s) for s in samples}
     training = kwargs.get('training', args[1:2] == (True,))
     if training and module.batch_augments and (False, False) in found:
         raise ValueError(
@@ -34,10 +40,22 @@ def hide_labels(
             'model.data_preprocessor mixes with the image, got unlabeled '
             'images; set batch_augments=None'
         )
-    if len(found) == 1:
+    # A class of -1 cannot be one-hot.
+    negative = module.to_onehot and any(
+        'gt_label' in s and not is_labeled(s) for s in samples
+    )
+    if len(found) == 1 and not negative:
         return None
     hidden = {**data, 'data_samples': None, KEPT: samples}
     return (hidden, *args[1:]), kwargs
+
+
+def is_labeled(sample: Any) -> bool:
+    """Return whether each class in a sample's ``gt_label`` counts."""
+    classes = read_classes(sample)
+    return classes is not None and bool(
+        count_classes(classes, UNLABELED).all()
+    )
 
 
 def restore_labels(

@@ -22,7 +22,9 @@ def losses_of(model, data):
     return model(**model.data_preprocessor(data, training=True), mode='loss')
 
 
-@pytest.mark.parametrize('labels', [[0, None, 1, 2], [None, 0, 1, None]])
+@pytest.mark.parametrize(
+    'labels', [[0, None, 1, 2], [None, 0, 1, None], [0, -1, 1, 2]]
+)
 @pytest.mark.parametrize('to_onehot', [False, True])
 def test_any_image_may_be_unlabeled_with_that_of_mmpretrain(labels, to_onehot):
     data = batch(labels=labels)
@@ -38,7 +40,7 @@ def test_labeled_batches_are_mixed_and_others_are_refused():
     model = build(batch_augments=MIXUP)
     data = model.data_preprocessor(batch(labels=[0, 1, 2, 3]), training=True)
     assert all('gt_score' in sample for sample in data['data_samples'])
-    for labels in ([0, None, 1, 2], [None] * 4):
+    for labels in ([0, None, 1, 2], [None] * 4, [-1] * 4):
         with pytest.raises(ValueError, match='set batch_augments=None'):
             model.data_preprocessor(batch(labels=labels), training=True)
         data = model.data_preprocessor(batch(labels=labels))
