@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import fnmatch
 from typing import Dict, List, Sequence, Tuple
 
 import torch
 import torch.nn as nn
+
+#: Mismatches of values, which no loading hook resolves.
+VALUES = ('values of', 'NaN or Inf', 'not a tensor')
 
 
 def find_incompatible_keys(
@@ -32,12 +36,43 @@ def find_incompatible_keys(
                 f'{key}: expected {tuple(value.shape)}, got '
                 f'{tuple(source[key].shape)}'
             )
+        elif value.is_floating_point() and not source[key].is_floating_point():
+            mismatches.append(
+                f'{key}: {VALUES[0]} {source[key].dtype}, for {value.dtype}'
+            )
+        elif _is_finite(value) and not _is_finite(source[key]):
+            mismatches.append(f'{key}: {VALUES[1]}')
     mismatches += [
         f'{key}: only in the checkpoint'
         for key in source
         if key not in target and not _matches(key, allow_unused)
     ]
     return mismatches
+
+
+def compare_with_hooks(
+    module: nn.Module, source: Dict[str, torch.Tensor], mismatches: List[str]
+) -> Tuple[List[str], List[str]]:
+    """Sort out the mismatches that a module's own loading hooks resolve.
+
+    Vision transformers resize position embeddings, and rebuild buffers, while
+    they load. They are tried on a copy of the module.
+
+    Returns:
+        The mismatches, and those that the hooks resolve: one list is empty.
+    """
+    if not mismatches:
+        return [], []
+    try:
+        result = copy.deepcopy(module).load_state_dict(source, strict=False)
+    except Exception:  # shapes that differ, or a hook that fails on them
+        return mismatches, []
+    remain = {*result.missing_keys, *result.unexpected_keys}
+    for line in mismatches:
+        key, _, reason = line.partition(': ')
+        if key in remain or reason.startswith(VALUES):
+            return mismatches, []
+    return [], mismatches
 
 
 def conv_strides(module: nn.Module) -> Dict[str, List[int]]:
@@ -81,6 +116,10 @@ def describe_mismatches(
         f'{type(module).__name__}, got {len(mismatches)} mismatches:\n  '
         + '\n  '.join(lines)
     )
+
+
+def _is_finite(value: torch.Tensor) -> bool:
+    return value.is_meta or bool(value.isfinite().all())
 
 
 def _matches(key: str, patterns: Sequence[str]) -> bool:

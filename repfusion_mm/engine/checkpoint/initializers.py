@@ -10,10 +10,11 @@ from mmengine.model.weight_init import update_init_info
 
 from repfusion_mm.engine.checkpoint.compare import (
     compare_strides,
+    compare_with_hooks,
     describe_mismatches,
     find_incompatible_keys,
 )
-from repfusion_mm.engine.checkpoint.io import read_checkpoint
+from repfusion_mm.engine.checkpoint.io import StateDict, read_checkpoint
 from repfusion_mm.engine.utils import select_prefix
 from repfusion_mm.registry import WEIGHT_INITIALIZERS
 
@@ -42,7 +43,7 @@ class StrictPretrained:
             them) or of a task network (its backbone is found). A
             path, or any address that ``mmengine.fileio`` reads.
         prefix: Prefix of the backbone's keys in the checkpoint, e.g.
-            ``'backbone.'``; by default the best match in ``PREFIXES``.
+            ``'backbone.'``; by default the one that fits best.
         allow_missing: Patterns (``*``) of backbone tensors that may be
             missing in the checkpoint.
         allow_unused: Patterns of checkpoint tensors that may be unused; by
@@ -72,14 +73,13 @@ class StrictPretrained:
         source, meta = read_checkpoint(self.checkpoint, HINT)
         target = module.state_dict()
         prefix = self.prefix
-        if prefix is None:  # the one with the most matches
-            prefix = max(
-                PREFIXES, key=lambda p: sum(p + k in source for k in target)
-            )
+        if prefix is None:
+            prefix = find_prefix(source, target)
         source = select_prefix(source, prefix)
         mismatches = find_incompatible_keys(
             source, target, self.allow_missing, self.allow_unused
         )
+        mismatches, adapted = compare_with_hooks(module, source, mismatches)
         stem, others = compare_strides(meta.get('strides', {}), module)
         mismatches += stem
         name = type(module).__name__
@@ -96,6 +96,8 @@ class StrictPretrained:
         loaded = {k: v for k, v in source.items() if k in target}
         module.load_state_dict(loaded, strict=False)
         note = f' (strides differ: {others})' if others else ''
+        if adapted:
+            note += f'; its loading hooks adapted {adapted[:5]}'
         print_log(
             f'loaded {len(loaded)}/{len(target)} tensors of {name} from '
             f'{self.checkpoint}{note}',
@@ -103,3 +105,27 @@ class StrictPretrained:
         )
         if hasattr(module, '_params_init_info'):
             update_init_info(module, init_info=f'from {self.checkpoint}')
+
+
+def find_prefix(source: StateDict, target: StateDict) -> str:
+    """Return the prefix with which most tensors of a module are found.
+
+    It is one of ``PREFIXES`` if these are as good as others, such as
+    ``'module.'`` of a distributed model.
+
+    Raises:
+        ValueError: Several other prefixes are equally good.
+    """
+    first = next(iter(target), '')
+    found = {key[: -len(first)] for key in source if key.endswith(first)}
+    counts = {
+        prefix: sum(prefix + key in source for key in target)
+        for prefix in (*PREFIXES, *sorted(found - {*PREFIXES}))
+    }
+    best = [p for p, n in counts.items() if n == max(counts.values())]
+    if len(best) > 1 and best[0] not in PREFIXES:
+        raise ValueError(
+            f'expected one backbone in the checkpoint, got {len(best)}, under '
+            f'the prefixes {best}; set init_cfg.prefix to one of them'
+        )
+    return best[0]

@@ -10,6 +10,7 @@ import torch
 from mmengine.fileio import get_local_path
 from mmengine.logging import print_log
 from mmengine.runner import find_latest_checkpoint
+from safetensors.torch import load_file
 
 from repfusion_mm.engine.checkpoint import safe_pickle
 from repfusion_mm.utils.compat import READS_SAFELY
@@ -61,7 +62,7 @@ def read_checkpoint(checkpoint: str, hint: str) -> Tuple[StateDict, dict]:
 def load_from_local(
     path: str, map_location: str = 'cpu', name: Optional[str] = None
 ) -> object:
-    """Read a local file written by ``torch.save``.
+    """Read a local file written by ``torch.save``, or of safetensors.
 
     ``name`` replaces ``path`` in errors.
 
@@ -71,6 +72,8 @@ def load_from_local(
     """
     try:
         file = osp.expanduser(path)
+        if str(name or path).endswith('.safetensors'):
+            return load_file(file, map_location)
         if READS_SAFELY:
             return torch.load(file, map_location, weights_only=True)
         return safe_pickle.load_file(file, map_location)

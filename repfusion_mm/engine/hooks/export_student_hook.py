@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from mmengine.hooks import Hook
 from mmengine.runner import save_checkpoint
 
@@ -46,8 +47,14 @@ class ExportStudentHook(Hook):
         """Write the student of ``checkpoint``."""
         model = unwrap_model(runner)
         model_cfg = runner.cfg.get('model', {})
+        weights = select_prefix(checkpoint['state_dict'], 'student.')
+        # safetensors refuses tensors that share memory or are channels last.
+        weights = {
+            key: value.clone(memory_format=torch.contiguous_format)
+            for key, value in weights.items()
+        }
         content = dict(
-            state_dict=select_prefix(checkpoint['state_dict'], 'student.'),
+            state_dict=weights,
             meta=dict(
                 repfusion_mm=__version__,
                 epoch=checkpoint['meta']['epoch'],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mmengine.hooks import Hook
 
 from repfusion_mm.engine.checkpoint.compare import (
+    compare_with_hooks,
     describe_mismatches,
     find_incompatible_keys,
 )
@@ -58,9 +59,12 @@ class StrictLoadHook(Hook):
             )
         remove_config(checkpoint)
         model = unwrap_model(runner)
-        mismatches = find_incompatible_keys(
-            checkpoint.get('state_dict', checkpoint), model.state_dict()
+        source = checkpoint.get('state_dict', checkpoint)
+        mismatches, adapted = compare_with_hooks(
+            model, source, find_incompatible_keys(source, model.state_dict())
         )
+        if adapted:
+            runner.logger.info(f'loading hooks adapt {adapted[:5]} of {file}')
         if mismatches:
             raise ValueError(
                 describe_mismatches(file, model, mismatches)

@@ -53,15 +53,7 @@ def infer_feature_shapes(
             + freezing_settings(student, 'model.student')
         )
     student.eval()
-    try:
-        feats = as_tuple(student(torch.zeros(1, 3, size, size)))
-    except (AssertionError, RuntimeError) as error:
-        raise ValueError(
-            f'expected the student {type(student).__name__} to run on images '
-            f'of {size} x {size}, got: {error}; set model.input_size to the '
-            'side of its images'
-        ) from error
-    student.train(training)
+    feats = _run(student, size)
     shapes: List[Shape] = []
     for index in indices:
         try:
@@ -74,8 +66,52 @@ def infer_feature_shapes(
                 f'{got}; set {_map_settings(student)}'
             ) from None
         shapes.append((channels, height, width))
+    _check_layouts(student, indices, shapes, size)
+    student.train(training)
     _freeze_idle_parameters(student, [feats[index] for index in indices])
     return shapes
+
+
+def _run(student: nn.Module, size: int) -> tuple:
+    """Return the outputs for a blank image of ``size`` x ``size``."""
+    try:
+        return as_tuple(student(torch.zeros(1, 3, size, size)))
+    except (AssertionError, RuntimeError) as error:
+        raise ValueError(
+            f'expected the student {type(student).__name__} to run on images '
+            f'of {size} x {size}, got: {error}; set model.input_size to the '
+            'side of its images'
+        ) from error
+
+
+def _check_layouts(
+    student: nn.Module,
+    indices: Sequence[int],
+    shapes: Sequence[Shape],
+    size: int,
+) -> None:
+    """Refuse N x H x W x C maps.
+
+    The image is square, so that H = W. If C is equal to them, a larger image
+    shows which axes are those of space.
+    """
+    for index, (first, second, third) in zip(indices, shapes):
+        channels_last = first == second != third
+        if first == second == third > 1:
+            try:
+                larger = _run(student, 2 * size)[index].shape
+            except ValueError:  # it only runs on images of one size
+                continue
+            channels_last = larger[3] == third and larger[1] != first
+        if channels_last:
+            raise ValueError(
+                f'expected an N x C x H x W map at index {index} of the '
+                f'outputs of the student {type(student).__name__}, got '
+                f'N x {first} x {second} x {third}, whose channels are last '
+                '(N x H x W x C); choose a backbone that returns '
+                'N x C x H x W, such as the SwinTransformer of mmpretrain '
+                'instead of that of timm'
+            )
 
 
 def _map_settings(student: nn.Module) -> str:

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.registry import MODELS
 from mmpretrain.models import ResNet
+from safetensors.torch import save_file
 
 from repfusion_mm.engine.checkpoint import StrictPretrained
 from repfusion_mm.engine.checkpoint.compare import conv_strides
@@ -250,3 +251,89 @@ def test_the_loader_finds_the_backbone_under_any_prefix(
     StrictPretrained(str(path), prefix=given_prefix)(target)
     for key, value in target.state_dict().items():
         assert torch.equal(value, source.state_dict()[key]), key
+
+
+VIT = dict(
+    type='mmpretrain.VisionTransformer',
+    arch=dict(embed_dims=8, num_layers=1, num_heads=2,
+              feedforward_channels=16),
+    patch_size=4,
+    out_type='featmap',
+)  # fmt: skip
+SWIN = dict(
+    type='mmpretrain.SwinTransformer',
+    out_indices=(1,),
+    arch=dict(embed_dims=8, depths=[1, 1], num_heads=[1, 2]),
+    patch_size=2,
+    window_size=4,
+    use_abs_pos_embed=True,
+)
+
+
+@pytest.mark.parametrize(
+    ('backbone', 'distilled', 'finetuned', 'resized'),
+    [
+        (VIT, dict(img_size=16), dict(img_size=32), 'pos_embed'),
+        (SWIN, dict(img_size=32), dict(img_size=64), 'absolute_pos_embed'),
+    ],
+)  # fmt: skip
+def test_what_the_backbone_resizes_is_loaded_and_logged(
+    backbone, distilled, finetuned, resized, tmp_path, monkeypatch
+):
+    lines = []
+    monkeypatch.setattr(
+        'repfusion_mm.engine.checkpoint.initializers.print_log',
+        lambda text, **kwargs: lines.append(text),
+    )
+    path = str(tmp_path / 'student.pth')
+    torch.manual_seed(3)
+    state = MODELS.build({**backbone, **distilled}).state_dict()
+    torch.save(dict(state_dict=state), path)
+    net = build(path, backbone={**backbone, **finetuned})
+    stock = MODELS.build({**backbone, **finetuned})
+    stock.load_state_dict(state, strict=False)
+    assert_loaded(net, stock.state_dict())
+    assert 'loading hooks adapted' in lines[-1]
+    assert resized in lines[-1]
+    # Other widths are not resized.
+    wider = {**backbone['arch'], 'embed_dims': 16}
+    with pytest.raises(ValueError, match='mismatches'):
+        build(path, backbone={**backbone, **finetuned, 'arch': wider})
+
+
+def test_safetensors_are_read(tmp_path, weights):
+    path = str(tmp_path / 'student.safetensors')
+    save_file(weights, path)
+    assert_loaded(build(path), weights)
+
+
+@pytest.mark.parametrize('prefix', ['module.', '_orig_mod.', 'net.encoder.'])
+def test_wrappers_of_a_backbone_are_found(prefix, tmp_path, weights):
+    path = str(tmp_path / 'student.pth')
+    torch.save({prefix + k: v for k, v in weights.items()}, path)
+    assert_loaded(build(path), weights)
+    two = {f'{p}.{k}': v for k, v in weights.items() for p in ('a', 'b')}
+    torch.save(two, path)
+    with pytest.raises(ValueError, match=r"prefixes \['a\.', 'b\.'\]"):
+        build(path)
+    assert_loaded(build(path, prefix='b.'), weights)
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (lambda v: v.to(torch.int8), r'values of torch\.int8'),
+        (lambda v: v * float('nan'), 'NaN or Inf'),
+    ],
+)
+def test_values_that_are_no_weights_are_refused(
+    change, message, tmp_path, weights
+):
+    path = str(tmp_path / 'student.pth')
+    weights['conv1.weight'] = change(weights['conv1.weight'])
+    torch.save(weights, path)
+    with pytest.raises(ValueError, match=rf'conv1\.weight: {message}'):
+        build(path)
+    weights['conv1.weight'] = torch.ones_like(weights['conv1.weight']).half()
+    torch.save(weights, path)
+    assert build(path).conv1.weight.dtype == torch.float32

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from mmengine.runner import Runner
+from safetensors.torch import load, save
 
 from repfusion_mm.engine.checkpoint.io import load_from_local
 from tests.helpers.memory_run import config
@@ -19,6 +20,9 @@ def test_exported_student_is_that_of_the_checkpoint(tmp_path, averaged):
     assert set(weights) == set(runner.model.student.state_dict())
     for key, value in weights.items():
         assert torch.equal(value, checkpoint['state_dict'][f'student.{key}'])
+    # Channels last maps: safetensors refuses weights in this format.
+    assert runner.model.memory_format == torch.channels_last
+    assert load(save(weights)).keys() == weights.keys()
     trained = runner.model.student.state_dict()
     is_raw = torch.equal(weights['conv1.weight'], trained['conv1.weight'])
     assert is_raw != averaged

@@ -310,7 +310,7 @@ VIT = dict(
             dict(student=HRNET),
             'images of 16 x 16',
         ),
-        (dict(student=VIT), "set its out_indices .or out_type."),
+        (dict(student=VIT), "set model.student.out_type='featmap'"),
         (dict(student_indices=(4,)), 'map at index 4'),
         (dict(channels_last='no'), "True or False, got 'no'"),
         (dict(student_indices=(-1, -1)), 'one student map for each'),
