@@ -7,6 +7,7 @@ from mmengine.runner import Runner
 
 from repfusion_mm.cli import load_config, make_parser, report_errors
 from repfusion_mm.cli.config import check_file
+from repfusion_mm.cli.validate_data import check_dataset
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -22,6 +23,7 @@ def main(argv: Optional[List[str]] = None) -> int:
                 'distillation has no test: evaluate a finetuned network'
             )
         check_file(args.checkpoint, 'a checkpoint')
+        check_dataset(cfg.test_dataloader.get('dataset') or {})
         cfg.load_from = args.checkpoint
         Runner.from_cfg(cfg).test()
     return 0

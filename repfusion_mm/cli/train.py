@@ -27,7 +27,8 @@ def build_runner(argv: Optional[List[str]] = None) -> Runner:
     cfg = load_config(args)
     make_work_dir(cfg.work_dir)
     merge_args(cfg, args)
-    check_dataset(cfg.train_dataloader.get('dataset') or {})
+    for name in ('train_dataloader', 'val_dataloader'):
+        check_dataset((cfg.get(name) or {}).get('dataset') or {})
     is_default = 'runner_type' not in cfg
     runner = Runner.from_cfg(cfg) if is_default else RUNNERS.build(cfg)
     check_parts(unwrap_model(runner), args.cfg_options or {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+from multiprocessing import get_all_start_methods
 from typing import Any, Iterable, Set
 
 from mmengine.config import Config
@@ -112,6 +113,12 @@ def check_values(cfg: Config) -> None:
         _refuse('train_dataloader.batch_size to be 1 or more', size)
     if type(workers) is not int or workers < 0:
         _refuse('train_dataloader.num_workers to be 0 or more', workers)
+    method = ((cfg.get('env_cfg') or {}).get('mp_cfg') or {}).get(
+        'mp_start_method', 'fork'
+    )
+    if method not in get_all_start_methods():
+        methods = ', '.join(get_all_start_methods())
+        _refuse(f'env_cfg.mp_cfg.mp_start_method to be of {methods}', method)
     if isinstance(level, str) and level not in logging._nameToLevel:
         _refuse('log_level to be a level of logging ("INFO")', level)
     for key, hook in (cfg.get('default_hooks') or {}).items():

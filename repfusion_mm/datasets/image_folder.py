@@ -78,6 +78,8 @@ class ImageFolderDataset(CustomDataset):
         """List images and labels."""
         if self.ann_file:
             entries = read_list(self.ann_file, self.with_label)
+            if not self.with_label:
+                self._check_unlabeled(entries[0][0])
         else:
             entries = self._list_folder()
         backend = get_file_backend(self.img_prefix, enable_singleton=True)
@@ -88,6 +90,16 @@ class ImageFolderDataset(CustomDataset):
                 info['gt_label'] = label
             data_list.append(info)
         return data_list
+
+    def _check_unlabeled(self, line: str) -> None:
+        """Refuse a list with labels, which would be taken for paths."""
+        name, *label = line.rsplit(None, 1)
+        paths = [osp.join(self.img_prefix, i) for i in (line, name)]
+        if label and not osp.isfile(paths[0]) and osp.isfile(paths[1]):
+            raise ValueError(
+                f'expected lines "path" in {self.ann_file}, got {line!r}, '
+                'with a label; set with_label=True in the dataset'
+            )
 
     def _list_folder(self) -> list:
         root = self.img_prefix.rstrip('/') or '/'

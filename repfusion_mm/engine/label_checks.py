@@ -118,8 +118,18 @@ def read_samples(leaf: Any, rows: Sequence[int], num_workers: int) -> list:
     with seeded(0):
         for batch in loader:
             if isinstance(batch, dict):
+                check_packed(batch)
                 samples += batch.get('data_samples') or []
     return samples
+
+
+def check_packed(batch: dict) -> None:
+    """Refuse a pipeline that does not pack its images."""
+    if 'inputs' not in batch:
+        raise ValueError(
+            'expected batches with inputs and data_samples, got '
+            f'{", ".join(batch)}; end the pipeline with PackInputs'
+        )
 
 
 def check_samples(samples: Sequence, decoder: Any) -> bool:

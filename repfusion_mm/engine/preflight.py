@@ -8,6 +8,8 @@ import torch
 from mmengine.dist import all_gather_object, get_world_size
 from torch.utils.data import BatchSampler
 
+from repfusion_mm.engine.label_checks import check_packed
+
 
 def check_batches(dataloader: Any) -> None:
     """Refuse an epoch without a batch, or with a batch of one image.
@@ -33,6 +35,7 @@ def check_batches(dataloader: Any) -> None:
 
 def check_sizes(data_batch: dict) -> None:
     """Refuse a batch that the data preprocessor would pad with black."""
+    check_packed(data_batch)
     if torch.is_tensor(data_batch['inputs']):
         return
     sizes = [tuple(image.shape[-2:]) for image in data_batch['inputs']]

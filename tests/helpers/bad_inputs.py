@@ -84,6 +84,12 @@ ROWS = {
     'wrong type, policy': (
         ['model.policy.entropy_weight=big'], None,
         ['policy.entropy_weight', "'big'", 'a number']),
+    'wrong type, timestep': (
+        ['model.policy.low=abc'], None,
+        ['policy.low', "'abc'", 'an integer']),
+    'wrong start method': (
+        ['env_cfg.mp_cfg.mp_start_method=forkk'], None,
+        ['env_cfg.mp_cfg.mp_start_method', 'spawn', "'forkk'"]),
     'wrong type, rate': (
         ['optim_wrapper.student.optimizer.lr=fast'], None,
         ['optim_wrapper.student.optimizer.lr', "'fast'", 'a number']),
@@ -118,6 +124,9 @@ ROWS = {
         [], damage('images/0.jpg', 150), ['images/0.jpg', 'fix or remove']),
     'empty file': (
         [], write('images/0.jpg', b''), ['images/0.jpg', 'fix or remove']),
+    'pipeline that does not pack': (
+        [f'{PARTS}.{i}.pipeline.2.type=mmpretrain.RandomGrayscale'
+         for i in (0, 1)], None, ['end the pipeline with PackInputs']),
     'pixels that are NaN': (
         [f'{PARTS}.{i}.pipeline.0.color_type=unchanged' for i in (0, 1)],
         not_finite,

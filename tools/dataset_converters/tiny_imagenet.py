@@ -19,6 +19,12 @@ SIZES = dict(train=100_000, val=10_000)
 
 def read_classes(root: Path) -> Dict[str, int]:
     """Return the class of each WordNet id, in sorted order."""
+    for name in ('wnids.txt', 'train', 'val/val_annotations.txt'):
+        if not (root / name).exists():
+            raise FileNotFoundError(
+                f'expected {name} in {str(root)!r}, got none; give the folder '
+                'of the unpacked tiny-imagenet-200.zip'
+            )
     wnids = sorted((root / 'wnids.txt').read_text().split())
     if not wnids or len(set(wnids)) < len(wnids):
         raise ValueError(

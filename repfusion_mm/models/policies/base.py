@@ -61,6 +61,12 @@ class TimestepPolicy(BaseModule):
     ) -> None:
         super().__init__()
         high = num_timesteps - 1 if high is None else high
+        for name, value in dict(low=low, high=high, stride=stride).items():
+            if not isinstance(value, int):
+                raise TypeError(
+                    f'expected an integer as policy.{name}, got {value!r}; '
+                    f'correct model.policy.{name}'
+                )
         if not 0 <= low <= high < num_timesteps or stride < 1:
             raise ValueError(
                 'expected timesteps within the schedule, 0 <= low <= high <= '

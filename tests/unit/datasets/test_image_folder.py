@@ -195,3 +195,12 @@ def test_remote_folders_are_listed_by_their_backend(tmp_path):
     dataset = build('mem://bucket')
     assert dataset[0]['img_path'] == 'mem://bucket/ant/0.webp'
     assert [item['gt_label'] for item in dataset] == [0, 1]
+
+
+def test_a_list_with_labels_is_not_read_as_paths(tmp_path):
+    write(tmp_path / 'a b.jpg')
+    (tmp_path / 'list.txt').write_text('a b.jpg 1\n')
+    with pytest.raises(ValueError, match=r"'a b.jpg 1', with a label; set"):
+        build(tmp_path, ann_file='list.txt', with_label=False)
+    (tmp_path / 'list.txt').write_text('a b.jpg\n')
+    build(tmp_path, ann_file='list.txt', with_label=False)

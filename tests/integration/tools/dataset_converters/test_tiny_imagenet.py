@@ -86,3 +86,9 @@ def test_damaged_tiny_imagenet_is_refused(tiny, damage, message):
 
 def test_a_missing_archive_is_named(tmp_path):
     assert str(tmp_path) in run_main(TOOL, tmp_path, expect=1).last_line
+
+
+def test_a_folder_of_something_else_is_named(tmp_path):
+    last = run_main(TOOL, tmp_path, expect=1).last_line
+    assert f"expected wnids.txt in '{tmp_path}'" in last
+    assert 'the unpacked tiny-imagenet-200.zip' in last
