@@ -80,6 +80,19 @@ def describe_data(loader: DataLoader) -> str:
     return f'the dataset on this disk ({", ".join(names)})'
 
 
+def _has_class_labels(dataset_type: Any, cfg: Config) -> bool:
+    """Return whether a dataset is one of mmpretrain's or a subclass."""
+    from mmpretrain.datasets import BaseDataset as ClassificationDataset
+
+    if isinstance(dataset_type, str):
+        scope = cfg.get('default_scope', 'mmengine')
+        with DATASETS.switch_scope_and_registry(scope) as registry:
+            dataset_type = registry.get(dataset_type)
+    return isinstance(dataset_type, type) and issubclass(
+        dataset_type, ClassificationDataset
+    )
+
+
 def _build(dataset: ConfigDict, cfg: Config, num_images: int) -> Dataset:
     """Build a dataset, with synthetic images in place of missing parts."""
     if dataset.get('datasets'):
@@ -90,9 +103,8 @@ def _build(dataset: ConfigDict, cfg: Config, num_images: int) -> Dataset:
     if Path(dataset.get('data_root', '')).exists():
         return DATASETS.build(dataset)
     root = dataset.get('data_root', '')
-    scope = [cfg.get('default_scope', 'mmengine'), *dataset.type.split('.')]
     size = USUAL_SIZES.get(Path(root).name)
-    if scope[-2] != 'mmpretrain' or size is None:
+    if size is None or not _has_class_labels(dataset.type, cfg):
         raise FileNotFoundError(
             f'expected the data of {dataset.type} in {root!r}, got nothing '
             'there; only images with class labels can be synthesized, in '
