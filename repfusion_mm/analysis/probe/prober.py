@@ -16,6 +16,7 @@ from mmengine.runner import Runner
 from repfusion_mm.analysis.probe.scores import Score, read_scores, write_scores
 from repfusion_mm.analysis.probe.splits import make_splits
 from repfusion_mm.analysis.probe.tasks import Task, find_task
+from repfusion_mm.engine.channel_order import check_channel_order
 from repfusion_mm.engine.label_checks import find_ignore_index
 from repfusion_mm.registry import MODELS
 
@@ -88,6 +89,7 @@ class Prober:
         if self.cfg.get('probe_dataset') is not None:
             loader.update(dataset=self.cfg.probe_dataset)
         dataloader = Runner.build_dataloader(loader)
+        check_channel_order(dataloader.dataset, self.model)
         ignore_index = find_ignore_index(dataloader.dataset, self.model)
         batches: List[torch.Tensor] = []
         targets: List[np.ndarray] = []

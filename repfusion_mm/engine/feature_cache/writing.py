@@ -24,6 +24,7 @@ from repfusion_mm.datasets.feature_cache.dataset import (
 )
 from repfusion_mm.datasets.feature_cache.files import META
 from repfusion_mm.datasets.feature_cache.writer import FeatureWriter
+from repfusion_mm.engine.channel_order import check_channel_order
 from repfusion_mm.engine.feature_cache.checks import (
     check_cacheable,
     prepare_teacher_inputs,
@@ -62,6 +63,7 @@ def write_feature_caches(
     model = MODELS.build(cfg.model).to(device)
     check_cacheable(model)
     for dataset in datasets:
+        check_channel_order(dataset, model)
         _check_space(dataset, model.teacher.feature_shapes)
         write_features(
             model,

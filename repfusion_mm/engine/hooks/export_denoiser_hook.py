@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from mmengine.hooks import Hook
 
+from repfusion_mm.engine.channel_order import check_channel_order
 from repfusion_mm.engine.utils import check_export, select_prefix, unwrap_model
 from repfusion_mm.registry import HOOKS
 
@@ -28,7 +29,8 @@ class ExportDenoiserHook(Hook):
             ``'float16'``.
 
     Raises:
-        ValueError: ``dtype`` is neither.
+        ValueError: ``dtype`` is neither. Before training: the denoiser would
+            get BGR images.
     """
 
     # After EMAHook (NORMAL), which puts the EMA weights into the
@@ -47,8 +49,10 @@ class ExportDenoiserHook(Hook):
         self.dtype = getattr(torch, dtype)
 
     def before_train(self, runner) -> None:
-        """Log a warning if the denoiser is never written."""
+        """Warn if the denoiser is never written; check its images."""
         check_export(runner, self.filename)
+        dataset = runner.train_dataloader.dataset
+        check_channel_order(dataset, unwrap_model(runner))
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Write the denoiser of ``checkpoint``."""

@@ -10,6 +10,7 @@ from typing import Optional
 import torch
 from mmengine.dist import all_reduce
 
+from repfusion_mm.engine.channel_order import check_channel_order
 from repfusion_mm.engine.feature_cache import check_cached_features
 from repfusion_mm.engine.file_checks import check_files
 from repfusion_mm.engine.frozen_checks import check_student
@@ -67,9 +68,10 @@ class TimestepPolicyHook(PeriodicHook):
             images of a batch differ in size. Before training: labels do not
             fit the decoder; a learned policy has no labels for its reward, or
             batches of one image for its baseline; there is an empty batch or
-            one of a single image; two processes have the same seed; cached
-            features belong to another model or other images; or there is a
-            second ``TimestepPolicyHook``.
+            one of a single image; the teacher would get BGR images; two
+            processes have the same seed; cached features belong to another
+            model or other images; or there is a second
+            ``TimestepPolicyHook``.
         FileNotFoundError: Before training: files of labeled images or cached
             features are missing.
     """
@@ -107,6 +109,7 @@ class TimestepPolicyHook(PeriodicHook):
         loader = runner.train_dataloader
         check_student(model)
         check_batches(loader)
+        check_channel_order(loader.dataset, model)
         check_cached_features(loader.dataset, model)
         if len(model.policy.timesteps) > 1:
             check_seeds()

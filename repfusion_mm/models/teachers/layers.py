@@ -57,7 +57,8 @@ def check_denoiser(denoiser: Any, num_timesteps: int) -> None:
 
     Raises:
         ValueError: It is another model, such as an autoencoder, has other
-            channels, or is not given t in [0, ``num_timesteps`` - 1].
+            channels or another range of values, or is not given t in
+            [0, ``num_timesteps`` - 1].
     """
     name, config = type(denoiser).__name__, denoiser.config
     arguments = list(inspect.signature(denoiser.forward).parameters)
@@ -73,6 +74,12 @@ def check_denoiser(denoiser: Any, num_timesteps: int) -> None:
             'expected a denoiser of RGB images (in_channels 3), got '
             f'in_channels {channels} ({name}); choose a denoiser of RGB '
             'images, not of latents or grayscale images'
+        )
+    if config.get('center_input_sample'):
+        raise ValueError(
+            'expected a denoiser that is given images in [-1, 1], got '
+            'center_input_sample=True, with which it maps [0, 1] to [-1, 1] '
+            'itself; choose a denoiser with center_input_sample=False'
         )
     if config.get('time_embedding_type') == 'fourier':
         raise ValueError(

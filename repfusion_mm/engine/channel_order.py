@@ -1,0 +1,189 @@
+"""Trace the channel order from the dataset to the teacher."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import tempfile
+from pathlib import Path
+from typing import Any, Callable, Iterator, List, Optional, Tuple
+
+import numpy as np
+import torch
+from mmengine.dataset import pseudo_collate
+from mmengine.logging import print_log
+from PIL import Image
+
+from repfusion_mm.datasets.wrappers import get_wrapped
+from repfusion_mm.models.utils.image_range import undo_normalization
+from repfusion_mm.utils.seeding import seeded
+
+#: An image of this color (R, G, B) is sent through the pipeline. Its inverse
+#: and its gray value differ from it with exchanged channels.
+COLOR = (220, 60, 20)
+#: Smallest cosine between the chroma of a pixel and that of ``COLOR``.
+#: Brightness, contrast and saturation keep the direction.
+MIN_COSINE = 0.9
+#: Random color augmentations may change the color in some draws.
+NUM_DRAWS, MIN_WRONG = 16, 12
+
+
+def check_channel_order(dataset: Any, model: Any) -> None:
+    """Check by an image of one color that the teacher gets RGB images.
+
+    The first image of each part of the dataset is replaced by one color, which
+    goes through the pipeline and the data preprocessor. No random number
+    generator is advanced.
+
+    Args:
+        dataset: The training dataset, or one that wraps others.
+        model: A ``RepFusion`` or ``DenoisingDiffusion``.
+
+    Raises:
+        ValueError: The channels arrive exchanged, or a mean was subtracted.
+    """
+    for part, pipelines in iter_pipelines(dataset):
+        name = type(part).__name__
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                info = paint(part, Path(folder))
+                found = info and trace(info, pipelines, model)
+        except Exception as error:  # of any transform
+            found = None
+            reason = ' '.join(f'{type(error).__name__}: {error}'.split())
+        else:
+            reason = 'its images are neither local files nor known to be RGB'
+        if not found:
+            print_log(
+                f'channel order of {name} not checked ({reason[:200]}); the '
+                f'data preprocessor must return {model.channel_order} images',
+                logger='current',
+                level=logging.WARNING,
+            )
+            continue
+        loaded, outcome = found
+        if outcome == 'exchanged':
+            raise ValueError(_describe_exchange(name, loaded, model))
+        if outcome == 'shifted':
+            raise ValueError(
+                f'expected RGB images in [0, 255] from {name}, got values '
+                f'outside for the color {COLOR}: a mean was subtracted; '
+                'remove Normalize from the pipeline, and set mean and std of '
+                'model.data_preprocessor'
+            )
+
+
+def iter_pipelines(
+    dataset: Any, outer: Tuple[Callable, ...] = ()
+) -> Iterator[Tuple[Any, List[Callable]]]:
+    """Yield each dataset that is not a wrapper, and its pipelines in order.
+
+    A wrapper may have a pipeline too, as mmpose's ``CombinedDataset``.
+    """
+    own = getattr(dataset, 'pipeline', None)
+    pipelines = (own, *outer) if callable(own) else outer
+    parts = get_wrapped(dataset)
+    for part in parts or ():
+        yield from iter_pipelines(part, pipelines)
+    if parts is None and hasattr(dataset, 'get_data_info') and len(dataset):
+        yield dataset, list(pipelines)
+
+
+def paint(dataset: Any, folder: Path) -> Optional[dict]:
+    """Return the first info of a dataset, with an image of one color.
+
+    Returns None for images that are not local files, and for arrays whose
+    order is unknown.
+    """
+    info = copy.deepcopy(dataset.get_data_info(0))
+    image = info.get('img')
+    if isinstance(image, np.ndarray):
+        if image.shape[2:] != (3,) or not _has_rgb_arrays(dataset):
+            return None
+        info['img'] = np.broadcast_to(COLOR, image.shape).astype(image.dtype)
+        return info
+    path = Path(str(info.get('img_path')))
+    if not path.is_file():
+        return None
+    with Image.open(path) as original:
+        size = original.size
+    painted = folder / f'color{path.suffix}'
+    Image.new('RGB', size, COLOR).save(painted)
+    info['img_path'] = str(painted)
+    return info
+
+
+def trace(
+    info: dict, pipelines: List[Callable], model: Any
+) -> Tuple[str, Optional[str]]:
+    """Send an image of one color through the pipelines and preprocessor.
+
+    Returns:
+        The channel order that the pipelines return (``'rgb'`` or ``'bgr'``),
+        and ``'exchanged'``, ``'shifted'`` or None for what the teacher gets.
+    """
+    outcomes, loaded = [], 'rgb'
+    for draw in range(NUM_DRAWS):
+        with seeded(0, draw):
+            item = copy.deepcopy(info)
+            for pipeline in pipelines:
+                item = pipeline(item)
+        batch = pseudo_collate([item])
+        image = batch['inputs'][0].float()
+        if _share(image, reverse=True) > _share(image):
+            loaded = 'bgr'
+        # Not called: the hooks of a call check the first batch of images.
+        inputs = model.data_preprocessor.forward(batch, False)['inputs']
+        pixels = undo_normalization(inputs, model.data_preprocessor)[0]
+        if model.channel_order == 'bgr':
+            pixels = pixels.flip(0)
+        right, exchanged = _share(pixels), _share(pixels, reverse=True)
+        outside = ((pixels < -32) | (pixels > 255 + 32)).any(0).float().mean()
+        if outside > 0.5:
+            outcomes.append('shifted')
+        elif right > exchanged:
+            return loaded, None
+        else:
+            outcomes.append('exchanged' if exchanged > 0 else None)
+    wrong = max(set(outcomes), key=outcomes.count)
+    return loaded, wrong if outcomes.count(wrong) >= MIN_WRONG else None
+
+
+def _share(pixels: torch.Tensor, reverse: bool = False) -> float:
+    """Return the share of pixels of 3 x H x W that have the color."""
+    color = pixels.new_tensor(COLOR[::-1] if reverse else COLOR)
+    chroma = pixels - pixels.mean(0)
+    cosine = torch.cosine_similarity(
+        chroma, (color - color.mean())[:, None, None], dim=0
+    )
+    found = (cosine > MIN_COSINE) & (chroma.norm(dim=0) > 1)
+    return float(found.float().mean())
+
+
+def _has_rgb_arrays(dataset: Any) -> bool:
+    """Return whether mmpretrain, whose arrays are all RGB, reads a dataset."""
+    owner = next(
+        cls for cls in type(dataset).__mro__ if 'load_data_list' in vars(cls)
+    )
+    return owner.__module__.split('.')[0] == 'mmpretrain'
+
+
+def _describe_exchange(name: str, loaded: str, model: Any) -> str:
+    returned = {'rgb': 'bgr', 'bgr': 'rgb'}[model.channel_order]
+    converted = loaded != returned
+    preprocessor = type(model.data_preprocessor).__name__
+    fix = f'set model.channel_order={returned!r}'
+    if converted:
+        fix = (
+            'set bgr_to_rgb, rgb_to_bgr and to_rgb of model.data_preprocessor '
+            f'to False, and model.channel_order={loaded!r}'
+        )
+    elif returned == 'bgr':
+        fix += ', or bgr_to_rgb=True (to_rgb) of model.data_preprocessor'
+    return (
+        f'expected {model.channel_order} images from {preprocessor}, as '
+        f'model.channel_order or its settings say, got {returned}, so that '
+        f'the teacher would see blue for red: {name} and its pipeline return '
+        f'{loaded}, which {preprocessor} '
+        f'{"reverses" if converted else "keeps"}; {fix}'
+    )
