@@ -105,6 +105,7 @@ SMALL = dict(block_out_channels=(8,), norm_num_groups=4)
         (config(sample_size=None), 'sample_size None'),
         (config(_class_name=None), '_class_name in config.json'),
         (config(time_embedding_type='fourier'), 'given sigma'),
+        (config(center_input_sample=True), 'center_input_sample=True'),
         (model('VQModel', **SMALL), 'got VQModel, whose forward'),
         (model('AutoencoderKL', **SMALL), 'got AutoencoderKL, whose forward'),
         (part_of_latents, r'LDMPipeline .* its vqvae \(VQModel\)'),
