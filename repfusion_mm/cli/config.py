@@ -26,6 +26,9 @@ from repfusion_mm.utils.malloc import keep_freed_memory
 #: A home directory at the start of an argument or of an option's value.
 HOME = re.compile(r'(?:^|(?<==))~(?=/|$)')
 
+#: What mmengine reads.
+CONFIG_SUFFIXES = ('.py', '.json', '.yaml', '.yml')
+
 
 class OptionsAction(DictAction):
     """Parse ``key=value`` options, and refuse options of another form."""
@@ -135,6 +138,11 @@ def read_config(path: str, options: Optional[dict] = None) -> Config:
     """
     enable_safe_loading()
     check_file(path, 'a config')
+    if Path(path).suffix not in CONFIG_SUFFIXES:
+        raise ValueError(
+            f'expected a config in a file {", ".join(CONFIG_SUFFIXES)}, got '
+            f'{path!r}; give the path of a config, such as those in configs/'
+        )
     try:
         cfg = Config.fromfile(path)
     except SyntaxError as error:  # mmengine's error does not name the file

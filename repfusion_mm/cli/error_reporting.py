@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import traceback
 from typing import Iterator
+
+from repfusion_mm.cli.config_place import find_place
 
 #: Maximum length of the last line.
 MAX_CHARACTERS = 1000
@@ -38,4 +41,9 @@ def describe(error: Exception) -> str:
     text = text.replace(':; ', ': ')
     if len(text) > MAX_CHARACTERS:
         text = f'{text[:MAX_CHARACTERS]} ...'
+    place = ''
+    with contextlib.suppress(Exception):  # would hide the error itself
+        place = find_place(error)
+    if place and re.split('[;=]', place)[0][len('in ') :] not in text:
+        text += f' ({place})'
     return text

@@ -12,7 +12,7 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from mmengine.utils.dl_utils import set_multi_processing
 
 from repfusion_mm.engine.settings import find_nearest, suggest
-from repfusion_mm.engine.settings.names import RENAMED, SETTINGS
+from repfusion_mm.engine.settings.names import RENAMED, SETTINGS, find_near
 
 #: Names that a runner reads of ``env_cfg``.
 ENVIRONMENT = ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit')
@@ -48,7 +48,7 @@ def check_options(cfg: Config, options: Iterable[str]) -> None:
             )
         elif nearest:
             reason = f'which nothing would read; did you mean {nearest}?'
-        elif name in RENAMED:
+        elif name in RENAMED or find_near(cfg, name):
             reason = f'which nothing would read; {suggest(cfg, name)}'
         else:
             names = ', '.join(sorted(SETTINGS))
@@ -164,7 +164,7 @@ def _check_param_scheduler(cfg: Config) -> None:
     parts = [k for k, v in optimizers.items() if isinstance(v, dict)]
     parts = [part for part in parts if 'optimizer' in optimizers[part]]
     own = [part for part in parts if part in schedules]
-    other = sorted({*schedules} - {*own})
+    other = sorted(k for k, v in schedules.items() if v and k not in own)
     if own and other:
         raise ValueError(
             f'expected param_scheduler with the parts {parts} only, got '
@@ -179,12 +179,17 @@ def _check_keys(
 ) -> None:
     """Refuse keys of a setting other than ``known``."""
     for key in cfg.get(name) or {}:
-        if key not in known:
+        if key not in known and key != '_scope_':
             nearest = find_nearest(key, known)
             raise ValueError(
                 f'expected {parent}{name} with {", ".join(sorted(known))}, '
                 f'got {f"{parent}{name}.{key}"!r}, which nothing would read; '
-                + (f'did you mean {nearest!r}?' if nearest else 'leave it out')
+                + (
+                    f'did you mean {nearest!r}?'
+                    if nearest
+                    else 'leave it out (_delete_=True drops '
+                    'the settings of a base config)'
+                )
             )
 
 

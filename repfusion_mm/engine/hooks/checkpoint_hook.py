@@ -54,6 +54,7 @@ class SafeCheckpointHook(CheckpointHook):
         max_keep_ckpts: Number of checkpoints to keep, or -1 for all.
 
     Raises:
+        ValueError: The interval is not an integer, or is zero.
         TypeError: Before training: there are arguments that neither
             ``CheckpointHook`` nor ``Runner.save_checkpoint`` takes.
         OSError: The checkpoint cannot be written, e.g. on a full disk. The
@@ -64,6 +65,12 @@ class SafeCheckpointHook(CheckpointHook):
         # mmengine keeps all checkpoints; this hook removes the old ones.
         super().__init__(*args, max_keep_ckpts=-1, **kwargs)
         self.num_kept = max_keep_ckpts
+        if type(self.interval) is not int or self.interval == 0:
+            raise ValueError(
+                'expected an interval of 1 or more, or -1 for no checkpoint '
+                f'but the last one, got {self.interval!r}; correct '
+                'default_hooks.checkpoint.interval'
+            )
 
     def before_train(self, runner) -> None:
         """Check the arguments, and write local files atomically."""

@@ -11,6 +11,7 @@ import torch.nn as nn
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, build_optim_wrapper
+from mmengine.registry import OPTIMIZERS
 
 from repfusion_mm.engine.optimizers.checks import (
     ReadKeys,
@@ -22,6 +23,7 @@ from repfusion_mm.engine.optimizers.joint_optim_wrapper import (
     JointOptimWrapper,
 )
 from repfusion_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS
+from repfusion_mm.utils.types import resolve_type
 
 #: What a part has of its own.
 PART_KEYS = {'optimizer', 'constructor', 'paramwise_cfg'}
@@ -126,11 +128,17 @@ class MultiOptimWrapperConstructor:
                 f'once for all parts, got them in optim_wrapper.{name}; move '
                 'them up to optim_wrapper'
             )
-        rate = own.get('optimizer', {}).get('lr', 0.0)
+        rate = (own.get('optimizer') or {}).get('lr', 0.0)
         if not isinstance(rate, (int, float)) or not 0 <= rate < math.inf:
             raise ValueError(
                 f'expected optim_wrapper.{name}.optimizer.lr to be a number '
                 f'of 0 or more, got {rate!r}; correct it'
+            )
+        optimizer = own.get('optimizer')
+        if resolve_type(optimizer, OPTIMIZERS) is None:
+            raise ValueError(
+                f'expected optim_wrapper.{name}.optimizer with the type of an '
+                f'optimizer, such as SGD or AdamW, got {optimizer}; correct it'
             )
         known = wrapper_arguments(self.config.get('type', 'OptimWrapper'))
         unknown = sorted(own.keys() - known - PART_KEYS)

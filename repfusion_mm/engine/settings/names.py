@@ -108,9 +108,16 @@ def find_unused(cfg: Config) -> Iterator[Tuple[str, str]]:
             if name == 'data_preprocessor':
                 if index == 0 and has_code and not _same_preprocessor(cfg):
                     yield path, name
-            elif name not in SETTINGS | TEST_NAMES and (
-                (index == 0 and has_code)
-                or (name in RENAMED and not _is_dumped(path))
+            elif name in SETTINGS | TEST_NAMES:
+                continue
+            elif index == 0 and has_code:
+                yield path, name
+            # mmseg's schedules have a variable "optimizer", and so do the
+            # configs that runs dump.
+            elif (
+                name in RENAMED
+                and (has_code or name != 'optimizer')
+                and not _is_dumped(path)
             ):
                 yield path, name
 

@@ -1,0 +1,148 @@
+"""Find the settings that an error is about."""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+from types import FrameType
+from typing import Any, Iterator, List, Optional, Tuple
+
+from mmengine.config import Config
+from mmengine.registry import Registry
+from mmengine.runner import Runner
+
+from repfusion_mm.engine.settings import find_nearest
+from repfusion_mm.engine.settings.names import SETTINGS
+from repfusion_mm.utils.types import resolve_type
+
+
+def find_place(error: BaseException) -> str:
+    """Return which settings were in use when an error was raised, and a hint.
+
+    These are the part of the config that equals an argument of the innermost
+    function, for example ``cfg`` of mmengine's builders. The result is empty
+    where there is none.
+    """
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    root = next(filter(None, map(_find_config, frames)), None)
+    if root is None:
+        return ''
+    subtrees = [
+        subtree
+        for key in root
+        if key in SETTINGS
+        for subtree in _iter_dicts(root[key], key)
+    ]
+    for frame in reversed(frames):
+        arguments = _arguments_of(frame)
+        given = [value for value in arguments if isinstance(value, dict)]
+        found = [best for best in (_match(subtrees, g) for g in given) if best]
+        if len(found) == 1:
+            place, config = found[0]
+            registries = [a for a in arguments if isinstance(a, Registry)]
+            hint = _suggest(error, config, registries, root)
+            return f'in {place}{hint or _show(config)}'
+    return ''
+
+
+def _find_config(frame: FrameType) -> Optional[Config]:
+    for value in frame.f_locals.values():
+        if isinstance(value, Runner):
+            return value.cfg
+        if isinstance(value, Config):
+            return value
+    return None
+
+
+def _arguments_of(frame: FrameType) -> List[Any]:
+    code = frame.f_code
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    return [frame.f_locals.get(name) for name in names]
+
+
+def _iter_dicts(value: Any, path: str) -> Iterator[Tuple[str, dict]]:
+    items: List[tuple] = []
+    if isinstance(value, dict):
+        if value:
+            yield path, value
+        items = list(value.items())
+    elif isinstance(value, (list, tuple)):
+        items = list(enumerate(value))
+    for key, item in items:
+        yield from _iter_dicts(item, f'{path}.{key}')
+
+
+def _match(
+    subtrees: List[Tuple[str, dict]], given: dict
+) -> Optional[Tuple[str, dict]]:
+    """Return the largest part of the config that ``given`` contains.
+
+    Builders add arguments, such as the parameters of an optimizer.
+    """
+    found = [
+        (path, config)
+        for path, config in subtrees
+        if _contains(given, config)
+        and ('type' in config or len(config) == len(given))
+    ]
+    return max(found, key=lambda item: len(item[1]), default=None)
+
+
+def _contains(given: dict, config: dict) -> bool:
+    try:
+        return all(
+            key in given and bool(given[key] == value)
+            for key, value in config.items()
+        )
+    except (RuntimeError, ValueError):  # arrays are not compared
+        return False
+
+
+def _show(config: dict) -> str:
+    """Return the settings of a part that has no parts itself."""
+    if any(isinstance(value, (dict, list)) for value in config.values()):
+        return ''
+    return f'={dict(config)}'[:200]
+
+
+def _suggest(
+    error: BaseException,
+    config: dict,
+    registries: List[Registry],
+    root: Config,
+) -> str:
+    """Return near names for a type or a key that does not exist."""
+    kind = config.get('type')
+    if not registries or not isinstance(error, (KeyError, TypeError)):
+        return ''
+    default = root.get('default_scope')
+    cls = resolve_type(config, registries[0], default)
+    if cls is None and isinstance(kind, str):
+        scope, _, name = kind.rpartition('.')
+        names: List[str] = []
+        with registries[0].switch_scope_and_registry(
+            scope or default
+        ) as known:
+            while known is not None:
+                names += known.module_dict
+                known = known.parent
+        near = find_nearest(name, names)
+        return f'.type; did you mean {near!r}?' if near else '.type'
+    if not isinstance(cls, type):
+        return ''
+    known = {
+        name
+        for base in inspect.getmro(cls)[:-1]
+        for name in inspect.signature(base.__init__).parameters
+    }
+    for key in config:
+        if key not in known and repr(key) in str(error):
+            near = find_nearest(key, known)
+            options = ', '.join(sorted(known - {'self', 'args', 'kwargs'}))
+            return f'.{key}; ' + (
+                f'did you mean {near!r}?'
+                if near
+                else f'expected {options}; if the key is of another type in '
+                'the base config, add _delete_=True'
+            )
+    return ''

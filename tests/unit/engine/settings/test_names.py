@@ -1,0 +1,94 @@
+"""Names at the top level of a config that nothing reads."""
+
+import json
+
+import pytest
+from mmengine.config import Config
+
+from repfusion_mm.engine.settings import check_names
+from tests.helpers.launcher import ROOT
+
+BASE = ROOT / 'configs/distill/repfusion_resnet18_digits.py'
+
+
+def check(folder, text, base=BASE, name='mine.py'):
+    path = folder / name
+    path.write_text(f'_base_ = [{str(base)!r}]\n{text}' if base else text)
+    check_names(Config.fromfile(path))
+
+
+@pytest.mark.parametrize(
+    ('text', 'works'),
+    [
+        # Variables of the base config, which has evaluated them.
+        ("data_root = 'x'", r'train_dataloader\.dataset\.datasets\.0\.data_r'),
+        ('image_size = 32', 'the settings that it is meant for'),
+        ("vis_backends = [dict(type='x')]", r'visualizer\.vis_backends'),
+        ('data_preprocessor = dict(mean=[1])', r'model\.data_preprocessor'),
+        # Settings of no runner.
+        ('batch_size = 8', r'train_dataloader\.batch_size'),
+        ('max_epochs = 3', r'train_cfg\.max_epochs'),
+        ('lr = 0.1', r'optim_wrapper\.student\.optimizer\.lr'),
+        # Settings of OpenMMLab 1.x.
+        ('optimizer = dict(lr=1)', r'optim_wrapper\.student\.optimizer'),
+        ("lr_config = dict(policy='step')", 'set param_scheduler'),
+        ('total_epochs = 3', r'train_cfg\.max_epochs'),
+        ("runner = dict(type='EpochBasedRunner')", 'set train_cfg'),
+        ('data = dict(samples_per_gpu=3)', 'set train_dataloader'),
+        ("resume_from = 'x'", r'\(--resume CHECKPOINT\)'),
+        ("fp16 = dict(loss_scale='dynamic')", 'AmpOptimWrapper'),
+        ('seed = 0', r'randomness\.seed'),
+        ('cudnn_benchmark = True', r'env_cfg\.cudnn_benchmark'),
+        ("workflow = [('train', 1)]", 'val_interval'),
+        ('checkpoint_config = dict(interval=1)', r'default_hooks\.checkpoi'),
+    ],
+)
+def test_a_name_that_is_not_used_is_refused(tmp_path, text, works):
+    name = text.split(' ')[0]
+    with pytest.raises(ValueError, match=f"'{name}', which .*{works}"):
+        check(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        'n = 4\ntrain_dataloader = dict(batch_size=n)',
+        "hook = dict(type='EMAHook')\ncustom_hooks = [hook]",
+        "tta_model = dict(type='x')\nmine = None",
+        'optimizer = dict(lr=1)\noptim_wrapper = dict(student=optimizer)',
+        'data_preprocessor = dict(std=[127.5] * 3)',  # as in the model
+    ],
+)
+def test_variables_that_are_used_are_accepted(tmp_path, text):
+    check(tmp_path, text)
+
+
+def test_names_in_inherited_files_are_found(tmp_path):
+    middle = tmp_path / 'middle.py'
+    middle.write_text(f"_base_ = ['{BASE}']\nlr_config = dict(policy='x')\n")
+    with pytest.raises(ValueError, match=r"middle\.py, got 'lr_config'"):
+        check(tmp_path, '', base=middle)
+
+
+def test_names_in_other_formats_are_found(tmp_path):
+    text = json.dumps({'_base_': str(BASE), 'data_root': 'x'})
+    with pytest.raises(ValueError, match=r"mine\.json, got 'data_root'"):
+        check(tmp_path, text, base=None, name='mine.json')
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'distill/repfusion_resnet18_digits',
+        'distill/repfusion_resnet18_on-device_cifar10',
+        'finetune/mmseg/'
+        'bisenetv1_r18-d32-repfusion_2xb8-160k_celebamask-hq-448x448',
+    ],
+)
+def test_dumped_configs_are_accepted(tmp_path, name):
+    text = Config.fromfile(ROOT / f'configs/{name}.py').pretty_text
+    check(tmp_path, text, base=None)
+    with pytest.raises(ValueError, match="got 'lr_config'"):
+        check(tmp_path, f'{text}\nlr_config = dict()\n'.replace(
+            'lr_config = dict()', "lr_config = dict(policy='x')"
+        ), base=None)  # fmt: skip
