@@ -108,18 +108,13 @@ def find_unused(cfg: Config) -> Iterator[Tuple[str, str]]:
             if name == 'data_preprocessor':
                 if index == 0 and has_code and not _same_preprocessor(cfg):
                     yield path, name
-            elif name in SETTINGS | TEST_NAMES:
-                continue
-            elif index == 0 and has_code:
-                yield path, name
-            # mmseg's schedules have a variable "optimizer", and so do the
-            # configs that runs dump.
-            elif (
-                name in RENAMED
-                and (has_code or name != 'optimizer')
-                and not _is_dumped(path)
-            ):
-                yield path, name
+            elif name not in SETTINGS | TEST_NAMES:
+                # mmseg's schedules have a variable "optimizer", and so do
+                # the configs that runs dump.
+                is_old = name in RENAMED and (has_code or name != 'optimizer')
+                is_own = index == 0 and has_code
+                if is_own or (is_old and not _is_dumped(path)):
+                    yield path, name
 
 
 def suggest(cfg: Config, name: str) -> str:
