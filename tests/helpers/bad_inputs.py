@@ -72,7 +72,8 @@ ROWS = {
         ['no module', 'mid_block.nope', 'did you mean']),
     'typo in a key': (
         ['model.teacher.layer=x'], None,
-        ['DiffusersTeacher', "unexpected keyword argument 'layer'"]),
+        ['DiffusersTeacher', "unexpected keyword argument 'layer'",
+         "in model.teacher.layer; did you mean 'layers'?"]),
     'typo at the top': (
         ['train_dataloder.batch_size=3'], None,
         ["'train_dataloder.batch_size'", 'mean train_dataloader?']),
@@ -80,7 +81,14 @@ ROWS = {
         ['seed=3'], None, ["'seed'", 'nothing would read', 'randomness']),
     'typo in a type': (
         ['model.student.type=mmpretrain.ResNet_CIFARR'], None,
-        ['ResNet_CIFARR', 'registry', 'check whether the value']),
+        ['ResNet_CIFARR', 'registry',
+         "in model.student.type; did you mean 'ResNet_CIFAR'?"]),
+    'typo in a schedule': (
+        ['param_scheduler.student.T_maxx=3'], None,
+        ["in param_scheduler.student.T_maxx; did you mean 'T_max'?"]),
+    'key of a data loader of OpenMMLab 1.x': (
+        ['train_dataloader.samples_per_gpu=3'], None,
+        ["'samples_per_gpu'", 'in train_dataloader']),
     'wrong type, policy': (
         ['model.policy.entropy_weight=big'], None,
         ['policy.entropy_weight', "'big'", 'a number']),

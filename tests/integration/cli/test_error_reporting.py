@@ -1,6 +1,8 @@
 """Errors of command lines end in one line."""
 
 import pytest
+from mmengine.config import Config
+from mmengine.registry import MODELS
 
 from repfusion_mm.cli import report_errors
 from repfusion_mm.cli.error_reporting import describe
@@ -37,3 +39,18 @@ def test_ctrl_c_names_the_way_to_resume(capsys):
         raise KeyboardInterrupt
     assert stop.value.code == 130
     assert '--resume' in capsys.readouterr().out
+
+
+def test_the_part_of_the_config_that_was_built_is_named():
+    cfg = Config(
+        dict(model=dict(type='mmengine.ImgDataPreprocessor', pad_values=3))
+    )
+
+    def build(cfg):
+        return MODELS.build(dict(cfg.model, mean=[1.0]))
+
+    with pytest.raises(TypeError) as caught:
+        build(cfg)
+    assert describe(caught.value).endswith(
+        "(in model.pad_values; did you mean 'pad_value'?)"
+    )

@@ -38,8 +38,35 @@ def test_parts_without_parameters_get_no_optimizer():
             )),
             'once for all parts',
         ),
+        (
+            dict(optimizer=dict(type='SGD', lr=0.1)),
+            r"\['optimizer'\], .* set optim_wrapper\.student\.optimizer",
+        ),
+        (dict(lr=0.1), r"\['lr'\], which no part would read"),
+        (dict(type='OptimWraper'), 'optim_wrapper.type to be'),
+        (
+            dict(decoder=dict(optimizer=dict(type='SGD', lr=1), momentum=1)),
+            r"\['momentum'\]; .* in optim_wrapper\.decoder\.optimizer",
+        ),
+        (
+            dict(paramwise_cfg=dict(custom_keys=dict(backbone=dict()))),
+            r"optim_wrapper\.paramwise_cfg\.custom_keys .*\['backbone'\]",
+        ),
+        (
+            dict(paramwise_cfg=dict(bias_lr_mul=2)),
+            r"bias_lr_mult.*\['bias_lr_mul'\]",
+        ),
+        (dict(clip_grad=dict(value=1)), "max_norm' in clip_grad"),
     ],
 )  # fmt: skip
 def test_invalid_optimizers_are_refused(overrides, message):
     with pytest.raises(ValueError, match=message):
         build_optim_wrapper(build(), config(**overrides))
+
+
+def test_custom_keys_of_one_part_are_used():
+    keys = dict(conv1=dict(lr_mult=0.5), absent=dict(lr_mult=0.1))
+    cfg = config(paramwise_cfg=dict(custom_keys=keys), optimizer=None)
+    wrapper = build_optim_wrapper(build(), cfg)
+    student = dict(wrapper.items())['student']
+    assert {group['lr'] for group in student.param_groups} == {0.1, 0.05}
