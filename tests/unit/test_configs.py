@@ -152,13 +152,20 @@ def test_finetuning_repeats_the_backbone_and_normalization(path):
     assert {k: v.shape for k, v in student.state_dict().items()} == {
         k: v.shape for k, v in backbone.state_dict().items()
     }
-    # The shapes do not determine the strides.
-    assert strides(student) == strides(backbone)
+    # The shapes do not determine strides, upsampling, padding, activations.
+    student.init_weights()
+    backbone.load_state_dict(student.state_dict())
+    maps = dict(compute_maps(student))
+    compared = maps.keys() & dict(compute_maps(backbone)).keys()
+    assert compared
+    for shape, feat in compute_maps(backbone):
+        if shape in compared:
+            error = (feat - maps[shape]).norm() / maps[shape].norm()
+            assert error < 1e-5, shape
 
 
-def strides(net):
-    return {
-        name: module.stride
-        for name, module in net.named_modules()
-        if isinstance(module, torch.nn.Conv2d)
-    }
+@torch.no_grad()
+def compute_maps(net):
+    image = torch.randn(2, 3, 64, 64, generator=torch.Generator())
+    net.eval()
+    return [(feat.shape, feat) for feat in net(image)]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Optional, Sequence
+import logging
+from typing import Dict, Optional, Sequence
 
+import torch
 import torch.nn as nn
 from mmengine.logging import print_log
 from mmengine.model.weight_init import update_init_info
 
+from repfusion_mm.engine.checkpoint.behavior import find_changes
 from repfusion_mm.engine.checkpoint.compare import (
     compare_strides,
     compare_with_hooks,
@@ -48,11 +51,13 @@ class StrictPretrained:
             missing in the checkpoint.
         allow_unused: Patterns of checkpoint tensors that may be unused; by
             default none, so that a deeper student is refused.
+        allow_changes: Log, instead of refusing, that the backbone computes
+            other maps than the student with the same weights.
 
     Raises:
         ValueError: ``checkpoint`` is empty, tensors are missing or unused, or
-            the stem's stride differs from the student's, which shapes do
-            not show.
+            the backbone does not compute what the student did, which shapes
+            do not show.
         FileNotFoundError: There is no such file.
     """
 
@@ -62,11 +67,13 @@ class StrictPretrained:
         prefix: Optional[str] = None,
         allow_missing: Sequence[str] = (),
         allow_unused: Sequence[str] = (),
+        allow_changes: bool = False,
     ) -> None:
         self.checkpoint = checkpoint
         self.prefix = prefix
         self.allow_missing = tuple(allow_missing)
         self.allow_unused = tuple(allow_unused)
+        self.allow_changes = allow_changes
 
     def __call__(self, module: nn.Module) -> None:
         """Load the checkpoint into ``module``."""
@@ -94,6 +101,9 @@ class StrictPretrained:
                 'those that may be unused in init_cfg.allow_unused'
             )
         loaded = {k: v for k, v in source.items() if k in target}
+        complete = source.keys() == target.keys() and not adapted
+        if 'behavior' in meta and complete:
+            self._compare(meta['behavior'], module, loaded)
         module.load_state_dict(loaded, strict=False)
         note = f' (strides differ: {others})' if others else ''
         if adapted:
@@ -105,6 +115,27 @@ class StrictPretrained:
         )
         if hasattr(module, '_params_init_info'):
             update_init_info(module, init_info=f'from {self.checkpoint}')
+
+    def _compare(
+        self,
+        behavior: dict,
+        module: nn.Module,
+        weights: Dict[str, torch.Tensor],
+    ) -> None:
+        changes = find_changes(behavior, module, weights)
+        if not changes:
+            return
+        text = (
+            f'expected {type(module).__name__} to compute what the student in '
+            f'{self.checkpoint!r} computes, got another function of the same '
+            'weights:\n  ' + '\n  '.join(changes[:10])
+        )
+        if not self.allow_changes:
+            raise ValueError(
+                text + '\nDistill the backbone that is finetuned, with the '
+                'same arguments, or set init_cfg.allow_changes=True'
+            )
+        print_log(text, logger='current', level=logging.WARNING)
 
 
 def find_prefix(source: StateDict, target: StateDict) -> str:

@@ -8,6 +8,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.runner import save_checkpoint
 
+from repfusion_mm.engine.checkpoint.behavior import describe_behavior
 from repfusion_mm.engine.checkpoint.compare import conv_strides
 from repfusion_mm.engine.hooks.checkpoint_hook import ATOMIC
 from repfusion_mm.engine.utils import check_export, select_prefix, unwrap_model
@@ -63,6 +64,9 @@ class ExportStudentHook(Hook):
                 student=str(model_cfg.get('student')),
                 # Shapes do not show them. StrictPretrained checks them.
                 strides=conv_strides(model.student),
+                behavior=describe_behavior(
+                    model.student, weights, model.input_size
+                ),
                 teacher=str(model_cfg.get('teacher')),
                 data_preprocessor=str(model_cfg.get('data_preprocessor')),
                 channel_order=model.channel_order,

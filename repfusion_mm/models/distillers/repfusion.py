@@ -131,11 +131,13 @@ class RepFusion(BaseModel):
         )
         self.distill_loss = MODELS.build(distill_loss)
         teacher_shapes = self.teacher.feature_shapes
-        size = input_size or self.teacher.image_size
+        self.input_size = input_size or self.teacher.image_size
         self.connectors = build_connectors(
             connector,
             self.distill_loss,
-            infer_feature_shapes(self.student, self.student_indices, size),
+            infer_feature_shapes(
+                self.student, self.student_indices, self.input_size
+            ),
             list(teacher_shapes.values()),
         )
         self.policy = build_policy(policy, self.teacher.num_timesteps)

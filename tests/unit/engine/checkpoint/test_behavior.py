@@ -1,0 +1,132 @@
+import pytest
+import torch
+from mmengine.registry import MODELS
+
+from repfusion_mm.engine.checkpoint import StrictPretrained
+from repfusion_mm.engine.checkpoint.behavior import describe_behavior
+
+RESNET = dict(
+    type='mmpretrain.ResNet', depth=50, stem_channels=4, base_channels=4
+)
+STAGES = {
+    f'stage{i}': dict(
+        num_modules=1,
+        num_branches=i,
+        block='BOTTLENECK' if i == 1 else 'BASIC',
+        num_blocks=(1,) * i,
+        num_channels=(4, 8, 16, 32)[:i],
+    )
+    for i in range(1, 5)
+}
+STAGES['stage4']['multiscale_output'] = True
+BILINEAR = dict(STAGES, upsample=dict(mode='bilinear', align_corners=False))
+HRNET = dict(type='mmpose.HRNet', extra=STAGES)
+VIT = dict(
+    type='mmpretrain.VisionTransformer',
+    arch=dict(
+        embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32
+    ),
+    img_size=64,
+    patch_size=16,
+    out_type='featmap',
+)
+
+
+def load(path, distilled, finetuned, **arguments):
+    torch.manual_seed(0)
+    student = MODELS.build(distilled)
+    student.init_weights()
+    for module in student.modules():
+        if hasattr(module, 'running_var'):  # zero in some residual branches
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+    weights = student.state_dict()
+    meta = dict(behavior=describe_behavior(student, weights, 64))
+    torch.save(dict(state_dict=weights, meta=meta), path)
+    backbone = MODELS.build(finetuned)
+    StrictPretrained(str(path), **arguments)(backbone)
+    return student, backbone
+
+
+@pytest.mark.parametrize(
+    ('distilled', 'finetuned', 'change'),
+    [
+        (HRNET, dict(HRNET, extra=BILINEAR), "mode: distilled with 'nearest'"),
+        (
+            dict(HRNET, type='mmpretrain.HRNet'),
+            dict(HRNET, type='mmseg.HRNet'),
+            "mode: distilled with 'nearest', got 'bilinear' in 10 layers",
+        ),
+        (
+            RESNET,
+            dict(RESNET, style='caffe'),
+            r'stride: distilled with \[1, 1\], got \[2, 2\] in 3 layers',
+        ),
+        (
+            RESNET,
+            dict(RESNET, norm_cfg=dict(type='BN', eps=1e-2)),
+            'eps: distilled with 1e-05, got 0.01',
+        ),
+        (
+            dict(type='mmpretrain.MobileNetV2', widen_factor=0.25),
+            dict(
+                type='mmpretrain.MobileNetV2',
+                widen_factor=0.25,
+                act_cfg=dict(type='ReLU'),
+            ),
+            "type: distilled with 'ReLU6', got 'ReLU'",
+        ),
+        (
+            VIT,
+            dict(VIT, arch=dict(VIT['arch'], num_heads=4)),
+            'num_heads: distilled with 2, got 4',
+        ),
+    ],
+)
+def test_another_function_of_the_same_weights_is_refused(
+    tmp_path, distilled, finetuned, change
+):
+    path = tmp_path / 'student.pth'
+    with pytest.raises(ValueError, match=change):
+        load(path, distilled, finetuned)
+    load(path, distilled, finetuned, allow_changes=True)
+
+
+@pytest.mark.parametrize(
+    ('distilled', 'finetuned'),
+    [
+        (RESNET, dict(RESNET, type='mmseg.ResNet', out_indices=(0, 1, 2, 3))),
+        # A network for segmentation: the deeper maps have other shapes.
+        (
+            dict(RESNET, out_indices=(0, 1, 2, 3)),
+            dict(
+                RESNET, strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4),
+                out_indices=(0, 1, 2, 3),
+            ),
+        ),
+        # Of detection.
+        (RESNET, dict(RESNET, type='mmdet.ResNet', frozen_stages=1,
+                      norm_eval=True, with_cp=True)),
+        (dict(HRNET, extra=BILINEAR), dict(HRNET, type='mmseg.HRNet')),
+        (VIT, dict(VIT, out_indices=(0, 1), drop_path_rate=0.1)),
+        (VIT, dict(VIT, out_type='cls_token')),
+    ],
+)  # fmt: skip
+def test_backbones_that_compute_the_same_maps_load(
+    tmp_path, distilled, finetuned
+):
+    student, backbone = load(tmp_path / 'student.pth', distilled, finetuned)
+    for key, value in backbone.state_dict().items():
+        assert torch.equal(value, student.state_dict()[key]), key
+
+
+def test_the_comparison_changes_nothing():
+    net = MODELS.build(dict(RESNET, norm_eval=True))
+    modes = [module.training for module in net.modules()]
+    weights = {k: v.clone() for k, v in net.state_dict().items()}
+    state = torch.get_rng_state()
+    behavior = describe_behavior(net, weights, 64)
+    assert [o['shape'] for o in behavior['outputs']] == [[2, 128, 2, 2]]
+    assert torch.equal(torch.get_rng_state(), state)
+    assert [module.training for module in net.modules()] == modes
+    for key, value in net.state_dict().items():
+        assert torch.equal(value, weights[key]), key
