@@ -12,6 +12,12 @@ if [ $# -lt 3 ]; then
     sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"
     exit 2
 fi
+case "$3" in
+'' | *[!0-9]* | 0*)
+    echo "error: expected the number of GPUS, 1 or more, got '$3'" >&2
+    exit 2
+    ;;
+esac
 if [ "${NNODES:-1}" -gt 1 ] && [ -z "${NODE_RANK:-}" -o -z "${MASTER_ADDR:-}" ]; then
     echo "error: expected NODE_RANK and MASTER_ADDR with NNODES=$NNODES, got" \
         "NODE_RANK='${NODE_RANK:-}' MASTER_ADDR='${MASTER_ADDR:-}'" >&2

@@ -10,6 +10,12 @@ if [ $# -lt 4 ]; then
     sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"
     exit 2
 fi
+case "$4" in
+-*)
+    echo "error: expected WORK_DIR before the options, got '$4'" >&2
+    exit 2
+    ;;
+esac
 gpus=${GPUS:-8}
 per_node=${GPUS_PER_NODE:-8}
 if [ "$gpus" -lt "$per_node" ]; then per_node=$gpus; fi

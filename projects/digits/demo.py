@@ -126,7 +126,9 @@ class Demo:
             versions=find_versions(),
         )
         out = self.args.work_dir
-        (out / 'results.json').write_text(json.dumps(summary, indent=2) + '\n')
+        (out / 'results.json').write_text(
+            json.dumps(summary, indent=2) + '\n', encoding='utf-8'
+        )
         results.plot_results(summary, record, out / 'results.png')
         page = out / 'report.html'
         left_out = write_report(self.folders, page, 'RepFusion on the digits')
@@ -158,7 +160,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         print(f'log: {log}')
         demo = Demo(args, sys.stdout)
         with contextlib.ExitStack() as stack:
-            file = stack.enter_context(log.open('w'))
+            file = stack.enter_context(log.open('w', encoding='utf-8'))
             stack.enter_context(contextlib.redirect_stdout(file))
             stack.enter_context(contextlib.redirect_stderr(file))
             summary = demo.run()

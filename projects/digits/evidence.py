@@ -114,7 +114,9 @@ class Study:
         Raises:
             ValueError: A number of labels cannot be balanced.
         """
-        lines = (runs.DATA / 'train.txt').read_text().splitlines()
+        lines = (
+            (runs.DATA / 'train.txt').read_text(encoding='utf-8').splitlines()
+        )
         shuffled = np.random.default_rng(seed).permutation(lines).tolist()
         for n in set(self.budgets) - {ALL}:
             chosen = prepare_data.take_balanced(shuffled, n)
@@ -134,7 +136,11 @@ class Study:
     def probe(self) -> None:
         """Find the best timesteps, unless an earlier call did."""
         path = self.out / 'best.json'
-        known = json.loads(path.read_text()) if path.exists() else {}
+        known = (
+            json.loads(path.read_text(encoding='utf-8'))
+            if path.exists()
+            else {}
+        )
         self.best = {int(n): t for n, t in known.items()}
         # With all labels, some images are kept for scoring.
         sizes = {n: min(n, 1000) for n in self.budgets if n not in self.best}
@@ -146,7 +152,7 @@ class Study:
             for n, size in sizes.items():
                 _, _, curve = probe.best_curve(probe.mean_curves(scores), size)
                 self.best[n], _, _ = probe.find_good_range(curve)
-            path.write_text(json.dumps(self.best) + '\n')
+            path.write_text(json.dumps(self.best) + '\n', encoding='utf-8')
 
     def score(
         self, method: str, seed: int, settings: List[Tuple[int, int]]
@@ -238,7 +244,7 @@ def start_worker(num_threads: int, out: Path) -> None:
     """Log to a file and use a share of the processor."""
     enable_safe_loading()
     torch.set_num_threads(num_threads)
-    log = (out / f'log_{os.getpid()}.txt').open('w')
+    log = (out / f'log_{os.getpid()}.txt').open('w', encoding='utf-8')
     sys.stdout = sys.stderr = log
 
 
@@ -274,7 +280,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         scores = tables.read_scores(args.csv or args.out / 'scores.csv')
         titles = {name: method.title for name, method in METHODS.items()}
         page = tables.make_page(scores, titles)
-        (args.out / 'evidence.md').write_text(page)
+        (args.out / 'evidence.md').write_text(page, encoding='utf-8')
     print(page)
     return 0
 

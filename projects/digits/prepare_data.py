@@ -76,7 +76,7 @@ def take_balanced(lines: List[str], budget: int) -> List[str]:
 
 
 def write_lines(path: Path, lines: List[str]) -> None:
-    path.write_text('\n'.join(lines) + '\n')
+    path.write_text('\n'.join(lines) + '\n', encoding='utf-8')
 
 
 def main(argv: Optional[List[str]] = None) -> int:

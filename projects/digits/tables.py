@@ -48,7 +48,7 @@ Cells = Dict[tuple, Dict[int, float]]
 
 
 def read_scores(path: Path) -> List[Score]:
-    with path.open(newline='') as file:
+    with path.open(newline='', encoding='utf-8') as file:
         _, *rows = csv.reader(file)
     return [
         Score(row[0], *map(int, row[1:4]), float(row[4]),
@@ -61,7 +61,7 @@ def write_scores(path: Path, scores: List[Score]) -> None:
     """Write all scores atomically, sorted by method, labels and seed."""
     rows = sorted(scores, key=lambda score: score[:4])
     unfinished = path.with_name(path.name + '.tmp')
-    with unfinished.open('w', newline='') as file:
+    with unfinished.open('w', newline='', encoding='utf-8') as file:
         csv.writer(file).writerows([Score._fields, *rows])
     unfinished.replace(path)
 

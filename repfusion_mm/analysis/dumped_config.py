@@ -17,7 +17,7 @@ def read_dumped_config(path: Path) -> Dict[str, object]:
     line = 1
     settings: Dict[str, object] = {}
     try:
-        for node in ast.parse(path.read_text()).body:
+        for node in ast.parse(path.read_text(encoding='utf-8')).body:
             line = node.lineno
             if not isinstance(node, ast.Assign):
                 raise ValueError(f'a {type(node).__name__.lower()}')

@@ -97,7 +97,7 @@ def read_memory() -> Tuple[float, float]:
         used = torch.cuda.memory_allocated()
         return used / MB, torch.cuda.max_memory_allocated() / MB
     gc.collect()
-    lines = Path('/proc/self/status').read_text().splitlines()
+    lines = Path('/proc/self/status').read_text(encoding='utf-8').splitlines()
     status = dict(line.split(':', 1) for line in lines)
     used, peak = (int(status[k].split()[0]) for k in ('VmRSS', 'VmHWM'))
     return used / 1024, peak / 1024  # from kB
@@ -108,4 +108,4 @@ def reset_peak() -> None:
     if DEVICE == 'cuda':
         torch.cuda.reset_peak_memory_stats()
     else:
-        Path('/proc/self/clear_refs').write_text('5')
+        Path('/proc/self/clear_refs').write_text('5', encoding='utf-8')

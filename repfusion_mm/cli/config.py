@@ -1,6 +1,7 @@
 """Options, config and processes of a command line."""
 
 import argparse
+import codecs
 import os
 import os.path as osp
 import re
@@ -25,6 +26,26 @@ from repfusion_mm.utils.malloc import keep_freed_memory
 
 #: A home directory at the start of an argument or of an option's value.
 HOME = re.compile(r'(?:^|(?<==))~(?=/|$)')
+#: The variables that mmengine reads for a launcher, and what sets them.
+LAUNCHERS = dict(
+    pytorch=(
+        ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'),
+        'torchrun (tools/dist_train.sh)',
+    ),
+    slurm=(
+        ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST'),
+        'srun (tools/slurm_train.sh)',
+    ),
+    mpi=(
+        (
+            'OMPI_COMM_WORLD_RANK',
+            'OMPI_COMM_WORLD_SIZE',
+            'OMPI_COMM_WORLD_LOCAL_RANK',
+            'MASTER_ADDR',
+        ),
+        'mpirun of Open MPI, with MASTER_ADDR set,',
+    ),
+)
 
 #: What mmengine reads.
 CONFIG_SUFFIXES = ('.py', '.json', '.yaml', '.yml')
@@ -43,11 +64,16 @@ class OptionsAction(DictAction):
 
 
 class PathParser(argparse.ArgumentParser):
-    """Expand ``~`` where the shell does not, as in ``--work-dir=~/runs``."""
+    """Expand ``~`` where the shell does not, as in ``--work-dir=~/runs``.
+
+    The arguments of the process are read in Python's UTF-8 mode.
+    """
 
     def parse_known_args(self, args=None, namespace=None):
         """Parse the arguments."""
-        args = sys.argv[1:] if args is None else args
+        if args is None:
+            use_utf8()
+            args = sys.argv[1:]
         args = [HOME.sub(osp.expanduser('~'), str(arg)) for arg in args]
         return super().parse_known_args(args, namespace)
 
@@ -63,6 +89,19 @@ def expand_home(value: Any) -> Any:
     elif type(value) in (list, tuple):
         return type(value)(expand_home(item) for item in value)
     return value
+
+
+def use_utf8() -> None:
+    """Start this process again in Python's UTF-8 mode if its locale is ASCII.
+
+    mmengine's logs and configs cannot hold paths with other characters then.
+    """
+    name = codecs.lookup(sys.getfilesystemencoding()).name
+    if name == 'ascii' and os.environ.get('PYTHONUTF8') != '1':
+        os.environ['PYTHONUTF8'] = '1'
+        sys.stdout.flush()
+        command = getattr(sys, 'orig_argv', ['', *sys.argv])  # Python 3.10
+        os.execv(sys.executable, [sys.executable, *command[1:]])
 
 
 def script_parser(description: str) -> argparse.ArgumentParser:
@@ -108,6 +147,7 @@ def load_config(args: argparse.Namespace) -> Config:
     Raises:
         As :func:`read_config`.
     """
+    check_launcher(args.launcher)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     chosen = (args.cfg_options or {}).get('work_dir', args.work_dir)
     if args.work_dir and chosen != args.work_dir:
@@ -118,7 +158,7 @@ def load_config(args: argparse.Namespace) -> Config:
     cfg = read_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
     default = cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
-    cfg.work_dir = args.work_dir or default
+    cfg.work_dir = os.path.expanduser(args.work_dir or default)
     if not torch.cuda.is_available():
         keep_freed_memory()
         if args.launcher == 'pytorch':
@@ -143,6 +183,7 @@ def read_config(path: str, options: Optional[dict] = None) -> Config:
             f'expected a config in a file {", ".join(CONFIG_SUFFIXES)}, got '
             f'{path!r}; give the path of a config, such as those in configs/'
         )
+    path = os.path.expanduser(path)
     try:
         cfg = Config.fromfile(path)
     except SyntaxError as error:  # mmengine's error does not name the file
@@ -196,10 +237,47 @@ def make_work_dir(path: str) -> None:
 
 def check_file(path: str, kind: str) -> None:
     """Refuse a path that is neither a file nor a URL."""
-    if '://' not in path and not Path(path).expanduser().is_file():
+    if '://' in path:
+        return
+    file = Path(path).expanduser()
+    if file.is_dir():
+        pattern = '*.py' if kind == 'a config' else '*.pth'
+        names = sorted(file.glob(pattern), key=lambda p: p.stat().st_mtime)
+        found = ', '.join(i.name for i in names[-5:]) or f'no {pattern}'
+        raise IsADirectoryError(
+            f'expected the path of {kind}, got the folder {path!r} with '
+            f'{found}; name a file'
+            + (
+                ', or use --resume without a value and --work-dir '
+                f'{path} for the latest one'
+                if pattern == '*.pth'
+                else ''
+            )
+        )
+    if not file.is_file():
         raise FileNotFoundError(
             f'expected the path of {kind}, got {path!r}, which is not a '
             'file; correct the path'
+        )
+
+
+def check_launcher(launcher: str) -> None:
+    """Refuse a launcher that did not start this process."""
+    if launcher == 'none':
+        return
+    names, command = LAUNCHERS[launcher]
+    missing = [name for name in names if name not in os.environ]
+    if missing:
+        raise ValueError(
+            f'expected a process that {command} started for --launcher '
+            f'{launcher}, got none of {", ".join(missing)} in the '
+            'environment; start it so, or leave --launcher out for a single '
+            'process'
+        )
+    if launcher != 'pytorch' and not torch.cuda.is_available():
+        raise ValueError(
+            f'expected GPUs for --launcher {launcher}, got none; start '
+            'processes on CPUs with tools/dist_train.sh'
         )
 
 

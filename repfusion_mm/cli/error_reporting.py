@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 import traceback
 from typing import Iterator
 
@@ -21,6 +22,9 @@ def report_errors() -> Iterator[None]:
         SystemExit: With status 1 instead of any other exception; with 130
             after Ctrl-C.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, 'reconfigure'):  # their encoding may be ASCII
+            stream.reconfigure(errors='backslashreplace')
     try:
         yield
     except KeyboardInterrupt:

@@ -2,11 +2,12 @@
 
 import argparse
 from pathlib import Path
-from typing import List, Optional
+from typing import List, Optional, Tuple
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import RUNNERS
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from mmengine.registry import OPTIM_WRAPPERS, RUNNERS
 from mmengine.runner import Runner
 
 from repfusion_mm.cli.config import (
@@ -19,6 +20,7 @@ from repfusion_mm.cli.validate_config import check_parts
 from repfusion_mm.cli.validate_data import check_dataset
 from repfusion_mm.engine.hooks import UnusedSettingsHook
 from repfusion_mm.engine.utils import unwrap_model
+from repfusion_mm.utils.types import is_type, resolve_type
 
 
 def build_runner(argv: Optional[List[str]] = None) -> Runner:
@@ -26,7 +28,7 @@ def build_runner(argv: Optional[List[str]] = None) -> Runner:
     args = parse_args(argv)
     cfg = load_config(args)
     make_work_dir(cfg.work_dir)
-    merge_args(cfg, args)
+    resume, load_from = merge_args(cfg, args)
     for name in ('train_dataloader', 'val_dataloader'):
         check_dataset((cfg.get(name) or {}).get('dataset') or {})
     is_default = 'runner_type' not in cfg
@@ -34,6 +36,8 @@ def build_runner(argv: Optional[List[str]] = None) -> Runner:
     check_parts(unwrap_model(runner), args.cfg_options or {})
     if not any(isinstance(h, UnusedSettingsHook) for h in runner.hooks):
         runner.register_hook(UnusedSettingsHook())
+    # Not in the config, so that the one in the work directory starts a run.
+    runner._resume, runner._load_from = resume, load_from
     return runner
 
 
@@ -60,8 +64,13 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def merge_args(cfg: Config, args: argparse.Namespace) -> None:
+def merge_args(
+    cfg: Config, args: argparse.Namespace
+) -> Tuple[bool, Optional[str]]:
     """Merge the options of training into the config.
+
+    Returns:
+        Whether to resume, and the checkpoint to resume from or to load.
 
     Raises:
         SystemExit: A setting, or a GPU for mixed precision, is missing.
@@ -74,29 +83,54 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> None:
                 f'{cfg.get(name)}; add it, as in the configs in configs/'
             )
     if args.amp:
-        cfg.optim_wrapper.type = 'AmpOptimWrapper'
-        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
-    uses_amp = cfg.optim_wrapper.get('type') == 'AmpOptimWrapper'
-    if uses_amp and not torch.cuda.is_available():
+        _use_amp(cfg)
+    if _uses(cfg, AmpOptimWrapper) and not torch.cuda.is_available():
         raise SystemExit(
             'expected a GPU for mixed precision, got none; on a CPU leave '
             '--amp out, or add --cfg-options optim_wrapper.type=OptimWrapper '
             '(the dtype of the teacher is a separate setting)'
         )
-    if args.resume is not None:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
-    if cfg.get('resume') and not cfg.get('load_from'):
-        cfg.load_from = latest_checkpoint(cfg.work_dir)
-    if cfg.get('load_from'):
-        check_file(cfg.load_from, 'a checkpoint')
+    resume, load_from = bool(cfg.get('resume')), cfg.get('load_from')
+    if args.resume not in (None, 'auto'):
+        resume, load_from = True, args.resume
+    elif args.resume == 'auto' or (resume and not load_from):
+        latest = latest_checkpoint(cfg.work_dir)
+        if latest is not None:
+            resume, load_from = True, latest
+        else:
+            print(
+                f'no checkpoint in {cfg.work_dir} to resume from: '
+                f'{f"loading {load_from}" if load_from else "a new run"}'
+            )
+    if load_from:
+        check_file(load_from, 'a checkpoint')
     if args.auto_scale_lr:
-        if 'auto_scale_lr' not in cfg:
+        if not isinstance(cfg.get('auto_scale_lr'), dict):
             raise SystemExit(
                 'expected auto_scale_lr=dict(base_batch_size=...) in '
                 f'{args.config} for --auto-scale-lr, got none; add it'
             )
         cfg.auto_scale_lr.enable = True
+    return resume, load_from
+
+
+def _uses(cfg: Config, kind: type) -> bool:
+    scope = cfg.get('default_scope')
+    return is_type(cfg.optim_wrapper, kind, OPTIM_WRAPPERS, scope)
+
+
+def _use_amp(cfg: Config) -> None:
+    """Train with mixed precision, unless the config already does."""
+    wrapper = cfg.optim_wrapper
+    if not _uses(cfg, AmpOptimWrapper):
+        found = resolve_type(wrapper, OPTIM_WRAPPERS, cfg.get('default_scope'))
+        if 'type' in wrapper and found is not OptimWrapper:
+            raise SystemExit(
+                'expected optim_wrapper.type=OptimWrapper for --amp, got '
+                f'{wrapper["type"]}, which it would replace; leave --amp out'
+            )
+        wrapper.type = 'AmpOptimWrapper'
+    wrapper.setdefault('loss_scale', 'dynamic')
 
 
 def latest_checkpoint(work_dir: str) -> Optional[str]:
@@ -112,7 +146,7 @@ def latest_checkpoint(work_dir: str) -> Optional[str]:
     pointer = Path(work_dir, 'last_checkpoint')
     if not pointer.is_file():
         return None
-    named = pointer.read_text().strip()
+    named = pointer.read_text(encoding='utf-8').strip()
     local = Path(work_dir, Path(named).name)
     if local.is_file():
         return str(local)

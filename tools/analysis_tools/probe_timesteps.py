@@ -59,7 +59,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         scores = prober.resume(timesteps, args.input_modes, out)
         draw_scores(scores, prober.task.metric, out / 'probe.png')
         advice = recommend(scores, prober.task.metric)
-        (out / 'probe.txt').write_text(advice + '\n')
+        (out / 'probe.txt').write_text(advice + '\n', encoding='utf-8')
         print(advice)
         print(f'see {out / "probe.csv"}, probe.png and probe.txt')
     return 0

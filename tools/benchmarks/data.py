@@ -110,7 +110,9 @@ def main(argv: Optional[List[str]] = None) -> int:
     with report_errors():
         report = measure(args)
         if args.json:
-            args.json.write_text(json.dumps(report, indent=1) + '\n')
+            args.json.write_text(
+                json.dumps(report, indent=1) + '\n', encoding='utf-8'
+            )
     return 0
 
 

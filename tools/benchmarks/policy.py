@@ -180,7 +180,7 @@ def main(argv: Optional[List[str]] = None) -> int:
                 print(f'{name:16}{rule:14}', bandits[name][rule], flush=True)
         if args.json:
             report = json.dumps(dict(bandits=bandits), indent=2)
-            args.json.write_text(report + '\n')
+            args.json.write_text(report + '\n', encoding='utf-8')
     return 0
 
 

@@ -356,7 +356,9 @@ def main(argv: Optional[List[str]] = None) -> int:
             width=100,
         )
         if args.json:
-            args.json.write_text(json.dumps(result, indent=2) + '\n')
+            args.json.write_text(
+                json.dumps(result, indent=2) + '\n', encoding='utf-8'
+            )
     return 0
 
 

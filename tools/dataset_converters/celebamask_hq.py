@@ -81,7 +81,7 @@ def read_lines(path: Path) -> List[Tuple[int, str]]:
             f'expected {path.name} at {path}, got no such file; see '
             'docs/benchmarks/celebamask_hq.md for the layout of the folder'
         )
-    lines = enumerate(path.read_text().splitlines(), 1)
+    lines = enumerate(path.read_text(encoding='utf-8').splitlines(), 1)
     return [(number, line) for number, line in lines if line.strip()]
 
 
@@ -220,7 +220,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         (root / 'splits').mkdir(exist_ok=True)
         for name, entries in dict(splits, train_images=images).items():
             text = ''.join(f'{entry}\n' for entry in entries)
-            (root / f'splits/{name}.txt').write_text(text)
+            (root / f'splits/{name}.txt').write_text(text, encoding='utf-8')
     sizes = ', '.join(f'{len(splits[name])} {name}' for name in SPLITS)
     print(f'{root}: {len(ids)} label maps, {sizes}')
     counts = Counter(part for i in ids for part in masks[i])

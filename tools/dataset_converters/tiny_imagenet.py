@@ -25,7 +25,7 @@ def read_classes(root: Path) -> Dict[str, int]:
                 f'expected {name} in {str(root)!r}, got none; give the folder '
                 'of the unpacked tiny-imagenet-200.zip'
             )
-    wnids = sorted((root / 'wnids.txt').read_text().split())
+    wnids = sorted((root / 'wnids.txt').read_text(encoding='utf-8').split())
     if not wnids or len(set(wnids)) < len(wnids):
         raise ValueError(
             f'expected unique WordNet ids in {root / "wnids.txt"}, got '
@@ -48,7 +48,9 @@ def list_val(root: Path, classes: Dict[str, int]) -> List[Entry]:
     """List val/images with the classes of val/val_annotations.txt."""
     annotations = root / 'val' / 'val_annotations.txt'
     entries = []
-    for number, line in enumerate(annotations.read_text().splitlines(), 1):
+    for number, line in enumerate(
+        annotations.read_text(encoding='utf-8').splitlines(), 1
+    ):
         fields = line.split('\t')
         if len(fields) < 2 or fields[1] not in classes:
             raise ValueError(
@@ -89,7 +91,9 @@ def convert(root: Path) -> None:
     (root / 'meta').mkdir(exist_ok=True)
     for name, entries in lists.items():
         path = root / 'meta' / f'{name}.txt'
-        path.write_text(''.join(f'{p} {c}\n' for p, c in entries))
+        path.write_text(
+            ''.join(f'{p} {c}\n' for p, c in entries), encoding='utf-8'
+        )
         print(f'{path}: {len(entries)} images of {len(classes)} classes')
     sizes = {name: len(entries) for name, entries in lists.items()}
     if sizes != SIZES:

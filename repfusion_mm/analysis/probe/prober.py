@@ -170,12 +170,12 @@ class Prober:
         teacher.pop('input_mode', None)  # a column of the scores
         settings = dict(teacher=teacher, num_images=len(self.targets))
         text = json.dumps(settings, indent=2, sort_keys=True) + '\n'
-        if path.exists() and path.read_text() != text:
+        if path.exists() and path.read_text(encoding='utf-8') != text:
             raise ValueError(
                 f'expected the scores in {path.parent} to be of the same '
                 'teacher and images, got those of others; give another --out'
             )
-        path.write_text(text)
+        path.write_text(text, encoding='utf-8')
 
     def run(
         self, timestep: int, input_mode: str, folder: Optional[Path] = None

@@ -40,7 +40,7 @@ def read_scores(path: Path) -> List[Score]:
     if not path.exists():
         return []
     try:
-        with path.open(newline='') as file:
+        with path.open(newline='', encoding='utf-8') as file:
             head, *rows = csv.reader(file)
         if tuple(head) != Score._fields:
             raise ValueError(f'its first line is {head}')
@@ -59,7 +59,7 @@ def read_scores(path: Path) -> List[Score]:
 def write_scores(path: Path, scores: List[Score]) -> None:
     """Write all scores atomically."""
     unfinished = path.with_name(path.name + '.tmp')
-    with unfinished.open('w', newline='') as file:
+    with unfinished.open('w', newline='', encoding='utf-8') as file:
         csv.writer(file).writerows([Score._fields, *scores])
     unfinished.replace(path)
 

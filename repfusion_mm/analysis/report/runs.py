@@ -94,7 +94,8 @@ def _is_training(start: Path) -> bool:
     """Return whether a log folder belongs to a training, not to a test."""
     scalars = start / 'vis_data' / 'scalars.json'
     return (start / policy_log.FILENAME).exists() or (
-        scalars.exists() and '"loss"' in scalars.read_text(errors='replace')
+        scalars.exists()
+        and '"loss"' in scalars.read_text(errors='replace', encoding='utf-8')
     )
 
 
@@ -118,7 +119,7 @@ def _read_versions(path: Path) -> dict:
     if not path.exists():
         return {}
     try:
-        versions = json.loads(path.read_text())
+        versions = json.loads(path.read_text(encoding='utf-8'))
         if all(isinstance(versions[k], dict) for k in ('packages', 'commits')):
             return versions
         raise TypeError('other types')

@@ -107,7 +107,7 @@ def read_meta(folder: Path) -> dict:
             f'expected a feature cache at {str(folder)!r}, got {got}; {WRITE}'
         )
     try:
-        meta = json.loads((folder / META).read_text())
+        meta = json.loads((folder / META).read_text(encoding='utf-8'))
     except ValueError:
         meta = None
     found = meta.get('format') if isinstance(meta, dict) else 'no JSON object'

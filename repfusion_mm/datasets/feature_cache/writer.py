@@ -120,6 +120,6 @@ class FeatureWriter:
             data_set=hash_crcs(crcs),
         )
         text = json.dumps(meta, indent=2) + '\n'
-        (self.temporary / META).write_text(text)
+        (self.temporary / META).write_text(text, encoding='utf-8')
         shutil.rmtree(self.folder, ignore_errors=True)
         os.replace(self.temporary, self.folder)

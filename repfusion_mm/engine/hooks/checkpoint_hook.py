@@ -82,6 +82,15 @@ class SafeCheckpointHook(CheckpointHook):
                 'its name in default_hooks.checkpoint, or leave it out'
             )
         super().before_train(runner)
+        pointer = Path(runner.work_dir, 'last_checkpoint')
+        if not runner._resume and is_main_process() and pointer.exists():
+            runner.logger.warning(
+                f'{runner.work_dir} holds checkpoints of an earlier run '
+                f'({Path(pointer.read_text(encoding="utf-8")).name}): this '
+                'is a new run, which overwrites files of the same names '
+                '(checkpoints, student.pth); use --resume to continue the '
+                'earlier one, or another --work-dir to keep it'
+            )
         if type(self.file_backend) is LocalBackend:
             self.backend_args = dict(ATOMIC)
 

@@ -44,7 +44,7 @@ class EnvInfoHook(Hook):
                 processes=get_world_size(),
             )
             text = json.dumps(entry, indent=2) + '\n'
-            Path(runner.log_dir, FILENAME).write_text(text)
+            Path(runner.log_dir, FILENAME).write_text(text, encoding='utf-8')
 
 
 def find_versions() -> Dict[str, str]:

@@ -13,6 +13,8 @@ from repfusion_mm.engine.resume.checks import (
     check_immutable_settings,
     check_resumable,
     immutable_settings,
+    log_changed_model,
+    model_settings,
 )
 from repfusion_mm.engine.resume.seeding import (
     EndlessBatches,
@@ -64,6 +66,7 @@ class ExactResumeHook(Hook):
             return
         check_resumable(runner, checkpoint)
         check_immutable_settings(runner, checkpoint['meta'])
+        log_changed_model(runner, checkpoint['meta'])
         self._sampler_seed = checkpoint['meta'].get('sampler_seed')
         self._position = checkpoint['meta'].get('train_position')
         if not any(isinstance(i, SkippedValidationHook) for i in runner.hooks):
@@ -78,6 +81,7 @@ class ExactResumeHook(Hook):
         if isinstance(batches, EndlessBatches):
             checkpoint['meta']['train_position'] = dict(batches.position)
         checkpoint['meta']['immutable_settings'] = immutable_settings(runner)
+        checkpoint['meta']['model_settings'] = model_settings(runner)
 
     def before_train(self, runner) -> None:
         """Seed the batches, and continue after the last one."""

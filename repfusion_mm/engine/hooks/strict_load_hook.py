@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Optional
+
+from mmengine.config import Config
 from mmengine.hooks import Hook
+from mmengine.runner import find_latest_checkpoint
 
 from repfusion_mm.engine.checkpoint.compare import (
     compare_with_hooks,
@@ -32,7 +36,8 @@ class StrictLoadHook(Hook):
     checkpoint, because mmengine's ``resume`` would run it as Python.
 
     Raises:
-        ValueError: The file is not a checkpoint, or does not fit the model.
+        ValueError: The file is not a checkpoint, or does not fit the model; or
+            a run that resumes has no checkpoint, but a ``load_from``.
             Before training: batch norms in eval mode (``norm_eval``,
             ``frozen_stages``) into which nothing was loaded.
     """
@@ -41,8 +46,25 @@ class StrictLoadHook(Hook):
     priority = 'HIGHEST'
 
     def before_run(self, runner) -> None:
-        """Use each hook once."""
+        """Use each hook once, and refuse a ``load_from`` that is dropped.
+
+        The tools of OpenMMLab projects remove it for ``--resume``, also if
+        there is no checkpoint to resume from.
+        """
         use_hooks_once(runner)
+        if (
+            runner._resume
+            and not runner._load_from
+            and not find_latest_checkpoint(runner.work_dir)
+        ):
+            dropped = _configured_load_from(runner.cfg.filename)
+            if dropped:
+                raise ValueError(
+                    f'expected a checkpoint to resume from in '
+                    f'{runner.work_dir}, got none, so that load_from='
+                    f'{dropped!r} of {runner.cfg.filename} would be ignored; '
+                    'start the first run without --resume'
+                )
 
     def before_train(self, runner) -> None:
         """Check that fixed statistics were loaded."""
@@ -71,3 +93,11 @@ class StrictLoadHook(Hook):
                 + '\nUse the config that wrote it'
                 + ('' if runner._resume else TO_START)
             )
+
+
+def _configured_load_from(filename: Optional[str]) -> Optional[str]:
+    """Return ``load_from`` of a config file, None if it cannot be read."""
+    try:
+        return Config.fromfile(filename).get('load_from')
+    except Exception:  # a config may raise anything, and may be gone
+        return None

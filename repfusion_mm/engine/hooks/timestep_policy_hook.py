@@ -166,7 +166,9 @@ class TimestepPolicyHook(PeriodicHook):
             history = scalars.get(f'train/{name}')
             if history is not None and not math.isnan(history.current()):
                 entry[name] = float(history.current())
-        with Path(runner.log_dir, FILENAME).open('a') as file:
+        with Path(runner.log_dir, FILENAME).open(
+            'a', encoding='utf-8'
+        ) as file:
             file.write(json.dumps(entry) + '\n')
         if (
             num_done == runner.max_iters

@@ -65,7 +65,11 @@ def check_resumable(runner, checkpoint: dict) -> None:
 def immutable_settings(runner) -> Dict[str, str]:
     """Return the settings that a resumed run must keep, flattened."""
     flat = flatten_settings(runner.cfg.to_dict())
-    settings = {k: v for k, v in flat.items() if k.startswith(IMMUTABLE)}
+    settings = {
+        name: _class_name(value) if name.endswith('type') else value
+        for name, value in flat.items()
+        if name.startswith(IMMUTABLE)
+    }
     settings['processes'] = str(get_world_size())
     return settings
 
@@ -75,6 +79,10 @@ def check_immutable_settings(runner, meta: dict) -> None:
     before, now = meta.get('immutable_settings'), immutable_settings(runner)
     if before is None:  # written without ExactResumeHook
         return
+    before = {
+        name: _class_name(value) if name.endswith('type') else value
+        for name, value in before.items()
+    }
     seed = runner.cfg.get('randomness', {}).get('seed')
     if seed is not None:  # otherwise mmengine takes the checkpoint's
         before = {**before, 'randomness.seed': str(meta.get('seed'))}
@@ -90,6 +98,33 @@ def check_immutable_settings(runner, meta: dict) -> None:
             f'others: {", ".join(differ)}; resume with the same settings, or '
             'start a new run with load_from=CHECKPOINT'
         )
+
+
+def model_settings(runner) -> Dict[str, str]:
+    """Return the settings of the model, flattened."""
+    return flatten_settings(runner.cfg.to_dict().get('model', {}), 'model')
+
+
+def log_changed_model(runner, meta: dict) -> None:
+    """Warn of settings of the model that differ from the checkpoint's."""
+    before, now = meta.get('model_settings'), model_settings(runner)
+    if before is None:
+        return
+    differ = [
+        f'{name}={before.get(name)} (now {now.get(name)})'
+        for name in sorted({*before, *now})
+        if before.get(name) != now.get(name)
+    ]
+    if differ:
+        runner.logger.warning(
+            'the checkpoint was written with other settings: '
+            f'{", ".join(differ)}'
+        )
+
+
+def _class_name(value: str) -> str:
+    """Return the name of a class without its module, scope or quotes."""
+    return value.split('.')[-1].strip("'>")
 
 
 def _find_meta_problems(meta: object, info: dict) -> List[str]:

@@ -174,7 +174,9 @@ def _files_of(path: str) -> Iterator[str]:
     """Yield a config file, and the local files that it inherits from."""
     yield path
     if path.endswith('.py') and '.mim' not in Path(path).parts:
-        for base in _bases_of(ast.parse(Path(path).read_text())):
+        for base in _bases_of(
+            ast.parse(Path(path).read_text(encoding='utf-8'))
+        ):
             file = Path(path).parent / base
             if '::' not in base and file.is_file():
                 yield from _files_of(str(file))
@@ -196,7 +198,7 @@ def _names_of(path: str) -> Tuple[Set[str], Set[str], bool]:
     if not path.endswith('.py'):
         names = set(mmengine.load(path))
         return names, set(), '_base_' in names
-    tree = ast.parse(Path(path).read_text())
+    tree = ast.parse(Path(path).read_text(encoding='utf-8'))
     assigned, used = set(), set()
     for node in ast.walk(tree):
         if isinstance(node, (ast.Assign, ast.AnnAssign)):
@@ -219,5 +221,5 @@ def _targets(node: Any) -> Set[str]:
 
 def _is_dumped(path: str) -> bool:
     """Return whether a run wrote the file, as it is now."""
-    text = Path(path).read_text()
+    text = Path(path).read_text(encoding='utf-8')
     return text.strip() == Config.fromfile(path).pretty_text.strip()

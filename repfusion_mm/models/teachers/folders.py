@@ -142,7 +142,9 @@ def check_pipeline(pretrained: str) -> None:
         parent = find_parent(pretrained, Path(pretrained).name)
         if parent is None:
             return
-        index = json.loads((parent / 'model_index.json').read_text())
+        index = json.loads(
+            (parent / 'model_index.json').read_text(encoding='utf-8')
+        )
     others = {
         name: part[1]
         for name, part in index.items()

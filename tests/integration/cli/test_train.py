@@ -1,9 +1,20 @@
 """The options of training."""
 
+import os
+import shutil
+from pathlib import Path
+
 import pytest
+import torch
+from mmengine.config import Config
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from mmengine.runner import Runner
 
 from repfusion_mm.cli import make_parser
-from repfusion_mm.cli.train import latest_checkpoint
+from repfusion_mm.cli.train import latest_checkpoint, merge_args, parse_args
+from repfusion_mm.engine.checkpoint.io import load_from_local
+from tests.helpers import tiny_run
+from tests.helpers.launcher import run_main
 
 
 def write_run(folder, named=None):
@@ -46,3 +57,141 @@ def test_an_option_without_a_value_is_refused(capsys):
         make_parser('').parse_args(['mine.py', '--cfg-options', 'a.b', 'c=1'])
     error = capsys.readouterr().err
     assert "expected key=value after --cfg-options, got 'a.b'" in error
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """A config of the tiny model in a file, whose weight starts at 1."""
+    cfg = tiny_run.config('run', 'run')
+    cfg['custom_imports']['imports'] += ['tests.helpers.tiny_run']
+    cfg['default_hooks']['strict'] = dict(type='repfusion_mm.StrictLoadHook')
+    del cfg['work_dir'], cfg['experiment_name'], cfg['log_level']
+    Config(cfg).dump(tmp_path / 'mine.py')
+    weights = dict(state_dict=dict(weight=torch.tensor(50.0)))
+    torch.save(weights, tmp_path / 'init.pth')
+    torch.save({'conv.weight': torch.ones(2)}, tmp_path / 'other.pth')
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run_tiny(*flags, expect=0, **environ):
+    return run_main(
+        'tools/train.py', 'mine.py', '--work-dir', 'run', *flags,
+        expect=expect, **environ,
+    )  # fmt: skip
+
+
+def weight(path='run/iter_8.pth'):
+    return load_from_local(path)['state_dict']['weight'].item()
+
+
+def test_load_from_is_loaded_if_there_is_nothing_to_resume(mine):
+    option = ['--cfg-options', 'load_from=init.pth']
+    output = run_tiny('--resume', *option).output
+    assert 'no checkpoint in run to resume from: loading init.pth' in output
+    assert weight() > 20
+    os.remove('run/iter_8.pth')
+    # Then the checkpoint in the work directory takes precedence.
+    Path('run/last_checkpoint').write_text('iter_4.pth')
+    output = run_tiny('--resume', *option).output
+    assert 'iter_4.pth' in output and 'loading init.pth' not in output
+    assert weight() > 20
+    # The config in the work directory does not resume.
+    assert 'resume' not in Config.fromfile('run/mine.py')
+    run_main('tools/train.py', 'run/mine.py', '--work-dir', 'again')
+    assert load_from_local('again/iter_8.pth')['meta']['iter'] == 8
+
+
+@pytest.mark.parametrize(
+    ('flags', 'fragments'),
+    [
+        (['--resume', 'init.pth'], ['init.pth', 'partial', 'load_from=']),
+        (
+            ['--cfg-options', 'load_from=init.pth', 'resume=True'],
+            ['init.pth', 'partial', 'load_from='],
+        ),
+        (
+            ['--cfg-options', 'load_from=other.pth'],
+            ['other.pth', 'weight: not in the checkpoint'],
+        ),
+        (
+            ['--cfg-options', 'load_from=~/nowhere.pth'],
+            ['~/nowhere.pth', 'not a file'],
+        ),
+        (['--resume', '.'], ['folder', 'init.pth', '--work-dir .']),
+        (['--cfg-options', 'load_from=.'], ['folder', 'init.pth']),
+        (['--launcher', 'slurm'], ['srun', 'SLURM_PROCID', '--launcher']),
+        (['--launcher', 'mpi'], ['mpirun', 'OMPI_COMM', '--launcher']),
+        (['--launcher', 'pytorch'], ['torchrun', 'RANK', '--launcher']),
+    ],
+    ids=' '.join,
+)
+def test_wrong_options_are_explained(mine, monkeypatch, flags, fragments):
+    for name in ('RANK', 'MASTER_ADDR', 'SLURM_PROCID'):
+        monkeypatch.delenv(name, raising=False)
+    result = run_tiny(*flags, expect=1)
+    text = ' '.join(result.output.splitlines()[-6:])
+    for fragment in fragments:
+        assert fragment in text, text
+
+
+def test_home_folders_are_expanded(mine):
+    shutil.copy('init.pth', mine / 'home.pth')
+    run_main(
+        'tools/train.py', '~/mine.py', '--work-dir', '~/in_home',
+        '--cfg-options', 'load_from=~/home.pth', HOME=str(mine),
+    )  # fmt: skip
+    assert weight('in_home/iter_8.pth') > 20
+
+
+def test_a_new_run_names_the_checkpoints_that_it_overwrites(mine):
+    hook = 'default_hooks.checkpoint.type=repfusion_mm.SafeCheckpointHook'
+    flags = ['--cfg-options', hook]
+    assert 'of an earlier run' not in run_tiny(*flags).output
+    assert 'of an earlier run (iter_9.pth)' in run_tiny(*flags).output
+    assert 'of an earlier run' not in run_tiny('--resume', *flags).output
+
+
+def test_a_load_from_that_another_tool_drops_is_refused(mine):
+    with Path('mine.py').open('a', encoding='utf-8') as file:
+        file.write("\nload_from = 'init.pth'\n")
+    cfg = Config.fromfile('mine.py')
+    # As mmpretrain's tools/train.py --resume.
+    cfg.update(work_dir='run', resume=True, load_from=None)
+    with pytest.raises(ValueError, match=r"load_from='init\.pth' of .*mine"):
+        Runner.from_cfg(cfg).train()
+
+
+@pytest.mark.parametrize(
+    ('wrapper', 'expected'),
+    [
+        ({}, 'AmpOptimWrapper'),
+        (dict(type='OptimWrapper'), 'AmpOptimWrapper'),
+        (dict(type='mmengine.OptimWrapper'), 'AmpOptimWrapper'),
+        (dict(type='mmengine.optim.OptimWrapper'), 'AmpOptimWrapper'),
+        (dict(type=OptimWrapper), 'AmpOptimWrapper'),
+        (dict(type=AmpOptimWrapper, loss_scale=2.0), AmpOptimWrapper),
+        (dict(type='mmengine.AmpOptimWrapper'), 'mmengine.AmpOptimWrapper'),
+        (dict(type='mmengine.ApexOptimWrapper'), None),
+    ],
+)
+def test_mixed_precision_compares_classes(monkeypatch, wrapper, expected):
+    cfg = Config(
+        dict(
+            model={}, train_dataloader={}, train_cfg={}, work_dir='none',
+            optim_wrapper=wrapper,
+        )
+    )  # fmt: skip
+    args = parse_args(['mine.py', '--amp'])
+    with pytest.raises(SystemExit, match=r'expected a GPU|ApexOptimWrapper'):
+        merge_args(cfg, args)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    if expected is None:
+        with pytest.raises(SystemExit, match='it would replace'):
+            merge_args(cfg, args)
+    else:
+        merge_args(cfg, args)
+        assert cfg.optim_wrapper.type == expected
+        assert cfg.optim_wrapper.loss_scale == wrapper.get(
+            'loss_scale', 'dynamic'
+        )
