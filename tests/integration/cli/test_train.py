@@ -116,7 +116,7 @@ def test_load_from_is_loaded_if_there_is_nothing_to_resume(mine):
         ),
         (
             ['--cfg-options', 'load_from=~/nowhere.pth'],
-            ['~/nowhere.pth', 'not a file'],
+            ['/nowhere.pth', 'not a file'],
         ),
         (['--resume', '.'], ['folder', 'init.pth', '--work-dir .']),
         (['--cfg-options', 'load_from=.'], ['folder', 'init.pth']),

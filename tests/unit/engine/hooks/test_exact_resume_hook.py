@@ -71,6 +71,8 @@ def config_of(cifar10, work_dir, train_cfg, **options):
     )
     by_epoch = train_cfg['by_epoch']
     sampler = 'DefaultSampler' if by_epoch else 'InfiniteSampler'
+    model = distiller_config()
+    model['data_preprocessor']['bgr_to_rgb'] = False  # CIFAR-10 is RGB
     optimizers = dict(
         student=dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9)),
         policy=dict(optimizer=dict(type='Adam', lr=1e-3)),
@@ -84,7 +86,7 @@ def config_of(cifar10, work_dir, train_cfg, **options):
     cfg = dict(
         default_scope='mmpretrain',
         custom_imports=dict(imports=['repfusion_mm', 'tests.helpers.toy']),
-        model=distiller_config(),
+        model=model,
         train_dataloader=dict(
             batch_size=8,
             num_workers=0,
