@@ -8,10 +8,21 @@ import sys
 import traceback
 from typing import Iterator
 
+from mmengine.config.utils import MODULE2PACKAGE
+
 from repfusion_mm.cli.config_place import find_place
 
 #: Maximum length of the last line.
 MAX_CHARACTERS = 1000
+#: Packages of the modules that this package and its configs import.
+INSTALLED_BY = {
+    **MODULE2PACKAGE,
+    **{name: name for name in ('diffusers', 'jinja2', 'kornia')},
+    **{name: name for name in ('rich', 'scipy', 'timm', 'torchvision')},
+    'mmcv': 'mmcv-lite==2.1.0',
+    'pkg_resources': 'setuptools<81',  # imported by mmengine
+    'sklearn': 'scikit-learn',
+}
 
 
 @contextlib.contextmanager
@@ -43,6 +54,9 @@ def describe(error: Exception) -> str:
         lines = [f'{frame.line} in {frame.filename}' for frame in frames[-1:]]
     text = f'{type(error).__name__}: ' + '; '.join(filter(None, lines))
     text = text.replace(':; ', ': ')
+    if isinstance(error, ModuleNotFoundError):
+        package = INSTALLED_BY.get(error.name or '')
+        text += f"; run: pip install '{package}'" if package else ''
     if len(text) > MAX_CHARACTERS:
         text = f'{text[:MAX_CHARACTERS]} ...'
     place = ''

@@ -17,9 +17,12 @@ from repfusion_mm.registry import HOOKS
 FILENAME = 'env_info.json'
 PACKAGES = (
     'repfusion_mm', 'torch', 'mmengine', 'mmcv', 'mmcv-lite', 'mmpretrain',
-    'mmsegmentation', 'mmpose', 'onedl-mmengine', 'onedl-mmcv',
-    'onedl-mmpretrain', 'onedl-mmsegmentation', 'diffusers', 'numpy',
-    'scikit-learn',
+    'mmsegmentation', 'mmpose', 'mmdet', 'onedl-mmengine', 'onedl-mmcv',
+    'onedl-mmpretrain', 'onedl-mmsegmentation', 'onedl-mmdetection',
+    'diffusers', 'transformers', 'huggingface_hub', 'torchvision', 'timm',
+    'kornia', 'numpy', 'opencv-python', 'opencv-python-headless',
+    'opencv-contrib-python', 'opencv-contrib-python-headless', 'pillow',
+    'scikit-learn', 'setuptools',
 )  # fmt: skip
 
 

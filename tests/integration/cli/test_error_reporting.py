@@ -21,6 +21,26 @@ def test_an_assertion_without_a_message_shows_its_code():
     assert 'assert [] == [1] in ' in describe(error)
 
 
+@pytest.mark.parametrize(
+    ('module', 'package'),
+    [
+        ('diffusers', 'diffusers'),
+        ('mmseg', 'mmsegmentation'),
+        ('sklearn', 'scikit-learn'),
+        ('pkg_resources', 'setuptools<81'),
+    ],
+)
+def test_a_missing_module_names_its_package(module, package):
+    error = ModuleNotFoundError(f'No module named {module!r}', name=module)
+    assert describe(error).endswith(f"; run: pip install '{package}'")
+
+
+@pytest.mark.parametrize('module', ['mine', 'mmcv.ops'])  # in mmcv-lite
+def test_other_missing_modules_name_no_package(module):
+    error = ModuleNotFoundError(f'No module named {module!r}', name=module)
+    assert 'pip' not in describe(error)
+
+
 def test_a_long_message_is_cut():
     assert len(describe(ValueError('x' * 9999))) < 1100
 
