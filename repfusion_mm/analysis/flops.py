@@ -76,10 +76,10 @@ def _build_teacher(teacher: dict) -> Any:
     if name is not None:
         _, config = find_denoiser(name)
         teacher['config'] = dict(config, type=config['_class_name'])
-        length = len(read_alphas_cumprod(load_scheduler(name)))
-        teacher.setdefault(
-            'scheduler',
-            dict(type='DDPMScheduler', num_train_timesteps=length),
-        )
+        if not teacher.get('scheduler'):
+            length = len(read_alphas_cumprod(load_scheduler(name)))
+            teacher['scheduler'] = dict(
+                type='DDPMScheduler', num_train_timesteps=length
+            )
     with torch.device('meta'):
         return MODELS.build(teacher)

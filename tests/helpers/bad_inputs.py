@@ -203,6 +203,20 @@ ROWS = {
     'damaged schedule': (
         [], write('teacher/scheduler_config.json', b'{'),
         ['teacher', 'scheduler_config.json', 'fetch the folder again']),
+    'schedule of another family': (
+        [], write('teacher/scheduler_config.json',
+                  b'{"_class_name": "EDMEulerScheduler"}'),
+        ['DDPM family', 'EDMEulerScheduler', 'model.teacher.scheduler']),
+    'schedule of no class': (
+        [], replace('teacher/scheduler_config.json', '_class_name', 'name'),
+        ['_class_name', 'scheduler_config.json', 'teacher']),
+    'denoiser that is not square': (
+        [], replace('teacher/config.json', '"sample_size": 16',
+                    '"sample_size": [16, 8]'),
+        ['square', '[16, 8]', 'teacher.input_size']),
+    'folder of two parts': (
+        ['model.teacher.pretrained=projects/nothing'], None,
+        ['projects/nothing', 'no such folder']),
     'no teacher': (
         [], remove('teacher'), ['teacher', 'no such folder', 'set model']),
     'hub unreachable': (

@@ -108,6 +108,15 @@ class DenoisingDiffusion(BaseModel):
             inputs, self.data_preprocessor, self.channel_order
         )
         clean = images * 2 - 1
+        side = self.denoiser.config.sample_size
+        expected = (side, side) if isinstance(side, int) else tuple(side)
+        if tuple(clean.shape[2:]) != expected:
+            raise ValueError(
+                f'expected images of {expected[0]} x {expected[1]}, the '
+                f'sample_size of the denoiser, got {tuple(clean.shape[2:])}; '
+                'crop or resize them in the pipeline, or set '
+                'model.denoiser.sample_size'
+            )
         timesteps = torch.randint(
             len(self.alphas_cumprod), (len(clean),), device=clean.device
         )

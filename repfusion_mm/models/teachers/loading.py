@@ -52,7 +52,7 @@ def load_teacher(
     denoiser = load_denoiser(pretrained)
     if scheduler is not None:
         return denoiser, build_scheduler(scheduler)
-    return denoiser, load_scheduler(osp.expanduser(pretrained))
+    return denoiser, load_scheduler(pretrained)
 
 
 def load_denoiser(pretrained: str) -> Any:

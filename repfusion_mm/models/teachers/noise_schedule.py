@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os.path as osp
 from typing import Any
 
 import torch
@@ -100,6 +101,7 @@ def load_scheduler_config(pretrained: str) -> dict:
     """Return ``type`` and arguments in the ``scheduler_config.json``."""
     from diffusers import DDPMScheduler
 
+    pretrained = osp.expanduser(pretrained)
     try:
         _, config = find_config(DDPMScheduler, pretrained, 'scheduler')
     except OSError as error:

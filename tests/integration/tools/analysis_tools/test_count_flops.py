@@ -1,5 +1,7 @@
 """FLOP of distillations, compared with published numbers."""
 
+import diffusers
+
 from tests.helpers.launcher import run_main
 
 SCRIPT = 'tools/analysis_tools/count_flops.py'
@@ -29,6 +31,20 @@ def test_a_teacher_on_disk_is_counted(teacher_folder):
     option = f'model.teacher.pretrained={teacher_folder}'
     done = run_main(SCRIPT, DIGITS, '--cfg-options', option)
     assert 'per image of 16 x 16' in done.output
+
+
+def test_a_teacher_in_a_pipeline_is_counted(teacher_folder, tmp_path):
+    denoiser = diffusers.UNet2DModel.from_pretrained(teacher_folder)
+    diffusers.DDPMPipeline(
+        denoiser, diffusers.DDIMScheduler(num_train_timesteps=50)
+    ).save_pretrained(tmp_path)
+    counted = [
+        run_main(SCRIPT, DIGITS, '--cfg-options',
+                 f'model.teacher.pretrained={folder}').output
+        for folder in (teacher_folder, tmp_path)
+    ]  # fmt: skip
+    ours, theirs = (text.partition('per image')[2] for text in counted)
+    assert ours == theirs != ''
 
 
 def test_an_unknown_teacher_is_refused():

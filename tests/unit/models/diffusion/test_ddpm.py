@@ -95,3 +95,10 @@ def test_invalid_denoisers_and_schedulers_are_refused(overrides, message):
 def test_modes_other_than_loss_are_refused():
     with pytest.raises(ValueError, match="expected mode 'loss'"):
         build()(torch.rand(1, 3, 16, 16), mode='predict')
+
+
+def test_images_of_another_size_than_the_exported_one_are_refused():
+    model = build()
+    data = model.data_preprocessor(batch(size=32), True)
+    with pytest.raises(ValueError, match=r'of 16 x 16, .* got \(32, 32\)'):
+        model(**data, mode='loss')
