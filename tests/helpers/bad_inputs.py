@@ -64,6 +64,13 @@ def not_finite(folder):
     pixels.save(folder / 'images/0.jpg', format='TIFF')
 
 
+def of_16_bits(folder):
+    """Replace the first image by a PNG of 16 bits a channel."""
+    written = folder / 'other.png'
+    cv2.imwrite(str(written), np.full((16, 16, 3), 30_000, np.uint16))
+    written.rename(folder / 'images/0.jpg')
+
+
 #: Name: options, the change to the inputs, fragments of the last line.
 ROWS = {
     # Configs.
@@ -139,6 +146,17 @@ ROWS = {
         [f'{PARTS}.{i}.pipeline.0.color_type=unchanged' for i in (0, 1)],
         not_finite,
         ['images/0.jpg', 'NaN or Inf', 'fix or remove']),
+    'mean and std of images in 0 to 1': (
+        ['model.data_preprocessor.mean=[0.5,0.5,0.5]',
+         'model.data_preprocessor.std=[0.5,0.5,0.5]'], None,
+        ['[0, 255]', 'std=[0.5', 'multiply mean and std by 255']),
+    'images of 16 bits': (
+        [f'{PARTS}.{i}.pipeline.0.color_type=unchanged' for i in (0, 1)],
+        of_16_bits, ['more than 8 bits', 'color_type']),
+    'exchanged channels': (
+        ['model.data_preprocessor.bgr_to_rgb=False',
+         'model.channel_order=rgb'], None,
+        ['blue for red', 'return bgr', "model.channel_order='bgr'"]),
     'empty folder': (
         [f'{PARTS}.0.ann_file='], empty,
         ['Found 0 files', 'images', 'Supported extensions']),

@@ -4,7 +4,7 @@ preprocessor."""
 from __future__ import annotations
 
 import math
-from typing import Any, Optional, Sequence
+from typing import Any, Optional, Sequence, Set
 
 import torch
 from mmengine.model import ImgDataPreprocessor
@@ -24,7 +24,7 @@ MAX_NORMALIZED = 16
 
 
 class ImageCheck:
-    """Check the first batch of a data preprocessor, and none later.
+    """Check the first batch of a data preprocessor, and new dtypes later.
 
     Register :meth:`before` as its forward pre-hook, and :meth:`after` as its
     forward hook.
@@ -32,6 +32,7 @@ class ImageCheck:
 
     def __init__(self) -> None:
         self.done = False
+        self.dtypes: Set[torch.dtype] = set()
 
     def before(self, module: torch.nn.Module, args: tuple) -> None:
         """Check the images of the data pipeline.
@@ -43,7 +44,11 @@ class ImageCheck:
         inputs = data.get('inputs') if isinstance(data, dict) else None
         if torch.is_tensor(inputs):
             inputs = [inputs]
-        if not self.done and is_seq_of(inputs, torch.Tensor):
+        if not is_seq_of(inputs, torch.Tensor):
+            return
+        dtypes = {image.dtype for image in inputs}
+        if not self.done or not dtypes <= self.dtypes:
+            self.dtypes |= dtypes
             check_channels(inputs, module)
             check_scale(inputs, 'the data pipeline')
 
@@ -74,11 +79,10 @@ class ImageCheck:
 
 def check_channels(images: Sequence[torch.Tensor], module: Any) -> None:
     """Refuse images that a data preprocessor does not make N x 3 x H x W."""
-    shape = images[0].shape
-    channels = shape[-3] if len(shape) > 2 else 0
-    expands = not isinstance(module, ImgDataPreprocessor)
-    if channels != 3 and not (channels == 1 and expands):
-        raise _wrong_shape(shape, 'the data pipeline')
+    allowed = {3} if isinstance(module, ImgDataPreprocessor) else {1, 3}
+    for shape in {tuple(image.shape) for image in images}:
+        if len(shape) < 3 or shape[-3] not in allowed:
+            raise _wrong_shape(shape, 'the data pipeline')
 
 
 def check_scale(images: Sequence[torch.Tensor], source: str) -> None:
@@ -94,8 +98,8 @@ def check_scale(images: Sequence[torch.Tensor], source: str) -> None:
     """
     if images[0].is_meta:
         return
-    dtype = str(images[0].dtype).replace('torch.', '')
-    values = torch.cat([image.flatten() for image in images]).float()
+    dtypes = sorted({str(image.dtype)[len('torch.') :] for image in images})
+    values = torch.cat([image.flatten().float() for image in images])
     outside = (values < -OVERSHOOT) | (values > 255 + OVERSHOOT)
     stats = [values.min(), values.max(), values.mean()]
     stats += [
@@ -103,11 +107,15 @@ def check_scale(images: Sequence[torch.Tensor], source: str) -> None:
     ]
     low, high, mean, black, white, share = torch.stack(stats).tolist()
     cause = find_cause(
-        low, high, share, integer=not images[0].is_floating_point()
+        low,
+        high,
+        share,
+        integer=not any(image.is_floating_point() for image in images),
     )
     if cause:
         raise ValueError(
-            f'expected RGB images in [0, 255] from {source}, got {dtype} '
+            f'expected RGB images in [0, 255] from {source}, got '
+            f'{" and ".join(dtypes)} '
             f'values in [{low:.4g}, {high:.4g}] with mean {mean:.4g}, of '
             f'which the teacher would see {black:.0%} as 0 and {white:.0%} as '
             f'1: {cause}'

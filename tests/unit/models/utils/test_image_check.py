@@ -211,6 +211,20 @@ def test_a_data_preprocessor_with_a_scale_of_its_own_is_refused():
         MODELS.module_dict.pop('Halves')
 
 
+def test_a_few_images_of_16_bits_or_with_alpha_are_refused():
+    images = [*noise(0).to(torch.uint8)]
+    large = (noise(1)[0] * 257).to(torch.int32)
+    with pytest.raises(ValueError, match=r'int32 and uint8 .* more than 8'):
+        images_of(PREPROCESSORS[0], [*images, large])
+    alpha = torch.cat([images[0], images[0][:1]])
+    with pytest.raises(ValueError, match='alpha'):
+        images_of(PREPROCESSORS[2], [*images, alpha])
+    model = MODELS.build(distiller_config())
+    model.data_preprocessor(dict(inputs=images))
+    with pytest.raises(ValueError, match='more than 8 bits'):
+        model.data_preprocessor(dict(inputs=[*images[1:], large]))
+
+
 def test_only_the_first_batch_is_checked():
     model = MODELS.build(distiller_config())
     model.data_preprocessor(dict(inputs=[*noise(0)]))
