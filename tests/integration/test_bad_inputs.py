@@ -173,3 +173,32 @@ def test_home_is_expanded_in_options_and_settings(folder):
     )  # fmt: skip
     assert_explained(result, [f"data_root='{folder}/nowhere'"])
     assert (folder / 'run').is_dir()
+
+
+@pytest.mark.parametrize(
+    ('script', 'config', 'dataset', 'flags'),
+    [
+        ('tools/train.py', 'teacher/ddpm_digits', f'{PARTS}.0', []),
+        (
+            'tools/analysis_tools/probe_timesteps.py',
+            'distill/repfusion_resnet18_digits',
+            'probe_dataset',
+            ['--num-labels', 2],
+        ),
+    ],
+)
+def test_exchanged_channels_are_refused_by_every_command(
+    folder, script, config, dataset, flags
+):
+    options = [f'{dataset}.data_root={folder / "images"}']
+    options += [f'{dataset}.data_prefix=']
+    if script != 'tools/train.py':
+        options += [f'{dataset}.ann_file=labels.txt']
+        options += [f'model.teacher.pretrained={folder / "teacher"}']
+    result = run_main(
+        script, ROOT / f'configs/{config}.py', '--work-dir', folder / 'run',
+        *flags, '--cfg-options', *options, 'train_dataloader.batch_size=4',
+        'model.data_preprocessor.bgr_to_rgb=False', 'model.channel_order=rgb',
+        expect=1, HF_HUB_OFFLINE='1',
+    )  # fmt: skip
+    assert_explained(result, ['blue for red', "model.channel_order='bgr'"])
