@@ -60,7 +60,8 @@ def check_schedules(runner: Any) -> None:
     if isinstance(asked, dict) and 'type' not in asked and is_joint:
         parts = sorted(runner.optim_wrapper.keys())
         unread = [k for k in asked if k not in parts and asked[k]]
-        inherited = {*unwrap_model(runner).optim_parts()} & {*unread}
+        model = unwrap_model(runner)
+        inherited = {*getattr(model, 'optim_parts', dict)()} & {*unread}
         if inherited:
             runner.logger.warning(
                 f'param_scheduler of {sorted(inherited)} is not used: these '
