@@ -12,7 +12,9 @@ import torch.nn.functional as F
 
 from repfusion_mm.analysis.measuring import DEVICE
 from repfusion_mm.models.distillers.builders import as_tuple
+from repfusion_mm.models.policies import LearnedTimestepPolicy
 from repfusion_mm.registry import MODELS
+from repfusion_mm.utils.types import is_type
 
 ENTROPY_WEIGHT = 0.1
 
@@ -36,7 +38,7 @@ class ReferenceStep:
         changes = dict(early_stop=False, dtype='float32', compile=False)
         teacher = dict(model['teacher'], channels_last=False, **changes)
         policy = dict(model['policy'])
-        if policy['type'].endswith('LearnedTimestepPolicy'):
+        if is_type(policy, LearnedTimestepPolicy, MODELS):
             policy.update(logits='free', baseline='none')
         parts = dict(teacher=teacher, policy=policy, channels_last=False)
         self.model = MODELS.build({**model, **parts}).to(DEVICE)
@@ -97,6 +99,7 @@ class ReferenceStep:
 def _check_settings(model: dict, optim_wrapper: dict) -> None:
     student, teacher = optim_wrapper['student'], model['teacher']
     optimizer = student['optimizer']['type']
+    optimizer = getattr(optimizer, '__name__', optimizer).split('.')[-1]
     counts = optim_wrapper.get('accumulative_counts')
     for name, got, expected in (
         ('model.teacher.input_mode', teacher.get('input_mode'), 'clean'),

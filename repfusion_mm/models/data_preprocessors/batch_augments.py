@@ -69,6 +69,8 @@ def build_augment(library: Any, config: dict) -> Any:
     """Build one augmentation of ``kornia.augmentation``."""
     config = dict(config)
     name = config.pop('type')
+    # A class, or its import path, in pure Python configs.
+    name = getattr(name, '__name__', name).split('.')[-1]
     names = [
         key
         for key, value in vars(library).items()

@@ -32,7 +32,8 @@ def diffusers_class(name: object, kind: str) -> Any:
     base, example = KINDS[kind]
     cls = name if isinstance(name, type) else None
     if isinstance(name, str):
-        cls = getattr(diffusers, name, None)
+        # An import path in dumped configs.
+        cls = getattr(diffusers, name.split('.')[-1], None)
     if isinstance(cls, type) and issubclass(cls, getattr(diffusers, base)):
         return cls
     if type(cls).__name__ == 'DummyObject':
