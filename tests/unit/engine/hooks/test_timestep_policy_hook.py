@@ -4,12 +4,15 @@ from pathlib import Path
 
 import cv2
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.runner import Runner
 
 from repfusion_mm.engine.hooks import TimestepPolicyHook
 from tests.helpers.memory_run import LABELS, config
+from tests.helpers.ranks import run_on_ranks
+from tests.helpers.toy import batch
 
 
 def entropy_weights(runner):
@@ -57,6 +60,30 @@ def test_policy_is_recorded_in_lines_and_pictures(tmp_path):
     pictures = sorted(Path(runner.log_dir).rglob('policy_*.png'))
     assert [p.stem for p in pictures] == ['policy_4', 'policy_8']
     assert cv2.imread(str(pictures[0])).std() > 0
+
+
+def test_a_record_covers_the_batches_of_all_ranks(tmp_path):
+    batches = [batch(), batch()]
+    batches[1]['inputs'] = [image // 8 for image in batches[1]['inputs']]
+
+    def record(rank):
+        runner = Runner.from_cfg(config(tmp_path / str(rank), []))
+        model = runner.model
+        torch.nn.init.constant_(model.policy.head.weight, 0.5)
+        torch.nn.init.normal_(model.policy.trunk[0].weight)
+        runner.train_loop  # noqa: B018  builds it, for the hook
+        TimestepPolicyHook().record(runner, batches[rank])
+        inputs = model.data_preprocessor(batches[rank], False)['inputs']
+        pi = model.policy(model.images(inputs))
+        return pi.probs.mean(0).tolist(), str(runner.log_dir)
+
+    ranks = run_on_ranks(record)
+    expected = sum(torch.tensor(probs) for probs, _ in ranks) / 2
+    (line,) = Path(ranks[0][1], 'policy.jsonl').read_text().splitlines()
+    actual = torch.tensor(json.loads(line)['probabilities'])
+    torch.testing.assert_close(actual, expected, rtol=1e-2, atol=0)
+    assert (actual - torch.tensor(ranks[0][0])).norm() > 1e-2 * actual.norm()
+    assert not list((tmp_path / '1').rglob('policy.jsonl'))
 
 
 def test_statistics_are_logged(tmp_path):
