@@ -35,3 +35,22 @@ def test_an_error_ends_with_status_1_and_one_line(tmp_path):
         output = launch(sys.executable, *tool, *arguments, expect=1)
         last = output.strip().splitlines()[-1]
         assert 'FileNotFoundError: expected the path of a config' in last
+
+
+def test_a_command_line_in_an_ascii_locale_reads_utf8(tmp_path):
+    script = tmp_path / 'script.py'
+    script.write_text(
+        'import sys\n'
+        'from repfusion_mm.cli import script_parser\n'
+        "parser = script_parser('')\n"
+        "parser.add_argument('path')\n"
+        'path = parser.parse_args().path\n'
+        "open(path, 'w').write(path)\n",
+        encoding='utf-8',
+    )
+    path = tmp_path / 'é.txt'
+    launch(
+        sys.executable, script, path,
+        LC_ALL='C', PYTHONUTF8='0', PYTHONCOERCECLOCALE='0',
+    )  # fmt: skip
+    assert path.read_text(encoding='utf-8') == str(path)
