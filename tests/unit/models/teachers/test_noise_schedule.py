@@ -53,9 +53,8 @@ def schedulers():
     return found
 
 
-def reference_betas(arguments, cls):
+def reference_betas(given):
     """Compute betas in float64, independently of diffusers."""
-    given = dict(cls().config, **arguments)
     steps = given['num_train_timesteps']
     if given.get('trained_betas') is not None:
         return torch.tensor(given['trained_betas'], dtype=torch.float64)
@@ -77,18 +76,20 @@ def test_noise_is_that_of_ddpm_or_the_scheduler_is_refused(cls):
         with pytest.raises(ValueError, match=f'got {cls.__name__} with'):
             read_alphas_cumprod(cls())
         return
-    known = set(getattr(cls(), 'config', ()))
+    defaults = dict(cls().config)
     tried = 0
     for arguments in SCHEDULES:
-        if not set(arguments) <= known or 'CogVideoX' in cls.__name__:
+        if not set(arguments) <= set(defaults) or 'CogVideoX' in cls.__name__:
             continue
+        if 'KDPM2' in cls.__name__:  # slow to build with 1,000 timesteps
+            arguments = {'num_train_timesteps': 100, **arguments}
         try:
             scheduler = build_scheduler(dict(type=cls.__name__, **arguments))
         except (NotImplementedError, TypeError, ValueError):
             continue  # this class has no such choice
         tried += 1
         alphas = read_alphas_cumprod(scheduler)
-        a = (1 - reference_betas(arguments, cls)).cumprod(0)
+        a = (1 - reference_betas({**defaults, **arguments})).cumprod(0)
         if 'UnCLIP' in cls.__name__:
             a = scheduler.alphas_cumprod.double()
         if 'rescale_betas_zero_snr' in arguments:
