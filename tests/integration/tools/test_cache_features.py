@@ -106,6 +106,15 @@ def test_training_reads_them_with_workers_and_exports(job):
     assert 'conv1.weight' in student['state_dict']
 
 
+def test_images_with_exchanged_channels_are_not_cached(job):
+    result = run(
+        'cache_features', job['config'], 'model.channel_order=rgb',
+        'model.data_preprocessor.bgr_to_rgb=False', flags=['--overwrite'],
+        expect=1,
+    )  # fmt: skip
+    assert 'the teacher would see blue for red' in result.last_line
+
+
 def test_an_existing_cache_is_replaced_only_with_overwrite(job):
     features = job['folder'] / 'features' / 'cache.json'
     before = features.stat().st_ino
