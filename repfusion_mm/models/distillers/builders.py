@@ -67,8 +67,8 @@ def infer_feature_shapes(
             ) from None
         shapes.append((channels, height, width))
     _check_layouts(student, indices, shapes, size)
-    student.train(training)
     _freeze_idle_parameters(student, [feats[index] for index in indices])
+    student.train(training)
     return shapes
 
 
@@ -138,11 +138,10 @@ def _freeze_idle_parameters(student: nn.Module, feats: list) -> None:
     They have no gradient in any case, and DDP would wait for one.
     """
     named = {n: p for n, p in student.named_parameters() if p.requires_grad}
-    grads = torch.autograd.grad(
-        sum(feat.sum() for feat in feats), list(named.values()),
-        allow_unused=True,
-    )  # fmt: skip
-    idle = [name for name, grad in zip(named, grads) if grad is None]
+    # Not torch.autograd.grad: activation checkpointing (with_cp) refuses it.
+    sum(feat.sum() for feat in feats).backward()
+    idle = [name for name, p in named.items() if p.grad is None]
+    student.zero_grad(set_to_none=True)
     for name in idle:
         named[name].requires_grad_(False)
     if idle:

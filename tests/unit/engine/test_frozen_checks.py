@@ -55,6 +55,12 @@ def test_random_layers_that_are_not_trained_are_refused(
         check_student(distiller(student, **arguments))
 
 
+def test_students_may_recompute_activations():
+    model = distiller(RESNET, with_cp=True)
+    check_student(model)
+    assert all(p.grad is None for p in model.parameters())
+
+
 def test_students_without_trained_parameters_are_refused():
     with pytest.raises(ValueError, match=r'model\.student\.frozen_stages=-1'):
         distiller(RESNET, frozen_stages=4)
