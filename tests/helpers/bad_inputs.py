@@ -168,10 +168,10 @@ ROWS = {
         [], remove('images/labels.txt'), ['labels.txt', 'correct the path']),
     'label out of range': (
         [], replace('images/labels.txt', '0.jpg 0', '0.jpg 99'),
-        ['[0, 9]', '[99]', 'model.decoder.num_classes']),
+        ['[0, 9]', '[99]', 'images/0.jpg', 'model.decoder.num_classes']),
     'negative label': (
         [], replace('images/labels.txt', '0.jpg 0', '0.jpg -3'),
-        ['[0, 9]', '[-3]', 'model.decoder.num_classes']),
+        ['[0, 9]', '[-3]', 'images/0.jpg', 'model.decoder.num_classes']),
     'label that is not a number': (
         [], replace('images/labels.txt', '0.jpg 0', '0.jpg cat'),
         ["'0.jpg cat' in line 1", 'images/labels.txt',
