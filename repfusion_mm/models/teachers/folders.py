@@ -30,7 +30,7 @@ def diffusers_class(name: object, kind: str) -> Any:
     import diffusers
 
     base, example = KINDS[kind]
-    cls = name if isinstance(name, type) else None
+    cls: Any = name if isinstance(name, type) else None
     if isinstance(name, str):
         # An import path in dumped configs.
         cls = getattr(diffusers, name.split('.')[-1], None)
