@@ -43,7 +43,8 @@ def test_the_previous_handler_is_restored(tmp_path):
 
 
 def test_a_second_hook_is_refused(tmp_path):
-    runner = Runner.from_cfg(config(tmp_path, [PREEMPTION, PREEMPTION]))
+    hooks = [PREEMPTION, dict(PREEMPTION, interval=3)]
+    runner = Runner.from_cfg(config(tmp_path, hooks))
     with pytest.raises(ValueError, match='expected one PreemptionHook'):
         runner.train()
 
