@@ -1,14 +1,8 @@
 """What the command lines of tools/ and projects/ share."""
 
-from .config import (
-    add_cfg_options,
-    enable_safe_loading,
-    load_config,
-    make_parser,
-    read_config,
-    script_parser,
-)
+from .config import enable_safe_loading, load_config, read_config
 from .error_reporting import report_errors
+from .parser import add_cfg_options, make_parser, script_parser
 from .train import build_runner
 
 __all__ = [

@@ -10,12 +10,8 @@ from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS, RUNNERS
 from mmengine.runner import Runner
 
-from repfusion_mm.cli.config import (
-    check_file,
-    load_config,
-    make_parser,
-    make_work_dir,
-)
+from repfusion_mm.cli.config import check_file, load_config, make_work_dir
+from repfusion_mm.cli.parser import make_parser
 from repfusion_mm.cli.validate_config import check_parts
 from repfusion_mm.cli.validate_data import check_dataset
 from repfusion_mm.engine.hooks import UnusedSettingsHook

@@ -24,11 +24,11 @@ from repfusion_mm.datasets.feature_cache.dataset import (
 )
 from repfusion_mm.datasets.feature_cache.files import META
 from repfusion_mm.datasets.feature_cache.writer import FeatureWriter
-from repfusion_mm.engine.channel_order import check_channel_order
 from repfusion_mm.engine.feature_cache.checks import (
     check_cacheable,
     prepare_teacher_inputs,
 )
+from repfusion_mm.engine.preflight.channel_order import check_channel_order
 from repfusion_mm.registry import DATASETS, MODELS
 
 #: Number of rows that are drawn several times before any is written.

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from mmengine.hooks import Hook
 
-from repfusion_mm.engine.channel_order import check_channel_order
+from repfusion_mm.engine.preflight.channel_order import check_channel_order
 from repfusion_mm.engine.utils import check_export, select_prefix, unwrap_model
 from repfusion_mm.registry import HOOKS
 

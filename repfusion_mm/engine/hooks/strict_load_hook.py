@@ -17,7 +17,7 @@ from repfusion_mm.engine.checkpoint.io import (
     find_loaded_path,
     remove_config,
 )
-from repfusion_mm.engine.frozen_checks import check_statistics
+from repfusion_mm.engine.preflight.frozen_layers import check_statistics
 from repfusion_mm.engine.utils import unwrap_model, use_hooks_once
 from repfusion_mm.registry import HOOKS
 

@@ -10,21 +10,21 @@ from typing import Optional
 import torch
 from mmengine.dist import all_reduce
 
-from repfusion_mm.engine.channel_order import check_channel_order
 from repfusion_mm.engine.feature_cache import check_cached_features
-from repfusion_mm.engine.file_checks import check_files
-from repfusion_mm.engine.frozen_checks import check_student
 from repfusion_mm.engine.hooks.buffered_runtime_info_hook import (
     flush_statistics,
 )
 from repfusion_mm.engine.hooks.periodic_hook import PeriodicHook
-from repfusion_mm.engine.label_checks import check_labels
-from repfusion_mm.engine.preflight import (
+from repfusion_mm.engine.preflight.batches import (
     check_baseline,
     check_batches,
     check_seeds,
     check_sizes,
 )
+from repfusion_mm.engine.preflight.channel_order import check_channel_order
+from repfusion_mm.engine.preflight.folders import check_files
+from repfusion_mm.engine.preflight.frozen_layers import check_student
+from repfusion_mm.engine.preflight.labels import check_labels
 from repfusion_mm.engine.utils import (
     check_single,
     unwrap_model,

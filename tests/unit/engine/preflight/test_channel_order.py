@@ -9,7 +9,7 @@ from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS, MODELS
 from torch.utils.data import Subset
 
-from repfusion_mm.engine.channel_order import check_channel_order
+from repfusion_mm.engine.preflight.channel_order import check_channel_order
 from tests.helpers.toy import MiniCIFAR10, distiller_config, save_cifar10
 
 NUMBERS = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])

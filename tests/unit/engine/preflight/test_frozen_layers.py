@@ -2,7 +2,10 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 
-from repfusion_mm.engine.frozen_checks import check_statistics, check_student
+from repfusion_mm.engine.preflight.frozen_layers import (
+    check_statistics,
+    check_student,
+)
 from tests.helpers.toy import distiller_config
 
 RESNET = dict(
@@ -69,7 +72,7 @@ def test_students_without_trained_parameters_are_refused():
 def test_layers_with_loaded_weights_may_be_frozen(monkeypatch):
     said = []
     monkeypatch.setattr(
-        'repfusion_mm.engine.frozen_checks.print_log',
+        'repfusion_mm.engine.preflight.frozen_layers.print_log',
         lambda message, **kwargs: said.append(message),
     )
     model = distiller(RESNET, frozen_stages=1, norm_eval=True)

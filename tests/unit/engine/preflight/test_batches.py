@@ -3,7 +3,7 @@ from mmengine.dataset import DefaultSampler
 from torch.utils.data import DataLoader
 
 from repfusion_mm.datasets import SeededBatchSampler
-from repfusion_mm.engine.preflight import check_batches
+from repfusion_mm.engine.preflight.batches import check_batches
 
 
 def test_batches_of_one_image_or_none_are_refused():

@@ -13,7 +13,7 @@ from mmpose.structures import PoseDataSample
 from mmseg.structures import SegDataSample
 
 from repfusion_mm.datasets import LoadImage
-from repfusion_mm.engine.label_checks import (
+from repfusion_mm.engine.preflight.labels import (
     check_labels,
     describe_labels,
     find_ignore_index,

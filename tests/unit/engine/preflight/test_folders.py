@@ -10,7 +10,7 @@ from mmengine.dataset import ConcatDataset
 from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS
 
-from repfusion_mm.engine.file_checks import check_files
+from repfusion_mm.engine.preflight.folders import check_files
 
 
 def write(path):

@@ -1,4 +1,4 @@
-"""Check model and data before the first iteration."""
+"""Check batches before the first iteration."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from mmengine.dist import all_gather_object, get_world_size
 from torch.utils.data import BatchSampler
 
-from repfusion_mm.engine.label_checks import check_packed
+from repfusion_mm.engine.preflight.labels import check_packed
 
 
 def check_batches(dataloader: Any) -> None:

@@ -1,0 +1,130 @@
+"""Parsers of command lines."""
+
+import argparse
+import codecs
+import os
+import os.path as osp
+import sys
+
+import torch
+from mmengine.config import DictAction
+
+from repfusion_mm.cli.home import HOME
+
+#: The variables that mmengine reads for a launcher, and what sets them.
+LAUNCHERS = dict(
+    pytorch=(
+        ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'),
+        'torchrun (tools/dist_train.sh)',
+    ),
+    slurm=(
+        ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST'),
+        'srun (tools/slurm_train.sh)',
+    ),
+    mpi=(
+        (
+            'OMPI_COMM_WORLD_RANK',
+            'OMPI_COMM_WORLD_SIZE',
+            'OMPI_COMM_WORLD_LOCAL_RANK',
+            'MASTER_ADDR',
+        ),
+        'mpirun of Open MPI, with MASTER_ADDR set,',
+    ),
+)
+
+
+class OptionsAction(DictAction):
+    """Parse ``key=value`` options, and refuse options of another form."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        for value in values:
+            if '=' not in value:
+                parser.error(
+                    f'expected key=value after {option_string}, got {value!r}'
+                )
+        super().__call__(parser, namespace, values, option_string)
+
+
+class PathParser(argparse.ArgumentParser):
+    """Expand ``~`` where the shell does not, as in ``--work-dir=~/runs``.
+
+    The arguments of the process are read in Python's UTF-8 mode.
+    """
+
+    def parse_known_args(self, args=None, namespace=None):
+        """Parse the arguments."""
+        if args is None:
+            use_utf8()
+            args = sys.argv[1:]
+        args = [HOME.sub(osp.expanduser('~'), str(arg)) for arg in args]
+        return super().parse_known_args(args, namespace)
+
+
+def use_utf8() -> None:
+    """Start this process again in Python's UTF-8 mode if its locale is ASCII.
+
+    mmengine's logs and configs cannot hold paths with other characters then.
+    """
+    name = codecs.lookup(sys.getfilesystemencoding()).name
+    if name == 'ascii' and os.environ.get('PYTHONUTF8') != '1':
+        os.environ['PYTHONUTF8'] = '1'
+        sys.stdout.flush()
+        command = getattr(sys, 'orig_argv', ['', *sys.argv])  # Python 3.10
+        os.execv(sys.executable, [sys.executable, *command[1:]])
+
+
+def script_parser(description: str) -> argparse.ArgumentParser:
+    """Return a parser whose help shows the description as it is written."""
+    return PathParser(
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def add_cfg_options(parser: argparse.ArgumentParser) -> None:
+    """Add the option ``--cfg-options``."""
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=OptionsAction,
+        help='override settings of the config: key=value ..., lists as '
+        'key="[a,b]" without spaces',
+    )
+
+
+def make_parser(description: str) -> argparse.ArgumentParser:
+    """Return a parser with the options of all tools that run a config."""
+    parser = script_parser(description)
+    parser.add_argument('config', help='path of the config')
+    parser.add_argument(
+        '--work-dir', help='folder for logs, checkpoints and exported weights'
+    )
+    add_cfg_options(parser)
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='launcher that started several processes',
+    )
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    return parser
+
+
+def check_launcher(launcher: str) -> None:
+    """Refuse a launcher that did not start this process."""
+    if launcher == 'none':
+        return
+    names, command = LAUNCHERS[launcher]
+    missing = [name for name in names if name not in os.environ]
+    if missing:
+        raise ValueError(
+            f'expected a process that {command} started for --launcher '
+            f'{launcher}, got none of {", ".join(missing)} in the '
+            'environment; start it so, or leave --launcher out for a single '
+            'process'
+        )
+    if launcher != 'pytorch' and not torch.cuda.is_available():
+        raise ValueError(
+            f'expected GPUs for --launcher {launcher}, got none; start '
+            'processes on CPUs with tools/dist_train.sh'
+        )

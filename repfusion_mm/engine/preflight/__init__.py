@@ -1,0 +1,3 @@
+"""Checks of model and data before the first iteration."""
+
+__all__ = []
