@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import traceback
 from types import FrameType
 from typing import Any, Iterator, List, Optional, Tuple
@@ -13,7 +12,7 @@ from mmengine.runner import Runner
 
 from repfusion_mm.engine.settings import find_nearest
 from repfusion_mm.engine.settings.names import SETTINGS
-from repfusion_mm.utils.types import resolve_type
+from repfusion_mm.utils.types import init_arguments, resolve_type
 
 
 def find_place(error: BaseException) -> str:
@@ -130,15 +129,11 @@ def _suggest(
         return f'.type; did you mean {near!r}?' if near else '.type'
     if not isinstance(cls, type):
         return ''
-    known = {
-        name
-        for base in inspect.getmro(cls)[:-1]
-        for name in inspect.signature(base.__init__).parameters
-    }
+    arguments = init_arguments(cls)
     for key in config:
-        if key not in known and repr(key) in str(error):
-            near = find_nearest(key, known)
-            options = ', '.join(sorted(known - {'self', 'args', 'kwargs'}))
+        if key not in arguments and repr(key) in str(error):
+            near = find_nearest(key, arguments)
+            options = ', '.join(sorted(arguments))
             return f'.{key}; ' + (
                 f'did you mean {near!r}?'
                 if near

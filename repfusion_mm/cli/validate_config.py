@@ -132,7 +132,7 @@ def check_values(cfg: Config) -> None:
 
 def _check_train_cfg(cfg: Config) -> None:
     """Check the settings of mmengine's own loops."""
-    loop = cfg.get('train_cfg') or {}
+    loop: Any = cfg.get('train_cfg') or {}
     loops: Any = {'EpochBasedTrainLoop': EpochBasedTrainLoop}
     loops['IterBasedTrainLoop'] = IterBasedTrainLoop
     if 'by_epoch' in loop:

@@ -38,6 +38,11 @@ def seeded(*words: int) -> Iterator[None]:
 
 def generator_states() -> tuple:
     """Return the states of the generators, which can be compared."""
-    _, keys, position, *_ = np.random.get_state()
+    numpy_state = np.random.get_state(legacy=False)['state']
     torch_state = torch.get_rng_state().numpy().tobytes()
-    return random.getstate(), keys.tobytes(), position, torch_state
+    return (
+        random.getstate(),
+        numpy_state['key'].tobytes(),
+        numpy_state['pos'],
+        torch_state,
+    )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+import inspect
+from typing import Any, Optional, Set
 
 from mmengine.registry import Registry
 
@@ -39,3 +40,16 @@ def is_type(
     """Return whether a config names a class, or a subclass of it."""
     found = resolve_type(config, registry, scope)
     return isinstance(found, type) and issubclass(found, kind)
+
+
+def init_arguments(cls: Any) -> Set[str]:
+    """Return the arguments of a class and its bases, without ``self``.
+
+    ``args`` and ``kwargs`` are not contained, as no config sets them.
+    """
+    names = {
+        name
+        for base in cls.__mro__[:-1]
+        for name in inspect.signature(base.__init__).parameters
+    }
+    return names - {'self', 'args', 'kwargs'}

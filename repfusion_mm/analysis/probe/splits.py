@@ -87,7 +87,7 @@ def check_classes(labels: np.ndarray, num_labels: int) -> None:
 
 
 def check_masks(
-    masks: Sequence[np.ndarray],
+    masks: np.ndarray,
     splits: Sequence[Split],
     num_labels: int,
     grids: Sequence[Sequence[int]],

@@ -92,7 +92,7 @@ def score_masks(train: Data, test: Data) -> float:
     return jaccard_score(labels, model.predict(inputs), average='macro')
 
 
-def select_cells(feats: np.ndarray, masks: Sequence[np.ndarray]) -> Data:
+def select_cells(feats: np.ndarray, masks: np.ndarray) -> Data:
     """Return the features and labels of at most ``MAX_CELLS`` cells.
 
     Args:

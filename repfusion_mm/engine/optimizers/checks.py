@@ -11,6 +11,8 @@ from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
 
+from repfusion_mm.utils.types import init_arguments
+
 
 class ReadKeys(dict):
     """``paramwise_cfg`` that records which keys are read.
@@ -122,9 +124,4 @@ def wrapper_arguments(kind: Any) -> Set[str]:
             f'expected optim_wrapper.type to be an optimizer wrapper such as '
             f"'OptimWrapper' or 'AmpOptimWrapper', got {kind!r}; correct it"
         )
-    names = {
-        name
-        for base in inspect.getmro(cls)[:-1]
-        for name in inspect.signature(base.__init__).parameters
-    }
-    return (names | {'type'}) - {'self', 'args', 'kwargs', 'optimizer'}
+    return (init_arguments(cls) | {'type'}) - {'optimizer'}

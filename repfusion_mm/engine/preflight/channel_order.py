@@ -122,7 +122,8 @@ def trace(
         The channel order that the pipelines return (``'rgb'`` or ``'bgr'``),
         and ``'exchanged'``, ``'shifted'`` or None for what the teacher gets.
     """
-    outcomes, loaded = [], 'rgb'
+    outcomes: List[Optional[str]] = []
+    loaded = 'rgb'
     for draw in range(NUM_DRAWS):
         with seeded(0, draw):
             item = copy.deepcopy(info)

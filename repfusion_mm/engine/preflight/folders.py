@@ -73,7 +73,7 @@ def log_files(leaf: Any) -> None:
     paths = [info.get('img_path') for info in iter_infos(leaf)]
     if not osp.isdir(root) or not all(isinstance(p, str) for p in paths):
         return
-    images = [osp.relpath(path, root) for path in paths]
+    images = [osp.relpath(str(path), root) for path in paths]
     log_listing(root.rstrip('/'), list_files(root), images)
     hidden = [p for p in images if any(map(is_hidden, p.split('/')))]
     if hidden:

@@ -65,8 +65,8 @@ def seed_batches(loop: BaseLoop, cfg: object, seed: int) -> None:
 
 def _build_batch_sampler(cfg: dict, loader: DataLoader) -> Any:
     """Build the batch sampler of a config once more, as mmengine does."""
-    batches = loader.batch_sampler
-    sampler = getattr(batches, 'sampler', None)
+    batches: Any = loader.batch_sampler
+    sampler: Any = getattr(batches, 'sampler', None)
     seed = getattr(sampler, 'seed', None)
     if isinstance(cfg.get('sampler'), dict):
         sampler = DATA_SAMPLERS.build(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, List, Optional, Sequence, Tuple
+from typing import Any, Callable, List, Optional, Sequence, Sized, Tuple
 
 import numpy as np
 import torch
@@ -88,7 +88,8 @@ class ClsDecoder(TaskDecoder):
             return int(np.argmax(score))
         if isinstance(label, int):
             return None if label == UNLABELED else label
-        if np.size(label) and (np.asarray(label) == UNLABELED).all():
+        classes = np.asarray(label)
+        if classes.size and (classes == UNLABELED).all():
             return None
         return label
 
@@ -143,11 +144,11 @@ class ClsDecoder(TaskDecoder):
         if labels:
             counts = [len(label) for label in labels.values()]
             self._check_counts(counts, lambda i: place([*labels][i]))
-            rows = np.repeat([*labels], counts)
+            owners = np.repeat([*labels], counts)
             classes = torch.cat([*labels.values()])
             if self.must_check(classes):
-                self._check_range(classes, rows, place)
-            rows = torch.tensor(rows).to(device, non_blocking=True)
+                self._check_range(classes, owners, place)
+            rows = torch.tensor(owners).to(device, non_blocking=True)
             one_hot = self._one_hot(classes)
             if self.multi_label:
                 targets.index_add_(0, rows, one_hot).clamp_(max=1)
@@ -177,7 +178,7 @@ class ClsDecoder(TaskDecoder):
         )
         return zeros.scatter_(1, index, counts[:, None].float())
 
-    def _check_length(self, score: Sequence) -> None:
+    def _check_length(self, score: Sized) -> None:
         if len(score) != self.num_classes:
             raise ValueError(
                 'expected gt_score of decoder.num_classes='

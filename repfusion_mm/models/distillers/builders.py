@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from typing import List, Optional, Sequence, Tuple
 
@@ -15,6 +14,7 @@ from repfusion_mm.models.losses.base import DistillLoss
 from repfusion_mm.models.policies.base import TimestepPolicy
 from repfusion_mm.models.utils.frozen_layers import freezing_settings
 from repfusion_mm.registry import MODELS
+from repfusion_mm.utils.types import init_arguments
 
 Shape = Tuple[int, ...]
 #: Arguments of backbones of OpenMMLab and timm, and the value with which they
@@ -116,11 +116,7 @@ def _check_layouts(
 
 def _map_settings(student: nn.Module) -> str:
     """Return the settings with which a student may return feature maps."""
-    arguments = {
-        name
-        for cls in type(student).__mro__
-        for name in inspect.signature(cls.__init__).parameters
-    }
+    arguments = init_arguments(type(student))
     found = [
         f'model.student.{name}={value}'
         for name, value in MAP_SETTINGS.items()

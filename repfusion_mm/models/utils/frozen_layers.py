@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Iterator, List, Tuple
+from typing import Any, Iterator, List, Tuple
 
 import torch.nn as nn
 
@@ -79,7 +79,7 @@ def _freezes(key: str, value: object) -> bool:
     return isinstance(value, int) and value >= 0
 
 
-def _norms(module: nn.Module) -> Iterator[Tuple[str, nn.Module]]:
+def _norms(module: nn.Module) -> Iterator[Tuple[str, Any]]:
     for name, child in module.named_modules():
         if getattr(child, 'running_var', None) is not None or isinstance(
             child, (nn.LayerNorm, nn.GroupNorm)
@@ -87,7 +87,7 @@ def _norms(module: nn.Module) -> Iterator[Tuple[str, nn.Module]]:
             yield name, child
 
 
-def _is_initial(norm: nn.Module) -> bool:
+def _is_initial(norm: Any) -> bool:
     mean = getattr(norm, 'running_mean', None)
     if mean is not None:
         return bool((mean == 0).all() and (norm.running_var == 1).all())

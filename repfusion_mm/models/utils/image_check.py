@@ -42,15 +42,14 @@ class ImageCheck:
         """
         data = args[0] if args else None
         inputs = data.get('inputs') if isinstance(data, dict) else None
-        if torch.is_tensor(inputs):
-            inputs = [inputs]
-        if not is_seq_of(inputs, torch.Tensor):
+        images: Any = [inputs] if torch.is_tensor(inputs) else inputs
+        if not is_seq_of(images, torch.Tensor):
             return
-        dtypes = {image.dtype for image in inputs}
+        dtypes = {image.dtype for image in images}
         if not self.done or not dtypes <= self.dtypes:
             self.dtypes |= dtypes
-            check_channels(inputs, module)
-            check_scale(inputs, 'the data pipeline')
+            check_channels(images, module)
+            check_scale(images, 'the data pipeline')
 
     def after(self, module: torch.nn.Module, args: tuple, output: Any) -> None:
         """Check the images that are recovered for the teacher.

@@ -29,8 +29,10 @@ def hide_labels(
             some have no label to mix.
     """
     data = args[0] if args else None
-    samples = data.get('data_samples') if isinstance(data, dict) else None
-    if not samples or not hasattr(module, 'to_onehot'):
+    if not isinstance(data, dict) or not hasattr(module, 'to_onehot'):
+        return None
+    samples = data.get('data_samples')
+    if not samples:
         return None
     found = {(is_labeled(s), 'gt_score' in s) for s in samples}
     training = kwargs.get('training', args[1:2] == (True,))

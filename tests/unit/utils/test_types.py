@@ -6,7 +6,7 @@ from mmengine.registry import HOOKS, MODELS
 
 from repfusion_mm.engine.hooks import SafeCheckpointHook
 from repfusion_mm.models import RepFusion
-from repfusion_mm.utils.types import is_type, resolve_type
+from repfusion_mm.utils.types import init_arguments, is_type, resolve_type
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,15 @@ def test_what_names_no_class_is_of_no_type(config):
 def test_functions_are_no_classes():
     assert not is_type(dict(type=print), object, MODELS)
     assert is_type(dict(type='repfusion_mm.RepFusion'), RepFusion, MODELS)
+
+
+def test_arguments_of_a_class_contain_those_of_its_bases():
+    class Base:
+        def __init__(self, base, *args, **kwargs):
+            pass
+
+    class Derived(Base):
+        def __init__(self, own, **kwargs):
+            pass
+
+    assert init_arguments(Derived) == {'base', 'own'}
