@@ -42,7 +42,14 @@ class OptionsAction(DictAction):
                 parser.error(
                     f'expected key=value after {option_string}, got {value!r}'
                 )
-        super().__call__(parser, namespace, values, option_string)
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except RecursionError:  # of mmengine, with commas in a dict in a list
+            parser.error(
+                'expected numbers, words, lists and tuples after '
+                f'{option_string}, got {" ".join(values)!r}; set the keys of '
+                'a dict one by one (a.b=1 c.0.type=NAME), or edit the config'
+            )
 
 
 class PathParser(argparse.ArgumentParser):

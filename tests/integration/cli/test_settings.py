@@ -102,6 +102,14 @@ def test_settings_are_in_effect(start):
     assert runner.log_processor.window_size == 3
 
 
+def test_a_schedule_without_parts_is_that_of_all_parts(start):
+    options = ['_delete_=True', 'type=ConstantLR', 'factor=0.5', 'end=1']
+    runner = start(*[f'param_scheduler.{option}' for option in options])
+    assert {*runner.param_schedulers} == {'student', 'policy', 'decoder'}
+    for schedules in runner.param_schedulers.values():
+        assert [type(i).__name__ for i in schedules] == ['ConstantLR']
+
+
 #: Options, and fragments of the error.
 REFUSED = {
     'optimizer of all parts': (

@@ -59,6 +59,14 @@ def test_an_option_without_a_value_is_refused(capsys):
     assert "expected key=value after --cfg-options, got 'a.b'" in error
 
 
+@pytest.mark.parametrize('value', ['dict(b=1,c=2)', '[dict(b=1,c=2)]'])
+def test_a_dict_as_an_option_is_refused(value, capsys):
+    with pytest.raises(SystemExit):
+        make_parser('').parse_args(['mine.py', '--cfg-options', f'a={value}'])
+    error = capsys.readouterr().err
+    assert 'set the keys of a dict one by one (a.b=1 c.0.type=NAME)' in error
+
+
 @pytest.fixture
 def mine(tmp_path, monkeypatch):
     """A config of the tiny model in a file, whose weight starts at 1."""
