@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from pathlib import Path
-from typing import Any, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Iterator, List, Optional, Sequence, Set, Tuple
 
 from mmengine.dataset import pseudo_collate
+from mmengine.logging import print_log
 from torch.utils.data import DataLoader, Subset
 
 from repfusion_mm.datasets.image_files import is_local
@@ -15,8 +17,8 @@ from repfusion_mm.utils.seeding import seeded
 
 #: The existence of files is checked for this many labeled images at most.
 MAX_FILES = 10_000
-#: Number of labeled images of each dataset that are read and checked, and
-#: the number of images if a dataset does not say which ones are labeled.
+#: Number of labeled images of each dataset that are read and checked, and the
+#: number if no label counts in these, or it is unknown which are labeled.
 NUM_READ, NUM_TRIED = 8, 64
 #: Which decoder reads which label of an info.
 LABEL_KEYS = {
@@ -45,20 +47,48 @@ def check_labels(dataset: Any, model: Any, num_workers: int = 0) -> None:
     """
     decoder = model.decoder
     check_ignored(dataset, model)
-    any_labeled = False
-    for leaf in iter_leaves(dataset):
-        rows, labels, paths = find_labels(leaf, decoder)
-        decoder.check_labels(labels, paths)
-        some = rows[:: max(1, len(rows) // NUM_READ)]
-        if not hasattr(leaf, 'get_data_info'):
-            some = [*range(0, len(leaf), max(1, len(leaf) // NUM_TRIED))]
-        samples = read_samples(leaf, some, num_workers)
-        labeled = check_samples(samples, decoder)
-        if rows and samples and decoder.label_fields and not labeled:
-            raise_unpacked(samples, decoder, leaf)
-        any_labeled |= bool(rows) or labeled
+    any_labeled, num_ignored = False, 0
+    classes: Set[int] = set()
+    for reader in iter_readers(dataset):
+        leaves = [*iter_leaves(reader)]
+        found = [find_labels(leaf, decoder, reader) for leaf in leaves]
+        for _, labels, paths in found:
+            decoder.check_labels(labels, paths)
+        num_labeled = sum(len(rows) for rows, _, _ in found)
+        rows: Sequence[int] = found[0][0] if found else []
+        numbers = [NUM_READ, NUM_TRIED]
+        # The infos do not say which images of a wrapper are labeled.
+        if leaves != [reader] or not hasattr(reader, 'get_data_info'):
+            rows, numbers = range(len(reader)), [NUM_TRIED]
+        for number in numbers:
+            some = rows[:: -(-len(rows) // number) or 1]
+            samples = read_samples(reader, some, num_workers)
+            labeled = check_samples(samples, decoder)
+            new = find_classes(samples, decoder)
+            if (labeled and len(new) != 1) or len(rows) <= number:
+                break
+        classes |= new
+        all_labeled = num_labeled == sum(map(len, leaves))
+        is_known = leaves == [reader] or all_labeled
+        if num_labeled and is_known and samples and decoder.label_fields:
+            if not any(decoder.has_field(sample) for sample in samples):
+                raise_unpacked(samples, decoder, reader)
+            if not labeled:
+                num_ignored += len(samples)
+                continue
+        any_labeled |= bool(num_labeled) or labeled
+    if len(classes) == 1 and decoder.num_classes > 1:
+        warn_one_class(classes, decoder)
     if not model.policy.learnable or any_labeled:
         return
+    if num_ignored:
+        raise ValueError(
+            'expected labels that count, as rewards that train the policy, '
+            f'got none in {num_ignored} labeled images that were read: all '
+            'pixels are ignored, or all keypoints have weight 0 or are '
+            'outside of the image; correct the labels or the pipeline, or use '
+            'FixedTimestepPolicy or UniformTimestepPolicy'
+        )
     raise ValueError(
         'expected labeled images, whose rewards train the policy, with '
         f'{decoder.info_key}, which {type(decoder).__name__} reads, got '
@@ -68,17 +98,42 @@ def check_labels(dataset: Any, model: Any, num_workers: int = 0) -> None:
     )
 
 
+def find_classes(samples: Sequence, decoder: Any) -> Set[int]:
+    """Return the classes that count in label maps, if a decoder reads them."""
+    if not hasattr(decoder, 'ignore_index'):
+        return set()
+    found: Set[int] = set()
+    for sample in samples:
+        targets, counts = decoder.read([sample])
+        found.update(targets[counts].unique().tolist())
+    return found
+
+
+def warn_one_class(classes: Set[int], decoder: Any) -> None:
+    """Say that the label maps contain one class only."""
+    print_log(
+        f'expected two classes or more in label maps, got only {classes} in '
+        f'those that were read, where {decoder.ignore_index} is ignored '
+        f'(decoder.ignore_index); the values must be the indices of classes, '
+        f'0 to {decoder.num_classes - 1}, not 0 and 255',
+        logger='current',
+        level=logging.WARNING,
+    )
+
+
 def find_labels(
-    leaf: Any, decoder: Any
+    leaf: Any, decoder: Any, reader: Any = None
 ) -> Tuple[List[int], list, List[Optional[str]]]:
     """Return rows, labels and paths of the labeled images of a dataset.
+
+    ``reader`` is a wrapper whose pipeline reads its images, if any.
 
     Raises:
         FileNotFoundError: Local files of labeled images are missing.
     """
     rows, labels, paths = [], [], []
     missing: List[str] = []
-    args = find_backend_args(leaf)
+    args = [*find_backend_args(leaf), *find_backend_args(reader)]
     for row, info in enumerate(iter_infos(leaf)):
         label = decoder.find_label(info)
         if label is None:
@@ -133,7 +188,7 @@ def check_packed(batch: dict) -> None:
 
 
 def check_samples(samples: Sequence, decoder: Any) -> bool:
-    """Check the labels in data samples; return whether there are any."""
+    """Check the labels in data samples; return whether any counts."""
     for sample in samples:
         decoder.read(decoder.samples([sample], 1))
     return any(decoder.has_label(sample) for sample in samples)
@@ -160,9 +215,8 @@ def check_ignored(dataset: Any, model: Any) -> None:
     for leaf in iter_leaves(dataset):
         name = type(leaf).__name__
         values[f'ignore_index of {name}'] = getattr(leaf, 'ignore_index', own)
-        for transform in getattr(
-            getattr(leaf, 'pipeline', None), 'transforms', ()
-        ):
+    for part in (*iter_leaves(dataset), *iter_readers(dataset)):
+        for transform in get_transforms(part):
             name = type(transform).__name__
             value = getattr(transform, 'seg_pad_val', own)
             values[f'seg_pad_val of {name}'] = value
@@ -218,6 +272,19 @@ def iter_infos(leaf: Any) -> Iterator[dict]:
             yield leaf.get_data_info(index)
 
 
+def iter_readers(dataset: Any) -> Iterator[Any]:
+    """Yield the outermost datasets that return what the model gets.
+
+    These are those that wrap no others, and wrappers with a pipeline.
+    """
+    parts = get_wrapped(dataset)
+    if parts is None or getattr(dataset, 'pipeline', None):
+        yield dataset
+        return
+    for part in parts:
+        yield from iter_readers(part)
+
+
 def iter_leaves(dataset: Any) -> Iterator[Any]:
     """Yield a dataset, or those that it wraps."""
     parts = get_wrapped(dataset)
@@ -229,10 +296,17 @@ def iter_leaves(dataset: Any) -> Iterator[Any]:
 
 def find_backend_args(dataset: Any) -> List[Optional[dict]]:
     """Return the file backends of a dataset and of its transforms."""
-    pipeline = getattr(dataset, 'pipeline', None)
-    owners = [dataset, *getattr(pipeline, 'transforms', ())]
+    owners = [dataset, *get_transforms(dataset)]
     return [
         getattr(owner, name, None)
         for owner in owners
         for name in ('backend_args', 'file_client_args')
     ]
+
+
+def get_transforms(dataset: Any) -> Sequence:
+    """Return the transforms of a dataset's pipeline."""
+    pipeline = getattr(dataset, 'pipeline', None) or ()
+    if not isinstance(pipeline, (list, tuple)):
+        pipeline = getattr(pipeline, 'transforms', ())
+    return pipeline

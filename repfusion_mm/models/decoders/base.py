@@ -61,14 +61,21 @@ class TaskDecoder(BaseModule):
     def read(self, samples: Sequence) -> Tuple[torch.Tensor, ...]:
         """Return the labels of N samples and what counts, and check them.
 
+        The last tensor is nonzero where a label counts.
+
         Raises:
             ValueError: The labels are invalid for this decoder.
         """
         return ()
 
-    def has_label(self, sample: Any) -> bool:
-        """Return whether a data sample has a label for this decoder."""
+    def has_field(self, sample: Any) -> bool:
+        """Return whether a data sample has a field for this decoder."""
         return any(field in sample for field in self.label_fields)
+
+    def has_label(self, sample: Any) -> bool:
+        """Return whether a data sample has a label that counts."""
+        found = self.read([sample])
+        return bool(found[-1].any()) if found else self.has_field(sample)
 
     def find_label(self, info: dict) -> Any:
         """Return the label in an info of a dataset; None if it is unlabeled.

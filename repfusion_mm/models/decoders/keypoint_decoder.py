@@ -92,7 +92,7 @@ class KeypointDecoder(TaskDecoder):
             check_points(points, samples)
         return count_points(points)
 
-    def has_label(self, sample: Any) -> bool:
+    def has_field(self, sample: Any) -> bool:
         """Return whether a data sample has an instance."""
         return read_points(sample) is not None
 
@@ -106,7 +106,10 @@ class KeypointDecoder(TaskDecoder):
         return keypoints
 
     def check_labels(self, labels: list, paths: Sequence = ()) -> None:
-        """Raise a ValueError for several instances, or other keypoints."""
+        """Raise a ValueError for several instances.
+
+        A pipeline may change the number of keypoints (``KeypointConverter``).
+        """
         for i, instances in enumerate(labels):
             place = f' in {paths[i]}' if i < len(paths) else ''
             if len(instances) != 1:
@@ -115,7 +118,6 @@ class KeypointDecoder(TaskDecoder):
                     f"{len(instances)}{place}; set data_mode='topdown' of the "
                     'dataset, and TopdownAffine in its pipeline'
                 )
-            self._check_number(len(instances[0]), place)
 
     def _read(self, sample: Any) -> Optional[torch.Tensor]:
         points = read_points(sample)

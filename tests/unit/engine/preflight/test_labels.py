@@ -8,11 +8,13 @@ import pytest
 import torch
 from mmengine.dataset import BaseDataset, ConcatDataset, RepeatDataset
 from mmengine.registry import DATASETS
-from mmengine.structures import InstanceData
+from mmengine.structures import InstanceData, PixelData
 from mmpose.structures import PoseDataSample
 from mmseg.structures import SegDataSample
+from torch.utils import data
 
 from repfusion_mm.datasets import LoadImage
+from repfusion_mm.engine.preflight import labels
 from repfusion_mm.engine.preflight.labels import (
     check_labels,
     describe_labels,
@@ -21,7 +23,7 @@ from repfusion_mm.engine.preflight.labels import (
     iter_leaves,
 )
 from repfusion_mm.models import ClsDecoder, KeypointDecoder, SegDecoder
-from tests.helpers.dense_samples import seg_samples
+from tests.helpers.dense_samples import pose_samples, seg_samples
 from tests.helpers.toy import labeled_samples
 
 #: A path that is not looked for.
@@ -210,11 +212,6 @@ def test_pipelines_that_pack_no_labels_are_refused(
             dict(keypoints=np.zeros((2, 3, 2))),
             r"one instance in an image, got 2 in 7\.jpg; .*'topdown'",
         ),
-        (
-            POINTS,
-            dict(keypoints=np.zeros((1, 2, 2))),
-            r'3 keypoints.*got 2 in 7\.jpg;.*visibility v',
-        ),
         (POINTS, dict(keypoints=np.zeros((0, 3, 2))), 'labeled images'),
         (
             POINTS,
@@ -253,3 +250,91 @@ def test_the_ignored_class_is_the_decoders_or_the_datasets():
     assert find_ignore_index(dataset, model(SegDecoder(4, 6))) == 255
     assert find_ignore_index(dataset, model(None)) == 7
     assert find_ignore_index(Listed([1]), model(CLASSES)) == 255
+
+
+def test_a_number_of_keypoints_is_checked_after_the_pipeline():
+    # KeypointConverter may change the number in the info.
+    infos = [dict(keypoints=np.zeros((1, 7, 2)))]
+    samples = pose_samples(torch.full((1, 3, 2), 0.5), torch.ones(1, 3))
+    check_labels(Samples(samples, infos), model(POINTS))
+    samples = pose_samples(torch.full((1, 2, 2), 0.5), torch.ones(1, 2))
+    with pytest.raises(ValueError, match=r'3 keypoints.*got 2;.*v to'):
+        check_labels(Samples(samples, infos), model(POINTS))
+
+
+class Mixed(torch.utils.data.Dataset):
+    """A wrapper whose own pipeline packs what its parts return."""
+
+    def __init__(self, dataset):
+        self.dataset = dataset
+        self.pipeline = [LoadImage(backend_args=dict(backend='x'))]
+
+    def __getitem__(self, index):
+        item = self.dataset[index]
+        sample = SegDataSample(gt_sem_seg=PixelData(data=item['map'][None]))
+        return dict(inputs=torch.zeros(3, 4, 4), data_samples=sample)
+
+    def __len__(self):
+        return len(self.dataset)
+
+
+class Maps(Samples):
+    def prepare_data(self, index):
+        return dict(map=self.samples[index])
+
+
+@pytest.mark.parametrize(
+    'wrap', [Mixed, lambda x: data.ConcatDataset([Mixed(x)])]
+)
+def test_labels_are_read_through_wrappers_with_a_pipeline(wrap):
+    maps = [torch.arange(16).view(4, 4) % 5] * 12
+    info = dict(seg_map_path=PATH, img_path='not_a_local_file.png')
+    dataset = wrap(Maps(maps, [info] * 12))
+    check_labels(dataset, model(SegDecoder(5, 6)))
+    with pytest.raises(ValueError, match=r'in \[0, 3\].*got \[4\]'):
+        check_labels(dataset, model(SegDecoder(4, 6)))
+    dataset = wrap(Maps([torch.full((4, 4), 255)] * 12, [info] * 12))
+    with pytest.raises(ValueError, match='none in 12 labeled images'):
+        check_labels(dataset, model(SegDecoder(5, 6)))
+
+
+def seg_dataset(maps):
+    return Samples(seg_samples(maps), [dict(seg_map_path=PATH)] * len(maps))
+
+
+@pytest.mark.parametrize(
+    ('decoder', 'dataset'),
+    [
+        (SegDecoder(4, 6), seg_dataset([torch.full((4, 4), 255)] * 80)),
+        (
+            POINTS,
+            Samples(
+                pose_samples(torch.full((9, 3, 2), 0.5), torch.zeros(9, 3)),
+                [dict(keypoints=np.zeros((1, 3, 2)))] * 9,
+            ),
+        ),
+    ],
+)
+def test_labels_that_do_not_count_do_not_train_a_policy(decoder, dataset):
+    check_labels(dataset, model(decoder, learnable=False))
+    with pytest.raises(ValueError, match=r'labels that count.*none in \d+ '):
+        check_labels(dataset, model(decoder))
+
+
+def test_more_images_are_read_if_no_label_counts_in_the_first():
+    ignored, used = torch.full((4, 4), 255), torch.arange(16).view(4, 4) % 2
+    maps = [used if i % 8 == 3 else ignored for i in range(64)]
+    check_labels(seg_dataset(maps), model(SegDecoder(2, 6)))
+
+
+@pytest.mark.parametrize('foreground', [255, 1])
+def test_label_maps_of_one_class_are_mentioned(monkeypatch, foreground):
+    lines = []
+    monkeypatch.setattr(
+        labels, 'print_log', lambda text, **_: lines.append(text)
+    )
+    label_map = torch.zeros(4, 4, dtype=torch.long)
+    label_map[1:3] = foreground
+    check_labels(seg_dataset([label_map] * 9), model(SegDecoder(2, 6)))
+    assert len(lines) == (foreground == 255)
+    assert all('got only {0}' in i and '255 is ignored' in i for i in lines)
