@@ -18,6 +18,18 @@ from mmengine.logging import print_log
 TOLERANCE = 1e-4
 #: Values that are kept of each output.
 NUM_VALUES = 1000
+#: Settings that do not change what a trained network computes.
+IRRELEVANT = {
+    'drop_path_rate', 'drop_prob', 'drop_rate', 'frozen_stages', 'inplace',
+    'momentum', 'norm_eval', 'out_indices', 'p', 'with_cp',
+}  # fmt: skip
+#: Settings that a dilated, cut or larger backbone must keep, too.
+DEFINING = {
+    'align_corners', 'eps', 'groups', 'mode', 'negative_slope', 'num_heads',
+    'style', 'type',
+}  # fmt: skip
+#: Layers that are exchanged without changing what the network computes.
+EXCHANGEABLE = ('Norm', 'Drop', 'Identity')
 
 
 def describe_behavior(
@@ -41,28 +53,45 @@ def find_changes(
     recorded: Dict[str, Any],
     module: nn.Module,
     weights: Dict[str, torch.Tensor],
+    complete: bool = True,
 ) -> List[str]:
     """List why a backbone does not compute what the recorded one does.
 
     Outputs of the same shape are compared; the deeper outputs of a dilated
     network have other shapes. If several have one shape, as those of a
-    transformer, one pair must agree.
+    transformer, one pair must agree. If no outputs can be compared, which is
+    logged, the settings of layers are.
+
+    Args:
+        recorded: What ``describe_behavior`` returned.
+        module: The backbone.
+        weights: Its weights.
+        complete: Whether they are all weights of both, unchanged.
 
     Returns:
-        Changed settings; an empty list if the outputs agree, or none can be
-        compared.
+        Changed settings; an empty list if nothing differs.
     """
-    before = recorded['outputs']
-    after = _outputs(module, weights, recorded['size'])
-    if not before or not after:
-        return []
+    before = recorded['outputs'] if complete else None
+    after = _outputs(module, weights, recorded['size']) if before else None
     differences: Dict[tuple, List[float]] = {}
-    for ours in before:
-        for theirs in after:
+    for ours in before or []:
+        for theirs in after or []:
             if ours['shape'] == theirs['shape']:
                 difference = _difference(ours['values'], theirs['values'])
                 key = tuple(ours['shape'])
                 differences.setdefault(key, []).append(difference)
+    if not differences:
+        reason = 'no shape is the same' if complete else 'weights differ'
+        print_log(
+            f'{type(module).__name__}: outputs are not compared with the '
+            f"student's ({reason}), only settings such as eps, activations "
+            'and upsampling',
+            logger='current',
+            level=logging.WARNING,
+        )
+        return _changed_settings(
+            _defining(recorded['settings']), _defining(_settings(module))
+        )
     changed = [
         f'output {shape}: differs by {min(found):.1%}'
         for shape, found in differences.items()
@@ -87,6 +116,7 @@ def _outputs(
         net.eval()  # returns None in mmpretrain
         net.load_state_dict(weights, strict=False)
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(0)
             outputs = net(images)
     except Exception as error:  # any error of a backbone of another library
         print_log(
@@ -133,13 +163,28 @@ def _plain(value: object) -> bool:
     return type(value) in (bool, int, float, str, type(None))
 
 
+def _defining(settings: Dict[str, Dict[str, Any]]) -> dict:
+    """Select the settings that backbones with other outputs must share."""
+    return {
+        name: {
+            key: value
+            for key, value in found.items()
+            if key in DEFINING
+            # Only bottlenecks, which have two strides, depend on their style.
+            and (key != 'style' or 'conv1_stride' in found)
+            and not (key == 'type' and any(i in value for i in EXCHANGEABLE))
+        }
+        for name, found in settings.items()
+    }
+
+
 def _changed_settings(before: dict, after: dict) -> List[str]:
     """List settings that differ in layers of the same name, by kind."""
     layers: Dict[str, List[str]] = {}
     for name in before.keys() & after.keys():
         for key in before[name].keys() & after[name].keys():
             ours, theirs = before[name][key], after[name][key]
-            if ours != theirs:
+            if ours != theirs and key not in IRRELEVANT:
                 change = f'{key}: distilled with {ours!r}, got {theirs!r}'
                 layers.setdefault(change, []).append(name)
     return [

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
-from typing import Dict, Optional, Sequence
+import zlib
+from typing import Dict, Iterable, List, Optional, Sequence
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn as nn
 from mmengine.logging import print_log
-from mmengine.model.weight_init import update_init_info
+from mmengine.model.weight_init import initialize, update_init_info
+from mmengine.registry import WEIGHT_INITIALIZERS as ROOT
 
 from repfusion_mm.engine.checkpoint.behavior import find_changes
 from repfusion_mm.engine.checkpoint.compare import (
@@ -30,6 +33,8 @@ HINT = (
 #: Prefixes of a backbone's keys in checkpoints of distillers and task
 #: networks.
 PREFIXES = ('', 'student.', 'backbone.')
+#: Checksums of the tensors that were loaded into a module, by name.
+LOADED: WeakKeyDictionary = WeakKeyDictionary()
 
 
 @WEIGHT_INITIALIZERS.register_module(name='Pretrained')
@@ -40,6 +45,10 @@ class StrictPretrained:
     checkpoint=...)``. It is registered as ``Pretrained`` because mmengine
     runs initializers of that name after all others.
 
+    Some backbones read their ``init_cfg`` themselves, or initialize layers
+    after loading unless it is written as above: ``StrictLoadHook`` loads their
+    weights before training; without this hook nothing checks them.
+
     Args:
         checkpoint: An exported student, or a training checkpoint of a
             distiller (its student is found, with EMA weights if it has
@@ -47,6 +56,8 @@ class StrictPretrained:
             path, or any address that ``mmengine.fileio`` reads.
         prefix: Prefix of the backbone's keys in the checkpoint, e.g.
             ``'backbone.'``; by default the one that fits best.
+        map_location: Accepted as by mmengine's own initializer; files are
+            always read on the CPU.
         allow_missing: Patterns (``*``) of backbone tensors that may be
             missing in the checkpoint.
         allow_unused: Patterns of checkpoint tensors that may be unused; by
@@ -55,9 +66,9 @@ class StrictPretrained:
             other maps than the student with the same weights.
 
     Raises:
-        ValueError: ``checkpoint`` is empty, tensors are missing or unused, or
-            the backbone does not compute what the student did, which shapes
-            do not show.
+        ValueError: ``checkpoint`` is empty, no key starts with ``prefix``,
+            tensors are missing or unused, none is loaded, or the backbone
+            does not compute what the student did, which shapes do not show.
         FileNotFoundError: There is no such file.
     """
 
@@ -65,6 +76,7 @@ class StrictPretrained:
         self,
         checkpoint: str,
         prefix: Optional[str] = None,
+        map_location: object = 'cpu',
         allow_missing: Sequence[str] = (),
         allow_unused: Sequence[str] = (),
         allow_changes: bool = False,
@@ -82,7 +94,16 @@ class StrictPretrained:
         prefix = self.prefix
         if prefix is None:
             prefix = find_prefix(source, target)
-        source = select_prefix(source, prefix)
+        elif prefix and not prefix.endswith('.'):
+            prefix += '.'  # as mmengine's own initializer does
+        selected = select_prefix(source, prefix)
+        if not selected:
+            raise ValueError(
+                f'expected keys that start with {prefix!r} in '
+                f'{self.checkpoint!r}, got {list(source)[:3]}; leave '
+                'init_cfg.prefix out, so that the one that fits is found'
+            )
+        source = selected
         mismatches = find_incompatible_keys(
             source, target, self.allow_missing, self.allow_unused
         )
@@ -102,8 +123,21 @@ class StrictPretrained:
             )
         loaded = {k: v for k, v in source.items() if k in target}
         complete = source.keys() == target.keys() and not adapted
-        if 'behavior' in meta and complete:
-            self._compare(meta['behavior'], module, loaded)
+        if target and not loaded:
+            raise ValueError(
+                f'expected weights of {name} in {self.checkpoint!r}, got no '
+                f'tensor of its names, but {list(source)[:3]}; narrow '
+                'init_cfg.allow_missing, and give the file of this backbone'
+            )
+        if 'behavior' in meta:
+            self._compare(meta['behavior'], module, loaded, complete)
+        else:
+            print_log(
+                f'{name}: not compared with what the student computes, which '
+                f'{self.checkpoint} does not record (student.pth does)',
+                logger='current',
+                level=logging.WARNING,
+            )
         module.load_state_dict(loaded, strict=False)
         note = f' (strides differ: {others})' if others else ''
         if adapted:
@@ -115,14 +149,16 @@ class StrictPretrained:
         )
         if hasattr(module, '_params_init_info'):
             update_init_info(module, init_info=f'from {self.checkpoint}')
+        LOADED.setdefault(module, {}).update(_checksums(module, loaded))
 
     def _compare(
         self,
         behavior: dict,
         module: nn.Module,
         weights: Dict[str, torch.Tensor],
+        complete: bool,
     ) -> None:
-        changes = find_changes(behavior, module, weights)
+        changes = find_changes(behavior, module, weights, complete)
         if not changes:
             return
         text = (
@@ -157,6 +193,88 @@ def find_prefix(source: StateDict, target: StateDict) -> str:
     if len(best) > 1 and best[0] not in PREFIXES:
         raise ValueError(
             f'expected one backbone in the checkpoint, got {len(best)}, under '
-            f'the prefixes {best}; set init_cfg.prefix to one of them'
+            f'the prefixes {best}; set init_cfg.prefix to one of them, or, if '
+            'these are parts of a backbone that passes its init_cfg on to its '
+            'parts, use the initializer of mmengine: remove _scope_'
         )
     return best[0]
+
+
+def ensure_loaded(model: nn.Module) -> None:
+    """Run each ``StrictPretrained`` whose weights a module does not hold.
+
+    Backbones with an ``init_weights`` of their own may never call it, or may
+    initialize layers after it.
+
+    Raises:
+        ValueError, FileNotFoundError: As by ``StrictPretrained``.
+    """
+    outer: List[str] = []  # a backbone may pass its init_cfg on to its parts
+    for name, module in model.named_modules():
+        if any(name.startswith(i) for i in outer):
+            continue
+        cfgs = getattr(module, 'init_cfg', None) or []
+        cfgs = cfgs if isinstance(cfgs, (list, tuple)) else [cfgs]
+        cfgs = [cfg for cfg in cfgs if _is_strict(cfg)]
+        if not cfgs:
+            continue
+        outer.append(f'{name}.' if name else '')
+        loaded = LOADED.pop(module, {})
+        kept = _checksums(module, loaded)
+        changed = [
+            key
+            for key in loaded
+            if kept.get(key) != loaded[key] and not _overridden(key, cfgs)
+        ]
+        if loaded and not changed:
+            continue
+        print_log(
+            f'{type(module).__name__}.init_weights '
+            + (f'changed {changed[:3]} after' if loaded else 'did without')
+            + ' the loading that its init_cfg asks for: loading again',
+            logger='current',
+            level=logging.WARNING,
+        )
+        try:
+            initialize(module, cfgs)
+        except ValueError as error:
+            raise ValueError(
+                f'{error}; or remove _scope_ and the arguments that mmengine '
+                'does not know from init_cfg, to load as '
+                f'{type(module).__name__} does itself, without checks'
+            ) from error
+        LOADED.pop(module, None)
+
+
+def _is_strict(cfg: object) -> bool:
+    if not isinstance(cfg, dict) or 'type' not in cfg:
+        return False
+    if not isinstance(cfg['type'], str):
+        return cfg['type'] is StrictPretrained
+    if not cfg['type'].endswith('Pretrained'):
+        return False
+    scope = cfg.get('_scope_')
+    with ROOT.switch_scope_and_registry(scope) as registry:
+        return registry.get(cfg['type']) is StrictPretrained
+
+
+def _overridden(key: str, cfgs: List[dict]) -> bool:
+    """Return whether ``override`` of mmengine names the part of a tensor."""
+    names = []
+    for cfg in cfgs:
+        found = cfg.get('override') or []
+        found = found if isinstance(found, (list, tuple)) else [found]
+        names += [i['name'] for i in found]
+    return any(key.startswith(f'{name}.') for name in names)
+
+
+def _checksums(module: nn.Module, names: Iterable[str]) -> Dict[str, int]:
+    """Return a checksum of each of these tensors."""
+    state = module.state_dict()
+    return {
+        name: zlib.crc32(
+            state[name].detach().cpu().double().contiguous().numpy().tobytes()
+        )
+        for name in names
+        if name in state and not state[name].is_meta
+    }

@@ -13,6 +13,7 @@ from repfusion_mm.engine.checkpoint.compare import (
     describe_mismatches,
     find_incompatible_keys,
 )
+from repfusion_mm.engine.checkpoint.initializers import ensure_loaded
 from repfusion_mm.engine.checkpoint.io import (
     find_loaded_path,
     remove_config,
@@ -32,8 +33,10 @@ class StrictLoadHook(Hook):
     """Raise an error where mmengine loads what fits and logs the rest.
 
     The hook checks the checkpoints of ``resume``, ``load_from`` and
-    ``tools/test.py``. It also removes a config that is stored as text in a
-    checkpoint, because mmengine's ``resume`` would run it as Python.
+    ``tools/test.py``, and loads what an ``init_cfg`` with ``StrictPretrained``
+    names, if ``init_weights`` of the backbone did without or changed it. It
+    also removes a config that is stored as text in a checkpoint, because
+    mmengine's ``resume`` would run it as Python.
 
     Raises:
         ValueError: The file is not a checkpoint, or does not fit the model; or
@@ -44,6 +47,9 @@ class StrictLoadHook(Hook):
 
     # Before any hook that removes something from the checkpoint.
     priority = 'HIGHEST'
+
+    def __init__(self) -> None:
+        self._loaded = False
 
     def before_run(self, runner) -> None:
         """Use each hook once, and refuse a ``load_from`` that is dropped.
@@ -67,11 +73,14 @@ class StrictLoadHook(Hook):
                 )
 
     def before_train(self, runner) -> None:
-        """Check that fixed statistics were loaded."""
+        """Check that pretrained weights and fixed statistics were loaded."""
+        if not self._loaded:
+            ensure_loaded(unwrap_model(runner))
         check_statistics(unwrap_model(runner))
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Compare the checkpoint with the model."""
+        self._loaded = True
         file = find_loaded_path(runner)
         if not isinstance(checkpoint, dict):
             raise ValueError(

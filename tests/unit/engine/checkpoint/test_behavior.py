@@ -130,3 +130,53 @@ def test_the_comparison_changes_nothing():
     assert [module.training for module in net.modules()] == modes
     for key, value in net.state_dict().items():
         assert torch.equal(value, weights[key]), key
+
+
+DILATED = dict(
+    RESNET, type='mmseg.ResNet', strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4)
+)
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (dict(style='caffe'), "style: distilled with 'pytorch', got 'caffe'"),
+        (dict(norm_cfg=dict(type='BN', eps=1e-2)), 'eps: distilled'),
+        (dict(norm_eval=True, frozen_stages=1, with_cp=True), None),
+        (dict(norm_cfg=dict(type='SyncBN')), None),
+    ],
+)
+def test_without_a_common_shape_settings_are_compared(
+    change, message, tmp_path, monkeypatch
+):
+    """The student returns its last map, which the dilated one lacks."""
+    lines = []
+    monkeypatch.setattr(
+        'repfusion_mm.engine.checkpoint.behavior.print_log',
+        lambda text, **kwargs: lines.append(text),
+    )
+    path, backbone = tmp_path / 'student.pth', dict(DILATED, **change)
+    arguments = dict(out_indices=(3,))
+    if message is None:
+        load(path, dict(RESNET), dict(backbone, **arguments))
+    else:
+        with pytest.raises(ValueError, match=message) as error:
+            load(path, dict(RESNET), dict(backbone, **arguments))
+        assert 'frozen_stages' not in str(error.value)
+    assert 'outputs are not compared' in lines[-1]
+
+
+def test_the_style_of_basic_blocks_changes_nothing(tmp_path):
+    load(
+        tmp_path / 'student.pth',
+        dict(RESNET, depth=18),
+        dict(DILATED, depth=18, style='caffe', out_indices=(3,)),
+    )
+
+
+def test_with_resized_embeddings_settings_are_compared(tmp_path):
+    path, larger = tmp_path / 'student.pth', dict(VIT, img_size=128)
+    load(path, VIT, larger)
+    heads = dict(larger, arch=dict(VIT['arch'], num_heads=4))
+    with pytest.raises(ValueError, match='num_heads: distilled with 2, got 4'):
+        load(path, VIT, heads)

@@ -4,12 +4,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mmengine.config import ConfigDict
 from mmengine.registry import MODELS
 from mmpretrain.models import ResNet
 from safetensors.torch import save_file
 
 from repfusion_mm.engine.checkpoint import StrictPretrained
 from repfusion_mm.engine.checkpoint.compare import conv_strides
+from repfusion_mm.engine.checkpoint.initializers import ensure_loaded
 from tests.helpers.canary import Canary
 
 BACKBONE = dict(
@@ -23,7 +25,7 @@ def build(checkpoint, _scope_='repfusion_mm', backbone=BACKBONE, **kwargs):
     )
     if _scope_ is None:
         init_cfg.pop('_scope_')
-    net = MODELS.build(dict(backbone, init_cfg=init_cfg))
+    net = MODELS.build(ConfigDict(backbone, init_cfg=init_cfg))
     net.init_weights()
     return net
 
@@ -98,6 +100,82 @@ def test_all_other_initializers_run_before(tmp_path, weights):
         )
     )
     net.init_weights()
+    assert torch.equal(net.conv1.weight, weights['conv1.weight'])
+    ensure_loaded(net)  # after zero_init_residual of mmpretrain
+    assert_loaded(net, weights)
+
+
+SWIN_SEG = dict(
+    type='mmseg.SwinTransformer', embed_dims=8, depths=(1, 1),
+    num_heads=(1, 1), strides=(4, 2), out_indices=(0, 1), window_size=2,
+    pretrain_img_size=16,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    'init_cfg',
+    [
+        dict(type='repfusion_mm.Pretrained'),
+        dict(type=StrictPretrained),
+        [dict(type='Pretrained', _scope_='repfusion_mm')],
+    ],
+)
+@pytest.mark.parametrize('library', ['mmpretrain', 'mmpose', 'mmdet'])
+def test_weights_that_the_backbone_changes_after_loading_are_loaded_again(
+    init_cfg, library, tmp_path, weights
+):
+    path = str(tmp_path / 'student.pth')
+    torch.save(weights, path)
+    for cfg in init_cfg if isinstance(init_cfg, list) else [init_cfg]:
+        cfg['checkpoint'] = path
+    backbone = dict(BACKBONE, type=f'{library}.ResNet', init_cfg=init_cfg)
+    model = torch.nn.ModuleDict(dict(backbone=MODELS.build(backbone)))
+    model.backbone.init_weights()
+    ensure_loaded(model)
+    assert_loaded(model.backbone, weights)
+
+
+@pytest.mark.parametrize(
+    'backbone',
+    [
+        SWIN_SEG,
+        dict(
+            SWIN_SEG, type='mmpose.SwinTransformer', depths=(1,),
+            num_heads=(1,), strides=(4,), out_indices=(0,),
+        ),
+        dict(
+            type='mmseg.VisionTransformer', img_size=(16, 16), patch_size=4,
+            embed_dims=8, num_layers=1, num_heads=1, out_indices=(0,),
+        ),
+    ],
+)  # fmt: skip
+def test_backbones_that_read_init_cfg_themselves_are_loaded_strictly(
+    backbone, tmp_path
+):
+    path = str(tmp_path / 'student.pth')
+    state = MODELS.build(backbone).state_dict()
+    torch.save(state, path)
+    net = build(path, backbone=backbone)
+    ensure_loaded(net)
+    assert_loaded(net, state)
+    name = next(key for key in state if key.endswith('qkv.weight') or
+                key.endswith('in_proj_weight'))  # fmt: skip
+    del state[name]
+    torch.save(state, path)
+    net = build(path, backbone=backbone)
+    with pytest.raises(ValueError, match='not in the checkpoint') as error:
+        ensure_loaded(net)
+    assert 'or remove _scope_' in str(error.value)
+
+
+def test_layers_that_an_override_initializes_are_left(tmp_path, weights):
+    path = str(tmp_path / 'student.pth')
+    torch.save(weights, path)
+    net = build(
+        path, override=dict(name='layer4', type='Constant', val=2, layer=None)
+    )
+    ensure_loaded(net)
+    assert net.layer4[0].conv1.weight.eq(2).all()
     assert torch.equal(net.conv1.weight, weights['conv1.weight'])
 
 
@@ -181,16 +259,29 @@ def test_other_strides_of_later_stages_are_logged(tmp_path, monkeypatch):
     export(path, MODELS.build(BACKBONE))
     dilated = dict(BACKBONE, strides=(1, 2, 2, 1))
     build(path, backbone=dilated)
-    assert 'layer4.0.conv1' in said[0]
+    assert 'not compared with what the student computes' in said[0]
+    assert 'layer4.0.conv1' in said[1]
     build(path)
-    assert said[1].endswith('student.pth')
+    assert said[3].endswith('student.pth')
 
 
 def test_names_of_a_wrong_prefix_are_refused(tmp_path, weights):
     path = str(tmp_path / 'student.pth')
     torch.save(weights, path)
-    with pytest.raises(ValueError, match='got 120 mismatches'):
-        build(path, prefix='neck.')
+    for allowed in ((), ['*']):
+        with pytest.raises(
+            ValueError, match=r"start with 'backbone\.' .*prefix out"
+        ):
+            build(path, prefix='backbone.', allow_missing=allowed)
+    with pytest.raises(ValueError, match='got no tensor of its names'):
+        build(path, prefix='layer1.', allow_missing=['*'], allow_unused=['*'])
+
+
+def test_arguments_of_the_stock_initializer_are_accepted(tmp_path, weights):
+    path = str(tmp_path / 'epoch_1.pth')
+    torch.save({f'student.{k}': v for k, v in weights.items()}, path)
+    net = build(path, prefix='student', map_location='cpu')
+    assert_loaded(net, weights)
 
 
 @pytest.mark.parametrize('checkpoint', ['', None])

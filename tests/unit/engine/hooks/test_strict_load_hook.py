@@ -1,4 +1,6 @@
 import pytest
+import torch
+from mmengine.registry import MODELS
 from mmengine.runner import Runner
 
 from tests.helpers.memory_run import config
@@ -30,3 +32,32 @@ def test_checkpoints_of_another_architecture_are_refused(tmp_path, resume):
         assert f"expected '{path}' to fit" in text
         assert ('to start training from' in text) is not resume
         assert runner.iter == 0
+
+
+def test_weights_that_init_weights_changed_are_loaded_before_training(
+    tmp_path,
+):
+    """An init_cfg that is a list does not stop zero_init_residual."""
+    student = distiller_config()['student']
+    path = str(tmp_path / 'student.pth')
+    state = MODELS.build(student).state_dict()
+    torch.save(state, path)
+    init_cfg = [
+        dict(type='Pretrained', _scope_='repfusion_mm', checkpoint=path)
+    ]
+    hook = dict(type='repfusion_mm.StrictLoadHook')
+    runner = Runner.from_cfg(
+        config(tmp_path, [hook], student=dict(student, init_cfg=init_cfg))
+    )
+    runner.model.init_weights()
+
+    def changed():
+        found = runner.model.student.state_dict()
+        return [k for k, v in found.items() if not torch.equal(v, state[k])]
+
+    assert changed()
+    (strict,) = [
+        h for h in runner.hooks if type(h).__name__ == 'StrictLoadHook'
+    ]
+    strict.before_train(runner)
+    assert not changed()
