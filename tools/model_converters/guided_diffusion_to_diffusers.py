@@ -58,6 +58,8 @@ MAX_ERROR = 0.5
 MIN_RATIO = 1.05
 #: guided-diffusion's default of num_heads.
 COMMON_HEADS = 4
+#: Usual values of num_head_channels.
+COMMON_SIZES = (16, 32, 64, 128)
 #: Steps of the published guided-diffusion and improved-diffusion models.
 COMMON_STEPS = (1000, 4000)
 
@@ -115,6 +117,7 @@ def check_settings(
         diffusion_steps=args.diffusion_steps,
         rescale_timesteps=args.rescale_timesteps,
         num_heads=None,
+        head_channels=config['attention_head_dim'],
     )
     others = find_alternatives(config, args)
     errors = {}
@@ -122,14 +125,15 @@ def check_settings(
     for text, change in [*others.items(), ('the given settings', {})]:
         tried = {**given, **change}
         order, num_heads = tried['attention_order'], tried['num_heads']
+        size = tried['head_channels']
+        architecture = {**config, 'attention_head_dim': size}
         denoiser.load_state_dict(
-            convert_weights(weights, config, order, num_heads)
+            convert_weights(weights, architecture, order, num_heads)
         )
         for module in denoiser.modules():
             if hasattr(module, 'to_q'):
                 width = module.to_q.out_features
-                size = config['attention_head_dim'] or width
-                module.heads = num_heads or width // size
+                module.heads = num_heads or width // (size or width)
         scheduler = build_scheduler(
             tried['schedule'],
             tried['diffusion_steps'],
@@ -170,7 +174,12 @@ def find_alternatives(config: dict, args: argparse.Namespace) -> dict:
         found[f'--rescale-timesteps {other}'] = dict(rescale_timesteps=other)
     widths = config['block_out_channels']
     heads, size = COMMON_HEADS, config['attention_head_dim']
-    differs = args.num_heads is None and {w // size for w in widths} != {heads}
+    for other in COMMON_SIZES:
+        if other != size and not any(width % other for width in widths):
+            found[f'--head-channels {other}'] = dict(head_channels=other)
+    if size is not None:
+        found['--num-heads 1'] = dict(head_channels=None)
+    differs = size is not None and {w // size for w in widths} != {heads}
     if differs and not any(width % heads for width in widths):
         found[f'--num-heads {heads}'] = dict(num_heads=heads)
     return found

@@ -93,6 +93,16 @@ def check_masks(
     grids: Sequence[Sequence[int]],
 ) -> None:
     """Refuse splits without two classes to fit to, or any to score on."""
+    classes = set().union(*(np.unique(mask).tolist() for mask in masks))
+    classes -= {UNLABELED}
+    if len(classes) < 2:
+        raise ValueError(
+            'expected masks of two classes or more, got '
+            f'{sorted(classes)} in {len(masks)} images, without ignored '
+            'pixels (ignore_index, usually 255); store the indices of '
+            'classes (0, 1, ...) as pixels, not 0 and 255, or raise '
+            '--max-images'
+        )
     for grid in grids:
         found = [
             {*np.unique(sample_cells(mask, grid)).tolist()} - {UNLABELED}

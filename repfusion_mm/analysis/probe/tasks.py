@@ -16,7 +16,9 @@ from repfusion_mm.models.utils.labels import (
     UNLABELED,
     count_classes,
     count_points,
+    image_name,
     read_class,
+    read_classes,
     read_map,
     read_points,
 )
@@ -41,11 +43,31 @@ class Task(NamedTuple):
 
 def find_task(sample: Any) -> Optional[Task]:
     """Return the task for a data sample, or None if it has no label."""
+    # A label of probabilities is refused by the first task.
+    if 'gt_score' in sample:
+        return TASKS[0]
     return next((task for task in TASKS if task.field in sample), None)
 
 
 def read_label(sample: Any, ignore_index: int) -> Optional[torch.Tensor]:
-    """Return the class of an image, which must have one."""
+    """Return the class of an image, which must have one.
+
+    Raises:
+        ValueError: It has several classes, or only probabilities.
+    """
+    if 'gt_label' not in sample:
+        raise ValueError(
+            'expected gt_label, the class of an image, for a probe, got '
+            f'gt_score{image_name(sample)}; set probe_dataset to images of '
+            'one class each, and remove to_onehot and batch_augments from '
+            'the data preprocessor'
+        )
+    if len(read_classes(sample)) != 1:
+        raise ValueError(
+            'expected one class label for an image, got '
+            f'{read_classes(sample).tolist()}{image_name(sample)}; a probe '
+            'supports no other number: set probe_dataset to such images'
+        )
     label = read_class(sample)
     if label is None or not count_classes(label, UNLABELED):
         return None

@@ -76,6 +76,7 @@ class DenoisingDiffusion(BaseModel):
                 'expected denoiser.out_channels 3, as the noise of RGB '
                 f'images, got {outputs}; set it to 3'
             )
+        check_conditions(self.denoiser)
         check_sample_size(self.denoiser)
         prediction = self.scheduler.config.prediction_type
         if prediction != 'epsilon':
@@ -161,6 +162,20 @@ class DenoisingDiffusion(BaseModel):
         ).images
         self.denoiser.train(training)
         return torch.from_numpy(images).permute(0, 3, 1, 2)
+
+
+def check_conditions(denoiser: Any) -> None:
+    """Refuse a denoiser that needs more than images and timesteps."""
+    given = {
+        name: denoiser.config.get(name)
+        for name in ('num_class_embeds', 'class_embed_type')
+        if denoiser.config.get(name) is not None
+    }
+    if given:
+        raise ValueError(
+            'expected a denoiser without classes, as labels are ignored, got '
+            f'{given}; remove {" and ".join(given)} from model.denoiser'
+        )
 
 
 def check_sample_size(denoiser: Any) -> None:

@@ -247,3 +247,10 @@ def test_presets_have_the_published_sizes(preset, parameters, arguments):
     assert architecture.items() <= config.items()
     assert sum(p.numel() for p in denoiser.parameters()) == parameters
     assert sum(p.numel() for p in adm.parameters()) == parameters
+
+
+def test_usual_sizes_of_heads_are_compared(tmp_path):
+    figures = convert(tmp_path, ReferenceADM('new').state_dict()).output
+    for option in ('--head-channels 32', '--num-heads 1'):
+        assert f'with {option}' in figures
+    assert '--head-channels 16' not in figures  # given

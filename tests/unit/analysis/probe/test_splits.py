@@ -51,7 +51,12 @@ def test_masks_may_differ_in_size():
         (CLASSES, np.array([0] * 8 + [3]), 'got one of class 3'),
         (CLASSES, np.arange(20) % 5, r'each of 5 classes.*raise --num-labels'),
         (CLASSES, np.arange(6) % 3, 'score on, .*got 2 .*lower --num-labels'),
-        (MASKS, masks(*[1] * 9), r'a 4 x 4 grid.*got 1 and 1.*--num-labels'),
+        (MASKS, masks(*[1] * 9), r'masks of two classes .*got \[1\] in 9 '),
+        (
+            MASKS,
+            masks(1, *[UNLABELED] * 9, 2),
+            r'a 4 x 4 grid.*got .*--num-labels',
+        ),
         (
             MASKS,
             masks(0, 1, *[UNLABELED] * 9),

@@ -33,8 +33,11 @@ def test_classes_are_predicted():
     feats = random_maps(100, 4)
     data = halves(feats, (feats[:, 0] > 0).astype(int))
     assert tasks.score_classes(*data) > 0.9
-    with pytest.raises(ValueError, match=r'one class label .* got \[1, 2\]'):
+    with pytest.raises(ValueError, match=r'one class .* got \[1, 2\].*probe'):
         tasks.read_label(DataSample().set_gt_label([1, 2]), 255)
+    soft = DataSample().set_gt_score(torch.tensor([0.5, 0.5]))
+    with pytest.raises(ValueError, match=r'gt_score.*one class each'):
+        tasks.find_task(soft).target(soft, 255)
     assert tasks.read_label(DataSample().set_gt_label(2), 255) == 2
     assert tasks.read_label(DataSample().set_gt_label(-1), 255) is None
 

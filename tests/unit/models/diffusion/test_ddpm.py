@@ -82,6 +82,14 @@ def test_images_are_sampled_with_the_schedule_of_the_training(
         (dict(denoiser={**DENOISER, 'in_channels': 1}), 'channels 1'),
         (dict(denoiser={**DENOISER, 'out_channels': 6}), 'got 6'),
         (
+            dict(denoiser={**DENOISER, 'num_class_embeds': 10}),
+            'remove num_class_embeds',
+        ),
+        (
+            dict(denoiser={**DENOISER, 'class_embed_type': 'timestep'}),
+            'remove class_embed_type',
+        ),
+        (
             dict(scheduler={**SCHEDULER, 'prediction_type': 'sample'}),
             "got 'sample'",
         ),
