@@ -62,10 +62,11 @@ def read_label(sample: Any, ignore_index: int) -> Optional[torch.Tensor]:
             'one class each, and remove to_onehot and batch_augments from '
             'the data preprocessor'
         )
-    if len(read_classes(sample)) != 1:
+    classes = read_classes(sample)
+    if classes is not None and len(classes) != 1:
         raise ValueError(
             'expected one class label for an image, got '
-            f'{read_classes(sample).tolist()}{image_name(sample)}; a probe '
+            f'{classes.tolist()}{image_name(sample)}; a probe '
             'supports no other number: set probe_dataset to such images'
         )
     label = read_class(sample)
