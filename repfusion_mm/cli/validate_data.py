@@ -7,7 +7,11 @@ import os.path as osp
 import re
 from typing import Any, Iterator
 
-from repfusion_mm.datasets.image_files import is_local, read_list
+from repfusion_mm.datasets.image_files import (
+    check_address,
+    is_local,
+    read_list,
+)
 from repfusion_mm.registry import DATASETS
 
 #: The first keypoints of an annotation, not the names in the categories.
@@ -18,8 +22,8 @@ def check_dataset(cfg: dict) -> None:
     """Check the local files that a dataset is certain to read.
 
     Data without ``ann_file`` may be downloaded and is not checked, unless it
-    is a ``CustomDataset`` or an ``ImageFolderDataset``. Data that another
-    backend than the local disk reads is not checked.
+    is a ``CustomDataset`` or an ``ImageFolderDataset``. Of data that another
+    backend than the local disk reads, only the address is checked.
     """
     for part in _leaves(cfg):
         root, ann_file = part.get('data_root') or '', part.get('ann_file')
@@ -27,6 +31,12 @@ def check_dataset(cfg: dict) -> None:
         name = getattr(cls, '__name__', str(cls))
         is_ours = 'ImageFolderDataset' in name
         is_custom = 'CustomDataset' in name
+        if name.split('.')[-1] in ('CustomDataset', 'ImageFolderDataset'):
+            prefix = part.get('data_prefix') or ''
+            if isinstance(prefix, dict):
+                prefix = prefix.get('img_path') or ''
+            check_address(root)
+            check_address(prefix)
         if not (ann_file or is_custom or is_ours) or _is_remote(part):
             continue
         if root and not osp.isdir(root):

@@ -11,6 +11,7 @@ from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 import cv2
 from mmengine.fileio import get_file_backend, get_text
+from mmengine.fileio.backends import prefix_to_backends
 from mmengine.logging import print_log
 
 #: Extensions that are images in any case.
@@ -48,6 +49,33 @@ def is_local(path: str, backend_args: Optional[dict] = None) -> bool:
     if backend is not None:
         return backend in ('local', 'disk')
     return '://' not in path
+
+
+def check_address(root: str) -> None:
+    """Refuse an address of images that mmengine cannot list.
+
+    Raises:
+        ValueError: mmengine has no file backend for it, or none with folders.
+    """
+    if is_local(root):
+        return
+    backend = prefix_to_backends.get(root.split('://')[0].split(':')[-1])
+    if not hasattr(backend, 'join_path'):
+        raise ValueError(
+            'expected a folder of images on a disk or in a storage that '
+            f'mmengine can list, got {root!r}; copy the images to a disk and '
+            'set data_root and data_prefix to a path'
+        )
+
+
+def class_conflicts(folders: Dict[str, int], classes: Iterable) -> List[str]:
+    """Return the folders that have another number than the class so named."""
+    numbers = {name: number for number, name in enumerate(classes)}
+    return [
+        name
+        for name, number in folders.items()
+        if numbers.get(name, number) != number
+    ]
 
 
 def is_hidden(name: str) -> bool:

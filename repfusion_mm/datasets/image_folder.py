@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os.path as osp
 from typing import List, Optional, Sequence
 
 from mmengine.fileio import get_file_backend
+from mmengine.logging import print_log
 from mmpretrain.datasets import CustomDataset
 
 from repfusion_mm.datasets.image_files import (
     EXTENSIONS,
+    check_address,
+    class_conflicts,
     extension,
     find_extensions,
     is_local,
@@ -35,7 +39,8 @@ class ImageFolderDataset(CustomDataset):
         ann_file: List of images, one ``path`` or ``path label`` a line. By
             default, all images of the folder are used.
         with_label: Whether images have labels: those of the list or, without
-            one, their subfolders, which are sorted and numbered.
+            one, their subfolders, which are numbered in the order of
+            ``classes`` if these are their names, and sorted otherwise.
         extensions: Extensions of images. By default, the usual ones and all
             others whose files OpenCV recognizes.
         lazy_init: As in mmpretrain's ``CustomDataset``.
@@ -44,8 +49,9 @@ class ImageFolderDataset(CustomDataset):
     Raises:
         FileNotFoundError: There is no such folder or list, or no image in the
             folder.
-        ValueError: The list is malformed, or the subfolders are not as many
-            as ``classes``.
+        ValueError: The list is malformed; the subfolders are not as many as
+            ``classes``, or only some have the name of a class and are sorted
+            otherwise; or mmengine cannot list the address.
     """
 
     #: Engine checks need not log the files again.
@@ -58,8 +64,10 @@ class ImageFolderDataset(CustomDataset):
         lazy_init: bool = False,
         **kwargs,
     ) -> None:
+        data_root = osp.expanduser(data_root)
+        check_address(data_root)
         super().__init__(
-            data_root=osp.expanduser(data_root),
+            data_root=data_root,
             extensions=extensions or EXTENSIONS,
             lazy_init=True,
             **kwargs,
@@ -76,13 +84,14 @@ class ImageFolderDataset(CustomDataset):
 
     def load_data_list(self) -> List[dict]:
         """List images and labels."""
+        check_address(self.img_prefix)
+        backend = get_file_backend(self.img_prefix, enable_singleton=True)
         if self.ann_file:
             entries = read_list(self.ann_file, self.with_label)
             if not self.with_label:
                 self._check_unlabeled(entries[0][0])
         else:
             entries = self._list_folder()
-        backend = get_file_backend(self.img_prefix, enable_singleton=True)
         data_list = []
         for path, label in entries:
             info = dict(img_path=backend.join_path(self.img_prefix, path))
@@ -112,9 +121,17 @@ class ImageFolderDataset(CustomDataset):
         if self.finds_extensions and is_local(root):
             self.extensions = find_extensions(root, listing.files)
         images = [path for path in listing.files if self.is_valid_file(path)]
+        flat = []
         if self.with_label:
-            images = [path for path in images if osp.dirname(path)]
+            flat = [path for path in images if '/' not in path]
+            images = [path for path in images if '/' in path]
         log_listing(root, listing, images)
+        if flat and not images:
+            raise FileNotFoundError(
+                f'expected images in subfolders (classes) of {root!r}, got '
+                f'{len(flat)} images, but none in a subfolder; set '
+                'with_label=False or move them into a folder for each class'
+            )
         if not images:
             where = 'subfolders (classes) of ' if self.with_label else ''
             raise FileNotFoundError(
@@ -138,7 +155,28 @@ class ImageFolderDataset(CustomDataset):
                 f'{len(folders)}: {folders[:20]}; correct classes or the '
                 'folder'
             )
+        if {*self.CLASSES} == {*folders}:
+            folders = [*self.CLASSES]
         self.folder_to_idx = {name: i for i, name in enumerate(folders)}
-        return [
+        conflicts = class_conflicts(self.folder_to_idx, self.CLASSES)
+        if conflicts:
+            raise ValueError(
+                f'expected classes that are the names of all subfolders of '
+                f'{self.img_prefix!r}, or of none, got {conflicts[:20]} in '
+                f'another order than the sorted {folders[:20]}; correct '
+                'classes or the folder'
+            )
+        entries = [
             (path, self.folder_to_idx[path.split('/')[0]]) for path in images
         ]
+        numbers = {number for _, number in entries}
+        empty = [name for i, name in enumerate(folders) if i not in numbers]
+        if empty:
+            names = ', '.join(empty[:10]) + (' ...' if empty[10:] else '')
+            print_log(
+                f'{self.img_prefix}: {len(empty)} of {len(folders)} class '
+                f'folders have no images: {names}',
+                logger='current',
+                level=logging.WARNING,
+            )
+        return entries

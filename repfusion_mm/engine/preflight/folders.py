@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import os.path as osp
-from typing import Any
+from typing import Any, Sequence
 
 from mmengine.logging import print_log
 
 from repfusion_mm.datasets.image_files import (
+    class_conflicts,
     is_hidden,
     is_local,
     list_files,
@@ -25,15 +26,29 @@ def check_files(dataset: Any, model: Any) -> None:
     ``BaseSegDataset``.
 
     Raises:
-        ValueError: A hidden folder is a class, or there are more folders than
+        ValueError: A hidden folder is a class, folders have another number
+            than the class of their name, or there are more folders than
             classes of the decoder.
     """
     for leaf in iter_leaves(dataset):
         folders = getattr(leaf, 'folder_to_idx', None)
         if folders:
+            check_order(folders, leaf.metainfo.get('classes') or ())
             check_classes(folders, model.decoder)
         if not getattr(leaf, 'logs_files', False):
             log_files(leaf)
+
+
+def check_order(folders: dict, classes: Sequence) -> None:
+    """Refuse folders with another number than the class of their name."""
+    conflicts = class_conflicts(folders, classes)
+    if conflicts:
+        raise ValueError(
+            f'expected classes in the order of their folders, '
+            f'{[*folders][:20]}, got {[*classes][:20]}; sort them, or use '
+            'type="repfusion_mm.ImageFolderDataset", which numbers folders in '
+            'the order of classes'
+        )
 
 
 def check_classes(folders: dict, decoder: Any) -> None:

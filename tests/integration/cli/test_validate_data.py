@@ -42,6 +42,19 @@ def test_data_that_may_be_downloaded_or_remote_is_not_checked(tmp_path):
 
 
 @pytest.mark.parametrize(
+    'options',
+    [
+        dict(data_root='http://host/a'),
+        dict(data_prefix='file:///a'),
+        dict(data_prefix=dict(img_path='https://host/a')),
+    ],
+)
+def test_addresses_that_cannot_be_listed_are_refused(tmp_path, options):
+    with pytest.raises(ValueError, match=r'mmengine can list, got .*copy'):
+        check_dataset(dict(config(tmp_path), **options))
+
+
+@pytest.mark.parametrize(
     ('content', 'said'),
     [
         (b'', 'an empty file; list'),

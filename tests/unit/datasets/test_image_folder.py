@@ -89,13 +89,15 @@ def test_hidden_and_system_folders_are_no_classes(tmp_path, log):
     assert 'left out: 1 .jpg, 5 hidden (' in log.text
 
 
-def test_folders_without_images_keep_their_number(tmp_path):
+def test_folders_without_images_keep_their_number(tmp_path, log):
     """So that training and validation number their classes alike."""
     (tmp_path / 'ant').mkdir()
     write(tmp_path / 'bee/0.jpg')
     dataset = build(tmp_path)
     assert dataset.metainfo['classes'] == ('ant', 'bee')
     assert dataset[0]['gt_label'] == 1
+    (warning,) = (r for r in log.records if r.levelname == 'WARNING')
+    assert '1 of 2 class folders have no images: ant' in warning.message
 
 
 def test_links_are_followed_once(tmp_path, log):
@@ -155,7 +157,7 @@ def test_repeated_lines_are_logged_unless_labels_differ(tmp_path, log):
     ('files', 'options', 'said'),
     [
         ([], {}, 'got 0 files'),
-        (['0.jpg'], {}, r'in subfolders \(classes\) of .* got 1 files'),
+        (['0.jpg'], {}, 'got 1 images, but none in a subfolder; set with_l'),
         (['a.txt'], dict(with_label=False), 'none of them with one of'),
     ],
 )
@@ -172,6 +174,46 @@ def test_other_folders_than_classes_are_refused(tmp_path):
     write(tmp_path / 'ant/0.jpg')
     with pytest.raises(ValueError, match=r"expected 2 sub.* got 1: \['ant'\]"):
         build(tmp_path, metainfo=dict(classes=('ant', 'bee')))
+
+
+@pytest.mark.parametrize('as_metainfo', [True, False])
+@pytest.mark.parametrize(
+    ('classes', 'labels'),
+    [
+        (('ant', 'bee', 'cat'), [0, 1, 2]),
+        (['cat', 'ant', 'bee'], [1, 2, 0]),
+        (('Ant', 'Bee', 'Cat'), [0, 1, 2]),  # names to display
+        (('ant', 'bee', 'tiger'), [0, 1, 2]),
+        (('bee', 'ant', 'tiger'), None),
+        (('ant', 'cat', 'tiger'), None),
+    ],
+)
+def test_folders_are_numbered_as_their_classes(
+    tmp_path, classes, labels, as_metainfo
+):
+    for name in ('ant', 'bee', 'cat'):
+        write(tmp_path / name / '0.jpg')
+    options = dict(classes=classes)
+    if as_metainfo:
+        options = dict(metainfo=options)
+    if labels is None:
+        with pytest.raises(ValueError, match=r'of none, got .* in another'):
+            build(tmp_path, **options)
+        return
+    dataset = build(tmp_path, **options)
+    assert [item['gt_label'] for item in dataset] == labels
+    assert [*dataset.metainfo['classes']] == [*classes]
+
+
+@pytest.mark.parametrize('address', ['http://host/a', 'file:///a', 'x://a'])
+@pytest.mark.parametrize('option', ['data_root', 'data_prefix'])
+@pytest.mark.parametrize('ann_file', ['', '/list.txt'])
+def test_addresses_that_cannot_be_listed_are_refused(
+    address, option, ann_file
+):
+    options = dict(dict(data_root=''), **{option: address}, ann_file=ann_file)
+    with pytest.raises(ValueError, match=f"list, got '{address}.*copy the"):
+        build(options.pop('data_root'), **options)
 
 
 def test_remote_folders_are_listed_by_their_backend(tmp_path):

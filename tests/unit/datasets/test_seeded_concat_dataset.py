@@ -38,6 +38,53 @@ def build(*sizes):
     )
 
 
+def build_with(*metainfos, **options):
+    parts = [BaseDataset('', info, lazy_init=True) for info in metainfos]
+    return SeededConcatDataset(parts, lazy_init=True, **options)
+
+
+LABELED = dict(classes=('a', 'b'), palette=[[0, 0, 0]], sigmas=np.ones(2))
+
+
+@pytest.mark.parametrize(
+    'metainfos',
+    [
+        (LABELED, {}),
+        ({}, LABELED),
+        ({}, LABELED, {}, dict(LABELED)),
+        (LABELED, dict(classes=['a', 'b'])),
+    ],
+)
+def test_a_dataset_may_lack_meta_information(metainfos):
+    metainfo = build_with(*metainfos).metainfo
+    assert metainfo.keys() == LABELED.keys()
+    assert metainfo['classes'] == ('a', 'b')
+
+
+@pytest.mark.parametrize(
+    'other',
+    [
+        dict(classes=('b', 'a')),
+        dict(classes=('a', 'b', 'c')),
+        dict(sigmas=np.zeros(2)),
+        dict(sigmas=None),
+        dict(palette=[[0, 0, 1]]),
+    ],
+)
+def test_other_meta_information_is_refused(other):
+    (key,) = other
+    with pytest.raises(ValueError, match=rf'same {key} .*datasets\[2\]'):
+        build_with({}, LABELED, other)
+    dataset = build_with({}, LABELED, other, ignore_keys=key)
+    assert dataset.metainfo[key] is not None
+
+
+def test_wrapped_datasets_are_concatenated():
+    numbers = dict(type='RandomNumbers', size=2)
+    parts = [dict(type='RepeatDataset', dataset=numbers, times=2), numbers]
+    assert len(SeededConcatDataset(parts)) == 6
+
+
 def states():
     return random.getstate(), np.random.get_state()[1].tolist()
 

@@ -66,6 +66,21 @@ def test_hidden_folders_are_refused_as_classes(tmp_path):
     check(tmp_path, type='repfusion_mm.ImageFolderDataset')
 
 
+def test_classes_in_another_order_than_their_folders_are_refused(tmp_path):
+    for name in ('ant/0.jpg', 'bee/0.jpg'):
+        write(tmp_path / name)
+    with pytest.raises(ValueError, match=r"\['ant', 'bee'\], got \['bee', '"):
+        check(tmp_path, classes=['bee', 'ant'])
+    with pytest.raises(ValueError, match='in the order of their folders'):
+        check(tmp_path, metainfo=dict(classes=('bee', 'wasp')))
+    check(tmp_path, classes=['ant', 'bee'])
+    check(tmp_path, classes=['wasp', 'fly'])
+    check(
+        tmp_path, classes=['bee', 'ant'],
+        type='repfusion_mm.ImageFolderDataset',
+    )  # fmt: skip
+
+
 def test_class_folders_are_compared_with_the_decoder(tmp_path, log):
     for name in ('ant/0.jpg', 'bee/0.jpg'):
         write(tmp_path / name)
