@@ -57,9 +57,11 @@ def clear_instances(kept=None):
         wanted = (kept or {}).get(manager, {})
         for name, instance in manager._instance_dict.items():
             if isinstance(instance, logging.Logger) and name not in wanted:
-                for handler in instance.handlers:
+                for handler in [*instance.handlers]:
                     if isinstance(handler, logging.FileHandler):
                         handler.close()
+                        # The logger may be restored.
+                        instance.removeHandler(handler)
         _replace(manager._instance_dict, wanted)
 
 

@@ -247,13 +247,15 @@ def measure_runner(cfg: Config, args: argparse.Namespace) -> dict:
         cfg, num_images, batch_size=args.batch, num_workers=0
     )
     timed = measuring.time_methods({'step': [(model, 'train_step')]})
-    keys = ('optim_wrapper', 'param_scheduler', 'default_hooks',
-            'custom_hooks', 'env_cfg', 'default_scope')  # fmt: skip
+    # Schedules and checkpoints by epoch do not fit a run by iterations.
+    keys = ('optim_wrapper', 'custom_hooks', 'env_cfg', 'default_scope')
+    hooks = dict(cfg.get('default_hooks', {}), checkpoint=None)
     with tempfile.TemporaryDirectory() as work_dir, timed as calls:
         Runner(
             model=model, work_dir=work_dir, train_dataloader=loader,
             train_cfg=dict(by_epoch=False, max_iters=warmup + args.runner),
-            log_level='WARNING', **{k: cfg[k] for k in keys if k in cfg},
+            log_level='WARNING', default_hooks=hooks,
+            **{k: cfg[k] for k in keys if k in cfg},
         ).train()  # fmt: skip
     begins, ends = zip(*calls['step'][warmup - 1 :])
     loop = 1e3 * (ends[-1] - ends[0]) / args.runner
