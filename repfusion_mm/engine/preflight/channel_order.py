@@ -96,19 +96,23 @@ def paint(dataset: Any, folder: Path) -> Optional[dict]:
     order is unknown.
     """
     info = copy.deepcopy(dataset.get_data_info(0))
-    image = info.get('img')
-    if isinstance(image, np.ndarray):
-        if image.shape[2:] != (3,) or not _has_rgb_arrays(dataset):
+    array = info.get('img')
+    if isinstance(array, np.ndarray):
+        if array.shape[2:] != (3,) or not _has_rgb_arrays(dataset):
             return None
-        info['img'] = np.broadcast_to(COLOR, image.shape).astype(image.dtype)
+        info['img'] = np.broadcast_to(COLOR, array.shape).astype(array.dtype)
         return info
     path = Path(str(info.get('img_path')))
     if not path.is_file():
         return None
     with Image.open(path) as original:
-        size = original.size
+        size, form = original.size, original.format
     painted = folder / f'color{path.suffix}'
-    Image.new('RGB', size, COLOR).save(painted)
+    image = Image.new('RGB', size, COLOR)
+    try:
+        image.save(painted, format=form)
+    except (KeyError, OSError, ValueError):  # a format only to read
+        image.save(painted, format='PNG')
     info['img_path'] = str(painted)
     return info
 
@@ -123,7 +127,7 @@ def trace(
         and ``'exchanged'``, ``'shifted'`` or None for what the teacher gets.
     """
     outcomes: List[Optional[str]] = []
-    loaded = 'rgb'
+    orders: List[str] = []  # where the teacher would get exchanged channels
     for draw in range(NUM_DRAWS):
         with seeded(0, draw):
             item = copy.deepcopy(info)
@@ -131,6 +135,7 @@ def trace(
                 item = pipeline(item)
         batch = pseudo_collate([item])
         image = batch['inputs'][0].float()
+        loaded = 'rgb'
         if _share(image, reverse=True) > _share(image):
             loaded = 'bgr'
         # Not called: the hooks of a call check the first batch of images.
@@ -146,7 +151,9 @@ def trace(
             return loaded, None
         else:
             outcomes.append('exchanged' if exchanged > 0 else None)
+            orders += [loaded] if exchanged > 0 else []
     wrong = max(set(outcomes), key=outcomes.count)
+    loaded = max(set(orders), key=orders.count) if orders else loaded
     return loaded, wrong if outcomes.count(wrong) >= MIN_WRONG else None
 
 

@@ -111,8 +111,7 @@ class BatchDataPreprocessor(ImgDataPreprocessor):
             if len(shapes) > 1:
                 raise ValueError(
                     f'expected images of one size in a batch, got {shapes[:5]}'
-                    '; resize or crop them in the data pipeline, or pad them '
-                    'with mmengine.ImgDataPreprocessor'
+                    '; resize or crop them in the data pipeline'
                 )
             images = torch.stack(list(images))
         means = len(self.mean) if self._enable_normalize else 1

@@ -3,10 +3,12 @@ preprocessor."""
 
 from __future__ import annotations
 
+import logging
 import math
-from typing import Any, Optional, Sequence, Set
+from typing import Any, Optional, Sequence, Set, Tuple
 
 import torch
+from mmengine.logging import print_log
 from mmengine.model import ImgDataPreprocessor
 from mmengine.utils import is_seq_of
 
@@ -21,10 +23,15 @@ MAX_OUTSIDE = 0.05
 MAX_UNIT = 1.5
 #: No smaller range than this of 8-bit images has negative values.
 MAX_NORMALIZED = 16
+#: Batches of only 0 and 1 (of 8 images or more on average) before an error,
+#: and as many times more if they are all black, as slices of volumes may be.
+MAX_DARK = 8
 
 
 class ImageCheck:
     """Check the first batch of a data preprocessor, and new dtypes later.
+
+    Batches of only 0 and 1 show no scale, so that the next ones are checked.
 
     Register :meth:`before` as its forward pre-hook, and :meth:`after` as its
     forward hook.
@@ -33,6 +40,8 @@ class ImageCheck:
     def __init__(self) -> None:
         self.done = False
         self.dtypes: Set[torch.dtype] = set()
+        #: Largest value, number of batches and of images without larger ones.
+        self.dark: Tuple[float, int, int] = (0, 0, 0)
 
     def before(self, module: torch.nn.Module, args: tuple) -> None:
         """Check the images of the data pipeline.
@@ -46,10 +55,39 @@ class ImageCheck:
         if not is_seq_of(images, torch.Tensor):
             return
         dtypes = {image.dtype for image in images}
-        if not self.done or not dtypes <= self.dtypes:
-            self.dtypes |= dtypes
-            check_channels(images, module)
+        if self.done and dtypes <= self.dtypes:
+            return
+        check_channels(images, module)
+        high = find_dark(images)
+        if high is None:
             check_scale(images, 'the data pipeline')
+            self.dtypes |= dtypes
+            self.dark = (0, 0, 0)
+        else:
+            self._postpone(images, high)
+
+    def _postpone(self, images: Sequence[torch.Tensor], high: float) -> None:
+        """Count a batch of only 0 and 1, and refuse too many of them."""
+        high = max(high, self.dark[0])
+        num_batches = self.dark[1] + 1
+        num_images = self.dark[2] + sum(
+            len(image) if image.dim() == 4 else 1 for image in images
+        )
+        self.dark = high, num_batches, num_images
+        if num_batches == 1:
+            print_log(
+                'the first images have no values above 1, so that their '
+                'range is checked with the next batches',
+                logger='current',
+                level=logging.WARNING,
+            )
+        limit = MAX_DARK if high > 0.5 else MAX_DARK**2
+        if num_batches >= limit and num_images >= 8 * limit:
+            raise ValueError(
+                'expected RGB images in [0, 255] from the data pipeline, got '
+                f'no values above {high:.0f} in {num_images} images '
+                f'({num_batches} batches): {find_cause(0, high, 0, True)}'
+            )
 
     def after(self, module: torch.nn.Module, args: tuple, output: Any) -> None:
         """Check the images that are recovered for the teacher.
@@ -59,7 +97,7 @@ class ImageCheck:
                 gets images in [0, 255] that are normalized as if in [0, 1].
         """
         inputs = output.get('inputs') if isinstance(output, dict) else None
-        if self.done or not torch.is_tensor(inputs):
+        if self.done or self.dark[1] or not torch.is_tensor(inputs):
             return
         self.done = True
         name = type(module).__name__
@@ -82,6 +120,21 @@ def check_channels(images: Sequence[torch.Tensor], module: Any) -> None:
     for shape in {tuple(image.shape) for image in images}:
         if len(shape) < 3 or shape[-3] not in allowed:
             raise _wrong_shape(shape, 'the data pipeline')
+
+
+def find_dark(images: Sequence[torch.Tensor]) -> Optional[float]:
+    """Return the largest value of images of only 0 and 1, or None."""
+    if images[0].is_meta:
+        return None
+    values = [image.flatten().float() for image in images]
+    high = max(float(value.max()) for value in values)
+    if not high <= MAX_UNIT:  # also NaN
+        return None
+    distance = max(
+        float(torch.minimum(value.abs(), (value - 1).abs()).max())
+        for value in values
+    )
+    return high if distance < 1e-3 else None
 
 
 def check_scale(images: Sequence[torch.Tensor], source: str) -> None:
@@ -140,7 +193,7 @@ def find_cause(
             'they are already normalized; remove Normalize and ToTensor from '
             f'the pipeline, and {settings}'
         )
-    if high <= 0.5:
+    if high < 1e-3:
         return 'they are black; check the images and the pipeline'
     if high <= MAX_UNIT:
         return (
@@ -150,8 +203,9 @@ def find_cause(
     exceeds = (low < 0 or high > 255) if integer else share > MAX_OUTSIDE
     if high > 2 * 255 or (exceeds and low >= -OVERSHOOT):
         return (
-            'they have more than 8 bits; load them with color_type="color" '
-            'and imdecode_backend="cv2", or divide them in the pipeline'
+            'they have more than 8 bits; convert the files to 8 bits (value * '
+            '255 / largest value), or load files that use all 16 bits with '
+            'color_type="color" and imdecode_backend="cv2"'
         )
     if low < -255 or exceeds:
         return (
@@ -166,5 +220,6 @@ def _wrong_shape(shape: Sequence[int], source: str) -> ValueError:
         f'expected RGB images of 3 x H x W from {source}, got '
         f'{tuple(shape)}; load them with color_type="color", which converts '
         'gray images and removes an alpha channel, and pack them with '
-        'channels last (H x W x 3)'
+        'channels last (H x W x 3); for arrays of one channel, as of MNIST, '
+        'use mmpretrain.ClsDataPreprocessor with three means'
     )

@@ -1,5 +1,7 @@
 """An image of one color shows which channel order the teacher gets."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -115,6 +117,15 @@ def test_orders_of_files_are_right_or_refused(path, models, name):
         with pytest.raises(ValueError, match='blue for red') as caught:
             check_channel_order(dataset, model)
         assert f'pipeline return {loaded}' in str(caught.value)
+
+
+def test_files_without_an_extension_are_traced(tmp_path, path, models):
+    bare = tmp_path / 'image'
+    bare.write_bytes(Path(path).read_bytes())
+    with pytest.raises(ValueError, match='blue for red'):
+        check_channel_order(
+            files(str(bare), PIPELINES['PIL'][0]), models[None, True]
+        )
 
 
 def test_arrays_of_mmpretrain_are_rgb(tmp_path, models):

@@ -9,6 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from mmengine.registry import MODELS
 
+from repfusion_mm.models.utils.image_check import MAX_DARK
 from repfusion_mm.models.utils.image_range import to_unit_range
 from tests.helpers.strategies import seeds
 from tests.helpers.toy import (
@@ -74,7 +75,10 @@ def images_of(config, inputs):
     """Return the RGB images in [0, 1] that a teacher gets of a batch."""
     model = build(config)
     data = dict(inputs=inputs, data_samples=labeled_samples([None] * 4))
-    output = model.data_preprocessor(data, False)
+    for _ in range(2 * MAX_DARK**2):  # batches of 0 and 1 show no scale
+        output = model.data_preprocessor(copy.deepcopy(data), False)
+        if inputs[0].is_floating_point() or inputs[0].float().max() > 1:
+            break
     return to_unit_range(output['inputs'], model.data_preprocessor, 'rgb')
 
 
@@ -182,12 +186,35 @@ def test_overshoots_of_float_images_are_not_refused():
         assert found.min() >= 0 and found.max() <= 1
 
 
-def test_black_images_and_masks_of_0_and_1_are_refused():
-    black = torch.zeros(4, 3, 12, 12, dtype=torch.uint8)
-    with pytest.raises(ValueError, match='they are black'):
-        images_of(PREPROCESSORS[0], black)
-    with pytest.raises(ValueError, match='masks of 0 and 1 by 255'):
-        images_of(PREPROCESSORS[0], noise(0).gt(99).to(torch.uint8))
+@pytest.mark.parametrize('dtype', [torch.uint8, torch.float32])
+@pytest.mark.parametrize('wrong', ['0 to 1', '12 bits'])
+def test_the_first_bright_batch_is_checked(dtype, wrong):
+    """The slices of volumes, and crops of dark fields, may be black."""
+    model = build(PREPROCESSORS[0])
+    black = torch.zeros(4, 3, 12, 12, dtype=dtype)
+    mask = noise(0).gt(99).to(dtype)
+    for images in (black, mask, black, mask):
+        output = model.data_preprocessor(dict(inputs=images))['inputs']
+        torch.testing.assert_close(output, images.float())
+    right, wrong = noise(0), SCALES[wrong](noise(0))
+    copy.deepcopy(model).data_preprocessor(dict(inputs=right.to(dtype)))
+    with pytest.raises(ValueError, match=r'expected RGB images in \[0, 255'):
+        model.data_preprocessor(dict(inputs=wrong))
+
+
+def test_only_black_images_and_masks_of_0_and_1_are_refused():
+    black = torch.zeros(16, 3, 12, 12, dtype=torch.uint8)
+    mask = noise(0, 16).gt(99).to(torch.uint8)
+    for last, batches, cause in (
+        (black, MAX_DARK**2, 'they are black'),
+        (mask, MAX_DARK, 'masks of 0 and 1 by 255'),
+    ):
+        model = build(PREPROCESSORS[0])
+        for _ in range(batches - 1):
+            model.data_preprocessor(dict(inputs=[*last]))
+        with pytest.raises(ValueError, match=cause) as caught:
+            model.data_preprocessor(dict(inputs=[*last]))
+        assert f'{batches * 16} images' in str(caught.value)
 
 
 def test_mean_and_std_of_images_in_0_to_1_are_refused():
