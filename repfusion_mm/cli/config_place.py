@@ -118,6 +118,10 @@ def _suggest(
     cls = resolve_type(config, registries[0], default)
     if cls is None and isinstance(kind, str):
         scope, _, name = kind.rpartition('.')
+        if not scope:
+            scoped = _find_scopes(registries[0].root, name)
+            if scoped:
+                return f'.type; did you mean {" or ".join(scoped)}?'
         names: List[str] = []
         with registries[0].switch_scope_and_registry(
             scope or default
@@ -141,3 +145,13 @@ def _suggest(
                 'the base config, add _delete_=True'
             )
     return ''
+
+
+def _find_scopes(registry: Registry, name: str) -> List[str]:
+    """Return the names, with scopes, of a type in the child registries."""
+    return [
+        repr(f'{scope}.{name}')
+        for scope, child in registry.children.items()
+        if resolve_type(dict(type=f'{scope}.{name}'), registry)
+        in child.module_dict.values()
+    ]

@@ -1,4 +1,7 @@
-# Datasets need their own project: registry.py imports them by name.
+from importlib import import_module
+
+from repfusion_mm.registry import DATASETS
+
 from .samplers import (
     ProportionalSampler,
     SeededBatch,
@@ -16,3 +19,11 @@ __all__ = [
     'SeededBatches',
     'SeededConcatDataset',
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Import a dataset when it is used, as it may need its own project."""
+    if name not in DATASETS.MODULES:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    module = import_module(f'{__name__}.{DATASETS.MODULES[name]}')
+    return getattr(module, name)

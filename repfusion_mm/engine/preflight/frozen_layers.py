@@ -36,13 +36,14 @@ def check_student(model: Any) -> None:
             f'be trained, got {len(frozen)} frozen parameters and '
             f'{len(fixed)} batch norms in eval mode that would keep their '
             f'initial values ({(frozen + fixed)[0]} ...); set {settings}, or '
-            'give the student weights by model.student.init_cfg'
+            'give the student weights by model.student.init_cfg=dict('
+            "type='Pretrained', _scope_='repfusion_mm', checkpoint=...)"
         )
     if frozen:
         print_log(
             f'student: {len(frozen)} of {len(list(student.parameters()))} '
-            f'tensors are frozen ({frozen[0]} ...) and are exported with '
-            f'their initial values; to train them, set {settings}',
+            f'tensors are frozen ({frozen[0]} ...) and are exported as '
+            f'they are loaded; to train them, set {settings}',
             logger='current',
             level=logging.WARNING,
         )

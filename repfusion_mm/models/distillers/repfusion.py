@@ -34,6 +34,7 @@ from repfusion_mm.models.utils.image_range import (
     to_unit_range,
 )
 from repfusion_mm.models.utils.preprocessor_hooks import register_hooks
+from repfusion_mm.models.utils.pretrained import PretrainedCheck
 from repfusion_mm.registry import MODELS
 
 #: Hooks that a training needs, and what happens without them.
@@ -151,6 +152,10 @@ class RepFusion(BaseModel):
 
         mmengine calls it after ``before_run`` of all hooks. Hooks that the
         training needs and that are missing are logged as a warning.
+
+        Raises:
+            ValueError: A file that an ``init_cfg`` of mmengine's
+                ``Pretrained`` names does not hold the weights.
         """
         missing = sorted(NEEDED_HOOKS.keys() - self.attached_hooks)
         if missing:
@@ -163,7 +168,9 @@ class RepFusion(BaseModel):
                 level=logging.WARNING,
             )
         self.student.to(memory_format=torch.contiguous_format)
+        check = PretrainedCheck(self, shared=self.teacher)
         super().init_weights()
+        check.check(self, 'model')
         self.student.to(memory_format=self.memory_format)
 
     def forward(

@@ -31,8 +31,9 @@ def fixed_statistics(module: nn.Module) -> List[str]:
 def is_random(module: nn.Module) -> bool:
     """Return whether a module holds random weights, of no file.
 
-    Its normalization layers have their initial values, or, without any, no
-    ``init_cfg`` names a checkpoint.
+    This is a heuristic. All its normalization layers have their initial
+    values, or, without any, no ``init_cfg`` names a checkpoint. One layer of
+    random weights among others that are loaded is not found.
     """
     norms = [norm for _, norm in _norms(module)]
     if norms:

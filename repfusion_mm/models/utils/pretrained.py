@@ -1,0 +1,117 @@
+"""Check that mmengine's 'Pretrained' initializer loads completely."""
+
+from __future__ import annotations
+
+import copy
+from typing import Dict, Iterator, List, Tuple
+
+import torch
+import torch.nn as nn
+from mmengine.model import BaseModule
+from mmengine.model.weight_init import PretrainedInit
+from mmengine.registry import WEIGHT_INITIALIZERS
+
+from repfusion_mm.utils.types import is_type
+
+
+class PretrainedCheck:
+    """Compare weights with those of a copy that is initialized otherwise.
+
+    Before initialization, all weights of the copy are NaN. Tensors that come
+    from a file are equal in the module and in the copy, whatever the keys of
+    the file are and however the module converts them. Those that are not
+    equal are random, or, like those of a norm that the file does not have,
+    constant.
+
+    Args:
+        module: A module of mmengine before its ``init_weights``.
+        shared: An object that the copy shares with the module.
+    """
+
+    def __init__(self, module: BaseModule, shared: object) -> None:
+        #: By the names of the parts that mmengine's initializer loads.
+        self.files = dict(_stock_checkpoints(module))
+        self.unused: Dict[str, List[str]] = {}
+        self.weights: Dict[str, torch.Tensor] = {}
+        if self.files:
+            memo = {id(shared): shared}
+            self._initialize(copy.deepcopy(module, memo))
+
+    def _initialize(self, module: BaseModule) -> None:
+        for value in module.state_dict().values():
+            if value.is_floating_point():
+                value.fill_(torch.nan)
+        parts = dict(module.named_modules())
+        for name in self.files:
+            parts[name].register_load_state_dict_post_hook(
+                lambda part, keys, name=name: self.unused.update(
+                    {name: _unused(part, keys.unexpected_keys)}
+                )
+            )
+        with torch.random.fork_rng():
+            torch.manual_seed(torch.initial_seed() + 1)
+            BaseModule.init_weights(module)
+        self.weights = module.state_dict()
+
+    def check(self, module: nn.Module, path: str) -> None:
+        """Refuse random weights of ``module``, which is initialized now.
+
+        Args:
+            module: The module.
+            path: Its place in the config, e.g. ``'model'``.
+
+        Raises:
+            ValueError: A file lacks tensors of a part, or holds more layers.
+        """
+        for name, file in self.files.items():
+            part = module.get_submodule(name)
+            weights = {
+                key: value
+                for key, value in part.state_dict().items()
+                if value.is_floating_point() and value.numel()
+            }
+            prefix = f'{name}.' if name else ''
+            missing = [
+                key
+                for key, value in weights.items()
+                if not torch.equal(value, self.weights[prefix + key])
+                and not bool((value == value.flatten()[0]).all())
+            ]
+            unused = self.unused.get(name, [])
+            if missing or unused:
+                place = f'{path}.{prefix}init_cfg'
+                raise ValueError(
+                    f'expected {file!r} to hold the weights of '
+                    f'{type(part).__name__}, got {len(missing)} of '
+                    f'{len(weights)} tensors that stay random and '
+                    f'{len(unused)} that only the file has '
+                    f'({(missing + unused)[0]} ...); correct '
+                    f"{place}.prefix, or set {place}._scope_='repfusion_mm', "
+                    'which finds the prefix and reads allow_missing and '
+                    'allow_unused (lists of patterns, such as fc.* for the '
+                    'head of a classifier)'
+                )
+
+
+def _stock_checkpoints(module: nn.Module) -> Iterator[Tuple[str, str]]:
+    for name, child in module.named_modules():
+        configs = getattr(child, 'init_cfg', None) or []
+        if getattr(child, 'is_init', False):
+            continue
+        for config in configs if isinstance(configs, list) else [configs]:
+            scope = config.get('_scope_')
+            if is_type(config, PretrainedInit, WEIGHT_INITIALIZERS, scope):
+                yield name, config['checkpoint']
+
+
+def _unused(module: nn.Module, keys: List[str]) -> List[str]:
+    """Return the weights of layers that a module's own parts do not have.
+
+    Heads, which are parts of their own, do not count.
+    """
+    parts = dict(module.named_children())
+    return [
+        key
+        for key in keys
+        if key.endswith('.weight') and key.split('.')[0] in parts
+    ]
