@@ -90,10 +90,13 @@ ROWS = {
         ['model.student.type=mmpretrain.ResNet_CIFARR'], None,
         ['ResNet_CIFARR', 'registry',
          "in model.student.type; did you mean 'ResNet_CIFAR'?"]),
+    'a type without its scope': (
+        ['model.distill_loss.type=HintLoss'], None,
+        ["in model.distill_loss.type; did you mean "
+         "'repfusion_mm.HintLoss'?"]),
     'a hook without its scope': (
-        ['custom_hooks=[{"type":"ExportStudentHook"}]'], None,
-        ["in custom_hooks.0.type; did you mean "
-         "'repfusion_mm.ExportStudentHook'?"]),
+        ['default_hooks.export_student.type=ExportStudentHook'], None,
+        ["did you mean 'repfusion_mm.ExportStudentHook'?"]),
     'typo in a schedule': (
         ['param_scheduler.student.T_maxx=3'], None,
         ["in param_scheduler.student.T_maxx; did you mean 'T_max'?"]),

@@ -69,15 +69,22 @@ def test_students_without_trained_parameters_are_refused():
         distiller(RESNET, frozen_stages=4)
 
 
-def test_layers_with_loaded_weights_may_be_frozen(monkeypatch):
+def test_layers_with_loaded_weights_may_be_frozen(monkeypatch, tmp_path):
     said = []
     monkeypatch.setattr(
         'repfusion_mm.engine.preflight.frozen_layers.print_log',
         lambda message, **kwargs: said.append(message),
     )
-    model = distiller(RESNET, frozen_stages=1, norm_eval=True)
-    fill_statistics(model.student)
+    trained = MODELS.build(RESNET)
+    fill_statistics(trained)
+    file = str(tmp_path / 'weights.pth')
+    torch.save(trained.state_dict(), file)
+    init_cfg = dict(type='Pretrained', _scope_='repfusion_mm', checkpoint=file)
+    arguments = dict(frozen_stages=1, norm_eval=True, init_cfg=init_cfg)
+    model = distiller(RESNET, **arguments)
+    model.init_weights()
     check_student(model)
+    assert 'exported as they are loaded' in said[0]
     assert 'student: 15 of 60 tensors are frozen (conv1.weight' in said[0]
     assert 'model.student.frozen_stages=-1' in said[0]
 
