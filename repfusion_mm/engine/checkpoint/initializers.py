@@ -134,7 +134,8 @@ class StrictPretrained:
         else:
             print_log(
                 f'{name}: not compared with what the student computes, which '
-                f'{self.checkpoint} does not record (student.pth does)',
+                f'{self.checkpoint} does not record (a file of '
+                'ExportStudentHook does)',
                 logger='current',
                 level=logging.WARNING,
             )
