@@ -8,7 +8,14 @@ import torch
 from mmengine.dist import all_gather_object, get_world_size
 from torch.utils.data import BatchSampler
 
-from repfusion_mm.engine.preflight.labels import check_packed
+
+def check_packed(batch: dict) -> None:
+    """Refuse a pipeline that does not pack its images."""
+    if 'inputs' not in batch:
+        raise ValueError(
+            'expected batches with inputs and data_samples, got '
+            f'{", ".join(batch)}; end the pipeline with PackInputs'
+        )
 
 
 def check_batches(dataloader: Any) -> None:

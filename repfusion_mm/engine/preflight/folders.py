@@ -15,7 +15,7 @@ from repfusion_mm.datasets.image_files import (
     list_files,
     log_listing,
 )
-from repfusion_mm.engine.preflight.labels import iter_infos, iter_leaves
+from repfusion_mm.datasets.wrappers import iter_infos, iter_leaves
 
 
 def check_files(dataset: Any, model: Any) -> None:

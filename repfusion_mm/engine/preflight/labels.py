@@ -5,14 +5,21 @@ from __future__ import annotations
 import itertools
 import logging
 from pathlib import Path
-from typing import Any, Iterator, List, Optional, Sequence, Set, Tuple
+from typing import Any, List, Optional, Sequence, Set, Tuple
 
 from mmengine.dataset import pseudo_collate
 from mmengine.logging import print_log
 from torch.utils.data import DataLoader, Subset
 
 from repfusion_mm.datasets.image_files import is_local
-from repfusion_mm.datasets.wrappers import get_wrapped
+from repfusion_mm.datasets.wrappers import (
+    find_backend_args,
+    get_transforms,
+    iter_infos,
+    iter_leaves,
+    iter_readers,
+)
+from repfusion_mm.engine.preflight.batches import check_packed
 from repfusion_mm.utils.seeding import seeded
 
 #: The existence of files is checked for this many labeled images at most.
@@ -178,15 +185,6 @@ def read_samples(leaf: Any, rows: Sequence[int], num_workers: int) -> list:
     return samples
 
 
-def check_packed(batch: dict) -> None:
-    """Refuse a pipeline that does not pack its images."""
-    if 'inputs' not in batch:
-        raise ValueError(
-            'expected batches with inputs and data_samples, got '
-            f'{", ".join(batch)}; end the pipeline with PackInputs'
-        )
-
-
 def check_samples(samples: Sequence, decoder: Any) -> bool:
     """Check the labels in data samples; return whether any counts."""
     for sample in samples:
@@ -263,50 +261,3 @@ def describe_labels(dataset: Any) -> str:
         if key in keys
     ]
     return ', '.join(found) or 'no labels'
-
-
-def iter_infos(leaf: Any) -> Iterator[dict]:
-    """Yield the infos of a dataset, if it has any."""
-    if hasattr(leaf, 'get_data_info'):
-        for index in range(len(leaf)):
-            yield leaf.get_data_info(index)
-
-
-def iter_readers(dataset: Any) -> Iterator[Any]:
-    """Yield the outermost datasets that return what the model gets.
-
-    These are those that wrap no others, and wrappers with a pipeline.
-    """
-    parts = get_wrapped(dataset)
-    if parts is None or getattr(dataset, 'pipeline', None):
-        yield dataset
-        return
-    for part in parts:
-        yield from iter_readers(part)
-
-
-def iter_leaves(dataset: Any) -> Iterator[Any]:
-    """Yield a dataset, or those that it wraps."""
-    parts = get_wrapped(dataset)
-    if parts is None:
-        yield dataset
-    for part in parts or ():
-        yield from iter_leaves(part)
-
-
-def find_backend_args(dataset: Any) -> List[Optional[dict]]:
-    """Return the file backends of a dataset and of its transforms."""
-    owners = [dataset, *get_transforms(dataset)]
-    return [
-        getattr(owner, name, None)
-        for owner in owners
-        for name in ('backend_args', 'file_client_args')
-    ]
-
-
-def get_transforms(dataset: Any) -> Sequence:
-    """Return the transforms of a dataset's pipeline."""
-    pipeline = getattr(dataset, 'pipeline', None) or ()
-    if not isinstance(pipeline, (list, tuple)):
-        pipeline = getattr(pipeline, 'transforms', ())
-    return pipeline
