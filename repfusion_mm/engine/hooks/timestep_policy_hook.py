@@ -67,7 +67,7 @@ class TimestepPolicyHook(PeriodicHook):
         ValueError: ``entropy_decay`` is outside (0, 1]. In training: the
             images of a batch differ in size. Before training: labels do not
             fit the decoder; a learned policy has no labels for its reward, or
-            batches of one image for its baseline; there is an empty batch or
+            batches of one label for its baseline; there is an empty batch or
             one of a single image; the teacher would get BGR images; two
             processes have the same seed; cached features belong to another
             model or other images; or there is a second
@@ -117,7 +117,7 @@ class TimestepPolicyHook(PeriodicHook):
         if model.decoder is not None:
             check_labels(loader.dataset, model, loader.num_workers)
         if model.policy.learnable:
-            check_baseline(model.policy, loader)
+            check_baseline(model, loader)
             self._initial_weight = model.policy.entropy_weight
         self._last_picture = runner.iter
 

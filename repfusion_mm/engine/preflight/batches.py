@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+import logging
+from typing import Any, Optional
 
+import numpy as np
 import torch
+from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmengine.dist import all_gather_object, get_world_size
-from torch.utils.data import BatchSampler
+from mmengine.logging import print_log
+from torch.utils.data import BatchSampler, RandomSampler
+
+from repfusion_mm.datasets.samplers.proportional_sampler import (
+    ProportionalSampler,
+)
+
+#: Samplers that draw every image of a dataset equally often, shuffled.
+UNIFORM_SAMPLERS = (DefaultSampler, InfiniteSampler, RandomSampler)
+#: The share of labels is estimated from this many images of each part.
+MAX_INFOS = 100_000
 
 
 def check_packed(batch: dict) -> None:
@@ -58,16 +71,60 @@ def check_sizes(data_batch: dict) -> None:
         )
 
 
-def check_baseline(policy: Any, dataloader: Any) -> None:
-    """Refuse batches that are too small for the batch baseline."""
+def check_baseline(model: Any, dataloader: Any) -> None:
+    """Refuse batches of too few labels for the batch baseline."""
+    if model.policy.baseline.kind != 'batch':
+        return
     size = dataloader.batch_sampler.batch_size * get_world_size()
-    if policy.baseline.kind == 'batch' and size < 2:
+    if size < 2:
         raise ValueError(
             'expected batches of two images or more, because the baseline of '
             "a reward is the mean of the others (policy.baseline='batch'), "
             f'got train_dataloader.batch_size={size}; increase it, or set '
             "model.policy.baseline='ema'"
         )
+    share = labeled_share(dataloader, model.decoder)
+    if not share or size * share >= 2:
+        return
+    message = (
+        'expected two labeled images or more in a batch, because the baseline '
+        'of a reward is the mean of the others '
+        f"(policy.baseline='batch'), got {size * share:.2g} on average of "
+        f'{size}; increase their share, or train_dataloader.batch_size, or '
+        "set model.policy.baseline='ema'"
+    )
+    if size * share <= 1:
+        raise ValueError(message)
+    print_log(message, logger='current', level=logging.WARNING)
+
+
+def labeled_share(dataloader: Any, decoder: Any) -> Optional[float]:
+    """Return the share of samples with a label, or None if it is unknown.
+
+    It is zero if the pipeline makes the labels.
+    """
+    dataset = dataloader.dataset
+    sampler = dataloader.batch_sampler.sampler
+    if isinstance(sampler, ProportionalSampler):
+        parts = getattr(dataset, 'datasets', [dataset])
+        weights = np.bincount(sampler.pattern) / len(sampler.pattern)
+    elif isinstance(sampler, UNIFORM_SAMPLERS) and getattr(
+        sampler, 'shuffle', True
+    ):
+        parts, weights = [dataset], np.ones(1)
+    else:
+        return None
+    if not all(hasattr(part, 'get_data_info') for part in parts):
+        return None
+    rng = np.random.default_rng(0)
+    shares = []
+    for part in parts:
+        rows = np.arange(len(part))
+        if len(rows) > MAX_INFOS:
+            rows = rng.choice(len(rows), MAX_INFOS, replace=False)
+        labels = [decoder.find_label(part.get_data_info(int(i))) for i in rows]
+        shares.append(np.mean([label is not None for label in labels]))
+    return float(np.dot(weights, shares))
 
 
 def check_seeds() -> None:

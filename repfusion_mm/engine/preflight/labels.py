@@ -71,6 +71,7 @@ def check_labels(dataset: Any, model: Any, num_workers: int = 0) -> None:
             some = rows[:: -(-len(rows) // number) or 1]
             samples = read_samples(reader, some, num_workers)
             labeled = check_samples(samples, decoder)
+            check_one_hot(samples, model)
             new = find_classes(samples, decoder)
             if (labeled and len(new) != 1) or len(rows) <= number:
                 break
@@ -99,7 +100,8 @@ def check_labels(dataset: Any, model: Any, num_workers: int = 0) -> None:
     raise ValueError(
         'expected labeled images, whose rewards train the policy, with '
         f'{decoder.info_key}, which {type(decoder).__name__} reads, got '
-        f'{type(dataset).__name__} with {describe_labels(dataset)}; give '
+        f'{type(dataset).__name__} with '
+        f'{describe_labels(dataset, decoder)}; give '
         'labels to some images, change model.decoder, or use '
         'FixedTimestepPolicy or UniformTimestepPolicy'
     )
@@ -204,6 +206,29 @@ def raise_unpacked(samples: Sequence, decoder: Any, leaf: Any) -> None:
     )
 
 
+def check_one_hot(samples: Sequence, model: Any) -> None:
+    """Refuse a data preprocessor that makes labels of another length.
+
+    It makes none in batches with an unlabeled image, so that the first one may
+    be late in a run.
+    """
+    preprocessor, decoder = model.data_preprocessor, model.decoder
+    expected = getattr(decoder, 'num_classes', None)
+    if (
+        not getattr(preprocessor, 'to_onehot', False)
+        or 'gt_score' not in decoder.label_fields
+        or any('num_classes' in sample for sample in samples)
+        or preprocessor.num_classes == expected
+    ):
+        return
+    raise ValueError(
+        f'expected model.data_preprocessor.num_classes={expected}, as in '
+        'model.decoder, because the data preprocessor makes one-hot labels, '
+        f'got {preprocessor.num_classes}; set '
+        f'model.data_preprocessor.num_classes={expected}'
+    )
+
+
 def check_ignored(dataset: Any, model: Any) -> None:
     """Refuse pixels that the data ignores and the decoder would learn."""
     own = getattr(model.decoder, 'ignore_index', None)
@@ -247,17 +272,19 @@ def find_ignore_index(dataset: Any, model: Any) -> int:
     return indices[0] if indices else 255
 
 
-def describe_labels(dataset: Any) -> str:
-    """Return which labels a dataset has, and which decoders read them."""
-    keys = {
-        key
+def describe_labels(dataset: Any, decoder: Any) -> str:
+    """Return which labels a dataset without any for ``decoder`` has."""
+    infos = {
+        key: value
         for leaf in iter_leaves(dataset)
         for info in iter_infos(leaf)
-        for key in info
+        for key, value in info.items()
     }
     found = [
-        f'{key}, which {decoder} reads'
-        for key, decoder in LABEL_KEYS.items()
-        if key in keys
+        f'{key}={infos[key]} (unlabeled) in all images'
+        if key == decoder.info_key
+        else f'{key}, which {name} reads'
+        for key, name in LABEL_KEYS.items()
+        if key in infos
     ]
     return ', '.join(found) or 'no labels'

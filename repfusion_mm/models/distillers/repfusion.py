@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from typing import Dict, Iterable, Optional, Sequence, Set
 
 import torch
@@ -23,9 +22,9 @@ from repfusion_mm.models.losses.base import DistillLoss
 from repfusion_mm.models.losses.utils import relative_std
 from repfusion_mm.models.policies.base import TimestepPolicy
 from repfusion_mm.models.policies.reinforce import (
-    count_over_ranks,
     integer_moments,
     mean_over_ranks,
+    sum_over_ranks,
 )
 from repfusion_mm.models.teachers.cached_teacher import CachedTeacher
 from repfusion_mm.models.utils.frozen_layers import frozen_parameters
@@ -198,8 +197,11 @@ class RepFusion(BaseModel):
     ) -> Dict[str, torch.Tensor]:
         """Compute all losses of one step and the statistics to log.
 
-        This does not synchronize with the device. The reward is NaN in a step
-        without a label.
+        This does not synchronize with the device. The losses are this rank's
+        share, whose average over ranks is the loss; the other scalars are
+        those of all ranks, except ``feature_relative_std`` and
+        ``policy_entropy``. In a step without a label, the reward is NaN and
+        ``loss_decoder`` is 0.
 
         Args:
             inputs: N x 3 x H x W, from the data preprocessor.
@@ -235,13 +237,12 @@ class RepFusion(BaseModel):
         task_loss, labeled = self.decoder.loss(
             teacher_feats[self.decoder_layer], data_samples
         )
-        count = count_over_ranks(labeled)
+        total, count = sum_over_ranks(task_loss.float(), labeled)
         losses['loss_decoder'] = mean_over_ranks(task_loss, labeled, count)
 
         # 5. Reward the policy for a low loss of the task.
         reward = -task_loss.detach()
-        mean_reward = -losses['loss_decoder'].detach()
-        losses['reward'] = mean_reward.masked_fill(count == 0, math.nan)
+        losses['reward'] = -total / count  # NaN if there is none
         if self.policy.learnable:
             losses.update(self.policy.loss(pi, actions, reward, labeled))
         return losses

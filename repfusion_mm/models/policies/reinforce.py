@@ -15,11 +15,22 @@ ROUNDING = 1e-6
 TINY = 1e-12
 
 
-def count_over_ranks(mask: torch.Tensor) -> torch.Tensor:
-    """Return in how many places of all ranks ``mask`` is true, a scalar."""
-    count = mask.sum()
-    all_reduce(count)
-    return count
+def sum_over_ranks(
+    values: torch.Tensor, mask: torch.Tensor
+) -> Tuple[torch.Tensor, torch.Tensor]:
+    """Return the sum of values over all ranks, and their count.
+
+    Args:
+        values: N values, zero where ``mask`` is false.
+        mask: N booleans.
+
+    Returns:
+        Two scalars, equal on all ranks and without gradient.
+    """
+    values = values.detach()
+    total = torch.stack([values.sum(), mask.sum().to(values)])
+    all_reduce(total)
+    return total[0], total[1]
 
 
 def mean_over_ranks(
@@ -36,13 +47,14 @@ def mean_over_ranks(
     Args:
         values: N values.
         mask: N booleans.
-        count: The result of :func:`count_over_ranks`, if it is known.
+        count: Over all ranks, from :func:`sum_over_ranks`, if it is known.
 
     Returns:
         A scalar whose average over ranks is the mean over all images; zero,
         and connected to the graph, if the mask is false on all ranks.
     """
-    count = count_over_ranks(mask) if count is None else count
+    if count is None:
+        _, count = sum_over_ranks(values, mask)
     weights = mask.to(values) * (get_world_size() / count.clamp(min=1))
     return (values * weights).sum()
 
@@ -62,13 +74,11 @@ def moments_over_ranks(
     Returns:
         Three scalars, equal on all ranks; zero if no mask is true.
     """
-    total = torch.stack([values.sum(), mask.sum().to(values)])
-    all_reduce(total)
-    count = total[1].clamp(min=1)
-    mean = total[0] / count
+    total, count = sum_over_ranks(values, mask)
+    mean = total / count.clamp(min=1)
     squares = ((values - mean) * mask).square().sum()
     all_reduce(squares)
-    return mean, (squares / count).sqrt(), total[1]
+    return mean, (squares / count.clamp(min=1)).sqrt(), count
 
 
 def integer_moments(
@@ -84,13 +94,6 @@ def integer_moments(
     first, second, count = total
     variance = (count * second - first.square()).float() / count.square()
     return first / count, variance.sqrt()
-
-
-def scale_over_ranks(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Divide ``values``, zero where ``mask`` is false, by the root mean square
-    of the others over all ranks."""
-    mean, std, _ = moments_over_ranks(values, mask)
-    return divide(values, torch.hypot(mean, std))
 
 
 def divide(values: torch.Tensor, rms: torch.Tensor) -> torch.Tensor:
@@ -116,7 +119,7 @@ class Baseline(nn.Module):
     running_mean: torch.Tensor
     running_square: torch.Tensor
     started: torch.Tensor
-    scaled: torch.Tensor
+    square_started: torch.Tensor
 
     def __init__(self, kind: str = 'batch', momentum: float = 0.1) -> None:
         super().__init__()
@@ -132,7 +135,7 @@ class Baseline(nn.Module):
             self.register_buffer('started', torch.tensor(False))
         if kind != 'batch':
             self.register_buffer('running_square', torch.tensor(0.0))
-            self.register_buffer('scaled', torch.tensor(False))
+            self.register_buffer('square_started', torch.tensor(False))
 
     @torch.no_grad()
     def advantage(
@@ -146,9 +149,11 @@ class Baseline(nn.Module):
         reward = torch.where(mask, reward, torch.zeros_like(reward))
         if self.kind == 'none':
             return reward
-        total = torch.stack([reward.sum(), mask.sum().to(reward)])
-        all_reduce(total)
-        mean, count = total[0] / total[1].clamp(min=1), total[1]
+        total, count = sum_over_ranks(reward, mask)
+        mean = total / count.clamp(min=1)
+        # The second pass removes the rounding error of the first.
+        total, _ = sum_over_ranks((reward - mean) * mask, mask)
+        mean = mean + total / count.clamp(min=1)
         if self.kind == 'batch':
             # r - (sum - r) / (n - 1), without the cancellation of the sums.
             # A single reward has no others to compare with: r - mean is zero.
@@ -173,16 +178,19 @@ class Baseline(nn.Module):
         For ``'batch'``, whose advantages have mean zero, it is that of the
         batch, which equals the standard deviation. For the others it is the
         root of a running mean of squares, which includes the batch: over one
-        batch, the only advantage would always become 1 or -1.
+        batch, the only advantage would always become 1 or -1. An outlier
+        therefore reduces the advantages of the next batches too.
 
         Args:
             advantage: N values of :meth:`advantage`.
             mean, std, count: Of all ranks, by :func:`moments_over_ranks`.
         """
         if self.kind == 'batch':
-            return divide(advantage, std)
+            return divide(advantage, torch.hypot(mean, std))
         square = mean.square() + std.square()
-        self._average(self.running_square, self.scaled, square, count > 0)
+        self._average(
+            self.running_square, self.square_started, square, count > 0
+        )
         return divide(advantage, self.running_square.sqrt())
 
     def _average(
@@ -198,3 +206,9 @@ class Baseline(nn.Module):
         running.copy_(torch.where(valid, updated, mean))
         started.logical_or_(valid)
         return mean
+
+
+def scale_over_ranks(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Divide ``values``, zero where ``mask`` is false, by the root mean square
+    of the others over all ranks."""
+    return Baseline('batch').scale(values, *moments_over_ranks(values, mask))

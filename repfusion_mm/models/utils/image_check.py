@@ -1,5 +1,4 @@
-"""Check the scale of the first batch of images, before and after the data
-preprocessor."""
+"""Check images before and after the data preprocessor."""
 
 from __future__ import annotations
 
@@ -32,6 +31,7 @@ class ImageCheck:
     """Check the first batch of a data preprocessor, and new dtypes later.
 
     Batches of only 0 and 1 show no scale, so that the next ones are checked.
+    Padding is looked for in every batch.
 
     Register :meth:`before` as its forward pre-hook, and :meth:`after` as its
     forward hook.
@@ -47,13 +47,14 @@ class ImageCheck:
         """Check the images of the data pipeline.
 
         Raises:
-            ValueError: They are not 3 x H x W in [0, 255].
+            ValueError: They are not 3 x H x W in [0, 255]. In training: the
+                data preprocessor needs a size, and has none.
         """
-        data = args[0] if args else None
-        inputs = data.get('inputs') if isinstance(data, dict) else None
-        images: Any = [inputs] if torch.is_tensor(inputs) else inputs
+        images = find_images(args)
         if not is_seq_of(images, torch.Tensor):
             return
+        if args[1:2] == (True,):
+            check_size_setting(module)
         dtypes = {image.dtype for image in images}
         if self.done and dtypes <= self.dtypes:
             return
@@ -93,14 +94,25 @@ class ImageCheck:
         """Check the images that are recovered for the teacher.
 
         Raises:
-            ValueError: They are not N x 3 x H x W in [0, 255], or the student
-                gets images in [0, 255] that are normalized as if in [0, 1].
+            ValueError: They are not N x 3 x H x W in [0, 255], or padded, or
+                the student gets images in [0, 255] that are normalized as if
+                in [0, 1].
         """
         inputs = output.get('inputs') if isinstance(output, dict) else None
-        if self.done or self.dark[1] or not torch.is_tensor(inputs):
+        if inputs is None:
+            return
+        name = type(module).__name__
+        if not torch.is_tensor(inputs):
+            raise ValueError(
+                'expected one tensor of images from model.data_preprocessor, '
+                f'got a {type(inputs).__name__} from {name}; set its type to '
+                'mmengine.ImgDataPreprocessor or '
+                'mmpretrain.ClsDataPreprocessor'
+            )
+        check_padding(find_images(args), inputs, module)
+        if self.done or self.dark[1]:
             return
         self.done = True
-        name = type(module).__name__
         pixels = undo_normalization(inputs, module)
         if pixels.dim() != 4 or pixels.shape[1] != 3:
             raise _wrong_shape(pixels.shape, name)
@@ -111,6 +123,58 @@ class ImageCheck:
                 'expected mean and std of model.data_preprocessor for images '
                 f'in [0, 255], got std={std.flatten().tolist()}, for images '
                 'in [0, 1]; multiply mean and std by 255'
+            )
+
+
+def find_images(args: tuple) -> Any:
+    """Return what a data preprocessor gets as images, in a sequence."""
+    data = args[0] if args else None
+    inputs = data.get('inputs') if isinstance(data, dict) else None
+    return [inputs] if torch.is_tensor(inputs) else inputs
+
+
+def check_size_setting(module: torch.nn.Module) -> None:
+    """Refuse mmseg's data preprocessor without the size it needs."""
+    sizes = [getattr(module, name, 0) for name in ('size', 'size_divisor')]
+    if 0 not in sizes and (sizes[0] is None) == (sizes[1] is None):
+        raise ValueError(
+            'expected one of size and size_divisor of model.data_preprocessor '
+            f'({type(module).__name__}), got size={sizes[0]} and '
+            f'size_divisor={sizes[1]}; set model.data_preprocessor.size to '
+            'the size of the images'
+        )
+
+
+def check_padding(
+    images: Any, inputs: torch.Tensor, module: torch.nn.Module
+) -> None:
+    """Refuse a data preprocessor that pads images, which the teacher sees.
+
+    Batch augmentations may change the size of images.
+    """
+    size = getattr(module, 'size', None)
+    divisors = {
+        name: getattr(module, name, None) or 1
+        for name in ('pad_size_divisor', 'size_divisor')
+    }
+    if not size and set(divisors.values()) == {1}:
+        return
+    if not is_seq_of(images, torch.Tensor):
+        return
+    new = tuple(inputs.shape[-2:])
+    for old in {tuple(image.shape[-2:]) for image in images}:
+        if new[0] <= old[0] and new[1] <= old[1]:
+            continue
+        causes = {n: d for n, d in divisors.items() if any(i % d for i in old)}
+        if size:
+            causes = {'size': size, **causes}
+        for name, value in causes.items():
+            raise ValueError(
+                'expected images that the data preprocessor does not pad, '
+                'because the teacher would see the padding, got '
+                f'{old[0]} x {old[1]} padded to {new[0]} x {new[1]} by '
+                f'model.data_preprocessor.{name}={value}; resize or crop them '
+                f'in the pipeline, or correct {name}'
             )
 
 

@@ -29,6 +29,7 @@ def hide_labels(
             some have no label to mix.
     """
     data = args[0] if args else None
+    # No other data preprocessor of OpenMMLab concatenates labels.
     if not isinstance(data, dict) or not hasattr(module, 'to_onehot'):
         return None
     samples = data.get('data_samples')

@@ -1,9 +1,15 @@
+from types import SimpleNamespace
+
 import pytest
-from mmengine.dataset import DefaultSampler
+from mmengine.dataset import BaseDataset, ConcatDataset, DefaultSampler
 from torch.utils.data import DataLoader
 
-from repfusion_mm.datasets import SeededBatchSampler
-from repfusion_mm.engine.preflight.batches import check_batches
+from repfusion_mm.datasets import ProportionalSampler, SeededBatchSampler
+from repfusion_mm.engine.preflight.batches import (
+    check_baseline,
+    check_batches,
+)
+from repfusion_mm.models import ClsDecoder
 
 
 def test_batches_of_one_image_or_none_are_refused():
@@ -25,3 +31,34 @@ def test_batches_of_a_batch_sampler_are_checked_too():
     check_batches(loader(9, True))
     with pytest.raises(ValueError, match=r'batch_sampler\.drop_last=True'):
         check_batches(loader(9, False))
+
+
+class Labels(BaseDataset):
+    def __init__(self, labels):
+        self.labels = labels
+        super().__init__()
+
+    def load_data_list(self):
+        return [dict(gt_label=label) for label in self.labels]
+
+
+def test_the_baseline_of_the_batch_needs_two_labels():
+    dataset = ConcatDataset([Labels([1] * 6), Labels([-1] * 6)])
+
+    def check(size, proportions, kind='batch'):
+        model = SimpleNamespace(
+            policy=SimpleNamespace(baseline=SimpleNamespace(kind=kind)),
+            decoder=ClsDecoder(4, in_channels=6),
+        )
+        sampler = DefaultSampler(dataset)
+        if proportions:
+            sampler = ProportionalSampler(dataset, proportions)
+        check_baseline(model, DataLoader(dataset, size, sampler=sampler))
+
+    check(4, (1, 1))
+    check(4, None)
+    check(3, None)  # a warning
+    check(4, (1, 3), 'ema')
+    for size, proportions in ((4, (1, 3)), (2, None)):
+        with pytest.raises(ValueError, match=r"1 on average.*baseline='ema'"):
+            check(size, proportions)

@@ -60,9 +60,9 @@ def test_labels_are_found_through_wrappers():
 
 
 def test_labels_are_described_with_the_decoders_that_read_them():
-    assert describe_labels(Listed([None])) == 'no labels'
+    assert describe_labels(Listed([None]), POINTS) == 'no labels'
     dataset = ConcatDataset([Listed([None]), Listed([3], keypoints=[])])
-    assert describe_labels(dataset) == (
+    assert describe_labels(dataset, SegDecoder(3, 6)) == (
         'gt_label, which ClsDecoder reads, '
         'keypoints, which KeypointDecoder reads'
     )
@@ -155,8 +155,19 @@ def test_labels_of_a_dataset_without_infos_are_read():
 
 def test_images_of_class_minus_one_are_unlabeled():
     check_labels(Listed([-1, -1]), model(CLASSES, learnable=False))
-    with pytest.raises(ValueError, match='expected labeled images'):
+    with pytest.raises(ValueError, match=r'got Listed with gt_label=-1 \(un'):
         check_labels(Listed([-1, np.int64(-1)]), model(CLASSES))
+
+
+def test_one_hot_labels_have_the_length_of_the_decoder():
+    one_hot = dict(to_onehot=True, num_classes=4)
+    check_labels(Listed([-1]), model(CLASSES, False, **one_hot))
+    for number in (3, None):
+        one_hot['num_classes'] = number
+        with pytest.raises(ValueError, match=r'set model\.data_prep.*=4'):
+            check_labels(Listed([-1]), model(CLASSES, False, **one_hot))
+    one_hot['to_onehot'] = False
+    check_labels(Listed([-1]), model(CLASSES, False, **one_hot))
 
 
 @pytest.mark.parametrize('num_workers', [0, 1])

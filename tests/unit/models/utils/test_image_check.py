@@ -11,6 +11,7 @@ from mmengine.registry import MODELS
 
 from repfusion_mm.models.utils.image_check import MAX_DARK
 from repfusion_mm.models.utils.image_range import to_unit_range
+from tests.helpers.dense_samples import seg_samples
 from tests.helpers.strategies import seeds
 from tests.helpers.toy import (
     DENOISER,
@@ -58,6 +59,7 @@ PREPROCESSORS = (
          std=[0.229, 0.224, 0.225]),
 )  # fmt: skip
 MODEL = {}
+MASK = torch.ones(12, 12, dtype=torch.long)
 
 
 def build(config):
@@ -259,3 +261,34 @@ def test_only_the_first_batch_is_checked():
     model = MODELS.build(distiller_config())
     with pytest.raises(ValueError, match='in \\[0, 1\\]'):
         model.data_preprocessor(dict(inputs=[*noise(0) / 255]))
+
+
+@pytest.mark.parametrize(
+    ('config', 'name'),
+    [
+        (dict(type='mmengine.ImgDataPreprocessor', pad_size_divisor=32),
+         'pad_size_divisor=32'),
+        (dict(type='mmpretrain.ClsDataPreprocessor', pad_size_divisor=8),
+         'pad_size_divisor=8'),
+        (dict(type='mmseg.SegDataPreProcessor', size=(16, 16)), 'size='),
+        (dict(type='mmseg.SegDataPreProcessor', size_divisor=8),
+         'size_divisor=8'),
+        (dict(type='mmseg.SegDataPreProcessor'), 'size to'),
+        (dict(type='mmpretrain.SelfSupDataPreprocessor'), 'ImgDataPrep'),
+    ],
+)  # fmt: skip
+def test_padded_or_separate_images_are_refused(config, name):
+    model = build({**config, **NUMBERS})
+    data = dict(inputs=[*noise(0)], data_samples=seg_samples(4 * [MASK]))
+    if 'SelfSup' in config['type']:
+        data = dict(inputs=[noise(0)], data_samples=None)
+    with pytest.raises(ValueError, match=name):
+        model.data_preprocessor(data, True)
+
+
+def test_sizes_that_need_no_padding_are_not_refused():
+    for padding in (dict(size=(12, 12)), dict(size_divisor=4)):
+        config = dict(type='mmseg.SegDataPreProcessor', **padding, **NUMBERS)
+        samples = seg_samples(4 * [MASK])
+        data = dict(inputs=[*noise(0)], data_samples=samples)
+        build(config).data_preprocessor(data, True)
