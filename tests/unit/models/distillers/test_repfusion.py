@@ -6,6 +6,7 @@ from mmengine.model import ExponentialMovingAverage
 from mmengine.registry import MODELS
 from mmengine.runner.checkpoint import get_state_dict
 
+from tests.helpers.ranks import run_on_ranks
 from tests.helpers.toy import DENOISER, LAYER, batch, distiller_config
 
 
@@ -343,3 +344,18 @@ VIT = dict(
 def test_parts_that_do_not_fit_are_refused(overrides, message):
     with pytest.raises(ValueError, match=message):
         build(**overrides)
+
+
+def test_the_reward_of_each_rank_is_that_of_all():
+    labels = [[1, None, None, None], [2, 3, 4, None]]
+
+    def losses(rank):
+        torch.manual_seed(0)
+        model = build()
+        torch.manual_seed(rank)
+        found = losses_of(model, batch(labels=labels[rank]))
+        return found['reward'].item(), found['loss_decoder'].item()
+
+    (first, share), (second, other) = run_on_ranks(losses)
+    assert first == second == pytest.approx(-(share + other) / 2)
+    assert abs(share - other) > 0.1
