@@ -152,27 +152,26 @@ def check_padding(
 
     Batch augmentations may change the size of images.
     """
-    size = getattr(module, 'size', None)
-    divisors = {
-        name: getattr(module, name, None) or 1
-        for name in ('pad_size_divisor', 'size_divisor')
+    settings = {
+        name: getattr(module, name, None)
+        for name in ('size', 'size_divisor', 'pad_size_divisor')
     }
-    if not size and set(divisors.values()) == {1}:
+    settings = {
+        n: value for n, value in settings.items() if value not in (None, 1)
+    }
+    if not settings or not is_seq_of(images, torch.Tensor):
         return
-    if not is_seq_of(images, torch.Tensor):
-        return
-    new = tuple(inputs.shape[-2:])
+    height, width = inputs.shape[-2:]
     for old in {tuple(image.shape[-2:]) for image in images}:
-        if new[0] <= old[0] and new[1] <= old[1]:
+        if height <= old[0] and width <= old[1]:
             continue
-        causes = {n: d for n, d in divisors.items() if any(i % d for i in old)}
-        if size:
-            causes = {'size': size, **causes}
-        for name, value in causes.items():
+        for name, value in settings.items():
+            if name != 'size' and not any(side % value for side in old):
+                continue
             raise ValueError(
                 'expected images that the data preprocessor does not pad, '
                 'because the teacher would see the padding, got '
-                f'{old[0]} x {old[1]} padded to {new[0]} x {new[1]} by '
+                f'{old[0]} x {old[1]} padded to {height} x {width} by '
                 f'model.data_preprocessor.{name}={value}; resize or crop them '
                 f'in the pipeline, or correct {name}'
             )

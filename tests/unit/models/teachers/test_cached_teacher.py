@@ -116,7 +116,6 @@ SAMPLES = {
         DataSample,
         dict(type='repfusion_mm.BatchDataPreprocessor', bgr_to_rgb=True),
     ),
-    # Its data preprocessor pads to 16 pixels in training only.
     'mmseg': (
         SegDataSample,
         dict(type='mmseg.SegDataPreProcessor', bgr_to_rgb=True, size=(16, 16)),
@@ -129,7 +128,6 @@ def test_samples_of_every_project_carry_features(
     project, tmp_path, teacher_folder
 ):
     sample_class, preprocessor = SAMPLES[project]
-    side = 14 if project == 'mmseg' else 16
 
     class Packed(BaseDataset):
         def load_data_list(self):
@@ -137,7 +135,7 @@ def test_samples_of_every_project_carry_features(
 
         def prepare_data(self, index):
             return dict(
-                inputs=torch.randint(0, 256, (3, side, side)).byte(),
+                inputs=torch.randint(0, 256, (3, 16, 16)).byte(),
                 data_samples=sample_class(),
             )
 
