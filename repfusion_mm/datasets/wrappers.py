@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterator, List, Optional, Sequence
+from typing import Any, Iterator, List, Optional, Sequence, Tuple
 
 from torch.utils.data import Dataset
 
@@ -19,33 +19,41 @@ def get_wrapped(dataset: Dataset) -> Optional[list]:
     return wrapped
 
 
-def iter_infos(leaf: Any) -> Iterator[dict]:
-    """Yield the infos of a dataset, if it has any."""
-    if hasattr(leaf, 'get_data_info'):
-        for index in range(len(leaf)):
-            yield leaf.get_data_info(index)
+def iter_paths(dataset: Any) -> Iterator[Tuple[Any, ...]]:
+    """Yield each dataset that wraps no others, after those that wrap it.
+
+    A wrapper may have a pipeline too, as mmpose's ``CombinedDataset``.
+    """
+    parts = get_wrapped(dataset)
+    if parts is None:
+        yield (dataset,)
+    for part in parts or ():
+        for path in iter_paths(part):
+            yield (dataset, *path)
+
+
+def iter_leaves(dataset: Any) -> Iterator[Any]:
+    """Yield the datasets that wrap no others."""
+    return (path[-1] for path in iter_paths(dataset))
 
 
 def iter_readers(dataset: Any) -> Iterator[Any]:
     """Yield the outermost datasets that return what the model gets.
 
-    These are those that wrap no others, and wrappers with a pipeline.
+    These are wrappers with a pipeline, and datasets that wrap no others.
     """
-    parts = get_wrapped(dataset)
-    if parts is None or getattr(dataset, 'pipeline', None):
-        yield dataset
-        return
-    for part in parts:
-        yield from iter_readers(part)
+    readers = [
+        next((i for i in path if getattr(i, 'pipeline', None)), path[-1])
+        for path in iter_paths(dataset)
+    ]
+    return iter({id(reader): reader for reader in readers}.values())
 
 
-def iter_leaves(dataset: Any) -> Iterator[Any]:
-    """Yield a dataset, or those that it wraps."""
-    parts = get_wrapped(dataset)
-    if parts is None:
-        yield dataset
-    for part in parts or ():
-        yield from iter_leaves(part)
+def iter_infos(leaf: Any) -> Iterator[dict]:
+    """Yield the infos of a dataset, if it has any."""
+    if hasattr(leaf, 'get_data_info'):
+        for index in range(len(leaf)):
+            yield leaf.get_data_info(index)
 
 
 def find_backend_args(dataset: Any) -> List[Optional[dict]]:

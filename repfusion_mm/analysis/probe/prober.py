@@ -17,7 +17,7 @@ from repfusion_mm.analysis.probe.scores import Score, read_scores, write_scores
 from repfusion_mm.analysis.probe.splits import make_splits
 from repfusion_mm.analysis.probe.tasks import Task, find_task
 from repfusion_mm.engine.preflight.channel_order import check_channel_order
-from repfusion_mm.engine.preflight.labels import find_ignore_index
+from repfusion_mm.engine.preflight.ignored_labels import find_ignore_index
 from repfusion_mm.registry import MODELS
 
 MAX_IMAGES = 5000

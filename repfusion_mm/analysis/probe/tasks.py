@@ -17,7 +17,6 @@ from repfusion_mm.models.utils.labels import (
     count_classes,
     count_points,
     image_name,
-    read_class,
     read_classes,
     read_map,
     read_points,
@@ -62,14 +61,13 @@ def read_label(sample: Any, ignore_index: int) -> Optional[torch.Tensor]:
             'one class each, and remove to_onehot and batch_augments from '
             'the data preprocessor'
         )
-    classes = read_classes(sample)
-    if classes is not None and len(classes) != 1:
+    label = read_classes(sample)
+    if label is not None and len(label) != 1:
         raise ValueError(
             'expected one class label for an image, got '
-            f'{classes.tolist()}{image_name(sample)}; a probe '
+            f'{label.tolist()}{image_name(sample)}; a probe '
             'supports no other number: set probe_dataset to such images'
         )
-    label = read_class(sample)
     if label is None or not count_classes(label, UNLABELED):
         return None
     return label[0]

@@ -6,7 +6,7 @@ import copy
 import logging
 import tempfile
 from pathlib import Path
-from typing import Any, Callable, Iterator, List, Optional, Tuple
+from typing import Any, Callable, List, Optional, Tuple
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.logging import print_log
 from PIL import Image
 
-from repfusion_mm.datasets.wrappers import get_wrapped
+from repfusion_mm.datasets.wrappers import iter_paths
 from repfusion_mm.models.utils.image_range import undo_normalization
 from repfusion_mm.utils.seeding import seeded
 
@@ -42,7 +42,15 @@ def check_channel_order(dataset: Any, model: Any) -> None:
     Raises:
         ValueError: The channels arrive exchanged, or a mean was subtracted.
     """
-    for part, pipelines in iter_pipelines(dataset):
+    for path in iter_paths(dataset):
+        part = path[-1]
+        if not hasattr(part, 'get_data_info') or not len(part):
+            continue
+        pipelines = [
+            owner.pipeline
+            for owner in reversed(path)
+            if callable(getattr(owner, 'pipeline', None))
+        ]
         name = type(part).__name__
         try:
             with tempfile.TemporaryDirectory() as folder:
@@ -71,22 +79,6 @@ def check_channel_order(dataset: Any, model: Any) -> None:
                 'remove Normalize from the pipeline, and set mean and std of '
                 'model.data_preprocessor'
             )
-
-
-def iter_pipelines(
-    dataset: Any, outer: Tuple[Callable, ...] = ()
-) -> Iterator[Tuple[Any, List[Callable]]]:
-    """Yield each dataset that is not a wrapper, and its pipelines in order.
-
-    A wrapper may have a pipeline too, as mmpose's ``CombinedDataset``.
-    """
-    own = getattr(dataset, 'pipeline', None)
-    pipelines = (own, *outer) if callable(own) else outer
-    parts = get_wrapped(dataset)
-    for part in parts or ():
-        yield from iter_pipelines(part, pipelines)
-    if parts is None and hasattr(dataset, 'get_data_info') and len(dataset):
-        yield dataset, list(pipelines)
 
 
 def paint(dataset: Any, folder: Path) -> Optional[dict]:

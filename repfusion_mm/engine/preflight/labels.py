@@ -14,12 +14,14 @@ from torch.utils.data import DataLoader, Subset
 from repfusion_mm.datasets.image_files import is_local
 from repfusion_mm.datasets.wrappers import (
     find_backend_args,
-    get_transforms,
+    get_wrapped,
     iter_infos,
     iter_leaves,
     iter_readers,
 )
 from repfusion_mm.engine.preflight.batches import check_packed
+from repfusion_mm.engine.preflight.ignored_labels import check_ignored
+from repfusion_mm.models.decoders import TaskDecoder
 from repfusion_mm.utils.seeding import seeded
 
 #: The existence of files is checked for this many labeled images at most.
@@ -27,13 +29,6 @@ MAX_FILES = 10_000
 #: Number of labeled images of each dataset that are read and checked, and the
 #: number if no label counts in these, or it is unknown which are labeled.
 NUM_READ, NUM_TRIED = 8, 64
-#: Which decoder reads which label of an info.
-LABEL_KEYS = {
-    'gt_label': 'ClsDecoder',
-    'gt_score': 'ClsDecoder',
-    'seg_map_path': 'SegDecoder',
-    'keypoints': 'KeypointDecoder',
-}
 
 
 def check_labels(dataset: Any, model: Any, num_workers: int = 0) -> None:
@@ -57,15 +52,17 @@ def check_labels(dataset: Any, model: Any, num_workers: int = 0) -> None:
     any_labeled, num_ignored = False, 0
     classes: Set[int] = set()
     for reader in iter_readers(dataset):
-        leaves = [*iter_leaves(reader)]
-        found = [find_labels(leaf, decoder, reader) for leaf in leaves]
-        for _, labels, paths in found:
+        num_labeled, all_labeled = 0, True
+        rows: Sequence[int] = []
+        for leaf in iter_leaves(reader):
+            rows, labels, paths = find_labels(leaf, decoder, reader)
             decoder.check_labels(labels, paths)
-        num_labeled = sum(len(rows) for rows, _, _ in found)
-        rows: Sequence[int] = found[0][0] if found else []
-        numbers = [NUM_READ, NUM_TRIED]
+            num_labeled += len(rows)
+            all_labeled &= len(rows) == len(leaf)
         # The infos do not say which images of a wrapper are labeled.
-        if leaves != [reader] or not hasattr(reader, 'get_data_info'):
+        is_leaf = get_wrapped(reader) is None
+        numbers = [NUM_READ, NUM_TRIED]
+        if not is_leaf or not hasattr(reader, 'get_data_info'):
             rows, numbers = range(len(reader)), [NUM_TRIED]
         for number in numbers:
             some = rows[:: -(-len(rows) // number) or 1]
@@ -76,10 +73,9 @@ def check_labels(dataset: Any, model: Any, num_workers: int = 0) -> None:
             if (labeled and len(new) != 1) or len(rows) <= number:
                 break
         classes |= new
-        all_labeled = num_labeled == sum(map(len, leaves))
-        is_known = leaves == [reader] or all_labeled
-        if num_labeled and is_known and samples and decoder.label_fields:
-            if not any(decoder.has_field(sample) for sample in samples):
+        is_known = num_labeled and (is_leaf or all_labeled)
+        if is_known and samples and decoder.label_fields:
+            if not any(map(decoder.has_field, samples)):
                 raise_unpacked(samples, decoder, reader)
             if not labeled:
                 num_ignored += len(samples)
@@ -229,49 +225,6 @@ def check_one_hot(samples: Sequence, model: Any) -> None:
     )
 
 
-def check_ignored(dataset: Any, model: Any) -> None:
-    """Refuse pixels that the data ignores and the decoder would learn."""
-    own = getattr(model.decoder, 'ignore_index', None)
-    if own is None:
-        return
-    values = {}
-    for leaf in iter_leaves(dataset):
-        name = type(leaf).__name__
-        values[f'ignore_index of {name}'] = getattr(leaf, 'ignore_index', own)
-    for part in (*iter_leaves(dataset), *iter_readers(dataset)):
-        for transform in get_transforms(part):
-            name = type(transform).__name__
-            value = getattr(transform, 'seg_pad_val', own)
-            values[f'seg_pad_val of {name}'] = value
-    preprocessor = model.data_preprocessor
-    if getattr(preprocessor, 'size', None) or getattr(
-        preprocessor, 'size_divisor', None
-    ):
-        name = 'data_preprocessor.seg_pad_val'
-        values[name] = getattr(preprocessor, 'seg_pad_val', own)
-    for name, value in values.items():
-        if value != own and value in range(model.decoder.num_classes):
-            raise ValueError(
-                f'expected the class that the decoder ignores ({own}) as '
-                f'{name}, got {value}, which the decoder would learn; set '
-                f'model.decoder.ignore_index={value}, or correct the other'
-            )
-
-
-def find_ignore_index(dataset: Any, model: Any) -> int:
-    """Return the class of pixels to ignore: the decoder's, or without a
-    decoder for masks the dataset's, or 255."""
-    index = getattr(model.decoder, 'ignore_index', None)
-    if index is not None:
-        return index
-    indices = [
-        leaf.ignore_index
-        for leaf in iter_leaves(dataset)
-        if hasattr(leaf, 'ignore_index')
-    ]
-    return indices[0] if indices else 255
-
-
 def describe_labels(dataset: Any, decoder: Any) -> str:
     """Return which labels a dataset without any for ``decoder`` has."""
     infos = {
@@ -280,11 +233,16 @@ def describe_labels(dataset: Any, decoder: Any) -> str:
         for info in iter_infos(leaf)
         for key, value in info.items()
     }
+    readers = {
+        key: cls.__name__
+        for cls in TaskDecoder.__subclasses__()
+        for key in (cls.info_key, *cls.label_fields)
+    }
     found = [
         f'{key}={infos[key]} (unlabeled) in all images'
         if key == decoder.info_key
         else f'{key}, which {name} reads'
-        for key, name in LABEL_KEYS.items()
+        for key, name in readers.items()
         if key in infos
     ]
     return ', '.join(found) or 'no labels'

@@ -8,15 +8,6 @@ from typing import Any, Optional, Sequence, Tuple
 import torch
 from mmengine.model import BaseModule
 
-#: The decoder for each label field of a data sample.
-LABEL_FIELDS = {
-    'gt_label': 'ClsDecoder',
-    'gt_score': 'ClsDecoder',
-    'gt_sem_seg': 'SegDecoder',
-    'gt_fields': 'KeypointDecoder',
-    'gt_instance_labels': 'KeypointDecoder',
-}
-
 
 def check_count(name: str, value: object) -> None:
     """Raise a ValueError if an argument is not a positive integer."""
@@ -35,7 +26,7 @@ class TaskDecoder(BaseModule):
     """
 
     #: Key of the label in the infos of a dataset.
-    info_key: str
+    info_key: str = ''
     #: Fields of a data sample that contain the label.
     label_fields: Tuple[str, ...] = ()
     #: Whether values of labels on another device than the CPU were checked.
@@ -117,13 +108,18 @@ class TaskDecoder(BaseModule):
         """
         samples = data_samples or [{}] * num_images
         name, own = type(self).__name__, self.label_fields
+        readers = {
+            field: cls.__name__
+            for cls in TaskDecoder.__subclasses__()
+            for field in cls.label_fields
+        }
         for sample in samples:
-            found = [field for field in LABEL_FIELDS if field in sample]
+            found = [field for field in readers if field in sample]
             if found and own and not any(field in own for field in found):
                 raise ValueError(
                     f'expected data samples with {" or ".join(own)} for '
                     f'{name}, got {type(sample).__name__} with '
-                    f'{", ".join(found)}, for {LABEL_FIELDS[found[-1]]}; '
+                    f'{", ".join(found)}, for {readers[found[-1]]}; '
                     'change model.decoder or the data pipeline'
                 )
         return samples

@@ -15,10 +15,10 @@ from torch.utils import data
 
 from repfusion_mm.datasets import LoadImage
 from repfusion_mm.engine.preflight import labels
+from repfusion_mm.engine.preflight.ignored_labels import find_ignore_index
 from repfusion_mm.engine.preflight.labels import (
     check_labels,
     describe_labels,
-    find_ignore_index,
     find_labels,
     iter_leaves,
 )
