@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
 
 from torch.utils.data import Dataset
 
@@ -54,6 +54,14 @@ def iter_infos(leaf: Any) -> Iterator[dict]:
     if hasattr(leaf, 'get_data_info'):
         for index in range(len(leaf)):
             yield leaf.get_data_info(index)
+
+
+def iter_pipelines(dataset: Any) -> Iterator[Tuple[Any, List[Callable]]]:
+    """Yield each dataset with infos, and its pipelines in order."""
+    for path in iter_paths(dataset):
+        if hasattr(path[-1], 'get_data_info') and len(path[-1]):
+            found = (getattr(i, 'pipeline', None) for i in reversed(path))
+            yield path[-1], [*filter(callable, found)]
 
 
 def find_backend_args(dataset: Any) -> List[Optional[dict]]:

@@ -16,8 +16,8 @@ from mmengine.runner import Runner
 from repfusion_mm.analysis.probe.scores import Score, read_scores, write_scores
 from repfusion_mm.analysis.probe.splits import make_splits
 from repfusion_mm.analysis.probe.tasks import Task, find_task
-from repfusion_mm.engine.preflight.channel_order import check_channel_order
 from repfusion_mm.engine.preflight.ignored_labels import find_ignore_index
+from repfusion_mm.engine.preflight.pixels import check_pixels
 from repfusion_mm.registry import MODELS
 
 MAX_IMAGES = 5000
@@ -86,10 +86,11 @@ class Prober:
             batch_sampler=None,
             drop_last=False,
         )
-        if self.cfg.get('probe_dataset') is not None:
+        own = 'probe_dataset' if self.cfg.get('probe_dataset') else None
+        if own:
             loader.update(dataset=self.cfg.probe_dataset)
         dataloader = Runner.build_dataloader(loader)
-        check_channel_order(dataloader.dataset, self.model)
+        check_pixels(dataloader.dataset, self.model, own)
         ignore_index = find_ignore_index(dataloader.dataset, self.model)
         batches: List[torch.Tensor] = []
         targets: List[np.ndarray] = []

@@ -28,7 +28,7 @@ from repfusion_mm.engine.feature_cache.checks import (
     check_cacheable,
     prepare_teacher_inputs,
 )
-from repfusion_mm.engine.preflight.channel_order import check_channel_order
+from repfusion_mm.engine.preflight.pixels import check_pixels
 from repfusion_mm.registry import DATASETS, MODELS
 
 #: Number of rows that are drawn several times before any is written.
@@ -63,7 +63,7 @@ def write_feature_caches(
     model = MODELS.build(cfg.model).to(device)
     check_cacheable(model)
     for dataset in datasets:
-        check_channel_order(dataset, model)
+        check_pixels(dataset, model)
         _check_space(dataset, model.teacher.feature_shapes)
         write_features(
             model,

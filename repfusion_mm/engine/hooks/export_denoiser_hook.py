@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from mmengine.hooks import Hook
 
-from repfusion_mm.engine.preflight.channel_order import check_channel_order
+from repfusion_mm.engine.preflight.pixels import check_pixels
 from repfusion_mm.engine.utils import check_export, select_prefix, unwrap_model
 from repfusion_mm.registry import HOOKS
 
@@ -52,7 +52,7 @@ class ExportDenoiserHook(Hook):
         """Warn if the denoiser is never written; check its images."""
         check_export(runner, self.filename)
         dataset = runner.train_dataloader.dataset
-        check_channel_order(dataset, unwrap_model(runner))
+        check_pixels(dataset, unwrap_model(runner))
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Write the denoiser of ``checkpoint``."""

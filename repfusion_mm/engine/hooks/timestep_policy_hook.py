@@ -21,10 +21,10 @@ from repfusion_mm.engine.preflight.batches import (
     check_seeds,
     check_sizes,
 )
-from repfusion_mm.engine.preflight.channel_order import check_channel_order
 from repfusion_mm.engine.preflight.folders import check_files
 from repfusion_mm.engine.preflight.frozen_layers import check_student
 from repfusion_mm.engine.preflight.labels import check_labels
+from repfusion_mm.engine.preflight.pixels import check_pixels
 from repfusion_mm.engine.utils import (
     check_single,
     unwrap_model,
@@ -109,7 +109,7 @@ class TimestepPolicyHook(PeriodicHook):
         loader = runner.train_dataloader
         check_student(model)
         check_batches(loader)
-        check_channel_order(loader.dataset, model)
+        check_pixels(loader.dataset, model)
         check_cached_features(loader.dataset, model)
         if len(model.policy.timesteps) > 1:
             check_seeds()

@@ -14,7 +14,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.logging import print_log
 from PIL import Image
 
-from repfusion_mm.datasets.wrappers import iter_paths
+from repfusion_mm.datasets.wrappers import iter_pipelines
 from repfusion_mm.models.utils.image_range import undo_normalization
 from repfusion_mm.utils.seeding import seeded
 
@@ -28,7 +28,9 @@ MIN_COSINE = 0.9
 NUM_DRAWS, MIN_WRONG = 16, 12
 
 
-def check_channel_order(dataset: Any, model: Any) -> None:
+def check_channel_order(
+    dataset: Any, model: Any, setting: Optional[str] = None
+) -> None:
     """Check by an image of one color that the teacher gets RGB images.
 
     The first image of each part of the dataset is replaced by one color, which
@@ -38,19 +40,13 @@ def check_channel_order(dataset: Any, model: Any) -> None:
     Args:
         dataset: The training dataset, or one that wraps others.
         model: A ``RepFusion`` or ``DenoisingDiffusion``.
+        setting: The setting that holds the dataset, if the model is trained
+            with another one.
 
     Raises:
         ValueError: The channels arrive exchanged, or a mean was subtracted.
     """
-    for path in iter_paths(dataset):
-        part = path[-1]
-        if not hasattr(part, 'get_data_info') or not len(part):
-            continue
-        pipelines = [
-            owner.pipeline
-            for owner in reversed(path)
-            if callable(getattr(owner, 'pipeline', None))
-        ]
+    for part, pipelines in iter_pipelines(dataset):
         name = type(part).__name__
         try:
             with tempfile.TemporaryDirectory() as folder:
@@ -71,7 +67,7 @@ def check_channel_order(dataset: Any, model: Any) -> None:
             continue
         loaded, outcome = found
         if outcome == 'exchanged':
-            raise ValueError(_describe_exchange(name, loaded, model))
+            raise ValueError(_describe_exchange(name, loaded, model, setting))
         if outcome == 'shifted':
             raise ValueError(
                 f'expected RGB images in [0, 255] from {name}, got values '
@@ -168,7 +164,9 @@ def _has_rgb_arrays(dataset: Any) -> bool:
     return owner.__module__.split('.')[0] == 'mmpretrain'
 
 
-def _describe_exchange(name: str, loaded: str, model: Any) -> str:
+def _describe_exchange(
+    name: str, loaded: str, model: Any, setting: Optional[str]
+) -> str:
     returned = {'rgb': 'bgr', 'bgr': 'rgb'}[model.channel_order]
     converted = loaded != returned
     preprocessor = type(model.data_preprocessor).__name__
@@ -180,6 +178,14 @@ def _describe_exchange(name: str, loaded: str, model: Any) -> str:
         )
     elif returned == 'bgr':
         fix += ', or bgr_to_rgb=True (to_rgb) of model.data_preprocessor'
+    if setting:
+        other = 'bgr' if loaded == 'rgb' else 'rgb'
+        fix = (
+            f'if the training images are {other}, make the pipeline of '
+            f'{setting} return {other} '
+            "(dict(type='mmcv.Normalize', mean=[0, 0, 0], std=[1, 1, 1], "
+            f'to_rgb=True) reverses channels), otherwise {fix}'
+        )
     return (
         f'expected {model.channel_order} images from {preprocessor}, as '
         f'model.channel_order or its settings say, got {returned}, so that '

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Sequence
 
 import torch
 from mmengine.model import BaseModel
@@ -181,23 +181,47 @@ def check_conditions(denoiser: Any) -> None:
 def check_sample_size(denoiser: Any) -> None:
     """Refuse a denoiser that does not run on images of its ``sample_size``.
 
-    Only shapes are computed.
+    Only shapes are computed. A denoiser that runs on a multiple of its
+    smallest size, or of 64, has a wrong size.
+
+    Raises:
+        ValueError: It does not run on images of this size, or of any.
     """
     size = denoiser.config.get('sample_size')
     if size is None:
         return
-    height, width = (size, size) if isinstance(size, int) else size
-    shapes = copy.deepcopy(denoiser).to('meta')
-    images = torch.zeros(1, 3, height, width, device='meta')
-    try:
-        shapes(images, torch.zeros(1, dtype=torch.long, device='meta'))
-    except NotImplementedError:  # an operation without shapes
-        return
-    except Exception as error:
-        levels = len(denoiser.config.get('block_out_channels') or [None])
+    sides = list(size) if isinstance(size, (list, tuple)) else [size, size]
+    if [*map(type, sides)] != [int, int] or min(sides) < 1:
         raise ValueError(
-            f'expected a denoiser that runs on images of its sample_size, got '
-            f'sample_size={size} ({error}); set it (image_size in '
-            'configs/teacher/ddpm_custom.py) to a multiple of '
-            f'{2 ** (levels - 1)}'
-        ) from error
+            'expected denoiser.sample_size to be a positive integer or two '
+            f'(height, width), got {size!r}; correct it'
+        )
+    shapes = copy.deepcopy(denoiser).to('meta')
+    error = _dry_run(shapes, sides)
+    if error is None:
+        return
+    levels = len(denoiser.config.get('block_out_channels') or [None])
+    for multiple in (2 ** (levels - 1), 64):
+        rounded = [-(-side // multiple) * multiple for side in sides]
+        if _dry_run(shapes, rounded) is None:
+            raise ValueError(
+                'expected a denoiser that runs on images of its sample_size, '
+                f'got sample_size={size} ({error}); set it (image_size in '
+                f'configs/teacher/ddpm_custom.py) to a multiple of {multiple}'
+            ) from error
+    raise ValueError(
+        'expected model.denoiser to take (images, timesteps) of any size, '
+        f'got {type(error).__name__} ({error}); correct its arguments'
+    ) from error
+
+
+def _dry_run(denoiser: Any, sides: Sequence[int]) -> Optional[Exception]:
+    """Return the error of a denoiser of meta tensors on images, if any."""
+    images = torch.zeros(1, 3, *sides, device='meta')
+    try:
+        denoiser(images, torch.zeros(1, dtype=torch.long, device='meta'))
+    except NotImplementedError:  # an operation without shapes
+        return None
+    except Exception as error:
+        return error
+    return None

@@ -119,6 +119,24 @@ def test_orders_of_files_are_right_or_refused(path, models, name):
         assert f'pipeline return {loaded}' in str(caught.value)
 
 
+def test_the_pipeline_of_a_dataset_of_its_own_is_named(path, models):
+    """The step that the message gives reverses the channels."""
+    model = models[None, True]
+    steps = [dict(type='repfusion_mm.LoadImage'), TO_PIL, PACK]
+    with pytest.raises(ValueError, match='blue for red') as caught:
+        check_channel_order(files(path, steps), model, 'probe_dataset')
+    message = str(caught.value)
+    assert 'images are bgr, make the pipeline of probe_dataset' in message
+    assert 'otherwise set bgr_to_rgb' in message
+    start, end = message.index('dict('), message.index(' reverses channels')
+    step = eval(message[start:end])
+    check_channel_order(
+        files(path, [steps[0], step, step, PACK]), model, 'probe_dataset'
+    )
+    with pytest.raises(ValueError, match='blue for red'):
+        check_channel_order(files(path, [steps[0], step, PACK]), model)
+
+
 def test_files_without_an_extension_are_traced(tmp_path, path, models):
     bare = tmp_path / 'image'
     bare.write_bytes(Path(path).read_bytes())

@@ -3,6 +3,7 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 
+from repfusion_mm.models.diffusion.ddpm import check_sample_size
 from tests.helpers.toy import DENOISER, SCHEDULER, batch
 
 
@@ -110,3 +111,25 @@ def test_images_of_another_size_than_the_exported_one_are_refused():
     data = model.data_preprocessor(batch(size=32), True)
     with pytest.raises(ValueError, match=r'of 16 x 16, .* got \(32, 32\)'):
         model(**data, mode='loss')
+
+
+@pytest.mark.parametrize('size', [0, -16, 16.0, '16', (16,), (16, 16, 3)])
+def test_sizes_that_are_none_are_refused(size):
+    with pytest.raises(ValueError, match='a positive integer or two'):
+        build(denoiser={**DENOISER, 'sample_size': size})
+
+
+@pytest.mark.parametrize('size', [1, 17, (16, 15)])
+def test_only_sizes_are_advised_if_another_one_runs(size):
+    with pytest.raises(ValueError, match=r'to a multiple of 2$') as caught:
+        build(denoiser={**DENOISER, 'sample_size': size})
+    assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+def test_other_errors_of_a_denoiser_keep_their_cause():
+    denoiser = build().denoiser
+    denoiser.conv_norm_out = torch.nn.GroupNorm(4, 12)  # of 8 channels
+    with pytest.raises(ValueError, match=r'weight of shape \[12\]') as caught:
+        check_sample_size(denoiser)
+    assert 'multiple' not in str(caught.value)
+    assert isinstance(caught.value.__cause__, RuntimeError)
