@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Set
 
 import torch
 from mmengine.dist import all_reduce
@@ -96,18 +96,23 @@ class TimestepPolicyHook(PeriodicHook):
         self.entropy_floor = entropy_floor
         self.min_picture_interval = min_picture_interval
         self._last_picture = 0
+        self._loaded: Set[str] = set()
 
     def before_run(self, runner) -> None:
         """Use each hook once, and tell the model that this one is there."""
         use_hooks_once(runner)
         unwrap_model(runner).attached_hooks.add('TimestepPolicyHook')
 
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Keep which tensors are not random."""
+        self._loaded = {*checkpoint.get('state_dict', checkpoint)}
+
     def before_train(self, runner) -> None:
         """Check model and data, and keep the initial entropy weight."""
         check_single(runner, TimestepPolicyHook)
         model = unwrap_model(runner)
         loader = runner.train_dataloader
-        check_student(model)
+        check_student(runner, self._loaded)
         check_batches(loader)
         check_pixels(loader.dataset, model)
         check_cached_features(loader.dataset, model)

@@ -3,47 +3,95 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, Collection
 
 import torch.nn as nn
 from mmengine.logging import print_log
 
+from repfusion_mm.engine.optimizers.rates import trained_parameters
+from repfusion_mm.engine.utils import unwrap_model
 from repfusion_mm.models.utils.frozen_layers import (
     fixed_statistics,
     freezing_settings,
     is_random,
 )
 
+RATES = (
+    'a learning rate above 0 by optim_wrapper{0}.optimizer.lr, '
+    'optim_wrapper{0}.paramwise_cfg (lr_mult) and param_scheduler'
+)
 
-def check_student(model: Any) -> None:
+
+def check_student(runner: Any, loaded: Collection[str] = ()) -> None:
     """Refuse layers of the student that would keep random values.
 
     Layers with weights of a checkpoint may be frozen on purpose; they are
-    logged. So are single parameters that a backbone's design freezes.
+    logged. So are single parameters that a backbone's design freezes, and
+    other parts of the model.
+
+    Args:
+        runner: The runner of a distillation, with all its parts.
+        loaded: Names of the model's tensors that a checkpoint has set.
+
+    Raises:
+        ValueError: The student has batch norms without statistics in eval
+            mode, or random layers that are frozen, in no optimizer, or whose
+            learning rate is always 0.
     """
+    model = unwrap_model(runner)
     student = model.student
+    fixed = fixed_statistics(student)  # and lets layers freeze what they do
+    trained = trained_parameters(runner)
+    idle = {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if parameter not in trained
+    }
+    frozen = {
+        name[len('student.') :]: parameter
+        for name, parameter in idle.items()
+        if name.startswith('student.') and name not in model.unused_parameters
+    }
     layers = dict(student.named_modules())
-    frozen = [
+    random = [
         name
-        for name in model.frozen_parameters
-        if _is_layer(layers[name.rpartition('.')[0]])
+        for name in frozen
+        if f'student.{name}' not in loaded
+        # Layers, not single parameters such as position embeddings.
+        and not list(layers[name.rpartition('.')[0]].children())
     ]
-    fixed = fixed_statistics(student)
-    settings = freezing_settings(student, 'model.student')
-    if fixed or (frozen and is_random(student)):
+    settings = []
+    if fixed or not all(p.requires_grad for p in frozen.values()):
+        settings.append(freezing_settings(student, 'model.student'))
+    if any(p.requires_grad for p in frozen.values()):
+        settings.append(RATES.format('.student'))
+    if fixed or (random and is_random(student)):
         raise ValueError(
             f'expected every layer of the student {type(student).__name__} to '
-            f'be trained, got {len(frozen)} frozen parameters and '
+            f'be trained, got {len(random)} frozen parameters and '
             f'{len(fixed)} batch norms in eval mode that would keep their '
-            f'initial values ({(frozen + fixed)[0]} ...); set {settings}, or '
-            'give the student weights by model.student.init_cfg=dict('
-            "type='Pretrained', _scope_='repfusion_mm', checkpoint=...)"
+            f'initial values ({(random + fixed)[0]} ...); set '
+            f'{" and ".join(settings)}, or give the student weights by '
+            "model.student.init_cfg=dict(type='Pretrained', "
+            "_scope_='repfusion_mm', checkpoint=...)"
         )
     if frozen:
         print_log(
             f'student: {len(frozen)} of {len(list(student.parameters()))} '
-            f'tensors are frozen ({frozen[0]} ...) and are exported as '
-            f'they are loaded; to train them, set {settings}',
+            f'tensors are frozen ({next(iter(frozen))} ...) and are exported '
+            f'as they are loaded; to train them, set {" and ".join(settings)}',
+            logger='current',
+            level=logging.WARNING,
+        )
+    others = [
+        name
+        for name, parameter in idle.items()
+        if not name.startswith('student.') and parameter.requires_grad
+    ]
+    if others:
+        print_log(
+            f'{len(others)} tensors stay as they are initialized '
+            f'({others[0]} ...); to train them, set {RATES.format(".*")}',
             logger='current',
             level=logging.WARNING,
         )
@@ -58,8 +106,3 @@ def check_statistics(model: nn.Module) -> None:
             f'initial values in {len(fixed)} layers ({fixed[0]} ...); load '
             f'weights, or set {freezing_settings(model, "model")}'
         )
-
-
-def _is_layer(module: nn.Module) -> bool:
-    """Return whether a module has parameters and no modules in it."""
-    return not list(module.children())

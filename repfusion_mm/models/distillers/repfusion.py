@@ -121,8 +121,7 @@ class RepFusion(BaseModel):
             torch.channels_last if channels_last else torch.contiguous_format
         )
         self.student.to(memory_format=self.memory_format)
-        #: Parameters that the student's own arguments freeze.
-        self.frozen_parameters = frozen_parameters(self.student)
+        frozen = frozen_parameters(self.student)
         # As mmdet's KnowledgeDistillationSingleStageDetector: a plain
         # attribute, not a registered sub-module, so that state_dict(),
         # parameters() and modules() do not include the teacher.
@@ -140,6 +139,11 @@ class RepFusion(BaseModel):
             ),
             list(teacher_shapes.values()),
         )
+        #: Names of parameters that do not influence the distilled maps.
+        self.unused_parameters = {
+            f'student.{name}'
+            for name in frozen_parameters(self.student) - frozen
+        }
         self.policy = build_policy(policy, self.teacher.num_timesteps)
         self.decoder_layer = list(teacher_shapes)[-1]
         self.decoder = build_decoder(

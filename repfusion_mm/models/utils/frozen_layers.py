@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterator, List, Tuple
+from typing import Any, Iterator, List, Set, Tuple
 
 import torch.nn as nn
 
 
-def frozen_parameters(module: nn.Module) -> List[str]:
+def frozen_parameters(module: nn.Module) -> Set[str]:
     """Return the names of parameters without gradients in training mode."""
     _set_training(module)
-    return [n for n, p in module.named_parameters() if not p.requires_grad]
+    return {n for n, p in module.named_parameters() if not p.requires_grad}
 
 
 def fixed_statistics(module: nn.Module) -> List[str]:

@@ -1,6 +1,9 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
-from mmengine.registry import MODELS
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, PARAM_SCHEDULERS
 
 from repfusion_mm.engine.preflight.frozen_layers import (
     check_statistics,
@@ -24,6 +27,36 @@ VIT = dict(
 
 def distiller(student, **arguments):
     return MODELS.build(distiller_config(student=dict(student, **arguments)))
+
+
+def check(model, schedules=(), loaded=(), max_iters=20, **optim):
+    """Check a model as in a run, with ``optim`` for the student."""
+    parts = {name: optimizer(0.1) for name in model.optim_parts()}
+    parts['student'].update(optim)
+    constructor = 'repfusion_mm.MultiOptimWrapperConstructor'
+    wrapper = build_optim_wrapper(model, dict(parts, constructor=constructor))
+    built = [
+        PARAM_SCHEDULERS.build(dict(schedule, optimizer=wrapper['student']))
+        for schedule in schedules
+    ]
+    runner = SimpleNamespace(
+        model=model,
+        optim_wrapper=wrapper,
+        param_schedulers=dict(student=built),
+        iter=0,
+        max_iters=max_iters,
+        train_dataloader=range(10),
+    )
+    check_student(runner, loaded)
+
+
+def optimizer(lr):
+    return dict(optimizer=dict(type='SGD', lr=lr))
+
+
+def mult(*keys, lr_mult=0.0):
+    keys = {key: dict(lr_mult=lr_mult) for key in keys}
+    return dict(paramwise_cfg=dict(custom_keys=keys))
 
 
 def fill_statistics(model):
@@ -53,14 +86,14 @@ def fill_statistics(model):
 def test_random_layers_that_are_not_trained_are_refused(
     student, arguments, settings
 ):
-    check_student(distiller(student))
+    check(distiller(student))
     with pytest.raises(ValueError, match=settings):
-        check_student(distiller(student, **arguments))
+        check(distiller(student, **arguments))
 
 
 def test_students_may_recompute_activations():
     model = distiller(RESNET, with_cp=True)
-    check_student(model)
+    check(model)
     assert all(p.grad is None for p in model.parameters())
 
 
@@ -69,12 +102,17 @@ def test_students_without_trained_parameters_are_refused():
         distiller(RESNET, frozen_stages=4)
 
 
-def test_layers_with_loaded_weights_may_be_frozen(monkeypatch, tmp_path):
-    said = []
+@pytest.fixture
+def logged(monkeypatch):
+    lines = []
     monkeypatch.setattr(
         'repfusion_mm.engine.preflight.frozen_layers.print_log',
-        lambda message, **kwargs: said.append(message),
+        lambda message, **kwargs: lines.append(message),
     )
+    return lines
+
+
+def test_layers_with_loaded_weights_may_be_frozen(logged, tmp_path):
     trained = MODELS.build(RESNET)
     fill_statistics(trained)
     file = str(tmp_path / 'weights.pth')
@@ -83,10 +121,10 @@ def test_layers_with_loaded_weights_may_be_frozen(monkeypatch, tmp_path):
     arguments = dict(frozen_stages=1, norm_eval=True, init_cfg=init_cfg)
     model = distiller(RESNET, **arguments)
     model.init_weights()
-    check_student(model)
-    assert 'exported as they are loaded' in said[0]
-    assert 'student: 15 of 60 tensors are frozen (conv1.weight' in said[0]
-    assert 'model.student.frozen_stages=-1' in said[0]
+    check(model)
+    assert 'exported as they are loaded' in logged[0]
+    assert 'student: 15 of 60 tensors are frozen (conv1.weight' in logged[0]
+    assert 'model.student.frozen_stages=-1' in logged[0]
 
 
 def test_fixed_statistics_of_finetuning_must_be_loaded():
@@ -100,3 +138,100 @@ def test_fixed_statistics_of_finetuning_must_be_loaded():
         check_statistics(model)
     fill_statistics(model)
     check_statistics(model)
+
+
+#: After an epoch.
+RISE = dict(type='CosineAnnealingLR', T_max=2, eta_min=0.1)
+
+
+@pytest.mark.parametrize(
+    ('schedules', 'optim', 'max_iters'),
+    [
+        ([], {}, 20),
+        ([], mult('conv1', lr_mult=0.01), 20),
+        # Warmup, from 0 or nearly.
+        ([dict(type='LinearLR', start_factor=1e-9, end=5)], {}, 20),
+        (
+            [
+                dict(
+                    type='CosineAnnealingLR',
+                    T_max=9,
+                    eta_min=0.1,
+                    by_epoch=False,
+                )
+            ],
+            mult('conv1'),
+            20,
+        ),
+        # One that ends with 0, and those that raise a rate of 0.
+        ([dict(type='CosineAnnealingLR', T_max=20, by_epoch=False)], {}, 20),
+        (
+            [RISE],
+            optimizer(0.0),
+            20,
+        ),
+        (
+            [dict(type='OneCycleLR', eta_max=0.1, total_steps=20)],
+            mult('conv1'),
+            20,
+        ),
+        ([dict(type='ReduceOnPlateauLR', monitor='acc')], {}, 20),
+        ([dict(type='ConstantMomentum', factor=0.0, end=99)], {}, 20),
+    ],
+)
+def test_layers_that_have_a_learning_rate_for_some_time_are_trained(
+    schedules, optim, max_iters
+):
+    check(distiller(RESNET), schedules, max_iters=max_iters, **optim)
+
+
+@pytest.mark.parametrize(
+    ('student', 'schedules', 'optim', 'max_iters'),
+    [
+        (RESNET, [], optimizer(0.0), 20),
+        (RESNET, [], mult('student'), 20),
+        (RESNET, [], mult('conv1'), 20),
+        (VIT, [], dict(paramwise_cfg=dict(bias_lr_mult=0.0)), 20),
+        (VIT, [], mult('patch_embed'), 20),
+        (RESNET, [dict(type='MultiStepLR', milestones=[1])], mult('bn1'), 20),
+        (RESNET, [dict(type='ReduceOnPlateauLR')], optimizer(0.0), 20),
+        (RESNET, [dict(type='ConstantLR', factor=0.0, end=99)], {}, 20),
+        # It would begin after the run.
+        (RESNET, [RISE], optimizer(0.0), 10),
+    ],
+)
+def test_random_layers_without_a_learning_rate_are_refused(
+    student, schedules, optim, max_iters
+):
+    with pytest.raises(ValueError, match=r'optim_wrapper\.student\.paramwise'):
+        check(distiller(student), schedules, max_iters=max_iters, **optim)
+
+
+def test_layers_that_only_python_freezes_are_refused():
+    model = distiller(RESNET)
+    model.student.layer1.requires_grad_(False)
+    with pytest.raises(ValueError, match='sets requires_grad=False'):
+        check(model)
+
+
+def test_parameters_in_no_optimizer_are_refused(monkeypatch):
+    model = distiller(RESNET)
+    monkeypatch.setattr(
+        model, 'optim_parts', lambda: dict(student=model.student.layer4)
+    )
+    with pytest.raises(ValueError, match=r'\(conv1.weight \.\.\.\)'):
+        check(model)
+
+
+def test_weights_of_load_from_may_be_frozen(logged):
+    model = distiller(dict(VIT, norm_cfg=dict(type='LN', eps=1e-3)))
+    check(model, loaded=model.state_dict(), **optimizer(0.0))
+    assert 'exported as they are loaded; to train them, set a lea' in logged[0]
+    # The connector, which is in the student's optimizer.
+    assert 'tensors stay as they are initialized (connectors.' in logged[1]
+
+
+def test_schedules_that_would_divide_by_zero_are_refused():
+    schedule = dict(type='LinearLR', start_factor=0.0, end=5, by_epoch=False)
+    with pytest.raises(ValueError, match='start_factor or factor above 0'):
+        check(distiller(RESNET), [schedule])
