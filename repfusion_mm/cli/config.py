@@ -12,14 +12,15 @@ from mmengine.runner import CheckpointLoader
 import repfusion_mm  # noqa: F401  # applies the workarounds
 from repfusion_mm.cli.home import expand_home
 from repfusion_mm.cli.parser import check_launcher
-from repfusion_mm.cli.validate_config import (
-    DEFAULT_HOOKS,
-    check_options,
-    check_values,
-)
+from repfusion_mm.cli.validate_config import check_options, check_schedules
 from repfusion_mm.engine.checkpoint.io import load_from_address
 from repfusion_mm.engine.checkpoint.safe_pickle import FORCED
-from repfusion_mm.engine.settings import check_names
+from repfusion_mm.engine.settings import (
+    check_names,
+    check_types,
+    check_values,
+)
+from repfusion_mm.engine.settings.values import DEFAULT_HOOKS
 from repfusion_mm.utils.malloc import keep_freed_memory
 
 #: What mmengine reads.
@@ -78,18 +79,22 @@ def read_config(path: str, options: Optional[dict] = None) -> Config:
         ) from error
     options = options or {}
     check_names(cfg)
+    check_types(cfg)
     check_options(cfg, options)
     try:
         cfg.merge_from_dict(options)
     except (KeyError, TypeError) as error:
+        wrong = [key for key in options if not _can_merge(cfg, key)]
         raise ValueError(
             f'expected --cfg-options that fit {path}, got '
-            f'{", ".join(options)}: {error.args[0][:300]}; correct the keys'
+            f'{", ".join(wrong or options)}: {error.args[0][:300]}; correct '
+            'the keys'
         ) from error
     for name in [*cfg]:
         if isinstance(cfg[name], (str, dict, list, tuple)):
             cfg[name] = expand_home(cfg[name])
     check_values(cfg)
+    check_schedules(cfg)
     _remove_disabled_hooks(cfg)
     return cfg
 
@@ -144,6 +149,14 @@ def check_file(path: str, kind: str) -> None:
             f'expected the path of {kind}, got {path!r}, which is not a '
             'file; correct the path'
         )
+
+
+def _can_merge(cfg: Config, key: str) -> bool:
+    try:
+        cfg.merge_from_dict({key: None})
+    except (KeyError, TypeError):
+        return False
+    return True
 
 
 def _remove_disabled_hooks(cfg: Config) -> None:

@@ -29,7 +29,7 @@ def build_runner(argv: Optional[List[str]] = None) -> Runner:
         check_dataset((cfg.get(name) or {}).get('dataset') or {})
     is_default = 'runner_type' not in cfg
     runner = Runner.from_cfg(cfg) if is_default else RUNNERS.build(cfg)
-    check_parts(unwrap_model(runner), args.cfg_options or {})
+    check_parts(cfg, unwrap_model(runner), args.cfg_options or {})
     if not any(isinstance(h, UnusedSettingsHook) for h in runner.hooks):
         runner.register_hook(UnusedSettingsHook())
     # Not in the config, so that the one in the work directory starts a run.
@@ -73,7 +73,7 @@ def merge_args(
         FileNotFoundError: The checkpoint to resume from does not exist.
     """
     for name in ('model', 'optim_wrapper', 'train_dataloader', 'train_cfg'):
-        if not isinstance(cfg.get(name), dict):
+        if not cfg.get(name):
             raise SystemExit(
                 f'expected {name}=dict(...) in {args.config}, got '
                 f'{cfg.get(name)}; add it, as in the configs in configs/'

@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
-import logging
-from multiprocessing import get_all_start_methods
-from typing import Any, Iterable, Set
+from typing import Any, Iterable, Iterator, List, Tuple
 
 from mmengine.config import Config
-from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
-from mmengine.utils.dl_utils import set_multi_processing
 
 from repfusion_mm.engine.settings import find_nearest, suggest
 from repfusion_mm.engine.settings.names import RENAMED, SETTINGS, find_near
-
-#: Names that a runner reads of ``env_cfg``.
-ENVIRONMENT = ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit')
-#: Default hooks of mmengine, whose types a config may leave out.
-DEFAULT_HOOKS = (
-    'runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler',
-    'checkpoint',
-)  # fmt: skip
 
 
 def check_options(cfg: Config, options: Iterable[str]) -> None:
@@ -58,148 +45,90 @@ def check_options(cfg: Config, options: Iterable[str]) -> None:
         )
 
 
-def check_parts(model: Any, options: dict) -> None:
-    """Refuse options of an optimizer whose part has nothing to train.
+def check_parts(cfg: Config, model: Any, options: dict) -> None:
+    """Refuse options of a part that has nothing to train, and parts without.
 
     Args:
+        cfg: The config of the run.
         model: The model of the run.
         options: The keys and values of ``--cfg-options``.
     """
     parts = model.optim_parts() if hasattr(model, 'optim_parts') else {}
+    trained = [
+        name
+        for name, part in parts.items()
+        if any(p.requires_grad for p in part.parameters())
+    ]
     for key, value in options.items():
         setting, _, rest = key.partition('.')
         part = rest.split('.')[0]
         if (
             setting in ('optim_wrapper', 'param_scheduler')
-            and part in parts
+            and part in {*parts} - {*trained}
             and value
-            and not any(p.requires_grad for p in parts[part].parameters())
         ):
             raise ValueError(
                 f'expected settings of parts with parameters to train, got '
                 f'{key!r}, which nothing would read: the {part} has none; '
                 f'leave it out, or change model.{part}'
             )
-
-
-def check_values(cfg: Config) -> None:
-    """Refuse values that mmengine ignores or reports without their name."""
-    for name in (
-        'randomness', 'train_dataloader', 'env_cfg', 'default_hooks',
-        'train_cfg', 'auto_scale_lr',
-    ):  # fmt: skip
-        if not isinstance(cfg.get(name) or {}, dict):
-            _refuse(f'{name}=dict(...)', cfg[name])
-    if not isinstance(cfg.get('custom_hooks') or [], list):
-        _refuse('custom_hooks=[dict(...), ...]', cfg.custom_hooks)
-    _check_keys(cfg, 'env_cfg', {*ENVIRONMENT})
-    _check_keys(cfg, 'auto_scale_lr', {'base_batch_size', 'enable'})
-    _check_keys(cfg, 'randomness', _arguments(Runner.set_randomness))
-    _check_keys(
-        cfg.get('env_cfg') or {},
-        'mp_cfg',
-        _arguments(set_multi_processing) - {'distributed'},
-        'env_cfg.',
-    )
-    _check_train_cfg(cfg)
-    _check_param_scheduler(cfg)
-    seed = (cfg.get('randomness') or {}).get('seed')
-    loader = cfg.get('train_dataloader') or {}
-    size, workers = loader.get('batch_size', 1), loader.get('num_workers', 0)
-    level = cfg.get('log_level', 'INFO')
-    if seed is not None and type(seed) is not int:
-        _refuse('randomness.seed to be an integer', seed)
-    if type(size) is not int or size < 1:
-        _refuse('train_dataloader.batch_size to be 1 or more', size)
-    if type(workers) is not int or workers < 0:
-        _refuse('train_dataloader.num_workers to be 0 or more', workers)
-    method = ((cfg.get('env_cfg') or {}).get('mp_cfg') or {}).get(
-        'mp_start_method', 'fork'
-    )
-    if method not in get_all_start_methods():
-        methods = ', '.join(get_all_start_methods())
-        _refuse(f'env_cfg.mp_cfg.mp_start_method to be of {methods}', method)
-    if isinstance(level, str) and level not in logging._nameToLevel:
-        _refuse('log_level to be a level of logging ("INFO")', level)
-    for key, hook in (cfg.get('default_hooks') or {}).items():
-        if isinstance(hook, dict) and 'type' not in hook:
-            nearest = find_nearest(key, {*DEFAULT_HOOKS} - {key})
+    schedules = cfg.get('param_scheduler')
+    if isinstance(schedules, dict) and 'type' not in schedules:
+        missing = [part for part in trained if part not in schedules]
+        if missing:
             raise ValueError(
-                f'expected a type in {f"default_hooks.{key}"!r}, got {hook}; '
-                + (f'did you mean {nearest!r}?' if nearest else 'give it one')
+                f'expected param_scheduler with the parts {trained}, got '
+                f'{[*schedules]}; add param_scheduler.{missing[0]}=[] for no '
+                'schedule, or set param_scheduler=None for none at all'
             )
 
 
-def _check_train_cfg(cfg: Config) -> None:
-    """Check the settings of mmengine's own loops."""
-    loop: Any = cfg.get('train_cfg') or {}
-    loops: Any = {'EpochBasedTrainLoop': EpochBasedTrainLoop}
-    loops['IterBasedTrainLoop'] = IterBasedTrainLoop
-    if 'by_epoch' in loop:
-        cls = EpochBasedTrainLoop if loop.by_epoch else IterBasedTrainLoop
-    else:
-        cls = loops.get(str(loop.get('type')), loop.get('type'))
-    if cls not in loops.values():
-        return
-    known = _arguments(cls) - {'runner', 'dataloader'}
-    _check_keys(cfg, 'train_cfg', known | {'by_epoch', 'type'})
-    length = 'max_epochs' if cls is EpochBasedTrainLoop else 'max_iters'
-    for name, value in loop.items():
-        if name in (length, 'val_interval') and not (
-            isinstance(value, (int, float)) and value >= 1
-        ):
-            _refuse(f'train_cfg.{name} to be 1 or more', value)
-    if length not in loop:
-        _refuse(f'train_cfg.{length} for {cls.__name__}', dict(loop))
+def check_schedules(cfg: Config) -> None:
+    """Refuse schedules that are not configs, and those of a part and of all.
 
-
-def _check_param_scheduler(cfg: Config) -> None:
-    """Refuse a mix of schedules for all parts and for each part."""
-    schedules, optimizers = (
-        cfg.get('param_scheduler'),
-        cfg.get('optim_wrapper'),
-    )
-    if not isinstance(schedules, dict) or not isinstance(optimizers, dict):
-        return
-    parts = [k for k, v in optimizers.items() if isinstance(v, dict)]
-    parts = [part for part in parts if 'optimizer' in optimizers[part]]
-    own = [part for part in parts if part in schedules]
-    other = sorted(k for k, v in schedules.items() if v and k not in own)
-    if own and other:
-        raise ValueError(
-            f'expected param_scheduler with the parts {parts} only, got '
-            f'{other}, which no part would read; set '
-            f'param_scheduler.{own[0]}.{other[0]}, or, for all parts, '
-            'param_scheduler=dict(_delete_=True, type=...)'
-        )
-
-
-def _check_keys(
-    cfg: dict, name: str, known: Set[str], parent: str = ''
-) -> None:
-    """Refuse keys of a setting other than ``known``."""
-    for key in cfg.get(name) or {}:
-        if key not in known and key != '_scope_':
-            nearest = find_nearest(key, known)
+    Raises:
+        ValueError: There is one.
+    """
+    schedules = cfg.get('param_scheduler')
+    wrapper = cfg.get('optim_wrapper') or {}
+    if isinstance(schedules, dict) and 'type' not in schedules:
+        for part in schedules:
+            if schedules[part] is None:  # which mmengine refuses
+                schedules[part] = []
+    if isinstance(schedules, dict) and isinstance(wrapper, dict):
+        parts = [k for k, v in wrapper.items() if isinstance(v, dict)]
+        parts = [part for part in parts if 'optimizer' in wrapper[part]]
+        own = [part for part in parts if part in schedules]
+        other = sorted(k for k, v in schedules.items() if v and k not in own)
+        if own and other:
             raise ValueError(
-                f'expected {parent}{name} with {", ".join(sorted(known))}, '
-                f'got {f"{parent}{name}.{key}"!r}, which nothing would read; '
-                + (
-                    f'did you mean {nearest!r}?'
-                    if nearest
-                    else 'leave it out (_delete_=True drops '
-                    'the settings of a base config)'
-                )
+                f'expected param_scheduler with the parts {parts} only, got '
+                f'{other}, which no part would read; set '
+                f'param_scheduler.{own[0]}.{other[0]}, or, for all parts, '
+                'param_scheduler=dict(_delete_=True, type=...)'
+            )
+    for path, schedule in _iter_schedules(schedules):
+        if not isinstance(schedule, dict) or 'type' not in schedule:
+            raise ValueError(
+                f'expected {path}=dict(type=...), a list of such, or one of '
+                f'either for each part of the model, got {schedule!r}; '
+                'correct it'
             )
 
 
-def _arguments(function: Any) -> Set[str]:
-    return {*inspect.signature(function).parameters} - {'self'}
+def _iter_schedules(
+    value: Any, path: str = 'param_scheduler', is_part: bool = False
+) -> Iterator[Tuple[str, Any]]:
+    items: List[tuple] = []
+    if isinstance(value, (list, tuple)):
+        items = [*enumerate(value)]
+    elif isinstance(value, dict) and 'type' not in value and not is_part:
+        items = [*value.items()]
+    elif value is not None:
+        yield path, value
+    for key, item in items:
+        yield from _iter_schedules(item, f'{path}.{key}', True)
 
 
 def _has_preprocessor(cfg: Config) -> bool:
     return bool(cfg.get('model', {}).get('data_preprocessor'))
-
-
-def _refuse(expected: str, value: object) -> None:
-    raise ValueError(f'expected {expected}, got {value!r}; correct it')

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from mmengine.hooks import Hook
 
-from repfusion_mm.engine.settings import check_names, check_run
+from repfusion_mm.engine.settings import (
+    check_names,
+    check_run,
+    check_values,
+)
 from repfusion_mm.registry import HOOKS
 
 
@@ -26,4 +30,5 @@ class UnusedSettingsHook(Hook):
     def before_train(self, runner) -> None:
         """Compare the config with what was built."""
         check_names(runner.cfg)
+        check_values(runner.cfg)
         check_run(runner)

@@ -2,5 +2,9 @@
 
 from .built import check_run
 from .names import check_names, find_nearest, suggest
+from .values import check_types, check_values
 
-__all__ = ['check_names', 'check_run', 'find_nearest', 'suggest']
+__all__ = [
+    'check_names', 'check_run', 'check_types', 'check_values', 'find_nearest',
+    'suggest',
+]  # fmt: skip

@@ -114,9 +114,10 @@ def check_epochs(runner: Any) -> None:
     ]
     asked = runner.cfg.get('param_scheduler')
     wrong += [
-        f'{path}.by_epoch=False (without convert_to_iter_based)'
+        f'{path}.by_epoch=False (without convert_to_iter_based), or '
+        f'{path}.end in epochs'
         for path, schedule in _iter_configs(asked, 'param_scheduler')
-        if schedule.get('convert_to_iter_based')
+        if schedule.get('convert_to_iter_based') and 'end' not in schedule
     ]
     for path, hook in iter_hooks(runner):
         is_asked = '.' in path or type(hook) is not CheckpointHook

@@ -110,6 +110,12 @@ def test_a_schedule_without_parts_is_that_of_all_parts(start):
         assert [type(i).__name__ for i in schedules] == ['ConstantLR']
 
 
+@pytest.mark.parametrize('option', ['', '.student'])
+def test_none_is_no_schedule(start, option):
+    runner = start(f'param_scheduler{option}=None')
+    assert not any((runner.param_schedulers or {}).values())
+
+
 #: Options, and fragments of the error.
 REFUSED = {
     'optimizer of all parts': (
@@ -148,6 +154,18 @@ REFUSED = {
     'schedule of all parts': (
         ['param_scheduler.type=StepLR'],
         '_delete_=True',
+    ),
+    'schedules of some parts': (
+        ['param_scheduler._delete_=True', 'param_scheduler.student=[]'],
+        r"parts \['student', .*got \['student'\]; add .*\.policy=\[\]",
+    ),
+    'schedule without a type': (
+        ['param_scheduler.student=[3]'],
+        r'param_scheduler\.student\.0=dict\(type=...\)',
+    ),
+    'key of a list': (
+        ['param_scheduler.policy.factor=3'],
+        r'fit .*, got param_scheduler\.policy\.factor: list indices',
     ),
     'no hook for the schedule': (
         ['default_hooks.param_scheduler=None'],
@@ -227,6 +245,10 @@ def test_settings_in_epochs_are_refused_in_a_run_by_iterations(
             )
         )
     assert start(config=write(tmp_path, text)).max_iters == 6
+    converted = 'param_scheduler = dict(student=dict(end=2))\n'
+    text = text.replace('param_scheduler =', 'unused =')
+    runner = start(config=write(tmp_path, f'{text}{converted}unused = None'))
+    assert runner.param_schedulers['student'][0].end == 4
 
 
 def test_a_run_that_writes_no_student_is_logged(start, tmp_path):

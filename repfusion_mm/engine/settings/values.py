@@ -1,0 +1,209 @@
+"""Compare values at the top level of a config with what mmengine takes."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import typing
+from multiprocessing import get_all_start_methods
+from typing import Any, Dict, Iterable, Set, Union
+
+from mmengine.config import Config
+from mmengine.dist import init_dist
+from mmengine.model import MMDistributedDataParallel
+from mmengine.registry import MODEL_WRAPPERS, RUNNERS
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+from mmengine.utils.dl_utils import set_multi_processing
+from torch.distributed import init_process_group
+
+from repfusion_mm.engine.settings.names import find_nearest
+from repfusion_mm.utils.types import init_arguments, resolve_type
+
+#: Settings that a runner reads of its config, not as an argument.
+OTHERS = {
+    'activation_checkpointing': Union[str, list],
+    'compile': Union[bool, dict],
+    'efficient_conv_bn_eval': Union[str, list],
+    'find_unused_parameters': bool,
+    'model_wrapper_cfg': dict,
+    'probe_dataset': dict,
+    'runner_type': Union[str, type],
+    'sync_bn': str,
+}
+FORMS = {
+    bool: 'True or False', dict: 'dict(...)', list: '[...]', str: "'...'",
+}  # fmt: skip
+#: Names that a runner reads of ``env_cfg``.
+ENVIRONMENT = ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit')
+#: Default hooks of mmengine, whose types a config may leave out.
+DEFAULT_HOOKS = (
+    'runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler',
+    'checkpoint',
+)  # fmt: skip
+
+
+def check_types(cfg: Config) -> None:
+    """Refuse settings that are not of the type that their runner declares.
+
+    Raises:
+        ValueError: There is one. Some of these mmengine silently ignores,
+            such as the path in ``resume='epoch_3.pth'``.
+    """
+    kind = resolve_type(dict(type=cfg.get('runner_type')), RUNNERS)
+    kind = kind if isinstance(kind, type) else Runner
+    hints = {**OTHERS, **typing.get_type_hints(kind.__init__)}
+    # Any name is in effect, and a level may be a number.
+    for name in cfg.keys() & hints.keys() - {'experiment_name', 'log_level'}:
+        value, hint = cfg[name], hints[name]
+        is_default = value is None and hint is not Dict
+        if not is_default and not _fits(value, hint):
+            advice = 'correct it'
+            if name == 'resume':
+                advice = 'name the checkpoint in load_from'
+            raise ValueError(
+                f'expected {name}={_show(hint)}, got {value!r}; {advice}'
+            )
+
+
+def check_values(cfg: Config) -> None:
+    """Refuse values that mmengine ignores or reports without their name.
+
+    Raises:
+        ValueError: There is one.
+    """
+    check_types(cfg)
+    env, loader = cfg.get('env_cfg') or {}, cfg.get('train_dataloader') or {}
+    for key in ('mp_cfg', 'dist_cfg'):
+        if not isinstance(env.get(key, {}), dict):
+            _refuse(f'env_cfg.{key}=dict(...)', env[key])
+    processes, dist = env.get('mp_cfg', {}), env.get('dist_cfg', {})
+    scaling = cfg.get('auto_scale_lr') or {}
+    randomness = cfg.get('randomness', dict(seed=None))
+    check_keys('env_cfg', env, ENVIRONMENT)
+    check_keys(
+        'env_cfg.mp_cfg',
+        processes,
+        _arguments(set_multi_processing) - {'distributed'},
+    )
+    if dist.get('init_backend', 'torch') == 'torch':  # else another package's
+        known = _arguments(init_dist) | _arguments(init_process_group)
+        known = (known | {'port'}) - {'launcher'}  # port: with slurm
+        check_keys('env_cfg.dist_cfg', dist, known)
+    check_keys(
+        'auto_scale_lr',
+        scaling,
+        {'base_batch_size', 'enable'},
+        ['base_batch_size'] if scaling.get('enable') else (),
+    )
+    check_keys(
+        'randomness', randomness, _arguments(Runner.set_randomness), ['seed']
+    )
+    wrapper = cfg.get('model_wrapper_cfg') or {}
+    kind = resolve_type(wrapper, MODEL_WRAPPERS, cfg.get('default_scope'))
+    if kind is MMDistributedDataParallel:
+        known = init_arguments(kind) - {'module'} | {'type'}
+        check_keys('model_wrapper_cfg', wrapper, known)
+    for name in ('model', 'visualizer', 'model_wrapper_cfg'):
+        value = cfg.get(name)
+        if value and isinstance(value, dict):
+            check_keys(name, value, value, ['type'])
+    _check_train_cfg(cfg.get('train_cfg') or {})
+    seed = randomness['seed']
+    size, workers = loader.get('batch_size', 1), loader.get('num_workers', 0)
+    level = cfg.get('log_level', 'INFO')
+    if seed is not None and type(seed) is not int:
+        _refuse('randomness.seed to be an integer', seed)
+    if type(size) is not int or size < 1:
+        _refuse('train_dataloader.batch_size to be 1 or more', size)
+    if type(workers) is not int or workers < 0:
+        _refuse('train_dataloader.num_workers to be 0 or more', workers)
+    methods = get_all_start_methods()
+    method = processes.get('mp_start_method', 'fork')
+    if method not in methods:
+        text = ', '.join(methods)
+        _refuse(f'env_cfg.mp_cfg.mp_start_method to be of {text}', method)
+    if type(level) is not int and level not in [*logging._nameToLevel]:
+        _refuse('log_level to be a level of logging ("INFO")', level)
+    for key, hook in (cfg.get('default_hooks') or {}).items():
+        if isinstance(hook, dict) and 'type' not in hook:
+            nearest = find_nearest(key, {*DEFAULT_HOOKS} - {key})
+            raise ValueError(
+                f'expected a type in {f"default_hooks.{key}"!r}, got {hook}; '
+                + (f'did you mean {nearest!r}?' if nearest else 'give it one')
+            )
+
+
+def check_keys(
+    place: str, config: dict, known: Iterable[str], needed: Iterable[str] = ()
+) -> None:
+    """Refuse keys other than ``known``, and a config without ``needed``."""
+    for key in config:
+        if key not in known and key != '_scope_':
+            nearest = find_nearest(key, known)
+            raise ValueError(
+                f'expected {place} with {", ".join(sorted(known))}, '
+                f'got {f"{place}.{key}"!r}, which nothing would read; '
+                + (
+                    f'did you mean {nearest!r}?'
+                    if nearest
+                    else 'leave it out (_delete_=True drops '
+                    'the settings of a base config)'
+                )
+            )
+    for key in needed:
+        if key not in config:
+            raise ValueError(
+                f'expected {place}.{key}, got {place}={dict(config)}; add it'
+            )
+
+
+def _check_train_cfg(loop: dict) -> None:
+    """Check the settings of mmengine's own loops."""
+    loops: Any = {'EpochBasedTrainLoop': EpochBasedTrainLoop}
+    loops['IterBasedTrainLoop'] = IterBasedTrainLoop
+    cls = loops.get(str(loop.get('type')), loop.get('type'))
+    if 'by_epoch' in loop:
+        cls = EpochBasedTrainLoop if loop['by_epoch'] else IterBasedTrainLoop
+    if cls not in loops.values():
+        return
+    length = 'max_epochs' if cls is EpochBasedTrainLoop else 'max_iters'
+    known = _arguments(cls) - {'runner', 'dataloader'}
+    check_keys('train_cfg', loop, known | {'by_epoch', 'type'}, [length])
+    for name, value in loop.items():
+        if name in (length, 'val_interval') and not (
+            isinstance(value, (int, float)) and value >= 1
+        ):
+            _refuse(f'train_cfg.{name} to be 1 or more', value)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Return whether a value is of a type, as far as it can be checked."""
+    origin, arguments = typing.get_origin(hint) or hint, typing.get_args(hint)
+    if origin is Union:
+        return any(_fits(value, argument) for argument in arguments)
+    if origin is bool:
+        return value in (True, False)
+    if origin is list:
+        return isinstance(value, (list, tuple)) and all(
+            _fits(item, kind) for item in value for kind in arguments
+        )
+    return not isinstance(origin, type) or isinstance(value, origin)
+
+
+def _show(hint: Any) -> str:
+    """Return how values of a type are written in a config."""
+    origin, arguments = typing.get_origin(hint) or hint, typing.get_args(hint)
+    if origin is Union:
+        return ' or '.join(filter(None, map(_show, arguments)))
+    if origin is list and arguments:
+        return f'[{_show(arguments[0])}, ...]'
+    return FORMS.get(origin, '')
+
+
+def _arguments(function: Any) -> Set[str]:
+    names = inspect.signature(function).parameters
+    return {i for i in names if i[0] != '_'} - {'self', 'kwargs'}
+
+
+def _refuse(expected: str, value: object) -> None:
+    raise ValueError(f'expected {expected}, got {value!r}; correct it')
