@@ -64,11 +64,16 @@ def not_finite(folder):
     pixels.save(folder / 'images/0.jpg', format='TIFF')
 
 
-def of_16_bits(folder):
+def of_16_bits(largest):
     """Replace the first image by a PNG of 16 bits a channel."""
-    written = folder / 'other.png'
-    cv2.imwrite(str(written), np.full((16, 16, 3), 30_000, np.uint16))
-    written.rename(folder / 'images/0.jpg')
+
+    def edit(folder):
+        written = folder / 'other.png'
+        values = np.linspace(0, largest, 768).reshape(16, 16, 3)
+        cv2.imwrite(str(written), values.astype(np.uint16))
+        written.rename(folder / 'images/0.jpg')
+
+    return edit
 
 
 #: Name: options, the change to the inputs, fragments of the last line.
@@ -159,7 +164,10 @@ ROWS = {
         ['[0, 255]', 'std=[0.5', 'multiply mean and std by 255']),
     'images of 16 bits': (
         [f'{PARTS}.{i}.pipeline.0.color_type=unchanged' for i in (0, 1)],
-        of_16_bits, ['more than 8 bits', 'color_type']),
+        of_16_bits(60_000), ['more than 8 bits', 'color_type']),
+    'images of 12 bits': (
+        [], of_16_bits(4095),
+        ['images/0.jpg', 'keeps 16 of 25', 'value * 255 / 4095']),
     'exchanged channels': (
         ['model.data_preprocessor.bgr_to_rgb=False',
          'model.channel_order=rgb'], None,

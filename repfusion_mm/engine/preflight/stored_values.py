@@ -47,8 +47,9 @@ def check_stored_values(dataset: Any) -> None:
     for part, pipelines in iter_pipelines(dataset):
         name = type(part).__name__
         steps = [s for p in pipelines for s in getattr(p, 'transforms', [p])]
-        stored, loaded = [], []
-        for values, image in iter_pairs(part, steps):
+        paths, stored, loaded = [], [], []
+        for path, values, image in iter_pairs(part, steps):
+            paths.append(path)
             stored.append(values)
             loaded.append(image)
         check_alpha(stored, loaded, name)
@@ -57,14 +58,14 @@ def check_stored_values(dataset: Any) -> None:
             check_range(
                 np.concatenate([sample(_colors(stored[i])) for i in chosen]),
                 np.concatenate([sample(loaded[i]) for i in chosen]),
-                name,
+                f'{name} ({paths[chosen[0]]})',
             )
 
 
 def iter_pairs(
     dataset: Any, steps: Sequence[Callable]
-) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
-    """Yield what files of more than 8 bits store, and what is loaded.
+) -> Iterator[Tuple[str, np.ndarray, np.ndarray]]:
+    """Yield paths of more than 8 bits, what they store, and what is loaded.
 
     A warning is logged if files cannot be read or decoded.
     """
@@ -83,15 +84,16 @@ def iter_pairs(
             errors.append((info, error))
     for position in _spread(len(chosen), NUM_DECODED):
         info = copy.deepcopy(chosen[position])
+        path = info['img_path']
         try:
-            with _open(info['img_path'], steps) as file:
+            with _open(path, steps) as file:
                 values = decode(file.read())
             if values.dtype == np.uint8 and values.shape[2:] != (4,):
                 continue
             for step in steps:
                 if 'img' not in info:
                     info = step(info)
-            yield values, np.asarray(info['img'])
+            yield path, values, np.asarray(info['img'])
         except Exception as error:  # of any loader
             errors.append((chosen[position], error))
     if errors:
