@@ -62,28 +62,30 @@ class DenoisingDiffusion(BaseModel):
             channel_order, data_preprocessor
         )
         self.denoiser = build_denoiser(denoiser)
-        self.scheduler = build_scheduler(scheduler)
+        self.scheduler = build_scheduler(scheduler, 'model.scheduler')
         # Not saved: the scheduler is part of the config.
         self.register_buffer(
             'alphas_cumprod',
-            read_alphas_cumprod(self.scheduler),
+            read_alphas_cumprod(self.scheduler, 'model.scheduler'),
             persistent=False,
         )
-        check_denoiser(self.denoiser, len(self.alphas_cumprod))
+        check_denoiser(self.denoiser, len(self.alphas_cumprod), 'model')
         outputs = self.denoiser.config.get('out_channels')
         if outputs != 3:
             raise ValueError(
-                'expected denoiser.out_channels 3, as the noise of RGB '
+                'expected model.denoiser.out_channels 3, as the noise of RGB '
                 f'images, got {outputs}; set it to 3'
             )
         check_conditions(self.denoiser)
         check_sample_size(self.denoiser)
-        prediction = self.scheduler.config.prediction_type
-        if prediction != 'epsilon':
+        check_outputs(self.scheduler)
+        try:
+            self.build_sampler().set_timesteps(len(self.alphas_cumprod))
+        except ValueError as error:
             raise ValueError(
-                "expected scheduler.prediction_type 'epsilon', got "
-                f'{prediction!r}'
-            )
+                'expected model.scheduler with which DDIM samples images, '
+                f'got {scheduler} ({error}); correct it'
+            ) from error
 
     def forward(
         self,
@@ -140,28 +142,50 @@ class DenoisingDiffusion(BaseModel):
         Returns:
             num_images x 3 x H x W, RGB, in [0, 1].
         """
-        from diffusers import DDIMPipeline, DDIMScheduler
+        from diffusers import DDIMPipeline
 
-        # By its betas: DDIMScheduler lacks some schedules of other classes.
-        alphas = self.alphas_cumprod.double().cpu()
-        betas = 1 - alphas / torch.cat([alphas.new_ones(1), alphas[:-1]])
-        scheduler = DDIMScheduler.from_config(
-            self.scheduler.config,
-            trained_betas=betas.tolist(),
-            rescale_betas_zero_snr=False,  # the betas are
-        )
-        pipeline: Any = DDIMPipeline(self.denoiser, scheduler)
+        pipeline: Any = DDIMPipeline(self.denoiser, self.build_sampler())
         pipeline.set_progress_bar_config(disable=True)
         training = self.denoiser.training
         self.denoiser.eval()
         images = pipeline(
             num_images,
             generator=torch.Generator().manual_seed(seed),
-            num_inference_steps=min(num_steps, len(betas)),
+            num_inference_steps=min(num_steps, len(self.alphas_cumprod)),
             output_type='np',
         ).images
         self.denoiser.train(training)
         return torch.from_numpy(images).permute(0, 3, 1, 2)
+
+    def build_sampler(self) -> Any:
+        """Build the DDIM scheduler of the training's noise schedule."""
+        from diffusers import DDIMScheduler
+
+        # By its betas: DDIMScheduler lacks some schedules of other classes.
+        alphas = self.alphas_cumprod.double().cpu()
+        betas = 1 - alphas / torch.cat([alphas.new_ones(1), alphas[:-1]])
+        return DDIMScheduler.from_config(
+            self.scheduler.config,
+            trained_betas=betas.tolist(),
+            rescale_betas_zero_snr=False,  # the betas are
+            steps_offset=0,  # others end at T, which is not a timestep
+        )
+
+
+def check_outputs(scheduler: Any) -> None:
+    """Refuse a scheduler that expects other outputs than the noise."""
+    prediction = scheduler.config.get('prediction_type', 'epsilon')
+    if prediction != 'epsilon':
+        raise ValueError(
+            "expected model.scheduler.prediction_type 'epsilon', got "
+            f'{prediction!r}; other predictions are not trained'
+        )
+    variance = str(scheduler.config.get('variance_type'))
+    if variance.startswith('learned'):
+        raise ValueError(
+            'expected model.scheduler.variance_type to be a fixed one, got '
+            f'{variance!r}, which is not trained; leave it out'
+        )
 
 
 def check_conditions(denoiser: Any) -> None:
@@ -188,13 +212,11 @@ def check_sample_size(denoiser: Any) -> None:
         ValueError: It does not run on images of this size, or of any.
     """
     size = denoiser.config.get('sample_size')
-    if size is None:
-        return
     sides = list(size) if isinstance(size, (list, tuple)) else [size, size]
     if [*map(type, sides)] != [int, int] or min(sides) < 1:
         raise ValueError(
-            'expected denoiser.sample_size to be a positive integer or two '
-            f'(height, width), got {size!r}; correct it'
+            'expected model.denoiser.sample_size to be a positive integer or '
+            f'two (height, width), got {size!r}; correct it'
         )
     shapes = copy.deepcopy(denoiser).to('meta')
     error = _dry_run(shapes, sides)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import re
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
+from mmengine.logging import print_log
 from safetensors import safe_open
 
 #: Base class and an example of each kind of diffusers class.
@@ -59,7 +62,10 @@ def find_config(
         try:
             config = owner.load_config(pretrained, subfolder=place)
         except OSError as error:
-            if Path(pretrained, place or '', owner.config_name).is_file():
+            # Also a link whose target is missing.
+            if os.path.lexists(
+                Path(pretrained, place or '', owner.config_name)
+            ):
                 raise damaged_config(owner, pretrained, error) from error
             missing = error
             continue
@@ -128,50 +134,111 @@ def find_integers(folder: Path) -> List[str]:
     return names
 
 
-def check_pipeline(pretrained: str) -> None:
+def check_pipeline(pretrained: str, part: str, denoiser: str) -> None:
     """Refuse the denoiser of a pipeline that runs on latents.
 
+    Args:
+        pretrained: Folder or hub id of the pipeline or of one of its parts.
+        part: Name of the denoiser in ``model_index.json``.
+        denoiser: Class of the denoiser.
+
     Raises:
-        ValueError: ``model_index.json`` names another model, such as an
-            autoencoder.
+        ValueError: ``model_index.json`` is damaged, names another model, such
+            as an autoencoder, or another class of the denoiser.
+    """
+    index = read_index(pretrained)
+    parts = {
+        name: value[1]
+        for name, value in index.items()
+        if isinstance(value, list) and len(value) == 2 and value[1]
+    }
+    named = parts.pop(part, denoiser)
+    if named != denoiser:
+        raise ValueError(
+            f'expected one class of the denoiser, got {named} in '
+            f'model_index.json of {str(pretrained)!r} and {denoiser} in '
+            f'config.json; choose a teacher of diffusers, or correct the file'
+        )
+    unknown = {}
+    for name, cls in parts.items():
+        for kind in KINDS:
+            try:
+                diffusers_class(cls, kind)
+                break
+            except (ValueError, ImportError):
+                kind = ''
+        if kind == 'model' and cls != denoiser:
+            raise ValueError(
+                'expected a denoiser of RGB images, got that of the '
+                f'{index.get("_class_name")} {str(pretrained)!r}, which works '
+                f'with its {name} ({cls}); choose a pipeline of pixels, such '
+                'as a DDPMPipeline'
+            )
+        if not kind:
+            unknown[name] = cls
+    if unknown:
+        print_log(
+            f'teacher: the pipeline has parts of other packages, {unknown}; '
+            'if one of them is an autoencoder, the denoiser takes latents, '
+            'and is no teacher',
+            logger='current',
+            level=logging.WARNING,
+        )
+
+
+def read_index(pretrained: str) -> dict:
+    """Return the ``model_index.json`` of the pipeline, or {}.
+
+    Raises:
+        ValueError: It is damaged.
     """
     from diffusers import DiffusionPipeline
 
+    places: List[Path] = [Path(pretrained), *find_pipelines(pretrained)]
     try:
-        index = DiffusionPipeline.load_config(pretrained)
-    except OSError:  # not a pipeline, but perhaps a part of one
-        parent = find_parent(pretrained, Path(pretrained).name)
-        if parent is None:
-            return
-        index = json.loads(
-            (parent / 'model_index.json').read_text(encoding='utf-8')
-        )
-    others = {
-        name: part[1]
-        for name, part in index.items()
-        if isinstance(part, (list, tuple)) and name != 'unet'
-    }
-    for name, cls in others.items():
-        try:
-            diffusers_class(cls, 'model')
-        except (ValueError, ImportError):
-            continue
-        raise ValueError(
-            'expected a denoiser of RGB images, got that of the '
-            f'{index.get("_class_name")} {str(pretrained)!r}, which works '
-            f'with its {name} ({cls}); choose a pipeline of pixels, such as '
-            'a DDPMPipeline'
-        )
+        for place in places:
+            file = place / DiffusionPipeline.config_name
+            if file.is_file():
+                index = json.loads(file.read_text(encoding='utf-8-sig'))
+                break
+        else:
+            index = DiffusionPipeline.load_config(pretrained)
+    except OSError:  # not a pipeline
+        return {}
+    except ValueError as error:
+        raise damaged_config(DiffusionPipeline, pretrained, error) from error
+    if not isinstance(index, dict):
+        got = type(index).__name__
+        raise damaged_config(DiffusionPipeline, pretrained, got)
+    return index
 
 
-def find_parent(pretrained: str, part: str) -> Optional[Path]:
-    """Return the folder of the pipeline that a folder is a part of.
+def find_pipelines(pretrained: str) -> List[Path]:
+    """Return the pipelines that contain a folder, the nearest one first.
 
-    The pipeline must have the sub-folder ``part``.
+    Trainings write ``unet`` and ``unet_ema`` into the folder of a pipeline,
+    or into its sub-folders, such as ``checkpoint-500``.
     """
-    parent = Path(pretrained).resolve().parent
-    is_pipeline = (parent / 'model_index.json').is_file()
-    return parent if is_pipeline and (parent / part).is_dir() else None
+    folder = Path(pretrained)
+    parents = folder.resolve().parents[:2] if folder.is_dir() else ()
+    return [p for p in parents if (p / 'model_index.json').is_file()]
+
+
+def find_models(folder: Path) -> List[str]:
+    """Return sub-folders with a pipeline of diffusers, or else with a model.
+
+    Such as ``unet_ema``, or ``snapshots/*`` in the cache of the hub.
+    """
+    for name in ('model_index.json', 'config.json'):
+        found = [
+            str(file.parent)
+            for pattern in (f'*/{name}', f'*/*/{name}')
+            for file in sorted(folder.glob(pattern))
+            if '_class_name' in file.read_text(errors='replace')
+        ]
+        if found:
+            return found
+    return []
 
 
 def damaged_config(owner: Any, pretrained: str, got: object) -> ValueError:
@@ -179,5 +246,7 @@ def damaged_config(owner: Any, pretrained: str, got: object) -> ValueError:
     return ValueError(
         f'expected {owner.config_name} of {str(pretrained)!r} in the format '
         'of diffusers, got a damaged file '
-        f'({" ".join(str(got).split())[:200]}); fetch the folder again'
+        f'({" ".join(str(got).split())[:200]}); fetch the folder again, or, '
+        'if you edited the file, save it as JSON in UTF-8 without a byte '
+        'order mark'
     )

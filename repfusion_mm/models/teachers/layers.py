@@ -52,8 +52,15 @@ def resolve_layers(denoiser: Any, layers: Sequence[str]) -> Tuple[str, ...]:
     return tuple(paths)
 
 
-def check_denoiser(denoiser: Any, num_timesteps: int) -> None:
+def check_denoiser(
+    denoiser: Any, num_timesteps: int, owner: str = 'model.teacher'
+) -> None:
     """Check that a model is a denoiser of RGB images over these timesteps.
+
+    Args:
+        denoiser: A diffusers model.
+        num_timesteps: T of its scheduler.
+        owner: The setting that contains ``scheduler``, for error messages.
 
     Raises:
         ValueError: It is another model, such as an autoencoder, has other
@@ -91,9 +98,9 @@ def check_denoiser(denoiser: Any, num_timesteps: int) -> None:
     if length != num_timesteps:
         raise ValueError(
             f'expected one number of timesteps, got {length} in the denoiser '
-            f'and {num_timesteps} in its scheduler; set model.teacher.'
-            f"scheduler=dict(type='DDPMScheduler', num_train_timesteps="
-            f'{length}, ...) to the schedule of its training'
+            f'and {num_timesteps} in its scheduler; set {owner}.scheduler='
+            f"dict(type='DDPMScheduler', num_train_timesteps={length}, ...) "
+            'to the schedule of its training'
         )
 
 
@@ -109,7 +116,7 @@ def read_side(sample_size: object) -> int:
     if not isinstance(sample_size, int):
         raise ValueError(
             'expected a square image size, got sample_size '
-            f'{sample_size!r} in the denoiser; set teacher.input_size'
+            f'{sample_size!r} in the denoiser; set model.teacher.input_size'
         )
     return sample_size
 
@@ -161,7 +168,8 @@ def check_layers(
         raise ValueError(
             'expected a denoiser that runs on (sample, timestep) only, at '
             f'{side} x {side} (a multiple of two for each level), got '
-            f'{type(module).__name__}: {error}'
+            f'{type(module).__name__}: {error}; choose another teacher, or '
+            'set model.teacher.input_size'
         ) from error
     for name in layers:
         if calls[name] != 1:

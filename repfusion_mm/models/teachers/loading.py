@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import logging
 import os.path as osp
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any, Optional, Tuple
 
@@ -17,6 +20,7 @@ from repfusion_mm.models.teachers.folders import (
     diffusers_class,
     find_config,
     find_integers,
+    find_models,
     find_weights,
 )
 from repfusion_mm.models.teachers.noise_schedule import (
@@ -67,31 +71,17 @@ def load_denoiser(pretrained: str) -> Any:
     """
     subfolder, config = find_denoiser(pretrained)
     pretrained = osp.expanduser(pretrained)
-    folder = Path(pretrained, subfolder or '')
-    how = find_weights(folder) if folder.is_dir() else {}
-    integers = find_integers(folder)
+    name = config['_class_name']
+    cls = diffusers_class(name, 'model')
+    part = subfolder or osp.basename(osp.abspath(pretrained))
+    check_pipeline(pretrained, part, name)
+    denoiser, report = read_weights(cls, pretrained, subfolder)
+    folder = find_folder(pretrained, subfolder)
+    integers = find_integers(folder) if folder else []
     if integers:
         raise _mismatch(
             pretrained, f'integers, quantized weights, in {integers[:3]}'
         )
-    name = config['_class_name']
-    variant = f', variant {how["variant"]}' if how.get('variant') else ''
-    print_log(f'teacher: {folder} ({name}{variant})', logger='current')
-    denoiser_class = diffusers_class(name, 'model')
-    check_pipeline(pretrained)
-    try:
-        denoiser, report = denoiser_class.from_pretrained(
-            pretrained,
-            subfolder=subfolder,
-            low_cpu_mem_usage=False,
-            output_loading_info=True,
-            **how,
-        )
-    except Exception as error:  # safetensors, pickle and torch raise many
-        if not folder.is_dir() and isinstance(error, OSError):
-            raise _unreachable(pretrained, 'the weights of') from error
-        reason = ' '.join(str(error).split())[:300]
-        raise _mismatch(pretrained, reason) from error
     mismatches = {
         kind: report[kind]
         for kind in ('missing_keys', 'unexpected_keys', 'mismatched_keys')
@@ -103,7 +93,66 @@ def load_denoiser(pretrained: str) -> Any:
     not_finite = [k for k, v in state.items() if not v.isfinite().all()]
     if not_finite:
         raise _mismatch(pretrained, f'NaN or Inf in {not_finite[:3]}')
+    known = inspect.signature(cls).parameters
+    ignored = [key for key in config if key[0] != '_' and key not in known]
+    if ignored:
+        print_log(
+            f'teacher: this version of diffusers ignores {ignored} of '
+            f'config.json in {pretrained!r}; features may differ: use the '
+            f'version that wrote it ({config.get("_diffusers_version")})',
+            logger='current',
+            level=logging.WARNING,
+        )
     return denoiser
+
+
+def read_weights(
+    cls: Any, pretrained: str, subfolder: Optional[str]
+) -> Tuple[Any, dict]:
+    """Return a model of a diffusers class, and what of it was not loaded.
+
+    Without a network, the cache of the hub is read as a folder, if it holds
+    weights that ``from_pretrained`` does not find, such as a variant.
+    """
+    load = partial(
+        cls.from_pretrained,
+        low_cpu_mem_usage=False,
+        output_loading_info=True,
+    )
+    place = osp.join(pretrained, subfolder) if subfolder else pretrained
+    is_folder = Path(pretrained).is_dir()
+    how = find_weights(Path(place)) if is_folder else {}
+    try:
+        try:
+            loaded = load(pretrained, subfolder=subfolder, **how)
+        except OSError:
+            cached = find_folder(pretrained, subfolder)
+            if is_folder or cached is None:
+                raise
+            with contextlib.suppress(ValueError):  # no weights in the cache
+                how = find_weights(cached)
+            if not how:
+                raise
+            loaded = load(str(cached), **how)
+    except Exception as error:  # safetensors, pickle and torch raise many
+        if not is_folder and not how and isinstance(error, OSError):
+            raise _unreachable(pretrained, 'the weights of') from error
+        reason = ' '.join(str(error).split())[:300]
+        raise _mismatch(pretrained, reason) from error
+    variant = f', variant {how["variant"]}' if how.get('variant') else ''
+    print_log(f'teacher: {place} ({cls.__name__}{variant})', logger='current')
+    return loaded
+
+
+def find_folder(pretrained: str, subfolder: Optional[str]) -> Optional[Path]:
+    """Return the folder of a model, or that of a hub id in the cache."""
+    if Path(pretrained).is_dir():
+        return Path(pretrained, subfolder or '')
+    from huggingface_hub import try_to_load_from_cache
+
+    name = f'{subfolder}/config.json' if subfolder else 'config.json'
+    file = try_to_load_from_cache(pretrained, name)
+    return Path(file).parent if isinstance(file, str) else None
 
 
 def build_denoiser(config: dict) -> Any:
@@ -132,10 +181,12 @@ def find_denoiser(pretrained: str) -> Tuple[Optional[str], dict]:
         return find_config(UNet2DModel, str(path), 'unet')
     except OSError as error:
         if path.is_dir():
+            places = find_models(path)
+            advice = ' or '.join(map(repr, places[:5]))
             raise FileNotFoundError(
                 f'expected config.json in {pretrained!r} or in its sub-folder '
-                "'unet', got neither; set model.teacher.pretrained to a "
-                'folder that save_pretrained wrote'
+                "'unet', got neither; set model.teacher.pretrained to "
+                f'{advice or "a folder that save_pretrained wrote"}'
             ) from error
         if Path(path.parts[0]).is_dir():  # a folder, not a user of the hub
             raise _no_folder(pretrained) from error

@@ -6,17 +6,20 @@ import os.path as osp
 from typing import Any
 
 import torch
+from mmengine.logging import print_log
 
 from repfusion_mm.models.teachers.folders import (
     damaged_config,
     diffusers_class,
     find_config,
-    find_parent,
+    find_pipelines,
 )
 
 #: What a denoiser of the DDPM family may predict; each is a function of x and
 #: eps of equation 4.
 PREDICTIONS = ('epsilon', 'sample', 'v_prediction')
+#: The setting of a teacher's schedule.
+TEACHER = 'model.teacher.scheduler'
 
 
 def add_noise(
@@ -41,8 +44,14 @@ def add_noise(
     return alphas.sqrt() * clean + (1 - alphas).sqrt() * noise
 
 
-def read_alphas_cumprod(scheduler: Any) -> torch.Tensor:
+def read_alphas_cumprod(
+    scheduler: Any, setting: str = TEACHER
+) -> torch.Tensor:
     """Return a_t of a diffusers scheduler, T values in [0, 1].
+
+    Args:
+        scheduler: A diffusers scheduler.
+        setting: What error messages call it.
 
     Raises:
         ValueError: The scheduler is not of the DDPM family, whose denoisers
@@ -55,7 +64,7 @@ def read_alphas_cumprod(scheduler: Any) -> torch.Tensor:
     steps = getattr(scheduler, 'timesteps', None)
     if alphas is None or length is None:
         fault = 'no alphas_cumprod over num_train_timesteps'
-    elif len(alphas) != length:
+    elif not 0 < len(alphas) == length:
         fault = f'{len(alphas)} betas for {length} num_train_timesteps'
     elif (
         not ((alphas >= 0) & (alphas <= 1)).all()
@@ -71,16 +80,15 @@ def read_alphas_cumprod(scheduler: Any) -> torch.Tensor:
     raise ValueError(
         "expected a scheduler of the DDPM family, which gives the denoiser's "
         f'training timesteps 0 to T - 1, got {type(scheduler).__name__} with '
-        f'{fault}; choose another teacher, or set model.teacher.scheduler='
-        "dict(type='DDPMScheduler', num_train_timesteps=...) to the schedule "
-        'of its training'
+        f'{fault}; {_advice(setting)}'
     )
 
 
 def load_scheduler(pretrained: str) -> Any:
     """Load the noise schedule of a denoiser.
 
-    It is in the folder itself or in its sub-folder ``scheduler``.
+    It is in the folder itself, in its sub-folder ``scheduler``, or in that of
+    the pipeline which the folder is a part of.
 
     Raises:
         FileNotFoundError: There is no ``scheduler_config.json``.
@@ -102,26 +110,49 @@ def load_scheduler_config(pretrained: str) -> dict:
     from diffusers import DDPMScheduler
 
     pretrained = osp.expanduser(pretrained)
-    try:
-        _, config = find_config(DDPMScheduler, pretrained, 'scheduler')
-    except OSError as error:
-        place = find_parent(pretrained, 'scheduler')
-        advice = (
-            f'set model.teacher.pretrained={str(place)!r}, which holds both'
-            if place
-            else "set model.teacher.scheduler=dict(type='DDPMScheduler', "
-            'num_train_timesteps=...) to the schedule of its training'
+    for place in (pretrained, *find_pipelines(pretrained)):
+        try:
+            _, config = find_config(DDPMScheduler, str(place), 'scheduler')
+        except OSError as error:
+            missing = error
+            continue
+        if place != pretrained:
+            print_log(f'teacher: scheduler of {place}', logger='current')
+        return dict(config, type=config.get('_class_name'))
+    raise FileNotFoundError(
+        'expected scheduler_config.json with the denoiser '
+        f'{str(pretrained)!r}, got none; {_advice(TEACHER)}'
+    ) from missing
+
+
+def build_scheduler(config: dict, setting: str = TEACHER) -> Any:
+    """Build a diffusers scheduler from ``type`` and its arguments.
+
+    Raises:
+        ValueError: It is not the config of a scheduler; the message names the
+            ``setting``.
+    """
+    if not isinstance(config, dict):
+        raise ValueError(
+            f'expected {setting} to be a dict, got {config!r}; '
+            f'{_advice(setting)}'
         )
-        raise FileNotFoundError(
-            'expected scheduler_config.json with the denoiser '
-            f'{str(pretrained)!r}, got none; {advice}'
+    arguments = dict(config)
+    cls = diffusers_class(arguments.pop('type', None), 'scheduler')
+    try:
+        with torch.device('cpu'):  # values are read, also for meta tensors
+            return cls(**arguments)
+    except Exception as error:  # torch and numpy raise many
+        reason = ' '.join(str(error).split())[:200]
+        raise ValueError(
+            f'expected arguments of {cls.__name__} in {setting}, got '
+            f'{arguments} ({reason}); correct them'
         ) from error
-    return dict(config, type=config.get('_class_name'))
 
 
-def build_scheduler(config: dict) -> Any:
-    """Build a diffusers scheduler from ``type`` and its arguments."""
-    config = dict(config)
-    cls = diffusers_class(config.pop('type', None), 'scheduler')
-    with torch.device('cpu'):  # its values are read, also for meta tensors
-        return cls(**config)
+def _advice(setting: str) -> str:
+    another = 'choose another teacher, or ' if setting == TEACHER else ''
+    return (
+        f"{another}set {setting}=dict(type='DDPMScheduler', "
+        'num_train_timesteps=...) to the schedule of its training'
+    )

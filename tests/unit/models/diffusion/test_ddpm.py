@@ -56,6 +56,8 @@ def test_sampling_returns_images_and_keeps_the_random_state():
         dict(type='DPMSolverMultistepScheduler'),
         dict(type='EulerDiscreteScheduler', beta_schedule='scaled_linear'),
         dict(type='DDPMScheduler', num_train_timesteps=20),
+        dict(type='DDPMScheduler', num_train_timesteps=20, steps_offset=1),
+        dict(type='RePaintScheduler'),  # has no prediction_type
     ],
 )
 def test_images_are_sampled_with_the_schedule_of_the_training(
@@ -92,7 +94,42 @@ def test_images_are_sampled_with_the_schedule_of_the_training(
         ),
         (
             dict(scheduler={**SCHEDULER, 'prediction_type': 'sample'}),
-            "got 'sample'",
+            "expected model.scheduler.prediction_type .* got 'sample'",
+        ),
+        (
+            dict(scheduler={**SCHEDULER, 'variance_type': 'learned'}),
+            'expected model.scheduler.variance_type',
+        ),
+        (
+            dict(scheduler={**SCHEDULER, 'timestep_spacing': 'none'}),
+            'expected model.scheduler with which DDIM',
+        ),
+        (
+            dict(scheduler={**SCHEDULER, 'num_train_timesteps': '9'}),
+            'arguments of DDPMScheduler in model.scheduler',
+        ),
+        (
+            dict(scheduler={**SCHEDULER, 'num_train_timesteps': 0}),
+            'got DDPMScheduler with 0 betas .* set model.scheduler=',
+        ),
+        (dict(scheduler=None), 'expected model.scheduler to be a dict'),
+        (
+            dict(scheduler=dict(type='EDMEulerScheduler')),
+            'no alphas_cumprod .*; set model.scheduler=',
+        ),
+        (
+            dict(
+                denoiser={
+                    **DENOISER,
+                    'time_embedding_type': 'learned',
+                    'num_train_timesteps': 50,
+                }
+            ),
+            'got 50 in the denoiser .* set model.scheduler=',
+        ),
+        (
+            dict(denoiser={**DENOISER, 'sample_size': None}),
+            'expected model.denoiser.sample_size',
         ),
     ],
 )

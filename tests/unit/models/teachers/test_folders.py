@@ -1,12 +1,14 @@
 """Files of diffusers models are taken for what they say they are."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import diffusers
 import pytest
 import torch
+from mmengine.logging import MMLogger
 from safetensors.torch import load_file, save_file
 
 from repfusion_mm.models import DiffusersTeacher
@@ -92,6 +94,15 @@ def part_of_latents(folder):
     (folder / 'model_index.json').write_text(json.dumps(index))
 
 
+def index(text):
+    return lambda folder: (folder / 'model_index.json').write_text(text)
+
+
+def link_without_target(folder):
+    (folder / 'config.json').unlink()
+    (folder / 'config.json').symlink_to('../blobs/1f2e')
+
+
 SMALL = dict(block_out_channels=(8,), norm_num_groups=4)
 
 
@@ -108,11 +119,16 @@ SMALL = dict(block_out_channels=(8,), norm_num_groups=4)
         (config(center_input_sample=True), 'center_input_sample=True'),
         (model('VQModel', **SMALL), 'got VQModel, whose forward'),
         (model('AutoencoderKL', **SMALL), 'got AutoencoderKL, whose forward'),
+        (link_without_target, 'config.json of .* fetch the folder again'),
+        (index('{'), 'model_index.json of .*damaged'),
+        (index('[]'), r'model_index.json of .*damaged file \(list\)'),
+        (index('{"unet": ["my_library", "MyUNet"]}'),
+         'got MyUNet in model_index.json of .* and UNet2DModel in config'),
         (part_of_latents, r'LDMPipeline .* its vqvae \(VQModel\)'),
     ],
-)
+)  # fmt: skip
 def test_what_is_no_denoiser_of_pixels_is_refused(change, message, tmp_path):
-    folder = Path(save_teacher(tmp_path / 'teacher'))
+    folder = Path(save_teacher(tmp_path / 'unet'))
     change(folder)
     if message == 'given sigma':  # such a model has one more weight
         weights = load_file(folder / FILE)
@@ -153,3 +169,106 @@ def test_a_missing_folder_is_not_taken_for_an_id(tmp_path, monkeypatch):
     monkeypatch.setenv('HOME', str(tmp_path))
     save_teacher(tmp_path / 'mine')
     assert DiffusersTeacher([LAYER], '~/mine')
+
+
+def split(folder, unet):
+    """Write a pipeline's folder whose denoiser is in ``unet``."""
+    save_teacher(folder / unet)
+    (folder / 'scheduler').mkdir()
+    name = 'scheduler_config.json'
+    schedule = dict(_class_name='DDPMScheduler', num_train_timesteps=50)
+    (folder / unet / name).unlink()
+    (folder / 'scheduler' / name).write_text(json.dumps(schedule))
+    (folder / 'model_index.json').write_text('{}')
+
+
+@pytest.mark.parametrize(
+    'place', ['unet_ema', 'checkpoint-500/unet_ema', 'checkpoint-500/unet']
+)
+def test_a_part_of_a_pipeline_uses_the_schedule_of_the_pipeline(
+    place, tmp_path
+):
+    split(tmp_path, place)
+    teacher = DiffusersTeacher([LAYER], str(tmp_path / place))
+    assert teacher.num_timesteps == 50
+
+
+@pytest.mark.parametrize(
+    ('place', 'parts'),
+    [
+        ('unet_ema', ['unet_ema']),
+        ('checkpoint-500/unet_ema', ['checkpoint-500/unet_ema']),
+        ('snapshots/1f2e', ['snapshots/1f2e']),
+        ('snapshots/1f2e/unet', ['snapshots/1f2e']),
+        ('a/b/c', []),
+    ],
+)
+def test_sub_folders_with_a_denoiser_are_named(place, parts, tmp_path):
+    save_teacher(tmp_path / place)
+    if place.endswith('unet'):
+        (tmp_path / place).with_name('model_index.json').write_text(
+            '{"_class_name": "DDPMPipeline"}'
+        )
+    expected = [repr(str(tmp_path / part)) for part in parts]
+    expected = expected or ['a folder that save_pretrained wrote']
+    with pytest.raises(FileNotFoundError) as error:
+        DiffusersTeacher([LAYER], str(tmp_path))
+    assert str(error.value).endswith(f'pretrained to {expected[0]}')
+
+
+@pytest.mark.parametrize('file', ['config.json', 'scheduler_config.json'])
+def test_line_endings_of_windows_are_read(file, tmp_path):
+    path = Path(save_teacher(tmp_path)) / file
+    path.write_bytes(path.read_bytes().replace(b'\n', b'\r\n'))
+    assert DiffusersTeacher([LAYER], str(tmp_path))
+    path.write_bytes(b'\xef\xbb\xbf' + path.read_bytes())
+    with pytest.raises(ValueError, match='without a byte order mark'):
+        DiffusersTeacher([LAYER], str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (config(new_setting=1), r"ignores \['new_setting'\]"),
+        (index('{"vae": ["my_library", "MyVAE"]}'), "{'vae': 'MyVAE'}"),
+    ],
+)
+def test_what_cannot_be_checked_is_logged(change, message, tmp_path, caplog):
+    change(Path(save_teacher(tmp_path)))
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
+    DiffusersTeacher([LAYER], str(tmp_path))
+    logger.removeHandler(caplog.handler)
+    assert re.search(message, caplog.text)
+
+
+def cached(monkeypatch, tmp_path, **options):
+    """Write a model into the hub's cache, and stay offline."""
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_OFFLINE', True)
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_CACHE', tmp_path)
+    base = tmp_path / 'models--me--teacher'
+    folder = base / 'snapshots' / ('a' * 40)
+    plain = save_teacher(tmp_path / 'plain')
+    shutil.copytree(plain, folder)
+    (base / 'refs').mkdir()
+    (base / 'refs' / 'main').write_text('a' * 40)
+    (folder / FILE).unlink()
+    diffusers.UNet2DModel.from_pretrained(plain).save_pretrained(
+        folder, **options
+    )
+    return folder
+
+
+@pytest.mark.parametrize(
+    'options', [dict(), dict(variant='fp16'), dict(max_shard_size='20KB')]
+)
+def test_every_layout_is_read_from_the_cache(options, tmp_path, monkeypatch):
+    cached(monkeypatch, tmp_path, **options)
+    expected = features(tmp_path / 'plain')
+    assert torch.equal(features('me/teacher'), expected)
+
+
+def test_integers_in_the_cache_are_refused(tmp_path, monkeypatch):
+    integers(cached(monkeypatch, tmp_path))
+    with pytest.raises(ValueError, match='integers, quantized weights'):
+        features('me/teacher')
