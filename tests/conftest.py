@@ -13,6 +13,7 @@ os.environ.setdefault('HF_HUB_OFFLINE', '1')
 import pytest
 import torch
 from mmengine.config import config as config_module
+from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 
 from repfusion_mm.utils.compat import READS_SAFELY  # applies workarounds
@@ -41,6 +42,15 @@ def _preserve_state():
         init_default_scope('mmpretrain')
         torch.manual_seed(0)
         yield
+
+
+@pytest.fixture
+def log(caplog):
+    """Records of mmengine's current logger."""
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
+    yield caplog
+    logger.removeHandler(caplog.handler)
 
 
 @pytest.fixture

@@ -69,7 +69,7 @@ def test_targets_of_make_exist(page):
 
 
 @pytest.mark.parametrize('page', PROJECTS, ids=lambda path: path.stem)
-def test_another_project_loads_the_student(page, tmp_path, monkeypatch):
+def test_another_project_loads_the_student(page, tmp_path, monkeypatch, log):
     text = page.read_text()
     distilled, config = re.findall(r'```python\n(.*?)```', text, re.S)
     student = {}
@@ -82,17 +82,12 @@ def test_another_project_loads_the_student(page, tmp_path, monkeypatch):
     Path('config.py').write_text(config)
     cfg = Config.fromfile('config.py')
     init_default_scope(page.stem)
-    logged = []
-    monkeypatch.setattr(
-        'repfusion_mm.engine.checkpoint.initializers.print_log',
-        lambda message, **kwargs: logged.append(message),
-    )
     cfg.model.pop('data_preprocessor', None)
     network = MODELS.build(cfg.model)
     network.init_weights()
     expected = re.search(r'`(loaded [^`]*)`', text)[1]
     expected = ' '.join(expected.split())
-    assert any(line.startswith(expected) for line in logged)
+    assert any(line.startswith(expected) for line in log.messages)
     for key, value in network.backbone.state_dict().items():
         assert torch.equal(value, weights[key]), key
 

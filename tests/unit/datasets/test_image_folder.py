@@ -5,7 +5,6 @@ import os
 import cv2
 import numpy as np
 import pytest
-from mmengine.logging import MMLogger
 
 from repfusion_mm.datasets import LoadImage
 from repfusion_mm.registry import DATASETS
@@ -33,15 +32,6 @@ def names(dataset):
         os.path.relpath(dataset[i]['img_path'], root)
         for i in range(len(dataset))
     ]
-
-
-@pytest.fixture
-def log(caplog):
-    """Records of the current logger."""
-    logger = MMLogger.get_current_instance()
-    logger.addHandler(caplog.handler)
-    yield caplog
-    logger.removeHandler(caplog.handler)
 
 
 def test_all_images_that_opencv_reads_are_used(tmp_path, log):

@@ -147,14 +147,9 @@ DILATED = dict(
     ],
 )
 def test_without_a_common_shape_settings_are_compared(
-    change, message, tmp_path, monkeypatch
+    change, message, tmp_path, log
 ):
     """The student returns its last map, which the dilated one lacks."""
-    lines = []
-    monkeypatch.setattr(
-        'repfusion_mm.engine.checkpoint.behavior.print_log',
-        lambda text, **kwargs: lines.append(text),
-    )
     path, backbone = tmp_path / 'student.pth', dict(DILATED, **change)
     arguments = dict(out_indices=(3,))
     if message is None:
@@ -163,7 +158,7 @@ def test_without_a_common_shape_settings_are_compared(
         with pytest.raises(ValueError, match=message) as error:
             load(path, dict(RESNET), dict(backbone, **arguments))
         assert 'frozen_stages' not in str(error.value)
-    assert 'outputs are not compared' in lines[-1]
+    assert 'outputs are not compared' in log.text
 
 
 def test_the_style_of_basic_blocks_changes_nothing(tmp_path):

@@ -9,13 +9,16 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.dataset import DefaultSampler
-from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from repfusion_mm.engine.checkpoint.io import load_from_local
 from tests.helpers import tiny_run
 from tests.helpers.equal import assert_equal
-from tests.helpers.tiny_run import NoiseDataset
+from tests.helpers.tiny_run import (
+    InterruptHook,
+    Interruption,
+    NoiseDataset,
+)
 from tests.helpers.toy import distiller_config, save_cifar10
 
 PIPELINE = [
@@ -31,23 +34,6 @@ BY_ITER = {
     'default_hooks.checkpoint.by_epoch': False,
     'default_hooks.checkpoint.interval': 5,
 }
-
-
-class Interruption(Exception):
-    """Ends a run."""
-
-
-class InterruptHook(Hook):
-    """Raise after a number of iterations, after all other hooks."""
-
-    priority = 'LOWEST'
-
-    def __init__(self, iters):
-        self.iters = iters
-
-    def after_train_iter(self, runner, **kwargs):
-        if runner.iter + 1 == self.iters:
-            raise Interruption
 
 
 @pytest.fixture(scope='module')
@@ -348,8 +334,8 @@ def run_tiny(folder, name, sampler, by_epoch, workers=0, iters=None, **cfg):
     if iters is None:
         runner.train()
     else:
-        runner.register_hook(tiny_run.InterruptHook(iters))
-        with pytest.raises(tiny_run.Interruption):
+        runner.register_hook(InterruptHook(iters))
+        with pytest.raises(Interruption):
             runner.train()
     return runner.model.weight.item(), runner.model.batches
 

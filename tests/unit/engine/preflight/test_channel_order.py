@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from mmengine.dataset import BaseDataset, ConcatDataset, RepeatDataset
-from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS, MODELS
 from torch.utils.data import Subset
 
@@ -210,22 +209,19 @@ def test_a_subtracted_mean_is_refused_for_bright_images_too(path, models):
         check_channel_order(dataset, model)
 
 
-def test_what_cannot_be_checked_is_logged(path, models, caplog):
+def test_what_cannot_be_checked_is_logged(path, models, log):
     load = dict(type='repfusion_mm.LoadImage')
     remote = files('s3://bucket/image.jpg', [load, PACK])
     fails = files(path, [load, dict(type='mmcv.LoadAnnotations'), PACK])
-    logger = MMLogger.get_current_instance()
-    logger.addHandler(caplog.handler)
     for dataset, reason in (
         (Arrays(pipeline=[PACK]), 'neither local files'),
         (remote, 'neither local files'),
         (fails, 'KeyError'),
     ):
-        caplog.clear()
+        log.clear()
         check_channel_order(dataset, models[None, True])
-        assert reason in caplog.text
-        assert 'must return rgb images' in caplog.text
-    logger.removeHandler(caplog.handler)
+        assert reason in log.text
+        assert 'must return rgb images' in log.text
 
 
 def test_no_random_state_is_advanced(path, models):

@@ -7,7 +7,6 @@ import cv2
 import numpy as np
 import pytest
 from mmengine.dataset import ConcatDataset
-from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS
 
 from repfusion_mm.engine.preflight.folders import check_files
@@ -16,14 +15,6 @@ from repfusion_mm.engine.preflight.folders import check_files
 def write(path):
     path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), np.zeros((4, 4, 3), np.uint8))
-
-
-@pytest.fixture
-def log(caplog):
-    logger = MMLogger.get_current_instance()
-    logger.addHandler(caplog.handler)
-    yield caplog
-    logger.removeHandler(caplog.handler)
 
 
 def check(root, num_classes=2, **config):

@@ -102,17 +102,7 @@ def test_students_without_trained_parameters_are_refused():
         distiller(RESNET, frozen_stages=4)
 
 
-@pytest.fixture
-def logged(monkeypatch):
-    lines = []
-    monkeypatch.setattr(
-        'repfusion_mm.engine.preflight.frozen_layers.print_log',
-        lambda message, **kwargs: lines.append(message),
-    )
-    return lines
-
-
-def test_layers_with_loaded_weights_may_be_frozen(logged, tmp_path):
+def test_layers_with_loaded_weights_may_be_frozen(log, tmp_path):
     trained = MODELS.build(RESNET)
     fill_statistics(trained)
     file = str(tmp_path / 'weights.pth')
@@ -122,9 +112,9 @@ def test_layers_with_loaded_weights_may_be_frozen(logged, tmp_path):
     model = distiller(RESNET, **arguments)
     model.init_weights()
     check(model)
-    assert 'exported as they are loaded' in logged[0]
-    assert 'student: 15 of 60 tensors are frozen (conv1.weight' in logged[0]
-    assert 'model.student.frozen_stages=-1' in logged[0]
+    assert 'exported as they are loaded' in log.text
+    assert 'student: 15 of 60 tensors are frozen (conv1.weight' in log.text
+    assert 'model.student.frozen_stages=-1' in log.text
 
 
 def test_fixed_statistics_of_finetuning_must_be_loaded():
@@ -223,12 +213,12 @@ def test_parameters_in_no_optimizer_are_refused(monkeypatch):
         check(model)
 
 
-def test_weights_of_load_from_may_be_frozen(logged):
+def test_weights_of_load_from_may_be_frozen(log):
     model = distiller(dict(VIT, norm_cfg=dict(type='LN', eps=1e-3)))
     check(model, loaded=model.state_dict(), **optimizer(0.0))
-    assert 'exported as they are loaded; to train them, set a lea' in logged[0]
+    assert 'exported as they are loaded; to train them, set a lea' in log.text
     # The connector, which is in the student's optimizer.
-    assert 'tensors stay as they are initialized (connectors.' in logged[1]
+    assert 'tensors stay as they are initialized (connectors.' in log.text
 
 
 def test_schedules_that_would_divide_by_zero_are_refused():

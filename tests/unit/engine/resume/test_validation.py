@@ -13,10 +13,7 @@ from mmengine.runner import Runner
 from repfusion_mm.datasets import SeededConcatDataset
 from repfusion_mm.engine.checkpoint.io import load_from_local
 from repfusion_mm.engine.resume.validation import is_validation_due
-
-
-class Interruption(Exception):
-    """Ends a run."""
+from tests.helpers.tiny_run import Interruption
 
 
 @MODELS.register_module()
