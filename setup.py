@@ -22,15 +22,18 @@ setup(
     # Benchmarks need the checkout.
     exclude_package_data={'repfusion_mm': ['.mim/tools/benchmarks/*']},
     python_requires='>=3.8',
-    # Direct imports with lower bounds. An OpenMMLab environment has all of
-    # them except diffusers. requirements/ pins the tested versions.
+    # Direct imports with lower bounds, which are checked when the package is
+    # imported. An OpenMMLab environment has all of them except diffusers.
+    # requirements/ pins the tested versions.
     install_requires=[
-        # 0.25 unpickles .bin weights; converted ADM weights need 0.32.
-        'diffusers>=0.32',
+        # 0.25 unpickles .bin weights; converted ADM weights need 0.32, whose
+        # first versions do not import with torch 2.1.
+        'diffusers>=0.32.2',
         'matplotlib',
-        'mmengine>=0.8',
+        'mmengine>=0.8.5',
         'numpy',
-        'torch>=1.13',
+        'packaging',
+        'torch>=2.1',
     ],
     extras_require={
         # Additional imports of repfusion_mm.analysis.

@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from typing import Optional
 
+import numpy as np
 from mmengine.hooks import Hook
 
 
@@ -36,6 +37,22 @@ class PeriodicHook(Hook, ABC):
     @abstractmethod
     def record(self, runner, data_batch: Optional[dict]) -> None:
         """Record something."""
+
+    def show(self, runner, name: str, picture: np.ndarray) -> None:
+        """Add a picture to all backends of the visualizer.
+
+        A backend that refuses it, as mmengine's ``MLflowVisBackend`` refuses
+        names without an extension, does not stop the run.
+        """
+        for key, backend in runner.visualizer._vis_backends.items():
+            try:
+                backend.add_image(name, picture, runner.iter + 1)
+            except Exception as error:
+                runner.logger.warning(
+                    f'the picture {name!r} is not in {key}, which refused '
+                    f'it: {error!r}; add a LocalVisBackend to '
+                    'visualizer.vis_backends to save it'
+                )
 
     def after_train_iter(
         self,

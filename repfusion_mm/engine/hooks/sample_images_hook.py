@@ -49,9 +49,7 @@ class SampleImagesHook(PeriodicHook):
         images = averaged_model(runner).sample(
             self.num_images, self.num_steps, self.seed
         )
-        runner.visualizer.add_image(
-            'samples', make_grid(images), step=runner.iter + 1
-        )
+        self.show(runner, 'samples', make_grid(images))
 
 
 def make_grid(images: torch.Tensor, min_side: int = 64) -> np.ndarray:

@@ -181,4 +181,4 @@ class TimestepPolicyHook(PeriodicHook):
         ):
             self._last_picture = num_done
             picture = draw_records(read_records(runner.work_dir))
-            runner.visualizer.add_image('policy', picture, step=num_done)
+            self.show(runner, 'policy', picture)

@@ -59,6 +59,9 @@ PRIVATE_MEMBERS = {
     'torch.distributions.Categorical._extended_shape': (
         'sample without synchronizing with the device'
     ),
+    'mmengine.visualization.Visualizer._vis_backends': (
+        'add a picture to all backends if one of them fails'
+    ),
     'mmengine.runner.runner._SlicedDataset._dataset': (
         'find the dataset that num_batch_per_epoch wraps'
     ),
