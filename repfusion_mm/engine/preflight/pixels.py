@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any, Optional
 
 from repfusion_mm.engine.preflight.channel_order import check_channel_order
+from repfusion_mm.engine.preflight.label_maps import check_label_maps
 from repfusion_mm.engine.preflight.stored_values import check_stored_values
 
 
 def check_pixels(
     dataset: Any, model: Any, setting: Optional[str] = None
 ) -> None:
-    """Check the values and the channel order of a dataset's images.
+    """Check the values, channel order and label maps of images.
 
     Args:
         dataset: The dataset, or one that wraps others.
@@ -25,3 +26,4 @@ def check_pixels(
     """
     check_stored_values(dataset)
     check_channel_order(dataset, model, setting)
+    check_label_maps(dataset)

@@ -15,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from repfusion_mm.datasets.image_files import is_local
 from repfusion_mm.datasets.wrappers import iter_pipelines
+from repfusion_mm.utils.seeding import seeded
 
 #: Files of each dataset whose first bytes are read, and how many of those
 #: with more than 8 bits, or with an alpha channel, are decoded.
@@ -70,32 +71,38 @@ def iter_pairs(
     A warning is logged if files cannot be read or decoded.
     """
     infos = []
-    for index in _spread(len(dataset), NUM_HEADERS):
+    for index in spread(len(dataset), NUM_HEADERS):
         info = dataset.get_data_info(index)
         if 'img' not in info and isinstance(info.get('img_path'), str):
             infos.append(info)
-    chosen, errors = [], []
+    chosen, stacks, errors = [], [], []
     for info in infos:
         try:
             with _open(info['img_path'], steps) as file:
-                if may_exceed_8_bits(file):
-                    chosen.append(info)
+                may_exceed, num_pages = read_header(file)
+            chosen += [info] if may_exceed else []
+            stacks += [info] if num_pages > 1 else []
         except Exception as error:  # of any backend
             errors.append((info, error))
-    for position in _spread(len(chosen), NUM_DECODED):
-        info = copy.deepcopy(chosen[position])
+    for position in spread(len(chosen), NUM_DECODED):
+        info = chosen[position]
         path = info['img_path']
         try:
             with _open(path, steps) as file:
                 values = decode(file.read())
             if values.dtype == np.uint8 and values.shape[2:] != (4,):
                 continue
-            for step in steps:
-                if 'img' not in info:
-                    info = step(info)
-            yield path, values, np.asarray(info['img'])
+            yield path, values, np.asarray(load(info, steps, 'img')['img'])
         except Exception as error:  # of any loader
-            errors.append((chosen[position], error))
+            errors.append((info, error))
+    if stacks:
+        print_log(
+            f'{len(stacks)} of {len(infos)} files of {type(dataset).__name__} '
+            f'have several pages ({stacks[0]["img_path"]}), of which OpenCV '
+            'and Pillow read the first',
+            logger='current',
+            level=logging.WARNING,
+        )
     if errors:
         info, first = errors[0]
         reason = ' '.join(f'{type(first).__name__}: {first}'.split())
@@ -108,22 +115,26 @@ def iter_pairs(
         )
 
 
-def may_exceed_8_bits(file: Any) -> bool:
-    """Return whether an image has more than 8 bits a value, or alpha.
+def read_header(file: Any) -> Tuple[bool, int]:
+    """Return whether an image may have more than 8 bits, or alpha.
 
-    Only the header is read; formats that are not known are True.
+    Formats that are not known may have.
+
+    Returns:
+        The answer, and the number of pages of a TIFF file.
     """
     head = file.read(26)
     if head.startswith(b'\x89PNG'):
-        return head[24] > 8 or head[25] in (4, 6)
+        return head[24] > 8 or head[25] in (4, 6), 1
     if head.startswith(TIFF):
         file.seek(0)
         try:
             with Image.open(file) as image:
-                return max(image.tag_v2.get(258, (1,))) > 8
+                bits = image.tag_v2.get(258, (1,))
+                return max(bits) > 8, image.n_frames
         except (UnidentifiedImageError, Image.DecompressionBombError):
-            return True
-    return not head.startswith(EIGHT_BITS)
+            return True, 1
+    return not head.startswith(EIGHT_BITS), 1
 
 
 def decode(content: bytes) -> np.ndarray:
@@ -194,6 +205,19 @@ def check_range(stored: np.ndarray, loaded: np.ndarray, name: str) -> None:
         )
 
 
+def load(info: dict, steps: Sequence[Callable], *keys: str) -> dict:
+    """Return an info after the first transforms, which add ``keys``.
+
+    No random number generator is advanced.
+    """
+    info = copy.deepcopy(info)
+    with seeded(0):
+        for step in steps:
+            if not all(key in info for key in keys):
+                info = step(info)
+    return info
+
+
 def sample(values: np.ndarray) -> np.ndarray:
     """Return finite values of an array, evenly spread."""
     flat = values.reshape(-1)
@@ -206,7 +230,7 @@ def _colors(values: np.ndarray) -> np.ndarray:
     return values[..., :3] if values.shape[2:] == (4,) else values
 
 
-def _spread(length: int, number: int) -> List[int]:
+def spread(length: int, number: int) -> List[int]:
     """Return at most so many indices, evenly spread."""
     number = min(length, number)
     return [position * length // number for position in range(number)]

@@ -284,3 +284,16 @@ def test_at_most_32_headers_are_read(tmp_path, monkeypatch):
     monkeypatch.setattr(stored_values, '_open', count)
     check(*[path] * 100)
     assert len(opened) == stored_values.NUM_HEADERS
+
+
+def test_pages_that_are_left_out_are_logged(tmp_path, caplog):
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
+    page = Image.fromarray(scaled(RAMP, 255, np.uint8))
+    stack = tmp_path / 'stack.tif'
+    page.save(stack, save_all=True, append_images=[page] * 3)
+    check(write_pil(tmp_path / 'page.tif', page))
+    assert 'pages' not in caplog.text
+    check(stack)
+    logger.removeHandler(caplog.handler)
+    assert '1 of 1 files of Files have several pages' in caplog.text
