@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import Registry
 from mmengine.runner import Runner
 
-from repfusion_mm.engine.settings import find_nearest
+from repfusion_mm.engine.settings import find_typo
 from repfusion_mm.engine.settings.names import SETTINGS
 from repfusion_mm.utils.types import init_arguments, resolve_type
 
@@ -129,14 +129,14 @@ def _suggest(
             while known is not None:
                 names += known.module_dict
                 known = known.parent
-        near = find_nearest(name, names)
+        near = find_typo(name, names)
         return f'.type; did you mean {near!r}?' if near else '.type'
     if not isinstance(cls, type):
         return ''
     arguments = init_arguments(cls)
     for key in config:
         if key not in arguments and repr(key) in str(error):
-            near = find_nearest(key, arguments)
+            near = find_typo(key, arguments)
             options = ', '.join(sorted(arguments))
             return f'.{key}; ' + (
                 f'did you mean {near!r}?'

@@ -6,8 +6,8 @@ from typing import Any, Iterable, Iterator, List, Tuple
 
 from mmengine.config import Config
 
-from repfusion_mm.engine.settings import find_nearest, suggest
-from repfusion_mm.engine.settings.names import RENAMED, SETTINGS, find_near
+from repfusion_mm.engine.settings import find_typo, suggest
+from repfusion_mm.engine.settings.names import RENAMED, SETTINGS, find_same_key
 
 
 def check_options(cfg: Config, options: Iterable[str]) -> None:
@@ -18,7 +18,7 @@ def check_options(cfg: Config, options: Iterable[str]) -> None:
     """
     for key in options:
         name = key.split('.')[0]
-        nearest = find_nearest(name, SETTINGS)
+        nearest = find_typo(name, SETTINGS)
         if name == 'launcher':
             reason = 'which the option --launcher sets'
         elif name == 'data_preprocessor' and _has_preprocessor(cfg):
@@ -35,7 +35,7 @@ def check_options(cfg: Config, options: Iterable[str]) -> None:
             )
         elif nearest:
             reason = f'which nothing would read; did you mean {nearest}?'
-        elif name in RENAMED or find_near(cfg, name):
+        elif name in RENAMED or find_same_key(cfg, name):
             reason = f'which nothing would read; {suggest(cfg, name)}'
         else:
             names = ', '.join(sorted(SETTINGS))

@@ -25,6 +25,7 @@ class ReadKeys(dict):
         self.read: Set[str] = set()
 
     def __deepcopy__(self, memo: dict) -> ReadKeys:
+        # mmengine copies its config, and reads the keys of the copy.
         return self
 
     def __contains__(self, key: object) -> bool:

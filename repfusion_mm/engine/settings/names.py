@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import ast
 import difflib
+import functools
 import inspect
 import logging
+import re
 from pathlib import Path
 from typing import Any, Iterable, Iterator, List, Set, Tuple
 
@@ -62,77 +64,136 @@ RENAMED = {
 }
 
 
+#: What is done about a name that nothing reads, by the kind of the name and
+#: of the file that assigns it: the one that is run, one that it inherits
+#: from, and one of values only, such as a run dumps. Names of other kinds may
+#: be for a hook or a tool of the user.
+ACTIONS = {
+    'typo': ('error', 'error', 'error'),
+    # A variable of a base config that is assigned again. There are settings
+    # with this key and another value, or there are none.
+    'changed setting': ('error', 'error', ''),
+    'changed': ('error', 'warning', ''),
+    'renamed': ('error', 'warning', 'error'),
+    'setting': ('error', 'warning', 'warning'),
+    'other': ('warning', 'warning', ''),
+}
+RUN, INHERITED, VALUES = range(3)
+
+
 def check_names(cfg: Config) -> None:
-    """Refuse names at the top level that nothing would read.
+    """Refuse or log names at the top level that nothing would read.
 
     For the configs that are installed with a package, whose files a user does
     not edit, they are logged.
 
     Raises:
-        ValueError: A name is nearly the name of a setting, or is assigned in
-            the file of the config and not used there.
+        ValueError: Such a name is nearly the name of a setting, or seems to
+            be meant as one (:data:`ACTIONS`).
     """
-    for name in cfg:
-        nearest = find_nearest(name, SETTINGS)
-        if name not in SETTINGS and nearest:
-            raise ValueError(
-                f"expected settings of mmengine's Runner in {cfg.filename}, "
-                f'got {name!r}, which nothing would read; did you mean '
-                f'{nearest!r}? If not, rename it'
-            )
-    for path, name in find_unused(cfg):
+    for path, name, action in find_unused(cfg):
         text = (
             f'expected settings and variables that are used in {path}, got '
             f'{name!r}, which nothing would read; '
             f'{suggest(cfg, name)}, or remove it'
         )
-        if '.mim' not in Path(path).parts:
+        if action == 'error' and not _is_installed(path):
             raise ValueError(text)
-        print_log(text, logger='current', level=logging.WARNING)
+        _log_once(text)
 
 
-def find_unused(cfg: Config) -> Iterator[Tuple[str, str]]:
-    """Yield the files and names of a config that nothing would read.
+def find_unused(cfg: Config) -> Iterator[Tuple[str, str, str]]:
+    """Yield the names of a config that nothing would read.
 
-    In the files that the config inherits from, these are settings of
-    OpenMMLab 1.x only, because other configs may use their variables.
+    A file reads the names that it loads, and, as ``_base_.NAME``, those of
+    the files that it inherits from. Names that begin with ``_`` are private.
+
+    Yields:
+        The file that assigns the name, the name, and what is done about it.
     """
-    name = cfg.filename
-    files = _files_of(name) if name and Path(name).is_file() else ()
-    for index, path in enumerate(files):
-        assigned, used, has_code = _names_of(path)
-        for name in assigned & {*cfg} - used:
-            value = cfg[name]
-            if value is None or value == [] or value == {}:
+    filename = cfg.filename or ''
+    known = set()
+    for path, names, used, below in _files_of(filename, set()):
+        known |= names | below
+        place = RUN if path == filename else INHERITED
+        if place == RUN and not _has_code(path):
+            place = VALUES
+        elif place == INHERITED and (
+            _is_installed(path) or not _has_code(path)
+        ):
+            continue
+        for name in sorted(names & {*cfg} - used):
+            if cfg[name] in (None, [], {}) or name.startswith('_'):
                 continue
-            if name == 'data_preprocessor':
-                if index == 0 and has_code and not _same_preprocessor(cfg):
-                    yield path, name
-            elif name not in SETTINGS | TEST_NAMES:
-                # mmseg's schedules have a variable "optimizer", and so do
-                # the configs that runs dump.
-                is_old = name in RENAMED and (has_code or name != 'optimizer')
-                is_own = index == 0 and has_code
-                if is_own or (is_old and not _is_dumped(path)):
-                    yield path, name
+            kind = _kind_of(cfg, name, below)
+            if place == VALUES and not _is_edited(cfg, name, kind, path):
+                continue
+            action = ACTIONS[kind][place] if kind else ''
+            if action:
+                yield path, name, action
+    for name in sorted({*cfg} - known):
+        if _kind_of(cfg, name, set()) == 'typo':
+            yield filename or 'the config', name, 'error'
+
+
+def _kind_of(cfg: Config, name: str, below: Set[str]) -> str:
+    """Return the row of ``ACTIONS`` for an unused name; '' is a setting.
+
+    Args:
+        cfg: The config.
+        name: The name.
+        below: The names that the files assign that its file inherits from.
+    """
+    if name == 'data_preprocessor':
+        return '' if _same_preprocessor(cfg) else 'renamed'
+    if name in SETTINGS | TEST_NAMES:
+        return ''
+    settings = find_same_key(cfg, name)
+    if name in below:
+        is_unread = settings and not _is_value(cfg, name)
+        return 'changed setting' if is_unread else 'changed'
+    if name in RENAMED:
+        return 'renamed'
+    if settings:
+        return 'setting'
+    return 'typo' if find_typo(name, SETTINGS) else 'other'
+
+
+def _is_edited(cfg: Config, name: str, kind: str, path: str) -> bool:
+    """Return whether a name in a file of values is not as a run dumped it."""
+    if kind == 'renamed':
+        # mmseg's schedules have a variable "optimizer".
+        unread = name not in ('data_preprocessor', 'optimizer')
+        return unread and not _is_dumped(path)
+    return not _is_value(cfg, name)
+
+
+def _is_value(cfg: Config, name: str) -> bool:
+    """Return whether a setting with this key has the value of the variable."""
+    keys = find_same_key(cfg, name, limit=1000)
+    return cfg[name] in [_value_of(cfg, key) for key in keys]
 
 
 def suggest(cfg: Config, name: str) -> str:
     """Return which setting to use instead of a name or a key.
 
-    It is one with the same last key, or the successor of one of OpenMMLab 1.x.
+    It is one with the same last key, the successor of one of OpenMMLab 1.x,
+    or one with nearly the same name.
     """
     if name == 'data_preprocessor':
         return 'the model has its own: set model.data_preprocessor'
-    found = find_near(cfg, name)
+    found = find_same_key(cfg, name)
     if name in RENAMED and not found:
         found = [RENAMED[name]]
     if found:
         return f'set {" or ".join(found)}'
+    typo = find_typo(name, SETTINGS)
+    if typo:
+        return f'did you mean {typo!r}? If not, rename it'
     return 'set the settings that it is meant for'
 
 
-def find_near(cfg: Config, name: str, limit: int = 4) -> List[str]:
+def find_same_key(cfg: Config, name: str, limit: int = 4) -> List[str]:
     """Return the settings whose keys end with ``name``, with full keys."""
     keys = [
         path
@@ -144,7 +205,7 @@ def find_near(cfg: Config, name: str, limit: int = 4) -> List[str]:
     return sorted(keys, key=lambda path: path.count('.'))[:limit]
 
 
-def find_nearest(name: str, names: Iterable[str]) -> str:
+def find_typo(name: str, names: Iterable[str]) -> str:
     """Return the one of ``names`` that ``name`` may be a typo of, or ''."""
     found = difflib.get_close_matches(name, names, n=1, cutoff=0.85)
     return found[0] if found else ''
@@ -163,43 +224,54 @@ def _iter_keys(value: Any, path: str) -> Iterator[str]:
 
 def _same_preprocessor(cfg: Config) -> bool:
     """Return whether the model's own preprocessor has the same settings."""
-    own = cfg.get('model', {}).get('data_preprocessor')
+    own = (cfg.get('model') or {}).get('data_preprocessor')
     asked = cfg.data_preprocessor
     if not isinstance(own, dict) or not isinstance(asked, dict):
         return own is None
     return all(own.get(key) == asked[key] for key in asked)
 
 
-def _files_of(path: str) -> Iterator[str]:
-    """Yield a config file, and the local files that it inherits from."""
-    yield path
-    if path.endswith('.py') and '.mim' not in Path(path).parts:
-        for base in _bases_of(
-            ast.parse(Path(path).read_text(encoding='utf-8'))
-        ):
-            file = Path(path).parent / base
-            if '::' not in base and file.is_file():
-                yield from _files_of(str(file))
+def _files_of(
+    path: str, used: Set[str]
+) -> Iterator[Tuple[str, Set[str], Set[str], Set[str]]]:
+    """Yield a config file, and the files that it inherits from.
+
+    Args:
+        path: The file.
+        used: The names that the files use that inherit from it.
+
+    Yields:
+        The file, the names that it assigns, those that it and files that
+        inherit from it use, and those that files assign that it inherits
+        from.
+    """
+    if not Path(path).is_file():
+        return
+    names, own, _ = _names_of(path, Path(path).read_text(encoding='utf-8'))
+    used = used | own
+    below: Set[str] = set()
+    files = []
+    for base in Config._get_base_files(path):
+        file, _ = Config._get_cfg_path(base, path)
+        files += list(_files_of(file, used))
+    for _, others, _, _ in files:
+        below |= others
+    yield path, names, used, below
+    yield from files
 
 
-def _bases_of(tree: ast.Module) -> List[str]:
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and '_base_' in _targets(node):
-            value = ast.literal_eval(node.value)
-            return [value] if isinstance(value, str) else list(value)
-    return []
-
-
-def _names_of(path: str) -> Tuple[Set[str], Set[str], bool]:
+@functools.lru_cache(maxsize=None)
+def _names_of(path: str, text: str) -> Tuple[Set[str], Set[str], bool]:
     """Return the names that a file assigns and uses, and if it has code.
 
     A file without code, such as one that a run dumped, only has values.
     """
+    used = {*re.findall(r'_base_\.(\w+)', text)}
     if not path.endswith('.py'):
-        names = set(mmengine.load(path))
-        return names, set(), '_base_' in names
-    tree = ast.parse(Path(path).read_text(encoding='utf-8'))
-    assigned, used = set(), set()
+        assigned = set(mmengine.load(path))
+        return assigned, used, '_base_' in assigned
+    tree = ast.parse(text)
+    assigned = set()
     for node in ast.walk(tree):
         if isinstance(node, (ast.Assign, ast.AnnAssign)):
             assigned.update(_targets(node))
@@ -207,6 +279,10 @@ def _names_of(path: str) -> Tuple[Set[str], Set[str], bool]:
             used.add(node.id)
     has_code = '_base_' in assigned or bool(used - {'dict', 'list', 'tuple'})
     return assigned, used, has_code
+
+
+def _has_code(path: str) -> bool:
+    return _names_of(path, Path(path).read_text(encoding='utf-8'))[2]
 
 
 def _targets(node: Any) -> Set[str]:
@@ -217,6 +293,23 @@ def _targets(node: Any) -> Set[str]:
         for name in ast.walk(target)
         if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)
     }
+
+
+def _is_installed(path: str) -> bool:
+    return '.mim' in Path(path).parts
+
+
+@functools.lru_cache(maxsize=None)
+def _log_once(text: str) -> None:
+    """Log a warning; the hook checks what the command line has checked."""
+    print_log(text, logger='current', level=logging.WARNING)
+
+
+def _value_of(cfg: Config, path: str) -> Any:
+    value: Any = cfg
+    for key in path.split('.'):
+        value = value[int(key) if isinstance(value, (list, tuple)) else key]
+    return value
 
 
 def _is_dumped(path: str) -> bool:

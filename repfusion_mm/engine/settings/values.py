@@ -16,7 +16,7 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from mmengine.utils.dl_utils import set_multi_processing
 from torch.distributed import init_process_group
 
-from repfusion_mm.engine.settings.names import find_nearest
+from repfusion_mm.engine.settings.names import find_typo
 from repfusion_mm.utils.types import init_arguments, resolve_type
 
 #: Settings that a runner reads of its config, not as an argument.
@@ -126,7 +126,7 @@ def check_values(cfg: Config) -> None:
         _refuse('log_level to be a level of logging ("INFO")', level)
     for key, hook in (cfg.get('default_hooks') or {}).items():
         if isinstance(hook, dict) and 'type' not in hook:
-            nearest = find_nearest(key, {*DEFAULT_HOOKS} - {key})
+            nearest = find_typo(key, {*DEFAULT_HOOKS} - {key})
             raise ValueError(
                 f'expected a type in {f"default_hooks.{key}"!r}, got {hook}; '
                 + (f'did you mean {nearest!r}?' if nearest else 'give it one')
@@ -139,7 +139,7 @@ def check_keys(
     """Refuse keys other than ``known``, and a config without ``needed``."""
     for key in config:
         if key not in known and key != '_scope_':
-            nearest = find_nearest(key, known)
+            nearest = find_typo(key, known)
             raise ValueError(
                 f'expected {place} with {", ".join(sorted(known))}, '
                 f'got {f"{place}.{key}"!r}, which nothing would read; '

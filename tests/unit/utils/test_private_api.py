@@ -17,6 +17,12 @@ import repfusion_mm
 #: of their class.
 PRIVATE_MEMBERS = {
     'logging._nameToLevel': 'check log_level before mmengine reads it',
+    'mmengine.config.Config._get_base_files': (
+        'find the files that a config inherits from, as mmengine does'
+    ),
+    'mmengine.config.Config._get_cfg_path': (
+        'find the files that a config inherits from, as mmengine does'
+    ),
     'mmengine.runner.Runner._load_from': 'name the checkpoint in errors',
     'mmengine.runner.Runner._hooks': 'remove hooks that are there twice',
     'mmengine.runner.Runner._resume': 'tell a resumed run from load_from',

@@ -1,11 +1,13 @@
 """Names at the top level of a config that nothing reads."""
 
 import json
+import re
 
 import pytest
 from mmengine.config import Config
 
 from repfusion_mm.engine.settings import check_names
+from repfusion_mm.engine.settings.names import find_unused
 from tests.helpers.launcher import ROOT
 
 BASE = ROOT / 'configs/distill/repfusion_resnet18_digits.py'
@@ -63,11 +65,63 @@ def test_variables_that_are_used_are_accepted(tmp_path, text):
     check(tmp_path, text)
 
 
-def test_names_in_inherited_files_are_found(tmp_path):
-    middle = tmp_path / 'middle.py'
-    middle.write_text(f"_base_ = ['{BASE}']\nlr_config = dict(policy='x')\n")
-    with pytest.raises(ValueError, match=r"middle\.py, got 'lr_config'"):
-        check(tmp_path, '', base=middle)
+def actions(folder, middle, text, base=BASE):
+    """Return the actions for the names of a config with an intermediate."""
+    (folder / 'middle.py').write_text(f'_base_ = [{str(base)!r}]\n{middle}')
+    path = folder / 'mine.py'
+    path.write_text(f"_base_ = 'mid' + 'dle.py'\n{text}")
+    found = find_unused(Config.fromfile(path))
+    return {name: action for _, name, action in found}
+
+
+def test_names_of_an_inherited_file_that_its_child_reads_are_accepted(
+    tmp_path,
+):
+    child = "randomness = dict(seed=_base_.seed)\nwork_dir = '{{_base_.lr}}'"
+    assert actions(tmp_path, 'seed = 3\nlr = 1\n_mine = 2', child) == {}
+    assert actions(tmp_path, 'seed = 3', '') == {'seed': 'warning'}
+
+
+def test_variables_that_an_inherited_file_changes_are_refused(tmp_path):
+    middle = 'data_root = 2\nimage_size = 32\nnote = 1\nlr_config = 1'
+    assert actions(tmp_path, middle, '') == {
+        'data_root': 'error',
+        'image_size': 'warning',
+        'note': 'warning',
+        'lr_config': 'warning',
+    }
+
+
+def test_names_without_a_setting_are_logged(tmp_path):
+    assert actions(tmp_path, '', 'run_note = 1\n_own = 2') == {
+        'run_note': 'warning'
+    }
+
+
+def test_names_like_settings_are_refused_if_they_are_not_used(tmp_path):
+    assert actions(tmp_path, '', 'models = 1') == {'models': 'error'}
+    assert actions(tmp_path, '', 'models = 1\nwork_dir = str(models)') == {}
+
+
+def test_edited_variables_of_dumped_configs_are_logged(tmp_path):
+    """Not refused: --cfg-options sets other values than the variables."""
+    text = Config.fromfile(BASE).pretty_text
+    path = tmp_path / 'dumped.py'
+    path.write_text(text)
+    assert [*find_unused(Config.fromfile(path))] == []
+    path = tmp_path / 'edited.py'
+    path.write_text(re.sub(r'\n(data_root ?= ?).*', r'\n\g<1>1', text))
+    assert [*find_unused(Config.fromfile(path))] == [
+        (str(path), 'data_root', 'warning')
+    ]
+
+
+def test_warnings_are_logged_once(tmp_path, capfd):
+    path = tmp_path / 'mine.py'
+    path.write_text(f'_base_ = [{str(BASE)!r}]\nrun_note = 1')
+    for _ in range(2):
+        check_names(Config.fromfile(path))
+    assert ''.join(capfd.readouterr()).count("got 'run_note'") == 1
 
 
 def test_names_in_other_formats_are_found(tmp_path):
