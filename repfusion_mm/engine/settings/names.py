@@ -7,19 +7,17 @@ them.
 
 from __future__ import annotations
 
-import ast
 import difflib
 import functools
 import inspect
 import logging
-import re
-from pathlib import Path
-from typing import Any, Iterable, Iterator, List, Set, Tuple
+from typing import Any, Iterable, Iterator, List, Tuple
 
-import mmengine
 from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.runner import FlexibleRunner, Runner
+
+from repfusion_mm.engine.settings.config_files import ConfigFile, iter_files
 
 #: Arguments of runners, and the names that they and tools read of a config.
 SETTINGS = {
@@ -62,12 +60,10 @@ RENAMED = {
     'total_iters': 'train_cfg.max_iters',
     'workflow': 'train_cfg.val_interval',
 }
-
-
-#: What is done about a name that nothing reads, by the kind of the name and
-#: of the file that assigns it: the one that is run, one that it inherits
-#: from, and one of values only, such as a run dumps. Names of other kinds may
-#: be for a hook or a tool of the user.
+#: What is done about a name that nothing reads, by its kind and the file that
+#: assigns it: the one that is run, one that it inherits from, and one that
+#: only has values, such as a run dumps. Names of the last kind may be for a
+#: hook or a tool of the user.
 ACTIONS = {
     'typo': ('error', 'error', 'error'),
     # A variable of a base config that is assigned again. There are settings
@@ -78,7 +74,6 @@ ACTIONS = {
     'setting': ('error', 'warning', 'warning'),
     'other': ('warning', 'warning', ''),
 }
-RUN, INHERITED, VALUES = range(3)
 
 
 def check_names(cfg: Config) -> None:
@@ -97,7 +92,7 @@ def check_names(cfg: Config) -> None:
             f'{name!r}, which nothing would read; '
             f'{suggest(cfg, name)}, or remove it'
         )
-        if action == 'error' and not _is_installed(path):
+        if action == 'error':
             raise ValueError(text)
         _log_once(text)
 
@@ -111,61 +106,53 @@ def find_unused(cfg: Config) -> Iterator[Tuple[str, str, str]]:
     Yields:
         The file that assigns the name, the name, and what is done about it.
     """
-    filename = cfg.filename or ''
-    known = set()
-    for path, names, used, below in _files_of(filename, set()):
-        known |= names | below
-        place = RUN if path == filename else INHERITED
-        if place == RUN and not _has_code(path):
-            place = VALUES
-        elif place == INHERITED and (
-            _is_installed(path) or not _has_code(path)
-        ):
+    names = {
+        name
+        for name in cfg
+        if cfg[name] not in (None, [], {}) and not name.startswith('_')
+    }
+    unknown = names
+    for index, file in enumerate(iter_files(cfg.filename or '')):
+        unknown = unknown - file.assigned - file.inherited
+        if index and (file.is_installed or file.has_only_values):
             continue
-        for name in sorted(names & {*cfg} - used):
-            if cfg[name] in (None, [], {}) or name.startswith('_'):
-                continue
-            kind = _kind_of(cfg, name, below)
-            if place == VALUES and not _is_edited(cfg, name, kind, path):
-                continue
-            action = ACTIONS[kind][place] if kind else ''
+        for name in sorted(names & (file.assigned | file.edited) - file.used):
+            action = _action_for(cfg, name, file, int(index > 0))
+            if action == 'error' and file.is_installed:
+                action = 'warning'
             if action:
-                yield path, name, action
-    for name in sorted({*cfg} - known):
-        if _kind_of(cfg, name, set()) == 'typo':
-            yield filename or 'the config', name, 'error'
+                yield file.path, name, action
+    for name in sorted(unknown - SETTINGS):
+        if find_typo(name, SETTINGS):
+            yield cfg.filename or 'the config', name, 'error'
 
 
-def _kind_of(cfg: Config, name: str, below: Set[str]) -> str:
-    """Return the row of ``ACTIONS`` for an unused name; '' is a setting.
-
-    Args:
-        cfg: The config.
-        name: The name.
-        below: The names that the files assign that its file inherits from.
-    """
+def _action_for(cfg: Config, name: str, file: ConfigFile, place: int) -> str:
+    """Return the action for an unused name, or '' if there is none."""
     if name == 'data_preprocessor':
-        return '' if _same_preprocessor(cfg) else 'renamed'
-    if name in SETTINGS | TEST_NAMES:
-        return ''
-    settings = find_same_key(cfg, name)
-    if name in below:
-        is_unread = settings and not _is_value(cfg, name)
-        return 'changed setting' if is_unread else 'changed'
-    if name in RENAMED:
-        return 'renamed'
-    if settings:
-        return 'setting'
-    return 'typo' if find_typo(name, SETTINGS) else 'other'
-
-
-def _is_edited(cfg: Config, name: str, kind: str, path: str) -> bool:
-    """Return whether a name in a file of values is not as a run dumped it."""
-    if kind == 'renamed':
-        # mmseg's schedules have a variable "optimizer".
-        unread = name not in ('data_preprocessor', 'optimizer')
-        return unread and not _is_dumped(path)
-    return not _is_value(cfg, name)
+        kind = '' if _same_preprocessor(cfg) else 'renamed'
+    elif name in SETTINGS | TEST_NAMES:
+        kind = ''
+    elif name in file.edited | file.inherited:
+        is_setting = find_same_key(cfg, name) and not _is_value(cfg, name)
+        kind = 'changed setting' if is_setting else 'changed'
+    elif name in RENAMED:
+        kind = 'renamed'
+    elif find_same_key(cfg, name):
+        kind = 'setting'
+    else:
+        kind = 'typo' if find_typo(name, SETTINGS) else 'other'
+    if file.has_only_values:
+        place = 2
+        # Dumped variables have the values of the settings, until one of them
+        # is edited. mmseg's schedules have a variable "optimizer".
+        if kind == 'setting' and _is_value(cfg, name):
+            kind = ''
+        if kind == 'renamed' and (
+            name in ('data_preprocessor', 'optimizer') or file.is_dumped
+        ):
+            kind = ''
+    return ACTIONS[kind][place] if kind else ''
 
 
 def _is_value(cfg: Config, name: str) -> bool:
@@ -231,74 +218,6 @@ def _same_preprocessor(cfg: Config) -> bool:
     return all(own.get(key) == asked[key] for key in asked)
 
 
-def _files_of(
-    path: str, used: Set[str]
-) -> Iterator[Tuple[str, Set[str], Set[str], Set[str]]]:
-    """Yield a config file, and the files that it inherits from.
-
-    Args:
-        path: The file.
-        used: The names that the files use that inherit from it.
-
-    Yields:
-        The file, the names that it assigns, those that it and files that
-        inherit from it use, and those that files assign that it inherits
-        from.
-    """
-    if not Path(path).is_file():
-        return
-    names, own, _ = _names_of(path, Path(path).read_text(encoding='utf-8'))
-    used = used | own
-    below: Set[str] = set()
-    files = []
-    for base in Config._get_base_files(path):
-        file, _ = Config._get_cfg_path(base, path)
-        files += list(_files_of(file, used))
-    for _, others, _, _ in files:
-        below |= others
-    yield path, names, used, below
-    yield from files
-
-
-@functools.lru_cache(maxsize=None)
-def _names_of(path: str, text: str) -> Tuple[Set[str], Set[str], bool]:
-    """Return the names that a file assigns and uses, and if it has code.
-
-    A file without code, such as one that a run dumped, only has values.
-    """
-    used = {*re.findall(r'_base_\.(\w+)', text)}
-    if not path.endswith('.py'):
-        assigned = set(mmengine.load(path))
-        return assigned, used, '_base_' in assigned
-    tree = ast.parse(text)
-    assigned = set()
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.Assign, ast.AnnAssign)):
-            assigned.update(_targets(node))
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-            used.add(node.id)
-    has_code = '_base_' in assigned or bool(used - {'dict', 'list', 'tuple'})
-    return assigned, used, has_code
-
-
-def _has_code(path: str) -> bool:
-    return _names_of(path, Path(path).read_text(encoding='utf-8'))[2]
-
-
-def _targets(node: Any) -> Set[str]:
-    targets = getattr(node, 'targets', None) or [node.target]
-    return {
-        name.id
-        for target in targets
-        for name in ast.walk(target)
-        if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)
-    }
-
-
-def _is_installed(path: str) -> bool:
-    return '.mim' in Path(path).parts
-
-
 @functools.lru_cache(maxsize=None)
 def _log_once(text: str) -> None:
     """Log a warning; the hook checks what the command line has checked."""
@@ -310,9 +229,3 @@ def _value_of(cfg: Config, path: str) -> Any:
     for key in path.split('.'):
         value = value[int(key) if isinstance(value, (list, tuple)) else key]
     return value
-
-
-def _is_dumped(path: str) -> bool:
-    """Return whether a run wrote the file, as it is now."""
-    text = Path(path).read_text(encoding='utf-8')
-    return text.strip() == Config.fromfile(path).pretty_text.strip()

@@ -116,6 +116,33 @@ def test_edited_variables_of_dumped_configs_are_logged(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ('text', 'error'),
+    [
+        ('data.update(n=2)', r"mine\.py, got 'data'"),
+        ("data['n'] = 2", r"mine\.py, got 'data'"),
+        ('steps.append(1)', r"mine\.py, got 'steps'"),
+        ('data.n = 2\ntrain_dataloader.dataset = data', None),
+        ('train_dataloader.dataset.n = 2', None),
+    ],
+)
+def test_imported_dicts_that_are_edited_after_their_use_are_refused(
+    tmp_path, text, error
+):
+    (tmp_path / 'base.py').write_text(
+        'data = dict(n=1)\nsteps = []\nclip = dict(steps=steps)\n'
+        'train_dataloader = dict(dataset=data)\n'
+    )
+    text = (
+        'from mmengine.config import read_base\n'
+        f'with read_base():\n    from .base import *\n{text}\n'
+    )
+    if error is None:
+        return check(tmp_path, text, base=None)
+    with pytest.raises(ValueError, match=error):
+        check(tmp_path, text, base=None)
+
+
 def test_warnings_are_logged_once(tmp_path, capfd):
     path = tmp_path / 'mine.py'
     path.write_text(f'_base_ = [{str(BASE)!r}]\nrun_note = 1')

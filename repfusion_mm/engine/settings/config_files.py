@@ -1,0 +1,111 @@
+"""Read which names the files of a config assign and use."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+from pathlib import Path
+from typing import FrozenSet, Iterator, NamedTuple, Set, Tuple
+
+import mmengine
+from mmengine.config import Config
+
+#: Functions in a file of values only, such as one that a run dumped.
+CONSTRUCTORS = {'dict', 'list', 'tuple', 'set'}
+
+
+class ConfigFile(NamedTuple):
+    """The names at the top level of a file, which a run may inherit from."""
+
+    path: str
+    assigned: Set[str]
+    edited: Set[str]  #: Imported ones, whose items or attributes are set.
+    used: FrozenSet[str]  #: By this file, and by those that inherit from it.
+    inherited: Set[str]  #: Assigned by the files that it inherits from.
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether the file is one of an installed package."""
+        return '.mim' in Path(self.path).parts
+
+    @property
+    def has_only_values(self) -> bool:
+        """Whether it has no code, and inherits from no other file."""
+        return not self.inherited and self.used <= CONSTRUCTORS
+
+    @property
+    def is_dumped(self) -> bool:
+        """Whether a run wrote the file, as it is now."""
+        text = Path(self.path).read_text(encoding='utf-8')
+        return text.strip() == Config.fromfile(self.path).pretty_text.strip()
+
+
+def iter_files(
+    path: str, used: FrozenSet[str] = frozenset()
+) -> Iterator[ConfigFile]:
+    """Yield a config file, and then those that it inherits from.
+
+    Files that pure-Python configs import are not read.
+
+    Args:
+        path: The file.
+        used: Names that files use which inherit from it.
+    """
+    if not Path(path).is_file():
+        return
+    text = Path(path).read_text(encoding='utf-8')
+    assigned, edited, own = _read_names(path, text)
+    used = used | own
+    bases = [
+        file
+        for base in Config._get_base_files(path)
+        for file in iter_files(Config._get_cfg_path(base, path)[0], used)
+    ]
+    inherited = {name for file in bases for name in file.assigned}
+    yield ConfigFile(path, assigned, edited, used, inherited)
+    yield from bases
+
+
+@functools.lru_cache(maxsize=None)
+def _read_names(path: str, text: str) -> Tuple[Set[str], Set[str], Set[str]]:
+    """Return the names that a file assigns, edits and uses."""
+    used = {*re.findall(r'_base_\.(\w+)', text)}
+    if not path.endswith('.py'):
+        return set(mmengine.load(path)), set(), used
+    assigned: Set[str] = set()
+    edited: Set[str] = set()
+    roots = set()
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        targets = []
+        if isinstance(node, ast.Assign):
+            targets = node.targets
+        elif isinstance(node, (ast.AnnAssign, ast.AugAssign)):
+            targets = [node.target]
+        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            targets = [node.value.func]  # name.update(...)
+        for target in targets:
+            if isinstance(target, (ast.Attribute, ast.Subscript)):
+                root = _root_of(target)
+                roots.add(root)
+                if isinstance(root, ast.Name):
+                    edited.add(root.id)
+            else:
+                assigned.update(
+                    name.id
+                    for name in ast.walk(target)
+                    if isinstance(name, ast.Name)
+                    and isinstance(name.ctx, ast.Store)
+                )
+    for node in {*ast.walk(tree)} - roots:
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            used.add(node.id)
+    return assigned, edited - assigned, used
+
+
+def _root_of(node: ast.AST) -> ast.AST:
+    """Return the name of ``name.attribute[item]``."""
+    while isinstance(node, (ast.Attribute, ast.Subscript)):
+        node = node.value
+    return node
