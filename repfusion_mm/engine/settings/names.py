@@ -106,12 +106,8 @@ def find_unused(cfg: Config) -> Iterator[Tuple[str, str, str]]:
     Yields:
         The file that assigns the name, the name, and what is done about it.
     """
-    names = {
-        name
-        for name in cfg
-        if cfg[name] not in (None, [], {}) and not name.startswith('_')
-    }
-    unknown = names
+    unknown = {name for name in cfg if not name.startswith('_')}
+    names = {name for name in unknown if cfg[name] not in (None, [], {})}
     for index, file in enumerate(iter_files(cfg.filename or '')):
         unknown = unknown - file.assigned - file.inherited
         if index and (file.is_installed or file.has_only_values):
