@@ -6,6 +6,8 @@ from typing import List, Optional, Tuple
 
 import torch
 from mmengine.config import Config
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS, RUNNERS
 from mmengine.runner import Runner
@@ -27,14 +29,33 @@ def build_runner(argv: Optional[List[str]] = None) -> Runner:
     resume, load_from = merge_args(cfg, args)
     for name in ('train_dataloader', 'val_dataloader'):
         check_dataset((cfg.get(name) or {}).get('dataset') or {})
+    dumped = Path(cfg.work_dir, Path(args.config).name)
+    earlier = dumped.read_bytes() if dumped.is_file() else None
     is_default = 'runner_type' not in cfg
     runner = Runner.from_cfg(cfg) if is_default else RUNNERS.build(cfg)
     check_parts(cfg, unwrap_model(runner), args.cfg_options or {})
     if not any(isinstance(h, UnusedSettingsHook) for h in runner.hooks):
         runner.register_hook(UnusedSettingsHook())
+    if earlier is not None and is_main_process():
+        dumped.write_bytes(earlier)
+        runner.register_hook(DumpConfigHook())
     # Not in the config, so that the one in the work directory starts a run.
     runner._resume, runner._load_from = resume, load_from
     return runner
+
+
+class DumpConfigHook(Hook):
+    """Dump the config when nothing has refused the run.
+
+    mmengine replaces the config of an earlier run in the work directory before
+    a checkpoint is loaded and the settings are checked.
+    """
+
+    priority = 'LOWEST'
+
+    def before_train(self, runner) -> None:
+        """Write the config into the work directory."""
+        runner.dump_config()
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
@@ -73,7 +94,7 @@ def merge_args(
         FileNotFoundError: The checkpoint to resume from does not exist.
     """
     for name in ('model', 'optim_wrapper', 'train_dataloader', 'train_cfg'):
-        if not cfg.get(name):
+        if cfg.get(name) is None:
             raise SystemExit(
                 f'expected {name}=dict(...) in {args.config}, got '
                 f'{cfg.get(name)}; add it, as in the configs in configs/'

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, List
+from typing import Any, Dict, List
 
 from mmengine.hooks import (
     CheckpointHook,
@@ -84,8 +84,8 @@ def check_single(runner, kind: type) -> None:
         )
 
 
-def find_hooks(cfg: dict, kind: type) -> List[str]:
-    """Return the places of hooks of a class in a config."""
+def find_hooks(cfg: dict, kind: type) -> Dict[str, Any]:
+    """Return hooks of a class in a config, and their places."""
     places = {
         f'default_hooks.{key}': hook
         for key, hook in (cfg.get('default_hooks') or {}).items()
@@ -93,11 +93,11 @@ def find_hooks(cfg: dict, kind: type) -> List[str]:
     for index, hook in enumerate(cfg.get('custom_hooks') or []):
         places[f'custom_hooks.{index}'] = hook
     scope = cfg.get('default_scope')
-    return [
-        place
+    return {
+        place: hook
         for place, hook in places.items()
         if isinstance(hook, kind) or is_type(hook, kind, HOOKS, scope)
-    ]
+    }
 
 
 def use_hooks_once(runner) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import set_random_seed
 
+from repfusion_mm.engine.checkpoint.io import find_loaded_path
 from repfusion_mm.engine.optimizers import batches_per_update
 from repfusion_mm.engine.resume.checks import (
     check_immutable_settings,
@@ -85,6 +86,12 @@ class ExactResumeHook(Hook):
 
     def before_train(self, runner) -> None:
         """Seed the batches, and continue after the last one."""
+        if runner.iter >= runner.max_iters:
+            runner.logger.warning(
+                f'nothing to train: the run of {runner.max_iters} iterations '
+                f'had ended in {find_loaded_path(runner)}; to train longer, '
+                'start a new run with load_from=CHECKPOINT, without --resume'
+            )
         check_accumulation(runner)
         seed_batches(runner.train_loop, runner._train_dataloader, runner.seed)
         batches = runner.train_dataloader.batch_sampler

@@ -25,7 +25,8 @@ class UnusedSettingsHook(Hook):
             names the setting that works.
     """
 
-    priority = 'VERY_HIGH'
+    # Before hooks that use the settings.
+    priority = 'HIGHEST'
 
     def before_train(self, runner) -> None:
         """Compare the config with what was built."""

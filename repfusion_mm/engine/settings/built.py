@@ -205,7 +205,17 @@ def iter_hooks(runner: Any) -> Iterator[Tuple[str, Hook]]:
     """Yield the hooks of a run, with their keys in the config."""
     for hook in runner.hooks:
         places = find_hooks(runner.cfg, type(hook))
-        yield (places or [type(hook).__name__])[0], hook
+        own = [  # of several hooks of its class, those of its settings
+            place
+            for place, config in places.items()
+            if not isinstance(config, dict)
+            or all(
+                getattr(hook, key, value) == value
+                for key, value in config.items()
+                if key != 'type'
+            )
+        ]
+        yield (own or [*places] or [type(hook).__name__])[0], hook
 
 
 def _iter_configs(value: Any, path: str) -> Iterator[Tuple[str, dict]]:

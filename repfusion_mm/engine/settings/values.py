@@ -11,6 +11,7 @@ from typing import Any, Dict, Iterable, Set, Union
 from mmengine.config import Config
 from mmengine.dist import init_dist
 from mmengine.model import MMDistributedDataParallel
+from mmengine.optim import OptimWrapper
 from mmengine.registry import MODEL_WRAPPERS, RUNNERS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from mmengine.utils.dl_utils import set_multi_processing
@@ -49,7 +50,7 @@ def check_types(cfg: Config) -> None:
         ValueError: There is one. Some of these mmengine silently ignores,
             such as the path in ``resume='epoch_3.pth'``.
     """
-    kind = resolve_type(dict(type=cfg.get('runner_type')), RUNNERS)
+    kind: Any = resolve_type(dict(type=cfg.get('runner_type')), RUNNERS)
     kind = kind if isinstance(kind, type) else Runner
     hints = {**OTHERS, **typing.get_type_hints(kind.__init__)}
     # Any name is in effect, and a level may be a number.
@@ -107,7 +108,13 @@ def check_values(cfg: Config) -> None:
         value = cfg.get(name)
         if value and isinstance(value, dict):
             check_keys(name, value, value, ['type'])
-    _check_train_cfg(cfg.get('train_cfg') or {})
+    optimizers = cfg.get('optim_wrapper')
+    if isinstance(optimizers, dict) and not (
+        {'optimizer', 'constructor'} & optimizers.keys()
+        or any(isinstance(i, OptimWrapper) for i in optimizers.values())
+    ):
+        check_keys('optim_wrapper', optimizers, optimizers, ['optimizer'])
+    _check_train_cfg(cfg.get('train_cfg'))
     seed = randomness['seed']
     size, workers = loader.get('batch_size', 1), loader.get('num_workers', 0)
     level = cfg.get('log_level', 'INFO')
@@ -157,8 +164,12 @@ def check_keys(
             )
 
 
-def _check_train_cfg(loop: dict) -> None:
+def _check_train_cfg(loop: Any) -> None:
     """Check the settings of mmengine's own loops."""
+    if not isinstance(loop, dict):
+        return
+    if 'type' not in loop:
+        check_keys('train_cfg', loop, loop, ['by_epoch'])
     loops: Any = {'EpochBasedTrainLoop': EpochBasedTrainLoop}
     loops['IterBasedTrainLoop'] = IterBasedTrainLoop
     cls = loops.get(str(loop.get('type')), loop.get('type'))

@@ -251,6 +251,15 @@ def test_settings_in_epochs_are_refused_in_a_run_by_iterations(
     assert runner.param_schedulers['student'][0].end == 4
 
 
+def test_of_two_hooks_of_a_class_the_wrong_one_is_named(start, tmp_path):
+    hooks = [
+        dict(type='CheckpointHook', interval=i, out_dir='run')
+        for i in (2, 'x')
+    ]
+    with pytest.raises(TypeError, match=r'custom_hooks\.1\.interval to be'):
+        start(config=write(tmp_path, f'custom_hooks = {hooks}'))
+
+
 def test_a_run_that_writes_no_student_is_logged(start, tmp_path):
     start('default_hooks.checkpoint.save_last=False',
           'default_hooks.checkpoint.interval=100')  # fmt: skip

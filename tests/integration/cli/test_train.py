@@ -110,6 +110,25 @@ def test_load_from_is_loaded_if_there_is_nothing_to_resume(mine):
     assert load_from_local('again/iter_8.pth')['meta']['iter'] == 8
 
 
+def test_a_refused_run_keeps_the_config_of_the_earlier_one(mine):
+    run_tiny()
+    config, earlier = Path('run/mine.py'), Path('run/mine.py').read_text()
+    options = ['--cfg-options', 'optim_wrapper.optimizer.lr=0.3']
+    run_tiny('--resume', 'init.pth', *options, expect=1)
+    assert config.read_text() == earlier
+    run_tiny('--resume', *options, expect=1)
+    assert config.read_text() == earlier
+    run_tiny(*options)
+    assert Config.fromfile(config).optim_wrapper.optimizer.lr == 0.3
+
+
+def test_a_run_that_has_ended_says_that_nothing_is_trained(mine):
+    assert 'nothing to train' not in run_tiny().output
+    output = run_tiny('--resume').output
+    assert 'nothing to train: the run of 9 iterations had ended' in output
+    assert 'start a new run with load_from=CHECKPOINT' in output
+
+
 @pytest.mark.parametrize(
     ('flags', 'fragments'),
     [

@@ -74,6 +74,8 @@ def test_the_runner_decides_which_types_are_taken():
         (dict(randomness=dict(deterministic=True)), r'randomness\.seed'),
         (dict(auto_scale_lr=dict(enable=True)), r'auto_scale_lr\.base_batch'),
         (dict(train_cfg=dict(by_epoch=True)), r'train_cfg\.max_epochs'),
+        (dict(train_cfg={}), r'train_cfg\.by_epoch'),
+        (dict(optim_wrapper={}), r'optim_wrapper\.optimizer'),
         (dict(model=dict(a=1)), r'model\.type'),
         (dict(visualizer=dict(a=1)), r'visualizer\.type'),
         (dict(log_level=None), 'log_level'),
