@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-import zlib
-from typing import Dict, Iterable, List, Optional, Sequence
-from weakref import WeakKeyDictionary
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
 import torch.nn as nn
 from mmengine.logging import print_log
+from mmengine.model import BaseModule
 from mmengine.model.weight_init import initialize, update_init_info
+from mmengine.registry import MODELS
 from mmengine.registry import WEIGHT_INITIALIZERS as ROOT
 
 from repfusion_mm.engine.checkpoint.behavior import find_changes
@@ -33,8 +33,6 @@ HINT = (
 #: Prefixes of a backbone's keys in checkpoints of distillers and task
 #: networks.
 PREFIXES = ('', 'student.', 'backbone.')
-#: Checksums of the tensors that were loaded into a module, by name.
-LOADED: WeakKeyDictionary = WeakKeyDictionary()
 
 
 @WEIGHT_INITIALIZERS.register_module(name='Pretrained')
@@ -46,8 +44,9 @@ class StrictPretrained:
     runs initializers of that name after all others.
 
     Some backbones read their ``init_cfg`` themselves, or initialize layers
-    after loading unless it is written as above: ``StrictLoadHook`` loads their
-    weights before training; without this hook nothing checks them.
+    after loading unless it is written as above: ``StrictLoadHook`` loads all
+    weights after ``init_weights``; without this hook nothing checks them.
+    Parts to which a backbone passes its ``init_cfg`` on are left to it.
 
     Args:
         checkpoint: An exported student, or a training checkpoint of a
@@ -93,7 +92,22 @@ class StrictPretrained:
         target = module.state_dict()
         prefix = self.prefix
         if prefix is None:
-            prefix = find_prefix(source, target)
+            prefixes = find_prefixes(source, target)
+            prefix = prefixes[0]
+            if prefix not in PREFIXES and _is_part(module):
+                print_log(
+                    f'{type(module).__name__}: loaded with the backbone that '
+                    'passes its init_cfg on to it',
+                    logger='current',
+                )
+                return
+            if len(prefixes) > 1:
+                raise ValueError(
+                    f'expected one {type(module).__name__} in '
+                    f'{self.checkpoint!r}, got {len(prefixes)}, under the '
+                    f'prefixes {prefixes[:5]}; set init_cfg.prefix to one of '
+                    'them'
+                )
         elif prefix and not prefix.endswith('.'):
             prefix += '.'  # as mmengine's own initializer does
         selected = select_prefix(source, prefix)
@@ -150,7 +164,6 @@ class StrictPretrained:
         )
         if hasattr(module, '_params_init_info'):
             update_init_info(module, init_info=f'from {self.checkpoint}')
-        LOADED.setdefault(module, {}).update(_checksums(module, loaded))
 
     def _compare(
         self,
@@ -175,14 +188,11 @@ class StrictPretrained:
         print_log(text, logger='current', level=logging.WARNING)
 
 
-def find_prefix(source: StateDict, target: StateDict) -> str:
-    """Return the prefix with which most tensors of a module are found.
+def find_prefixes(source: StateDict, target: StateDict) -> List[str]:
+    """Return the prefixes with which most tensors of a module are found.
 
-    It is one of ``PREFIXES`` if these are as good as others, such as
-    ``'module.'`` of a distributed model.
-
-    Raises:
-        ValueError: Several other prefixes are equally good.
+    If one of ``PREFIXES`` is as good as others, such as ``'module.'`` of a
+    distributed model, it is the only one.
     """
     first = next(iter(target), '')
     found = {key[: -len(first)] for key in source if key.endswith(first)}
@@ -191,60 +201,69 @@ def find_prefix(source: StateDict, target: StateDict) -> str:
         for prefix in (*PREFIXES, *sorted(found - {*PREFIXES}))
     }
     best = [p for p, n in counts.items() if n == max(counts.values())]
-    if len(best) > 1 and best[0] not in PREFIXES:
-        raise ValueError(
-            f'expected one backbone in the checkpoint, got {len(best)}, under '
-            f'the prefixes {best}; set init_cfg.prefix to one of them, or, if '
-            'these are parts of a backbone that passes its init_cfg on to its '
-            'parts, use the initializer of mmengine: remove _scope_'
-        )
-    return best[0]
+    return best[:1] if best[0] in PREFIXES else best
 
 
-def ensure_loaded(model: nn.Module) -> None:
-    """Run each ``StrictPretrained`` whose weights a module does not hold.
+def take_init_cfgs(model: nn.Module) -> List[Tuple[Any, Any]]:
+    """Take ``StrictPretrained`` out of the ``init_cfg`` of all modules.
 
-    Backbones with an ``init_weights`` of their own may never call it, or may
-    initialize layers after it.
+    Backbones with an ``init_weights`` of their own may read the file in
+    another way, or initialize layers after it.
+
+    Returns:
+        Modules and their ``init_cfg``, for ``load_taken``.
+    """
+    taken = []
+    module: Any
+    for module in model.modules():
+        if getattr(module, 'is_init', False):  # and perhaps trained
+            continue
+        init_cfg = getattr(module, 'init_cfg', None)
+        others = [cfg for cfg in _as_list(init_cfg) if not _is_strict(cfg)]
+        if len(others) < len(_as_list(init_cfg)):
+            taken.append((module, init_cfg))
+            module.init_cfg = others or None
+    return taken
+
+
+def load_taken(taken: Sequence[Tuple[Any, Any]]) -> None:
+    """Run each ``StrictPretrained`` that ``take_init_cfgs`` has taken.
 
     Raises:
         ValueError, FileNotFoundError: As by ``StrictPretrained``.
     """
-    outer: List[str] = []  # a backbone may pass its init_cfg on to its parts
-    for name, module in model.named_modules():
-        if any(name.startswith(i) for i in outer):
+    parts: set = set()  # a backbone may pass its init_cfg on to its parts
+    for module, init_cfg in taken:
+        module.init_cfg = init_cfg
+        if module in parts:
             continue
-        cfgs = getattr(module, 'init_cfg', None) or []
-        cfgs = cfgs if isinstance(cfgs, (list, tuple)) else [cfgs]
-        cfgs = [cfg for cfg in cfgs if _is_strict(cfg)]
-        if not cfgs:
-            continue
-        outer.append(f'{name}.' if name else '')
-        loaded = LOADED.pop(module, {})
-        kept = _checksums(module, loaded)
-        changed = [
-            key
-            for key in loaded
-            if kept.get(key) != loaded[key] and not _overridden(key, cfgs)
-        ]
-        if loaded and not changed:
-            continue
-        print_log(
-            f'{type(module).__name__}.init_weights '
-            + (f'changed {changed[:3]} after' if loaded else 'did without')
-            + ' the loading that its init_cfg asks for: loading again',
-            logger='current',
-            level=logging.WARNING,
-        )
+        parts.update(module.modules())
         try:
-            initialize(module, cfgs)
+            initialize(module, list(filter(_is_strict, _as_list(init_cfg))))
         except ValueError as error:
+            init = getattr(type(module), 'init_weights', None)
+            if init is BaseModule.init_weights:
+                raise
             raise ValueError(
                 f'{error}; or remove _scope_ and the arguments that mmengine '
                 'does not know from init_cfg, to load as '
                 f'{type(module).__name__} does itself, without checks'
             ) from error
-        LOADED.pop(module, None)
+
+
+def _as_list(init_cfg: Any) -> list:
+    if isinstance(init_cfg, (list, tuple)):
+        return list(init_cfg)
+    return [init_cfg] if init_cfg else []
+
+
+def _is_part(module: nn.Module) -> bool:
+    """Return whether a class that no config can build is being initialized."""
+    registries = [MODELS, *MODELS.children.values()]
+    return hasattr(module, '_params_init_info') and not any(
+        type(module) in registry.module_dict.values()
+        for registry in registries
+    )
 
 
 def _is_strict(cfg: object) -> bool:
@@ -257,25 +276,3 @@ def _is_strict(cfg: object) -> bool:
     scope = cfg.get('_scope_')
     with ROOT.switch_scope_and_registry(scope) as registry:
         return registry.get(cfg['type']) is StrictPretrained
-
-
-def _overridden(key: str, cfgs: List[dict]) -> bool:
-    """Return whether ``override`` of mmengine names the part of a tensor."""
-    names = []
-    for cfg in cfgs:
-        found = cfg.get('override') or []
-        found = found if isinstance(found, (list, tuple)) else [found]
-        names += [i['name'] for i in found]
-    return any(key.startswith(f'{name}.') for name in names)
-
-
-def _checksums(module: nn.Module, names: Iterable[str]) -> Dict[str, int]:
-    """Return a checksum of each of these tensors."""
-    state = module.state_dict()
-    return {
-        name: zlib.crc32(
-            state[name].detach().cpu().double().contiguous().numpy().tobytes()
-        )
-        for name in names
-        if name in state and not state[name].is_meta
-    }

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import List, Optional
 
 from mmengine.config import Config
+from mmengine.dist import broadcast
 from mmengine.hooks import Hook
 from mmengine.runner import find_latest_checkpoint
 
@@ -13,7 +14,10 @@ from repfusion_mm.engine.checkpoint.compare import (
     describe_mismatches,
     find_incompatible_keys,
 )
-from repfusion_mm.engine.checkpoint.initializers import ensure_loaded
+from repfusion_mm.engine.checkpoint.initializers import (
+    load_taken,
+    take_init_cfgs,
+)
 from repfusion_mm.engine.checkpoint.io import (
     find_loaded_path,
     remove_config,
@@ -33,10 +37,10 @@ class StrictLoadHook(Hook):
     """Raise an error where mmengine loads what fits and logs the rest.
 
     The hook checks the checkpoints of ``resume``, ``load_from`` and
-    ``tools/test.py``, and loads what an ``init_cfg`` with ``StrictPretrained``
-    names, if ``init_weights`` of the backbone did without or changed it. It
-    also removes a config that is stored as text in a checkpoint, because
-    mmengine's ``resume`` would run it as Python.
+    ``tools/test.py``. What an ``init_cfg`` with ``StrictPretrained`` names is
+    loaded after ``init_weights`` of all backbones, some of which would read
+    it in another way. The hook also removes a config that is stored as text
+    in a checkpoint, because mmengine's ``resume`` would run it as Python.
 
     Raises:
         ValueError: The file is not a checkpoint, or does not fit the model; or
@@ -50,6 +54,7 @@ class StrictLoadHook(Hook):
 
     def __init__(self) -> None:
         self._loaded = False
+        self._taken: List[tuple] = []
 
     def before_run(self, runner) -> None:
         """Use each hook once, and refuse a ``load_from`` that is dropped.
@@ -58,6 +63,8 @@ class StrictLoadHook(Hook):
         there is no checkpoint to resume from.
         """
         use_hooks_once(runner)
+        # Before init_weights, which would run them.
+        self._taken += take_init_cfgs(unwrap_model(runner))
         if (
             runner._resume
             and not runner._load_from
@@ -74,8 +81,11 @@ class StrictLoadHook(Hook):
 
     def before_train(self, runner) -> None:
         """Check that pretrained weights and fixed statistics were loaded."""
-        if not self._loaded:
-            ensure_loaded(unwrap_model(runner))
+        if not self._loaded and self._taken:
+            load_taken(self._taken)
+            for value in unwrap_model(runner).state_dict().values():
+                broadcast(value)  # as the runner does after init_weights
+        self._loaded = True
         check_statistics(unwrap_model(runner))
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:

@@ -11,7 +11,10 @@ from safetensors.torch import save_file
 
 from repfusion_mm.engine.checkpoint import StrictPretrained
 from repfusion_mm.engine.checkpoint.compare import conv_strides
-from repfusion_mm.engine.checkpoint.initializers import ensure_loaded
+from repfusion_mm.engine.checkpoint.initializers import (
+    load_taken,
+    take_init_cfgs,
+)
 from tests.helpers.canary import Canary
 
 BACKBONE = dict(
@@ -27,6 +30,16 @@ def build(checkpoint, _scope_='repfusion_mm', backbone=BACKBONE, **kwargs):
         init_cfg.pop('_scope_')
     net = MODELS.build(ConfigDict(backbone, init_cfg=init_cfg))
     net.init_weights()
+    return net
+
+
+def initialize(net):
+    """Initialize as a run with ``StrictLoadHook``."""
+    init_cfgs = [getattr(i, 'init_cfg', None) for i in net.modules()]
+    taken = take_init_cfgs(net)
+    net.init_weights()
+    load_taken(taken)
+    assert [getattr(i, 'init_cfg', None) for i in net.modules()] == init_cfgs
     return net
 
 
@@ -101,8 +114,6 @@ def test_all_other_initializers_run_before(tmp_path, weights):
     )
     net.init_weights()
     assert torch.equal(net.conv1.weight, weights['conv1.weight'])
-    ensure_loaded(net)  # after zero_init_residual of mmpretrain
-    assert_loaded(net, weights)
 
 
 SWIN_SEG = dict(
@@ -121,7 +132,7 @@ SWIN_SEG = dict(
     ],
 )
 @pytest.mark.parametrize('library', ['mmpretrain', 'mmpose', 'mmdet'])
-def test_weights_that_the_backbone_changes_after_loading_are_loaded_again(
+def test_weights_that_the_backbone_changes_are_loaded_afterwards(
     init_cfg, library, tmp_path, weights
 ):
     path = str(tmp_path / 'student.pth')
@@ -129,16 +140,14 @@ def test_weights_that_the_backbone_changes_after_loading_are_loaded_again(
     for cfg in init_cfg if isinstance(init_cfg, list) else [init_cfg]:
         cfg['checkpoint'] = path
     backbone = dict(BACKBONE, type=f'{library}.ResNet', init_cfg=init_cfg)
-    model = torch.nn.ModuleDict(dict(backbone=MODELS.build(backbone)))
-    model.backbone.init_weights()
-    ensure_loaded(model)
-    assert_loaded(model.backbone, weights)
+    assert_loaded(initialize(MODELS.build(backbone)), weights)
 
 
 @pytest.mark.parametrize(
     'backbone',
     [
         SWIN_SEG,
+        dict(SWIN_SEG, type='mmdet.SwinTransformer'),
         dict(
             SWIN_SEG, type='mmpose.SwinTransformer', depths=(1,),
             num_heads=(1,), strides=(4,), out_indices=(0,),
@@ -155,17 +164,32 @@ def test_backbones_that_read_init_cfg_themselves_are_loaded_strictly(
     path = str(tmp_path / 'student.pth')
     state = MODELS.build(backbone).state_dict()
     torch.save(state, path)
-    net = build(path, backbone=backbone)
-    ensure_loaded(net)
-    assert_loaded(net, state)
-    name = next(key for key in state if key.endswith('qkv.weight') or
-                key.endswith('in_proj_weight'))  # fmt: skip
+    init_cfg = dict(type='Pretrained', _scope_='repfusion_mm', checkpoint=path)
+    config = ConfigDict(backbone, init_cfg=init_cfg)
+    assert_loaded(initialize(MODELS.build(config)), state)
+    name = next(
+        key for key in state if key.endswith(('qkv.weight', 'in_proj_weight'))
+    )
     del state[name]
     torch.save(state, path)
-    net = build(path, backbone=backbone)
     with pytest.raises(ValueError, match='not in the checkpoint') as error:
-        ensure_loaded(net)
+        initialize(MODELS.build(config))
     assert 'or remove _scope_' in str(error.value)
+
+
+@pytest.mark.parametrize('prefix', ['', 'student.'])
+def test_backbones_that_pass_init_cfg_on_to_their_parts_load(tmp_path, prefix):
+    backbone = dict(type='mmpretrain.RepVGG', arch='A0', base_channels=4)
+    state = MODELS.build(backbone).state_dict()
+    path = str(tmp_path / 'student.pth')
+    content = {f'{prefix}{k}': v for k, v in state.items()}
+    if prefix:
+        content['connectors.0.weight'] = torch.zeros(2)
+    torch.save(content, path)
+    assert_loaded(build(path, backbone=backbone), state)
+    init_cfg = dict(type='Pretrained', _scope_='repfusion_mm', checkpoint=path)
+    net = MODELS.build(dict(backbone, init_cfg=init_cfg))
+    assert_loaded(initialize(net), state)
 
 
 def test_layers_that_an_override_initializes_are_left(tmp_path, weights):
@@ -174,7 +198,6 @@ def test_layers_that_an_override_initializes_are_left(tmp_path, weights):
     net = build(
         path, override=dict(name='layer4', type='Constant', val=2, layer=None)
     )
-    ensure_loaded(net)
     assert net.layer4[0].conv1.weight.eq(2).all()
     assert torch.equal(net.conv1.weight, weights['conv1.weight'])
 

@@ -49,15 +49,16 @@ def test_weights_that_init_weights_changed_are_loaded_before_training(
     runner = Runner.from_cfg(
         config(tmp_path, [hook], student=dict(student, init_cfg=init_cfg))
     )
-    runner.model.init_weights()
+    (strict,) = [
+        h for h in runner.hooks if type(h).__name__ == 'StrictLoadHook'
+    ]
 
     def changed():
         found = runner.model.student.state_dict()
         return [k for k, v in found.items() if not torch.equal(v, state[k])]
 
+    strict.before_run(runner)
+    runner.model.init_weights()
     assert changed()
-    (strict,) = [
-        h for h in runner.hooks if type(h).__name__ == 'StrictLoadHook'
-    ]
     strict.before_train(runner)
     assert not changed()
