@@ -15,6 +15,7 @@ import torch
 from mmengine.config import config as config_module
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
+from torch.utils.data import _utils as dataloader_utils
 
 from repfusion_mm.utils.compat import READS_SAFELY  # applies workarounds
 from tests.helpers.process_state import preserved_state
@@ -23,6 +24,9 @@ torch.set_num_threads(1)
 # mmengine formats the config of each run nine times with yapf, a third of the
 # time of a short run.
 config_module.FormatCode = lambda text, **kwargs: (text, True)
+# Instead of 5 s for each worker of a dataloader that the garbage collector
+# finds after its queues, as those of a runner.
+dataloader_utils.MP_STATUS_CHECK_INTERVAL = 0.1
 
 SYSTEM = Path(__file__).parent / 'system'
 
