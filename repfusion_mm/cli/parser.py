@@ -4,7 +4,9 @@ import argparse
 import codecs
 import os
 import os.path as osp
+import re
 import sys
+from typing import Any
 
 import torch
 from mmengine.config import DictAction
@@ -33,8 +35,15 @@ LAUNCHERS = dict(
 )
 
 
+#: Spaces within a value, which mmengine removes with those after commas.
+SPACES = re.compile(r'(?<=[^\s,(\[=]) +(?=[^\s,)\]])')
+
+
 class OptionsAction(DictAction):
-    """Parse ``key=value`` options, and refuse options of another form."""
+    """Parse ``key=value`` options, and refuse options of another form.
+
+    Unlike mmengine's action, keep spaces within values, as in paths.
+    """
 
     def __call__(self, parser, namespace, values, option_string=None) -> None:
         for value in values:
@@ -42,14 +51,30 @@ class OptionsAction(DictAction):
                 parser.error(
                     f'expected key=value after {option_string}, got {value!r}'
                 )
+        marked = [
+            SPACES.sub(lambda match: '\0' * len(match[0]), value)
+            for value in values
+        ]
         try:
-            super().__call__(parser, namespace, values, option_string)
+            super().__call__(parser, namespace, marked, option_string)
         except RecursionError:  # of mmengine, with commas in a dict in a list
             parser.error(
                 'expected numbers, words, lists and tuples after '
                 f'{option_string}, got {" ".join(values)!r}; set the keys of '
                 'a dict one by one (a.b=1 c.0.type=NAME), or edit the config'
             )
+        options = _restore_spaces(getattr(namespace, self.dest))
+        setattr(namespace, self.dest, options)
+
+
+def _restore_spaces(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace('\0', ' ')
+    if isinstance(value, dict):
+        return {key: _restore_spaces(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_restore_spaces, value))
+    return value
 
 
 class PathParser(argparse.ArgumentParser):

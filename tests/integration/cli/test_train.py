@@ -27,6 +27,26 @@ def write_run(folder, named=None):
     return path
 
 
+@pytest.mark.parametrize(
+    ('text', 'expected'),
+    [
+        ('/data/My Pictures/a  b', '/data/My Pictures/a  b'),
+        ("'My Pictures'", 'My Pictures'),
+        ('[My Pictures, b]', ['My Pictures', 'b']),
+        ('[ 1, (2 , c d), 3.5 ]', [1, (2, 'c d'), 3.5]),
+        ('1, 2', [1, 2]),
+        (' 1 ', 1),
+        ('[a,b]', ['a', 'b']),
+        ('Bild (1) [2].png', 'Bild (1) [2].png'),
+        ('None', None),
+        ('é ü', 'é ü'),
+    ],
+)
+def test_spaces_within_values_of_options_are_kept(text, expected):
+    args = parse_args(['mine.py', '--cfg-options', f'a={text}', 'b=1'])
+    assert args.cfg_options == dict(a=expected, b=1)
+
+
 def test_a_copied_run_resumes_from_its_own_checkpoint(tmp_path):
     first, second = tmp_path / 'first', tmp_path / 'second'
     assert latest_checkpoint(str(first)) is None
