@@ -6,7 +6,7 @@ import os.path as osp
 from typing import Any
 
 from repfusion_mm.datasets.wrappers import iter_pipelines
-from repfusion_mm.engine.preflight.stored_values import load, spread
+from repfusion_mm.engine.preflight.stored_images import load, spread
 
 #: Label maps of each dataset that are loaded, and the largest ratio of the
 #: proportions of an image and its label map, which may be smaller.

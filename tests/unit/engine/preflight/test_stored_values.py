@@ -10,7 +10,7 @@ from mmengine.dataset import BaseDataset, ConcatDataset
 from mmengine.logging import MMLogger
 from PIL import Image
 
-from repfusion_mm.engine.preflight import stored_values
+from repfusion_mm.engine.preflight import stored_images
 from repfusion_mm.engine.preflight.stored_values import check_stored_values
 
 RAMP = np.add.outer(np.arange(40), np.arange(60)) / 98
@@ -207,7 +207,7 @@ def test_8_bit_files_pass_and_are_not_decoded(tmp_path, monkeypatch):
             check(path, step=load(backend))
     bare = [p for p in paths if Image.open(p).mode not in ('RGBA', 'LA')]
     bare = [p for p in bare if Image.open(p).format != 'PPM']
-    monkeypatch.delattr(stored_values, 'decode')
+    monkeypatch.delattr(stored_images, 'decode')
     check(*bare)
 
 
@@ -281,9 +281,9 @@ def test_at_most_32_headers_are_read(tmp_path, monkeypatch):
         opened.append(path)
         return io.BytesIO(b'\xff\xd8')
 
-    monkeypatch.setattr(stored_values, '_open', count)
+    monkeypatch.setattr(stored_images, '_open', count)
     check(*[path] * 100)
-    assert len(opened) == stored_values.NUM_HEADERS
+    assert len(opened) == stored_images.NUM_HEADERS
 
 
 def test_pages_that_are_left_out_are_logged(tmp_path, caplog):
@@ -297,3 +297,24 @@ def test_pages_that_are_left_out_are_logged(tmp_path, caplog):
     check(stack)
     logger.removeHandler(caplog.handler)
     assert '1 of 1 files of Files have several pages' in caplog.text
+
+
+def test_values_that_are_lost_otherwise_are_logged(tmp_path, caplog):
+    """A threshold or a window of a loader may be intended."""
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
+    path = write(tmp_path / 'a.png', pixels())
+    check(path, step=Scale(RIGHT['scaled']))
+    assert 'levels' not in caplog.text
+    check(path, step=Scale(lambda v: ((v > 200) * 255).astype(np.uint8)))
+    logger.removeHandler(caplog.handler)
+    assert 'it uses about 1 of 2' in caplog.text
+
+
+def test_bright_images_and_files_without_values(tmp_path):
+    path = write(tmp_path / 'a.png', pixels())
+    inverted = Scale(lambda v: (255 - (v >> 8)).astype(np.uint8))
+    with pytest.raises(ValueError, match=r'\[240, 255\] .* keeps 16 of '):
+        check(path, step=inverted)
+    nothing = Image.fromarray(np.full((8, 8), np.nan, np.float32))
+    check(write_pil(tmp_path / 'a.tif', nothing), step=Scale(np.zeros_like))
