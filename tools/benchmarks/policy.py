@@ -154,12 +154,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     add('--seeds', type=positive, default=20, help='number of runs of each')
     add('--bandits', nargs='+', choices=BANDITS, default=list(BANDITS))
     add('--rules', nargs='+', choices=RULES, default=['ours', 'public_rule'])
-    add(
-        '--json',
-        type=output_file,
-        metavar='OUT',
-        help='write the results',
-    )
+    add('--json', type=output_file, metavar='OUT', help='write the results')
     args = parser.parse_args(argv)
     # With tensors this small, more threads only wait for each other.
     torch.set_num_threads(1)

@@ -11,7 +11,6 @@ with and without. Times are in milliseconds, memory is in MB.
 """
 
 import argparse
-import copy
 import itertools
 import json
 import multiprocessing
@@ -20,23 +19,28 @@ import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pprint import pprint
-from typing import Callable, Dict, List, Optional
+from typing import Dict, List, Optional
 
 import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
-from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 
 from repfusion_mm.analysis import measuring
-from repfusion_mm.analysis.flops import count_flops
-from repfusion_mm.analysis.reference_step import ReferenceStep
 from repfusion_mm.analysis.synthetic_data import (
     build_train_loader,
     describe_data,
 )
 from repfusion_mm.analysis.teacher_presets import resolve_teacher
+from repfusion_mm.analysis.timed_steps import (
+    KEEPING,
+    NAMES,
+    Step,
+    count_arithmetic,
+    time_parts,
+    time_steps,
+)
 from repfusion_mm.cli import add_cfg_options, report_errors, script_parser
 from repfusion_mm.cli.argument_types import (
     not_negative,
@@ -44,150 +48,9 @@ from repfusion_mm.cli.argument_types import (
     positive,
     read_distillation,
 )
-from repfusion_mm.models.distillers.builders import as_tuple
 
-#: Single options of ours that are changed.
-OPTIONS: Dict[str, dict] = {
-    'teacher in float32': {'model.teacher.dtype': 'float32'},
-    'complete U-Net': {'model.teacher.early_stop': False},
-    'teacher channels_last': {'model.teacher.channels_last': True},
-    'teacher compiled': {'model.teacher.compile': True},
-}
-#: The reference with the allocator settings of ours.
-KEEPING = 'reference, freed memory kept'
-NAMES = ['reference', KEEPING, 'ours', *OPTIONS, 'floor']
 #: Steps after which memory is measured.
 MEMORY_STEPS = 5
-
-
-class Step:
-    """A training step to time, built with seed 0; ``name`` is in NAMES."""
-
-    def __init__(self, name: str, cfg: Config) -> None:
-        torch.manual_seed(0)
-        self.is_floor = name == 'floor'
-        if name in ('reference', KEEPING):
-            self.run: Callable = ReferenceStep(cfg.model, cfg.optim_wrapper)
-            self.model = self.run.model
-            return
-        cfg = copy.deepcopy(cfg)
-        cfg.merge_from_dict(OPTIONS.get(name, {}))
-        self.model = MODELS.build(cfg.model).to(measuring.DEVICE)
-        self.model.init_weights()
-        self.model.train()
-        self.optim_wrapper = build_optim_wrapper(self.model, cfg.optim_wrapper)
-        self.optim_wrapper.initialize_count_status(self.model, 0, 10**9)
-        self.run = self._run_floor if self.is_floor else self._train_step
-
-    def prepare(self, batch: dict) -> object:
-        """Return the argument of ``run`` for a batch of the data loader."""
-        batch = copy.deepcopy(batch)
-        return self.make_inputs(batch) if self.is_floor else batch
-
-    def make_inputs(self, batch: dict) -> tuple:
-        """Return the student's inputs, images and random timesteps."""
-        inputs = self.model.data_preprocessor(batch, True)['inputs']
-        images = self.model.images(inputs)
-        length = self.model.teacher.num_timesteps
-        timesteps = torch.randint(length, (len(images),), device=images.device)
-        return inputs, images, timesteps
-
-    def _train_step(self, batch: dict) -> None:
-        self.model.train_step(batch, self.optim_wrapper)
-
-    def _run_floor(self, data: tuple) -> None:
-        """Run only the arithmetic that every distillation needs."""
-        inputs, images, timesteps = data
-        self.model.teacher(images, timesteps)
-        self.model.student.zero_grad()
-        feats = as_tuple(self.model.student(inputs))
-        sum(feats[i].sum() for i in self.model.student_indices).backward()
-
-
-def time_steps(
-    steps: Dict[str, Step], batches: list, rounds: int, warmup: int
-) -> Dict[str, List[float]]:
-    """Return the milliseconds of steps that are timed round by round."""
-    endless = itertools.cycle(batches)
-    times: Dict[str, List[float]] = {name: [] for name in steps}
-    kept = None
-    for number in range(warmup + rounds):
-        for name, step in steps.items():
-            keep = name != 'reference'
-            if keep != kept:
-                kept = keep
-                measuring.set_memory_policy(keep)
-                # Untimed: afterwards there is memory to keep or return.
-                step.run(step.prepare(next(endless)))
-            data = step.prepare(next(endless))
-            begin = measuring.now()
-            step.run(data)
-            if number >= warmup:
-                times[name].append(1e3 * (measuring.now() - begin))
-    return times
-
-
-def time_parts(step: Step, batch: dict, rounds: int) -> dict:
-    """Return the milliseconds of each part of our step, and of all of it."""
-    model, wrapper = step.model, step.optim_wrapper
-    parts = {
-        'data': [(model.data_preprocessor, 'forward'), (model, 'images')],
-        'teacher': [(model.teacher, 'forward')],
-        'student': [(model.student, 'forward')],
-        'policy and decoder': [(model.policy, 'forward')],
-        'backward': [(wrapper, 'backward')],
-        'optimizers': [(wrapper, 'step'), (wrapper, 'zero_grad')],
-        'all': [(model, 'train_step')],
-    }
-    for module in (model.policy, model.decoder):
-        if hasattr(module, 'loss'):
-            parts['policy and decoder'].append((module, 'loss'))
-    rows = []
-    for _ in range(rounds):
-        data = step.prepare(batch)
-        with measuring.time_methods(parts) as calls:
-            step.run(data)
-        row = {
-            part: 1e3 * sum(end - begin for begin, end in calls[part])
-            for part in parts
-        }
-        row['rest'] = 2 * row['all'] - sum(row.values())
-        rows.append(row)
-    columns = zip(*(row.values() for row in rows))
-    return dict(zip(rows[0], map(measuring.summarize, columns)))
-
-
-def count_arithmetic(steps: Dict[str, Step], batch: dict) -> dict:
-    """Count FLOP, and estimate their time at the rate of matrix products.
-
-    A backward counts as two forwards: torch counts the backward of grouped
-    convolutions many times too high.
-    """
-    model = steps['ours'].model
-    inputs, images, timesteps = steps['ours'].make_inputs(copy.deepcopy(batch))
-    data = model.data_preprocessor(copy.deepcopy(batch), True)
-    with model.teacher.live.feature_extractor.uncompiled():
-        teacher = count_flops(lambda: model.teacher(images, timesteps))
-        forward = count_flops(lambda: model(**data, mode='loss'))
-    student = count_flops(lambda: model.student(inputs))
-    trained = 3 * (forward - teacher)
-    flops = dict(ours=teacher + trained, floor=teacher + 3 * student)
-    if 'reference' in steps:
-        complete = steps['reference'].model.teacher
-        flops['reference'] = trained + count_flops(
-            lambda: complete(images, timesteps)
-        )
-    dtype = model.teacher.live.denoiser.dtype
-    measure_rate = measuring.measure_matmul_rate
-    rates = {kind: measure_rate(kind) for kind in {torch.float32, dtype}}
-    return dict(
-        teacher_flop=teacher,
-        step_flop=flops,
-        flop_per_second={str(k).split('.')[1]: v for k, v in rates.items()},
-        seconds_at_these_rates=(
-            teacher / rates[dtype] + trained / rates[torch.float32]
-        ),
-    )
 
 
 def measure_memory(name: str, args: argparse.Namespace) -> dict:
@@ -334,12 +197,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     add('--warmup', type=not_negative, default=2, help='steps before them')
     add('--runner', type=not_negative, default=0,
         help="also time so many iterations of mmengine's loop")  # fmt: skip
-    add(
-        '--json',
-        type=output_file,
-        metavar='OUT',
-        help='write all figures',
-    )
+    add('--json', type=output_file, metavar='OUT', help='write all figures')
     add_cfg_options(parser)
     args = parser.parse_args(argv)
     with report_errors():
