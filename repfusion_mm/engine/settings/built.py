@@ -15,6 +15,7 @@ from mmengine.hooks import (
     Hook,
     ParamSchedulerHook,
 )
+from mmengine.model import ExponentialMovingAverage
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import IterBasedTrainLoop
 
@@ -34,6 +35,7 @@ def check_run(runner: Any) -> None:
     check_intervals(runner)
     check_schedules(runner)
     check_epochs(runner)
+    check_averages(runner)
     check_validation(runner)
     check_wrapper(runner)
 
@@ -135,6 +137,36 @@ def check_epochs(runner: Any) -> None:
             f'count epochs: set {", ".join(wrong)}; or train by epochs: '
             'train_cfg=dict(by_epoch=True, max_epochs=...)'
         )
+
+
+def check_averages(runner: Any) -> None:
+    """Refuse averages of weights that stay those of the start.
+
+    Validations, checkpoints and exported weights use the average.
+    """
+    for path, hook in iter_hooks(runner):
+        if not isinstance(hook, EMAHook):
+            continue
+        epoch = runner.max_iters // max(runner.max_epochs, 1)
+        begin = hook.begin_iter or hook.begin_epoch * epoch
+        # The first iteration is copied.
+        left = runner.max_iters - begin - 1
+        model = hook.ema_model
+        if left < 0 or 0 < left < model.interval:
+            raise ValueError(
+                f'expected {path} to average weights within the run of '
+                f'{runner.max_iters} iterations, got a begin at {begin} and '
+                f'an interval of {model.interval}, so that the average stays '
+                'the first weights; lower them'
+            )
+        if type(model) is ExponentialMovingAverage:
+            first = (1 - model.momentum) ** (left // model.interval)
+            if first > 0.5 and left:
+                runner.logger.warning(
+                    f'{path}: with momentum={model.momentum}, {first:.0%} of '
+                    'the average at the end of the run are the first weights; '
+                    'validations and exported weights use it: raise momentum'
+                )
 
 
 def check_validation(runner: Any) -> None:

@@ -6,7 +6,7 @@ import inspect
 import logging
 import typing
 from multiprocessing import get_all_start_methods
-from typing import Any, Dict, Iterable, Set, Union
+from typing import Any, Dict, Iterable, Literal, Set, Union
 
 from mmengine.config import Config
 from mmengine.dist import init_dist
@@ -29,10 +29,11 @@ OTHERS = {
     'model_wrapper_cfg': dict,
     'probe_dataset': dict,
     'runner_type': Union[str, type],
-    'sync_bn': str,
+    'sync_bn': Literal['torch', 'mmcv'],
 }
 FORMS = {
-    bool: 'True or False', dict: 'dict(...)', list: '[...]', str: "'...'",
+    bool: 'True or False', dict: 'dict(...)', int: 'an integer',
+    list: '[...]', str: "'...'",
 }  # fmt: skip
 #: Names that a runner reads of ``env_cfg``.
 ENVIRONMENT = ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit')
@@ -54,16 +55,7 @@ def check_types(cfg: Config) -> None:
     kind = kind if isinstance(kind, type) else Runner
     hints = {**OTHERS, **typing.get_type_hints(kind.__init__)}
     # Any name is in effect, and a level may be a number.
-    for name in cfg.keys() & hints.keys() - {'experiment_name', 'log_level'}:
-        value, hint = cfg[name], hints[name]
-        is_default = value is None and hint is not Dict
-        if not is_default and not _fits(value, hint):
-            advice = 'correct it'
-            if name == 'resume':
-                advice = 'name the checkpoint in load_from'
-            raise ValueError(
-                f'expected {name}={_show(hint)}, got {value!r}; {advice}'
-            )
+    _check_hints(cfg, hints, {'experiment_name', 'log_level'})
 
 
 def check_values(cfg: Config) -> None:
@@ -99,6 +91,11 @@ def check_values(cfg: Config) -> None:
     check_keys(
         'randomness', randomness, _arguments(Runner.set_randomness), ['seed']
     )
+    hints = typing.get_type_hints(Runner.set_randomness)
+    _check_hints(randomness, hints, prefix='randomness.')
+    hints = typing.get_type_hints(set_multi_processing)
+    _check_hints(processes, hints, prefix='env_cfg.mp_cfg.')
+    _check_hints(env, dict(cudnn_benchmark=bool), prefix='env_cfg.')
     wrapper = cfg.get('model_wrapper_cfg') or {}
     kind = resolve_type(wrapper, MODEL_WRAPPERS, cfg.get('default_scope'))
     if kind is MMDistributedDataParallel:
@@ -118,8 +115,8 @@ def check_values(cfg: Config) -> None:
     seed = randomness['seed']
     size, workers = loader.get('batch_size', 1), loader.get('num_workers', 0)
     level = cfg.get('log_level', 'INFO')
-    if seed is not None and type(seed) is not int:
-        _refuse('randomness.seed to be an integer', seed)
+    if seed is not None and not (type(seed) is int and 0 <= seed < 2**32):
+        _refuse('randomness.seed to be an integer from 0 to 2**32 - 1', seed)
     if type(size) is not int or size < 1:
         _refuse('train_dataloader.batch_size to be 1 or more', size)
     if type(workers) is not int or workers < 0:
@@ -164,6 +161,22 @@ def check_keys(
             )
 
 
+def _check_hints(
+    config: dict, hints: dict, without: Iterable[str] = (), prefix: str = ''
+) -> None:
+    for name in config.keys() & hints.keys() - {*without}:
+        value, hint = config[name], hints[name]
+        is_default = value is None and hint is not Dict
+        if not is_default and not _fits(value, hint):
+            advice = 'correct it'
+            if name == 'resume':
+                advice = 'name the checkpoint in load_from'
+            raise ValueError(
+                f'expected {prefix}{name}={_show(hint)}, got {value!r}; '
+                f'{advice}'
+            )
+
+
 def _check_train_cfg(loop: Any) -> None:
     """Check the settings of mmengine's own loops."""
     if not isinstance(loop, dict):
@@ -192,6 +205,8 @@ def _fits(value: Any, hint: Any) -> bool:
     origin, arguments = typing.get_origin(hint) or hint, typing.get_args(hint)
     if origin is Union:
         return any(_fits(value, argument) for argument in arguments)
+    if origin is Literal:
+        return value in arguments
     if origin is bool:
         return value in (True, False)
     if origin is list:
@@ -208,6 +223,8 @@ def _show(hint: Any) -> str:
         return ' or '.join(filter(None, map(_show, arguments)))
     if origin is list and arguments:
         return f'[{_show(arguments[0])}, ...]'
+    if origin is Literal:
+        return ' or '.join(map(repr, arguments))
     return FORMS.get(origin, '')
 
 

@@ -251,6 +251,27 @@ def test_settings_in_epochs_are_refused_in_a_run_by_iterations(
     assert runner.param_schedulers['student'][0].end == 4
 
 
+@pytest.mark.parametrize(
+    'setting', ['interval=40', 'begin_iter=40', 'begin_epoch=20']
+)
+def test_an_average_of_the_first_weights_is_refused(start, tmp_path, setting):
+    config = write(
+        tmp_path, f'custom_hooks = [dict(type="EMAHook", {setting})]'
+    )
+    with pytest.raises(ValueError, match=r'expected custom_hooks\.0 to avera'):
+        start(config=config)
+
+
+def test_the_share_of_the_first_weights_in_an_average_is_logged(
+    start, tmp_path
+):
+    hook = 'custom_hooks = [dict(type="EMAHook", momentum={})]'
+    for momentum, is_logged in ((0.1, False), (0.001, True)):
+        start(config=write(tmp_path, hook.format(momentum)))
+        paths = sorted(tmp_path.glob('run/*/*.log'))
+        assert ('96% of the average' in paths[-1].read_text()) == is_logged
+
+
 def test_of_two_hooks_of_a_class_the_wrong_one_is_named(start, tmp_path):
     hooks = [
         dict(type='CheckpointHook', interval=i, out_dir='run')

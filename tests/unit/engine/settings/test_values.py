@@ -72,6 +72,20 @@ def test_the_runner_decides_which_types_are_taken():
             "'model_wrapper_cfg.b', which nothing would read",
         ),
         (dict(randomness=dict(deterministic=True)), r'randomness\.seed'),
+        (dict(randomness=dict(seed=-1)), r'randomness\.seed'),
+        (
+            dict(randomness=dict(seed=1, deterministic='no')),
+            r'randomness\.deterministic=True or False',
+        ),
+        (
+            dict(env_cfg=dict(cudnn_benchmark='no')),
+            r'env_cfg\.cudnn_benchmark=True or False',
+        ),
+        (
+            dict(env_cfg=dict(mp_cfg=dict(opencv_num_threads='0'))),
+            r'env_cfg\.mp_cfg\.opencv_num_threads=an integer',
+        ),
+        (dict(sync_bn='syncbn'), "sync_bn='torch' or 'mmcv', got"),
         (dict(auto_scale_lr=dict(enable=True)), r'auto_scale_lr\.base_batch'),
         (dict(train_cfg=dict(by_epoch=True)), r'train_cfg\.max_epochs'),
         (dict(train_cfg={}), r'train_cfg\.by_epoch'),
