@@ -86,7 +86,7 @@ class StrictLoadHook(Hook):
             for value in unwrap_model(runner).state_dict().values():
                 broadcast(value)  # as the runner does after init_weights
         self._loaded = True
-        check_statistics(unwrap_model(runner))
+        check_statistics(runner)
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Compare the checkpoint with the model."""

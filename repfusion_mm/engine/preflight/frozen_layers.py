@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from typing import Any, Collection
 
-import torch.nn as nn
 from mmengine.logging import print_log
 
 from repfusion_mm.engine.optimizers.rates import trained_parameters
@@ -17,7 +16,7 @@ from repfusion_mm.models.utils.frozen_layers import (
 )
 
 RATES = (
-    'a learning rate above 0 by optim_wrapper{0}.optimizer.lr, '
+    'set a learning rate above 0 by optim_wrapper{0}.optimizer.lr, '
     'optim_wrapper{0}.paramwise_cfg (lr_mult) and param_scheduler'
 )
 
@@ -35,11 +34,20 @@ def check_student(runner: Any, loaded: Collection[str] = ()) -> None:
 
     Raises:
         ValueError: The student has batch norms without statistics in eval
-            mode, or random layers that are frozen, in no optimizer, or whose
-            learning rate is always 0.
+            mode, random layers that are frozen, in no optimizer, or whose
+            learning rate is always 0, or parameters that are not exported.
     """
     model = unwrap_model(runner)
     student = model.student
+    names = [name for name, _ in student.named_parameters()]
+    left_out = [name for name in names if name not in student.state_dict()]
+    if left_out:
+        raise ValueError(
+            f'expected a student of which all {len(names)} parameters are '
+            f'exported, got {type(student).__name__}, whose state dict leaves '
+            f'out {len(left_out)} ({left_out[0]} ...); set model.student to '
+            'the backbone that it wraps'
+        )
     fixed = fixed_statistics(student)  # and lets layers freeze what they do
     trained = trained_parameters(runner)
     idle = {
@@ -62,7 +70,7 @@ def check_student(runner: Any, loaded: Collection[str] = ()) -> None:
     ]
     settings = []
     if fixed or not all(p.requires_grad for p in frozen.values()):
-        settings.append(freezing_settings(student, 'model.student'))
+        settings.append(_settings(runner, 'student'))
     if any(p.requires_grad for p in frozen.values()):
         settings.append(RATES.format('.student'))
     if fixed or (random and is_random(student)):
@@ -70,16 +78,16 @@ def check_student(runner: Any, loaded: Collection[str] = ()) -> None:
             f'expected every layer of the student {type(student).__name__} to '
             f'be trained, got {len(random)} frozen parameters and '
             f'{len(fixed)} batch norms in eval mode that would keep their '
-            f'initial values ({(random + fixed)[0]} ...); set '
+            f'initial values ({(random + fixed)[0]} ...); '
             f'{" and ".join(settings)}, or give the student weights by '
             "model.student.init_cfg=dict(type='Pretrained', "
             "_scope_='repfusion_mm', checkpoint=...)"
         )
     if frozen:
         print_log(
-            f'student: {len(frozen)} of {len(list(student.parameters()))} '
+            f'student: {len(frozen)} of {len(names)} '
             f'tensors are frozen ({next(iter(frozen))} ...) and are exported '
-            f'as they are loaded; to train them, set {" and ".join(settings)}',
+            f'as they are loaded; to train them: {" and ".join(settings)}',
             logger='current',
             level=logging.WARNING,
         )
@@ -91,18 +99,30 @@ def check_student(runner: Any, loaded: Collection[str] = ()) -> None:
     if others:
         print_log(
             f'{len(others)} tensors stay as they are initialized '
-            f'({others[0]} ...); to train them, set {RATES.format(".*")}',
+            f'({others[0]} ...); to train them, {RATES.format(".*")}',
             logger='current',
             level=logging.WARNING,
         )
 
 
-def check_statistics(model: nn.Module) -> None:
+def check_statistics(runner: Any) -> None:
     """Refuse batch norms in eval mode that have no statistics."""
-    fixed = fixed_statistics(model)
+    fixed = fixed_statistics(unwrap_model(runner))
     if fixed:
         raise ValueError(
             'expected statistics for batch norms in eval mode, got their '
             f'initial values in {len(fixed)} layers ({fixed[0]} ...); load '
-            f'weights, or set {freezing_settings(model, "model")}'
+            f'weights, or {_settings(runner, fixed[0])}'
         )
+
+
+def _settings(runner: Any, layer: str) -> str:
+    """Return the settings that freeze a layer's part of the model."""
+    config, path = runner.cfg.get('model'), 'model'
+    for name in layer.split('.'):
+        if not isinstance(config, dict) or not isinstance(
+            config.get(name), dict
+        ):
+            break
+        config, path = config[name], f'{path}.{name}'
+    return freezing_settings(config, path)

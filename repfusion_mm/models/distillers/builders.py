@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import List, Optional, Sequence, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
 import torch
 import torch.nn as nn
@@ -33,6 +33,22 @@ def as_tuple(feats) -> tuple:
     return tuple(feats) if isinstance(feats, (tuple, list)) else (feats,)
 
 
+def build_student(config: dict) -> Any:
+    """Build the student.
+
+    Raises:
+        ValueError: It has no parameters to train.
+    """
+    student = MODELS.build(config)
+    if not any(p.requires_grad for p in student.parameters()):
+        raise ValueError(
+            f'expected the student {type(student).__name__} to have '
+            'parameters to train, got none; '
+            + freezing_settings(config, 'model.student')
+        )
+    return student
+
+
 def infer_feature_shapes(
     student: nn.Module, indices: Sequence[int], size: int
 ) -> List[Shape]:
@@ -42,16 +58,10 @@ def infer_feature_shapes(
     do not influence the maps are frozen.
 
     Raises:
-        ValueError: The student has no parameters to train, does not run on
-            images of this size, or has no N x C x H x W map at an index.
+        ValueError: The student does not run on images of this size, or has
+            no N x C x H x W map at an index.
     """
     training = student.training
-    if not any(p.requires_grad for p in student.parameters()):
-        raise ValueError(
-            f'expected the student {type(student).__name__} to have '
-            'parameters to train, got none; set '
-            + freezing_settings(student, 'model.student')
-        )
     student.eval()
     feats = _run(student, size)
     shapes: List[Shape] = []

@@ -16,6 +16,7 @@ from repfusion_mm.models.distillers.builders import (
     build_connectors,
     build_decoder,
     build_policy,
+    build_student,
     infer_feature_shapes,
 )
 from repfusion_mm.models.losses.base import DistillLoss
@@ -111,7 +112,7 @@ class RepFusion(BaseModel):
         #: Names of the hooks of a runner that announced themselves.
         self.attached_hooks: Set[str] = set()
         self.student_indices = tuple(student_indices)
-        self.student = MODELS.build(student)
+        self.student = build_student(student)
         if channels_last not in (True, False):
             raise ValueError(
                 'expected model.channels_last to be True or False, got '

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterator, List, Set, Tuple
+import copy
+import inspect
+from typing import Any, Dict, Iterator, List, Set, Tuple
 
+import torch
 import torch.nn as nn
+
+from repfusion_mm.registry import MODELS
+from repfusion_mm.utils.types import resolve_type
 
 
 def frozen_parameters(module: nn.Module) -> Set[str]:
@@ -42,42 +48,69 @@ def is_random(module: nn.Module) -> bool:
     return "'Pretrained'" not in str(configs)
 
 
-def freezing_settings(module: nn.Module, path: str) -> str:
-    """Return the arguments that freeze layers, with values that do not.
+def freezing_settings(config: Any, path: str) -> str:
+    """Return advice with the arguments that freeze layers.
+
+    A backbone is built with each value, until no layer is frozen.
 
     Args:
-        module: A backbone.
-        path: Its place in the config, e.g. ``'model.student'``.
+        config: The config of a backbone.
+        path: Its place in the config of a run, e.g. ``'model.student'``.
     """
+    cls = resolve_type(config, MODELS)
     found = []
-    for name, child in module.named_modules():
-        place = f'{path}.{name}' if name else path
-        for key, value in vars(child).items():
-            if key == 'norm_eval' and value:
-                found.append(f'{place}.norm_eval=False')
-            elif key == 'norm_cfg' and isinstance(value, dict):
-                if value.get('requires_grad') is False and not name:
-                    found.append(f'{place}.norm_cfg.requires_grad=True')
-            elif _freezes(key, value):
-                off = False if isinstance(value, bool) else -1
-                found.append(f'{place}.{key}={off}')
-    return ' and '.join(found) or (
-        f'the argument of {path} that sets requires_grad=False or eval mode'
-    )
+    with torch.random.fork_rng(devices=[]):
+        frozen = _count_frozen(config) if isinstance(cls, type) else 0
+        for setting, change in _changes(config, cls) if frozen else ():
+            count = _count_frozen({**config, **change}, frozen)
+            if count < frozen:
+                config, frozen = {**config, **change}, count
+                found.append(f'{path}.{setting}')
+            if not frozen:
+                break
+    if found:
+        return f'set {" and ".join(found)}'
+    return f'no argument of {path} trains them: change what freezes them'
+
+
+def _changes(config: dict, cls: Any) -> List[Tuple[str, dict]]:
+    """Return other values of arguments, first of those that freeze layers."""
+    arguments: Dict[str, Any] = {
+        parameter.name: parameter.default
+        for base in reversed(cls.__mro__[:-1])
+        for parameter in inspect.signature(base.__init__).parameters.values()
+    }
+    changes = []
+    for key, value in {**arguments, **config}.items():
+        changes += [(f'{key}={i}', {key: i}) for i in _others(value)]
+        for inner, leaf in value.items() if isinstance(value, dict) else ():
+            changes += [
+                (f'{key}.{inner}={other}', {key: {**value, inner: other}})
+                for other in _others(leaf)
+            ]
+    words = ('froz', 'freez', 'eval', 'grad')
+    return sorted(changes, key=lambda i: not any(w in i[0] for w in words))
+
+
+def _others(value: object) -> list:
+    if isinstance(value, bool):
+        return [not value]
+    return [i for i in (-1, 0) if isinstance(value, int) and i < value]
+
+
+def _count_frozen(config: dict, failed: int = 0) -> int:
+    """Return how many parameters and norms of a backbone are frozen."""
+    try:
+        module = MODELS.build(copy.deepcopy(config))
+        return len(frozen_parameters(module)) + len(fixed_statistics(module))
+    except Exception:  # whatever a backbone raises for a value
+        return failed
 
 
 def _set_training(module: nn.Module) -> None:
     """Let backbones freeze what they freeze in ``train()``."""
     if module.training:
         module.train()
-
-
-def _freezes(key: str, value: object) -> bool:
-    if 'froze' not in key and 'freeze' not in key:
-        return False
-    if isinstance(value, bool):
-        return value
-    return isinstance(value, int) and value >= 0
 
 
 def _norms(module: nn.Module) -> Iterator[Tuple[str, Any]]:

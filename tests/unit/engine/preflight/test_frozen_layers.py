@@ -9,6 +9,7 @@ from repfusion_mm.engine.preflight.frozen_layers import (
     check_statistics,
     check_student,
 )
+from repfusion_mm.models.utils.frozen_layers import freezing_settings
 from tests.helpers.toy import distiller_config
 
 RESNET = dict(
@@ -24,9 +25,14 @@ VIT = dict(
     out_type='featmap',
 )
 
+MOCO = dict(VIT, type='mmpretrain.MoCoV3ViT')
+
 
 def distiller(student, **arguments):
-    return MODELS.build(distiller_config(student=dict(student, **arguments)))
+    config = distiller_config(student=dict(student, **arguments))
+    model = MODELS.build(config)
+    model.config = config
+    return model
 
 
 def check(model, schedules=(), loaded=(), max_iters=20, **optim):
@@ -41,6 +47,7 @@ def check(model, schedules=(), loaded=(), max_iters=20, **optim):
     ]
     runner = SimpleNamespace(
         model=model,
+        cfg=dict(model=model.config),
         optim_wrapper=wrapper,
         param_schedulers=dict(student=built),
         iter=0,
@@ -76,6 +83,12 @@ def fill_statistics(model):
             r'student\.norm_cfg\.requires_grad=True',
         ),
         (VIT, dict(frozen_stages=1), r'student\.frozen_stages=-1'),
+        # The argument is no attribute of the backbone.
+        (
+            MOCO,
+            dict(stop_grad_conv1=True),
+            r'set model\.student\.stop_grad_conv1=False, or give',
+        ),
         (
             dict(type='repfusion_mm.MobileNetV2_CIFAR'),
             dict(frozen_stages=2, norm_eval=True),
@@ -89,6 +102,12 @@ def test_random_layers_that_are_not_trained_are_refused(
     check(distiller(student))
     with pytest.raises(ValueError, match=settings):
         check(distiller(student, **arguments))
+
+
+def test_the_advice_is_a_value_that_the_backbone_accepts():
+    """EfficientNet raises an error for frozen_stages=-1."""
+    config = dict(type='mmpretrain.EfficientNet', frozen_stages=1)
+    assert freezing_settings(config, 's') == 'set s.frozen_stages=0'
 
 
 def test_students_may_recompute_activations():
@@ -118,16 +137,16 @@ def test_layers_with_loaded_weights_may_be_frozen(log, tmp_path):
 
 
 def test_fixed_statistics_of_finetuning_must_be_loaded():
-    model = MODELS.build(
-        dict(
-            type='mmpretrain.ImageClassifier',
-            backbone=dict(RESNET, frozen_stages=1),
-        )
+    config = dict(
+        type='mmpretrain.ImageClassifier',
+        backbone=dict(RESNET, frozen_stages=1),
     )
+    model = MODELS.build(config)
+    runner = SimpleNamespace(model=model, cfg=dict(model=config))
     with pytest.raises(ValueError, match=r'model\.backbone\.frozen_stages=-1'):
-        check_statistics(model)
+        check_statistics(runner)
     fill_statistics(model)
-    check_statistics(model)
+    check_statistics(runner)
 
 
 #: After an epoch.
@@ -200,7 +219,9 @@ def test_random_layers_without_a_learning_rate_are_refused(
 def test_layers_that_only_python_freezes_are_refused():
     model = distiller(RESNET)
     model.student.layer1.requires_grad_(False)
-    with pytest.raises(ValueError, match='sets requires_grad=False'):
+    with pytest.raises(
+        ValueError, match=r'no argument of model\.student trains'
+    ):
         check(model)
 
 
@@ -216,7 +237,7 @@ def test_parameters_in_no_optimizer_are_refused(monkeypatch):
 def test_weights_of_load_from_may_be_frozen(log):
     model = distiller(dict(VIT, norm_cfg=dict(type='LN', eps=1e-3)))
     check(model, loaded=model.state_dict(), **optimizer(0.0))
-    assert 'exported as they are loaded; to train them, set a lea' in log.text
+    assert 'exported as they are loaded; to train them: set a lea' in log.text
     # The connector, which is in the student's optimizer.
     assert 'tensors stay as they are initialized (connectors.' in log.text
 
@@ -225,3 +246,12 @@ def test_schedules_that_would_divide_by_zero_are_refused():
     schedule = dict(type='LinearLR', start_factor=0.0, end=5, by_epoch=False)
     with pytest.raises(ValueError, match='start_factor or factor above 0'):
         check(distiller(RESNET), [schedule])
+
+
+def test_students_whose_state_dict_is_incomplete_are_refused():
+    lora = dict(
+        type='mmpretrain.LoRAModel', module=VIT, rank=2,
+        targets=[dict(type='qkv')],
+    )  # fmt: skip
+    with pytest.raises(ValueError, match='the backbone that it wraps'):
+        check(distiller(lora))
