@@ -8,7 +8,7 @@ from typing import Any, Iterable, Set
 
 import torch.nn as nn
 from mmengine.logging import print_log
-from mmengine.optim import OptimWrapper
+from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import OPTIM_WRAPPERS
 
 from repfusion_mm.utils.types import init_arguments
@@ -59,6 +59,24 @@ class ReadKeys(dict):
                 f'got {unread}, which the constructor of the optimizer does '
                 'not read; correct their names, or leave them out'
             )
+
+
+def check_paramwise(config: dict, model: nn.Module) -> None:
+    """Log keys of ``paramwise_cfg`` that change nothing, for one optimizer.
+
+    Configs of OpenMMLab projects have some, such as keys of another backbone.
+    """
+    read = ReadKeys(config.get('paramwise_cfg') or {})
+    own = {k: config[k] for k in ('constructor', 'optimizer') if k in config}
+    try:
+        build_optim_wrapper(nn.Linear(1, 1), {**own, 'paramwise_cfg': read})
+    except Exception:  # a constructor of certain backbones
+        read.read.update(read)
+    try:
+        read.check()
+        check_custom_keys(read, [model], 'optim_wrapper')
+    except ValueError as error:
+        print_log(str(error), logger='current', level=logging.WARNING)
 
 
 def check_custom_keys(

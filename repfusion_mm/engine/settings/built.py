@@ -19,6 +19,7 @@ from mmengine.model import ExponentialMovingAverage
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import IterBasedTrainLoop
 
+from repfusion_mm.engine.optimizers.checks import check_paramwise
 from repfusion_mm.engine.utils import find_hooks, unwrap_model
 
 
@@ -38,6 +39,10 @@ def check_run(runner: Any) -> None:
     check_averages(runner)
     check_validation(runner)
     check_wrapper(runner)
+    asked = runner.cfg.get('optim_wrapper')
+    is_joint = isinstance(runner.optim_wrapper, OptimWrapperDict)
+    if isinstance(asked, dict) and asked.get('paramwise_cfg') and not is_joint:
+        check_paramwise(asked, unwrap_model(runner))
 
 
 def check_intervals(runner: Any) -> None:
