@@ -62,7 +62,6 @@ def check_intervals(runner: Any) -> None:
 def check_schedules(runner: Any) -> None:
     """Refuse schedules that change nothing."""
     asked = runner.cfg.get('param_scheduler')
-    built = runner.param_schedulers
     is_joint = isinstance(runner.optim_wrapper, OptimWrapperDict)
     if isinstance(asked, dict) and 'type' not in asked and is_joint:
         parts = sorted(runner.optim_wrapper.keys())
@@ -82,7 +81,7 @@ def check_schedules(runner: Any) -> None:
                 f'param_scheduler.{parts[-1]}.{unread[0]}'
             )
     stepped = any(isinstance(h, ParamSchedulerHook) for h in runner.hooks)
-    if not stepped and any(True for _ in iter_schedules(built)):
+    if not stepped and any(True for _ in iter_schedules(runner)):
         raise ValueError(
             'expected a ParamSchedulerHook for param_scheduler, got none, so '
             'that no schedule would change; set '
@@ -94,7 +93,7 @@ def check_schedules(runner: Any) -> None:
 
 def check_ends(runner: Any) -> None:
     """Log schedules that change something only after the end of the run."""
-    for path, schedule in iter_schedules(runner.param_schedulers):
+    for path, schedule, _ in iter_schedules(runner):
         length, unit = runner.max_iters, 'iterations'
         if schedule.by_epoch:
             length, unit = runner.max_epochs, 'epochs'
@@ -114,18 +113,15 @@ def check_epochs(runner: Any) -> None:
     """
     if not isinstance(runner.train_loop, IterBasedTrainLoop):
         return
-    wrong = [
-        f'{path}.by_epoch=False'
-        for path, schedule in iter_schedules(runner.param_schedulers)
-        if schedule.by_epoch and not getattr(schedule, 'need_val_args', False)
-    ]
-    asked = runner.cfg.get('param_scheduler')
-    wrong += [
-        f'{path}.by_epoch=False (without convert_to_iter_based), or '
-        f'{path}.end in epochs'
-        for path, schedule in _iter_configs(asked, 'param_scheduler')
-        if schedule.get('convert_to_iter_based') and 'end' not in schedule
-    ]
+    wrong = []
+    for path, schedule, asked in iter_schedules(runner):
+        if schedule.by_epoch and not getattr(schedule, 'need_val_args', False):
+            wrong.append(f'{path}.by_epoch=False')
+        if asked.get('convert_to_iter_based') and 'end' not in asked:
+            wrong.append(
+                f'{path}.by_epoch=False (without convert_to_iter_based), or '
+                f'{path}.end in epochs'
+            )
     for path, hook in iter_hooks(runner):
         is_asked = '.' in path or type(hook) is not CheckpointHook
         interval = getattr(hook, 'interval', 1)
@@ -139,8 +135,8 @@ def check_epochs(runner: Any) -> None:
         raise ValueError(
             'expected schedules and hooks that count iterations, as '
             f'train_cfg does (max_iters={runner.max_iters}), got some that '
-            f'count epochs: set {", ".join(wrong)}; or train by epochs: '
-            'train_cfg=dict(by_epoch=True, max_epochs=...)'
+            f'count epochs: set {", ".join(dict.fromkeys(wrong))}; or train '
+            'by epochs: train_cfg=dict(by_epoch=True, max_epochs=...)'
         )
 
 
@@ -186,7 +182,7 @@ def check_validation(runner: Any) -> None:
             unused.append(path)
     unused += [
         path
-        for path, schedule in iter_schedules(runner.param_schedulers)
+        for path, schedule, _ in iter_schedules(runner)
         if getattr(schedule, 'need_val_args', False)
     ]
     default = inspect.signature(type(runner.train_loop)).parameters
@@ -227,15 +223,19 @@ def check_wrapper(runner: Any) -> None:
         )
 
 
-def iter_schedules(built: Any) -> Iterator[Tuple[str, Any]]:
-    """Yield the schedules of ``Runner.param_schedulers``, with their keys."""
-    if not isinstance(built, dict):
-        built = {'': built or []}
-    for part, schedules in built.items():
+def iter_schedules(runner: Any) -> Iterator[Tuple[str, Any, dict]]:
+    """Yield the schedules of a run, with their keys and their configs."""
+    built, asked = runner.param_schedulers, runner.cfg.get('param_scheduler')
+    has_parts = isinstance(asked, dict) and 'type' not in asked
+    parts = built if isinstance(built, dict) else {'': built or []}
+    for part, schedules in parts.items():
+        own = asked[part] if has_parts else asked
+        place = f'param_scheduler.{part}' if has_parts else 'param_scheduler'
         for index, schedule in enumerate(schedules):
-            keys = ['param_scheduler', part]
-            keys.append(str(index) if len(schedules) > 1 else '')
-            yield '.'.join(filter(None, keys)), schedule
+            if isinstance(own, (list, tuple)):
+                yield f'{place}.{index}', schedule, own[index]
+            else:
+                yield place, schedule, own or {}
 
 
 def iter_hooks(runner: Any) -> Iterator[Tuple[str, Hook]]:
@@ -253,21 +253,3 @@ def iter_hooks(runner: Any) -> Iterator[Tuple[str, Hook]]:
             )
         ]
         yield (own or [*places] or [type(hook).__name__])[0], hook
-
-
-def _iter_configs(value: Any, path: str) -> Iterator[Tuple[str, dict]]:
-    """Yield the configs (with a ``type``) in a config, with their keys."""
-    if isinstance(value, dict):
-        if 'type' in value:
-            yield path, value
-            return
-        items = list(value.items())
-    elif isinstance(value, (list, tuple)):
-        items = [(str(index), item) for index, item in enumerate(value)]
-        if len(items) == 1:
-            yield from _iter_configs(value[0], path)
-            return
-    else:
-        return
-    for key, item in items:
-        yield from _iter_configs(item, f'{path}.{key}')

@@ -1,4 +1,4 @@
-"""Settings of one optimizer, compared with what its constructor reads."""
+"""Settings of runners that are built in Python."""
 
 import pytest
 
@@ -29,3 +29,31 @@ def test_unread_keys_of_paramwise_cfg_are_logged(tmp_path, settings, said):
     text = next(tmp_path.glob('*/*.log')).read_text()
     assert (said or '') in text
     assert ('paramwise_cfg' in text) == (said is not None)
+
+
+@pytest.mark.parametrize(
+    ('settings', 'said'),
+    [
+        (dict(env_cfg=dict(dist_cfg=dict(timeoutt=3))), "mean 'timeout'"),
+        (dict(sync_bn='x'), "sync_bn='torch' or 'mmcv'"),
+        (
+            dict(
+                by_epoch=False,
+                param_scheduler=[
+                    dict(type='StepLR', step_size=2, by_epoch=False),
+                    dict(type='ConstantLR', end=2),
+                ],
+            ),
+            r'set param_scheduler\.1\.by_epoch=False;',
+        ),
+    ],
+)
+def test_settings_are_refused_before_training(tmp_path, settings, said):
+    cfg = tiny_run.config(
+        tmp_path,
+        tmp_path.name,
+        custom_hooks=[dict(type='repfusion_mm.UnusedSettingsHook')],
+        **settings,
+    )
+    with pytest.raises(ValueError, match=said):
+        tiny_run.build(cfg).train()
