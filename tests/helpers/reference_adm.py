@@ -6,6 +6,7 @@ the module names of its published checkpoints.
 
 import math
 
+import numpy as np
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -162,3 +163,15 @@ class ReferenceADM(nn.Module):
         for block in self.output_blocks:
             x = block(torch.cat([x, kept.pop()], dim=1), emb)
         return self.out(x)
+
+
+def guided_alphas(schedule, steps):
+    """guided-diffusion's get_named_beta_schedule, in float64."""
+    if schedule == 'linear':
+        scale = 1000 / steps
+        betas = np.linspace(scale * 0.0001, scale * 0.02, steps)
+    else:
+        t = np.arange(steps + 1) / steps
+        bars = np.cos((t + 0.008) / 1.008 * np.pi / 2) ** 2
+        betas = np.minimum(1 - bars[1:] / bars[:-1], 0.999)
+    return np.cumprod(1 - betas)

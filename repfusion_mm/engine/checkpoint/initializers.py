@@ -27,7 +27,8 @@ from repfusion_mm.registry import WEIGHT_INITIALIZERS
 HINT = (
     'distillation writes student.pth into its work directory: name it in the '
     'init_cfg of the backbone, or on the command line by --cfg-options '
-    'model.backbone.init_cfg.checkpoint=PATH (for BiSeNetV1 '
+    'model.backbone.init_cfg.checkpoint=PATH (of a distiller '
+    'model.student.init_cfg.checkpoint=PATH, for BiSeNetV1 '
     'model.backbone.backbone_cfg.init_cfg.checkpoint=PATH)'
 )
 #: Prefixes of a backbone's keys in checkpoints of distillers and task

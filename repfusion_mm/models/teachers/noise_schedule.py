@@ -146,7 +146,7 @@ def build_scheduler(config: dict, setting: str = TEACHER) -> Any:
         reason = ' '.join(str(error).split())[:200]
         raise ValueError(
             f'expected arguments of {cls.__name__} in {setting}, got '
-            f'{arguments} ({reason}); correct them'
+            f'{str(arguments)[:200]} ({reason}); correct them'
         ) from error
 
 

@@ -132,11 +132,13 @@ BAD = {
     'too few steps for linear betas': (
         tampered(dict),
         dict(diffusion_steps=10, rescale_timesteps='no', schedule='linear'),
-        'betas outside of [0, 1]',
+        'at least 21 with --schedule linear, got 10',
     ),
     'steps that contradict the preset': (
-        tampered(dict), dict(preset='imagenet64', diffusion_steps=4000),
-        'expected neither --num-heads nor --diffusion-steps',
+        tampered(dict),
+        dict(preset='imagenet64', image_size=64, head_channels=64,
+             diffusion_steps=4000),
+        'expected --diffusion-steps 1000 with --preset imagenet64, got 4000',
     ),
     'no attention order': (
         tampered(dict), dict(attention_order=None),

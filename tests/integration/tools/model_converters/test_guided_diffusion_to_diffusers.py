@@ -1,22 +1,24 @@
 """From a guided-diffusion checkpoint to a teacher."""
 
-from itertools import chain, repeat
-
 import diffusers
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from sklearn.datasets import load_sample_image
 
+from repfusion_mm.analysis.guided_diffusion_settings import Comparison
 from repfusion_mm.analysis.teacher_presets import TEACHER_PRESETS
 from repfusion_mm.models import DiffusersTeacher
 from repfusion_mm.models.teachers.guided_diffusion_weights import (
     read_architecture,
 )
+from repfusion_mm.models.teachers.noise_schedule import (
+    add_noise,
+    read_alphas_cumprod,
+)
 from tests.helpers.adm_files import TOOL, convert
 from tests.helpers.launcher import load_script
-from tests.helpers.reference_adm import ReferenceADM
+from tests.helpers.reference_adm import ReferenceADM, guided_alphas
 from tests.helpers.toy import labeled_samples
 
 IMAGES = torch.linspace(0, 1, 2 * 3 * 16 * 16).reshape(2, 3, 16, 16)
@@ -103,38 +105,6 @@ def test_the_folder_holds_the_noise_schedule(schedule, beta, tmp_path):
     assert len(scheduler.betas) == 1000
 
 
-def guided_alphas(schedule, steps):
-    """guided-diffusion's get_named_beta_schedule, in float64."""
-    if schedule == 'linear':
-        scale = 1000 / steps
-        betas = np.linspace(scale * 0.0001, scale * 0.02, steps)
-    else:
-        t = np.arange(steps + 1) / steps
-        bars = np.cos((t + 0.008) / 1.008 * np.pi / 2) ** 2
-        betas = np.minimum(1 - bars[1:] / bars[:-1], 0.999)
-    return np.cumprod(1 - betas)
-
-
-@pytest.mark.parametrize('schedule', ['linear', 'cosine'])
-@pytest.mark.parametrize(
-    ('steps', 'rescale'), [(250, 'no'), (4000, 'no'), (4000, 'yes')]
-)
-def test_other_numbers_of_steps_are_written(
-    schedule, steps, rescale, tmp_path
-):
-    convert(
-        tmp_path, ReferenceADM('new').state_dict(), schedule=schedule,
-        diffusion_steps=steps, rescale_timesteps=rescale,
-    )  # fmt: skip
-    teacher = DiffusersTeacher(['mid_block'], str(tmp_path / 'out'))
-    expected = guided_alphas(schedule, steps)
-    if rescale == 'yes':  # the denoiser is given t / 4
-        expected = expected[::4]
-    assert teacher.num_timesteps == len(expected)
-    alphas = teacher.scheduler.alphas_cumprod.double().numpy()
-    np.testing.assert_allclose(alphas, expected, rtol=2e-3, atol=1e-7)
-
-
 @pytest.mark.parametrize('order', ['new', 'legacy'])
 @pytest.mark.parametrize('heads', [dict(num_heads=4), dict(num_heads=1)])
 def test_a_number_of_heads_is_converted_where_it_can_be(
@@ -155,35 +125,70 @@ def test_a_number_of_heads_is_converted_where_it_can_be(
 
 
 @pytest.mark.parametrize(
-    ('errors', 'status', 'message'),
+    ('schedule', 'steps'), [('linear', 2000), ('cosine', 4000)]
+)
+def test_the_rescaled_clock_matches_the_reference(schedule, steps, tmp_path):
+    """guided-diffusion gives 1000 t / T to the denoiser."""
+    adm = ReferenceADM('new').eval()
+    convert(
+        tmp_path, adm.state_dict(), schedule=schedule, diffusion_steps=steps,
+        rescale_timesteps='yes',
+    )  # fmt: skip
+    denoiser = diffusers.UNet2DModel.from_pretrained(tmp_path / 'out').eval()
+    scheduler = diffusers.DDPMScheduler.from_pretrained(tmp_path / 'out')
+    assert scheduler.config.num_train_timesteps == 1000
+    ours = torch.tensor([0, 1, 500, 999])
+    theirs = ours * (steps // 1000)
+    sample = IMAGES[:1].repeat(4, 1, 1, 1) * 2 - 1
+    noise = torch.randn_like(sample)
+    alphas = torch.from_numpy(guided_alphas(schedule, steps))[theirs]
+    alphas = alphas.view(4, 1, 1, 1)
+    noised = alphas.sqrt() * sample + (1 - alphas).sqrt() * noise
+    with torch.no_grad():
+        got = denoiser(
+            add_noise(sample, noise, ours, read_alphas_cumprod(scheduler)),
+            ours,
+        ).sample
+        expected = adm(noised.float(), theirs * (1000 / steps))
+    assert relative_error(got, expected) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ('errors', 'options', 'status', 'message'),
     [
-        ((0.1, 0.2, 0.2), 1, '--attention-order legacy, got mean squared'),
-        ((0.2, 0.1, 0.2), 1, '--schedule linear, got mean squared'),
-        ((0.2, 0.2, 0.1, 0.2), 1, '--diffusion-steps 4000, got mean'),
-        ((0.2, 0.2, 0.2, 0.1), 0, '0.1000 with the given settings'),
-        ((0.9, 1.0, 1.0, 1.0), 0, 'the settings were not checked'),
-        ((0.1, 0.1, float('nan')), 1, 'expected finite errors'),
+        ((0.2, 0.1), {}, 1, 'expected --schedule linear, got mean squared'),
+        ((0.102, 0.1), {}, 1, 'add --accept-settings'),
+        ((0.1, 0.104), {}, 1, 'add --accept-settings'),
+        ((0.9, 1.0), {}, 1, 'add --accept-settings'),
+        ((0.1, 0.106), {}, 0, ': confirmed'),
+        ((0.2, 0.1), dict(accept_settings=True), 0, ': NOT confirmed'),
     ],
 )
-def test_other_settings_are_compared(
-    errors, status, message, tmp_path, monkeypatch
+def test_settings_must_be_confirmed_or_accepted(
+    errors, options, status, message, tmp_path, monkeypatch
 ):
     tool = load_script(TOOL)
-    values = chain(errors, repeat(errors[-1]))
-    monkeypatch.setattr(tool, 'denoising_error', lambda *args: next(values))
+    comparison = Comparison(errors[0], {'--schedule linear': errors[1]})
+    monkeypatch.setattr(tool, 'compare_settings', lambda *a, **k: comparison)
     weights = ReferenceADM('new').state_dict()
-    assert message in convert(tmp_path, weights, expect=status).output
+    options = {'accept_settings': None, **options}
+    result = convert(tmp_path, weights, expect=status, **options)
+    assert message in result.output
+    if not status:
+        text = (tmp_path / 'out' / 'README.md').read_text()
+        assert message in text
+        assert '--schedule cosine --head-channels 16' in text
 
 
 @pytest.mark.slow
 def test_wrong_attention_order_is_refused(tmp_path):
     """The reference implementation loads it and computes other features."""
     weights = trained_denoiser('legacy').state_dict()
-    result = convert(tmp_path, weights, expect=1, schedule='linear')
+    result = convert(
+        tmp_path, weights, expect=1, schedule='linear', accept_settings=None
+    )
     assert '--attention-order legacy, got mean squared' in result.last_line
     assert not (tmp_path / 'out').exists()
-    options = dict(schedule='linear', attention_order='legacy')
-    assert 'mean squared error' in convert(tmp_path, weights, **options).output
 
 
 def trained_denoiser(order, steps=120):
@@ -247,10 +252,3 @@ def test_presets_have_the_published_sizes(preset, parameters, arguments):
     assert architecture.items() <= config.items()
     assert sum(p.numel() for p in denoiser.parameters()) == parameters
     assert sum(p.numel() for p in adm.parameters()) == parameters
-
-
-def test_usual_sizes_of_heads_are_compared(tmp_path):
-    figures = convert(tmp_path, ReferenceADM('new').state_dict()).output
-    for option in ('--head-channels 32', '--num-heads 1'):
-        assert f'with {option}' in figures
-    assert '--head-channels 16' not in figures  # given

@@ -1,9 +1,15 @@
+import inspect
+import re
+
 import diffusers
 import pytest
 import torch
 from mmengine.registry import MODELS
 
-from repfusion_mm.models.diffusion.ddpm import check_sample_size
+from repfusion_mm.models.diffusion.ddpm import (
+    DenoisingDiffusion,
+    check_sample_size,
+)
 from tests.helpers.toy import DENOISER, SCHEDULER, batch
 
 
@@ -134,8 +140,11 @@ def test_images_are_sampled_with_the_schedule_of_the_training(
     ],
 )
 def test_invalid_denoisers_and_schedulers_are_refused(overrides, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as error:
         build(**overrides)
+    # The settings that the message names are those of this model.
+    named = re.findall(r'model\.(\w+)', str(error.value))
+    assert set(named) <= set(inspect.signature(DenoisingDiffusion).parameters)
 
 
 def test_modes_other_than_loss_are_refused():

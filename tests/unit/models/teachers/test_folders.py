@@ -1,5 +1,6 @@
 """Files of diffusers models are taken for what they say they are."""
 
+import inspect
 import json
 import re
 import shutil
@@ -135,8 +136,11 @@ def test_what_is_no_denoiser_of_pixels_is_refused(change, message, tmp_path):
         weights['time_proj.weight'] = torch.zeros(8)
         weights['time_embedding.linear_1.weight'] = torch.zeros(32, 16)
         save_file(weights, folder / FILE, metadata=dict(format='pt'))
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as error:
         DiffusersTeacher([LAYER], str(folder))
+    # The settings that the message names are those of this class.
+    named = re.findall(r'model\.teacher\.(\w+)', str(error.value))
+    assert set(named) <= set(inspect.signature(DiffusersTeacher).parameters)
 
 
 def test_a_square_pair_is_a_side(tmp_path):
