@@ -3,7 +3,6 @@
 The colors stay distinct in grayscale print and for color-blind readers.
 """
 
-BLACK = '#000000'
 BLUE = '#0072B2'
 GREEN = '#009E73'
 ORANGE = '#E69F00'

@@ -97,12 +97,12 @@ def test_the_policy_finds_the_best_timestep(decoder, label):
     steps = 300
     for step in range(steps):
         model.policy.entropy_weight = 0.1 * max(0, 1 - 2 * step / steps)
-        images, *labels = scene(64)
+        images, *labels = scene(32)
         losses = model(images / 255 * 2 - 1, label(*labels), mode='loss')
         optimizer.zero_grad()
         (losses['loss_decoder'] + losses['loss_policy']).backward()
         optimizer.step()
-    probs = model.policy(scene(64)[0] / 255).probs.mean(0)
+    probs = model.policy(scene(32)[0] / 255).probs.mean(0)
     timesteps = torch.arange(1000)
     shown = torch.exp(-0.5 * ((timesteps - BEST) / WIDTH) ** 2)
     # Timesteps near the peak are as good as the peak.

@@ -43,19 +43,12 @@ def make_splits(
     splitter = getattr(model_selection, task.splitter)(
         num_splits, train_size=num_labels, random_state=seed
     )
-    splits = [*splitter.split(np.zeros(len(targets)), stratify(task, targets))]
+    splits = [*splitter.split(targets, targets)]
     if task.field == 'gt_sem_seg':
         check_masks(targets, splits, num_labels, grids)
     if task.field == 'gt_instance_labels':
         check_keypoints(targets, splits, num_labels)
     return splits
-
-
-def stratify(task: Task, targets: np.ndarray) -> np.ndarray:
-    """Return what splits are proportional to, if anything."""
-    if task.field == 'gt_label':
-        return targets
-    return np.zeros(len(targets))
 
 
 def check_classes(labels: np.ndarray, num_labels: int) -> None:

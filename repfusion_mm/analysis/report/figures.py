@@ -58,8 +58,6 @@ def draw_groups(groups: List[Group], metric: str) -> str:
     return encode(figure)
 
 
-def shorten(label: str, length: int = 60) -> str:
+def shorten(label: str) -> str:
     """Return a label without its middle if it is too long."""
-    if len(label) <= length:
-        return label
-    return f'{label[: length // 2]} … {label[-length // 2 + 3 :]}'
+    return label if len(label) <= 60 else f'{label[:30]} … {label[-27:]}'

@@ -105,12 +105,12 @@ def compare_strides(
 
 
 def describe_mismatches(
-    file: str, module: nn.Module, mismatches: List[str], limit: int = 10
+    file: str, module: nn.Module, mismatches: List[str]
 ) -> str:
-    """Return the text of an error with the first mismatches."""
-    lines = mismatches[:limit]
-    if len(mismatches) > limit:
-        lines.append(f'and {len(mismatches) - limit} more')
+    """Return the text of an error with the first ten mismatches."""
+    lines = mismatches[:10]
+    if mismatches[10:]:
+        lines.append(f'and {len(mismatches) - 10} more')
     return (
         f'expected {file!r} to fit all {len(module.state_dict())} tensors of '
         f'{type(module).__name__}, got {len(mismatches)} mismatches:\n  '

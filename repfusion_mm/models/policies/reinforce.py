@@ -206,9 +206,3 @@ class Baseline(nn.Module):
         running.copy_(torch.where(valid, updated, mean))
         started.logical_or_(valid)
         return mean
-
-
-def scale_over_ranks(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Divide ``values``, zero where ``mask`` is false, by the root mean square
-    of the others over all ranks."""
-    return Baseline('batch').scale(values, *moments_over_ranks(values, mask))
