@@ -71,7 +71,7 @@ def make_site(site: Path) -> None:
             'tools/model_converters/guided_diffusion_to_diffusers.py',
             site / 'adm.pt', teachers / kind, '--image-size', size,
             '--head-channels', 32, '--attention-order', order,
-            '--schedule', 'linear',
+            '--schedule', 'linear', '--accept-settings',
         )  # fmt: skip
 
 
