@@ -123,6 +123,9 @@ ROWS = {
     'negative rate': (
         ['optim_wrapper.student.optimizer.lr=-1'], None,
         ['optim_wrapper.student.optimizer.lr', 'got -1', '0 or more']),
+    'student that is not trained': (
+        ['optim_wrapper.student.optimizer.lr=0.0'], None,
+        ['optim_wrapper.student.optimizer.lr', 'a learning rate above 0']),
     'optimizer of no part': (
         ['optim_wrapper.studnet.optimizer.lr=0.1'], None,
         ["'studnet'", "'student'", 'correct the name']),

@@ -7,6 +7,7 @@ eps of normalization layers.
 from __future__ import annotations
 
 import copy
+import itertools
 import logging
 from typing import Any, Dict, List, Optional
 
@@ -74,12 +75,11 @@ def find_changes(
     before = recorded['outputs'] if complete else None
     after = _outputs(module, weights, recorded['size']) if before else None
     differences: Dict[tuple, List[float]] = {}
-    for ours in before or []:
-        for theirs in after or []:
-            if ours['shape'] == theirs['shape']:
-                difference = _difference(ours['values'], theirs['values'])
-                key = tuple(ours['shape'])
-                differences.setdefault(key, []).append(difference)
+    for ours, theirs in itertools.product(before or [], after or []):
+        if ours['shape'] == theirs['shape']:
+            differences.setdefault(tuple(ours['shape']), []).append(
+                _difference(ours['values'], theirs['values'])
+            )
     if not differences:
         reason = 'no shape is the same' if complete else 'weights differ'
         print_log(
@@ -138,8 +138,11 @@ def _outputs(
 
 
 def _difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:
-    norms = ours.norm(dim=1).clamp(min=torch.finfo(torch.float32).tiny)
-    return ((ours - theirs).norm(dim=1) / norms).max().item()
+    # Values that overflow in the same way are equal.
+    same = (ours == theirs) | (ours.isnan() & theirs.isnan())
+    error = (ours - theirs).masked_fill(same, 0).norm(dim=1)
+    norms = ours.nan_to_num(0, 0, 0).norm(dim=1)
+    return (error / norms.clamp(min=torch.finfo().tiny)).max().item()
 
 
 def _settings(module: nn.Module) -> Dict[str, Dict[str, Any]]:

@@ -3,7 +3,10 @@ import torch
 from mmengine.registry import MODELS
 
 from repfusion_mm.engine.checkpoint import StrictPretrained
-from repfusion_mm.engine.checkpoint.behavior import describe_behavior
+from repfusion_mm.engine.checkpoint.behavior import (
+    describe_behavior,
+    find_changes,
+)
 
 RESNET = dict(
     type='mmpretrain.ResNet', depth=50, stem_channels=4, base_channels=4
@@ -175,3 +178,14 @@ def test_with_resized_embeddings_settings_are_compared(tmp_path):
     heads = dict(larger, arch=dict(VIT['arch'], num_heads=4))
     with pytest.raises(ValueError, match='num_heads: distilled with 2, got 4'):
         load(path, VIT, heads)
+
+
+def test_outputs_that_overflow_are_compared_too():
+    net = torch.nn.Conv2d(3, 2, 1)
+    weights = {k: v.clone() for k, v in net.state_dict().items()}
+    weights['weight'][0] = 1e38
+    recorded = describe_behavior(net, weights, 8)
+    assert not recorded['outputs'][0]['values'].isfinite().all()
+    assert find_changes(recorded, net, weights) == []
+    weights['weight'][1] *= 1.1
+    assert 'differs by' in find_changes(recorded, net, weights)[0]
