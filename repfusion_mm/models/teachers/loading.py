@@ -9,7 +9,7 @@ import os.path as osp
 import re
 from functools import partial
 from pathlib import Path
-from typing import Any, Optional, Tuple
+from typing import Any, List, Optional, Tuple, Union
 
 import safetensors.torch  # noqa: F401  # diffusers 0.32 does not import it
 from mmengine.dist import broadcast
@@ -77,6 +77,14 @@ def load_denoiser(pretrained: str) -> Any:
     check_pipeline(pretrained, part, name)
     denoiser, report = read_weights(cls, pretrained, subfolder)
     folder = find_folder(pretrained, subfolder)
+    others = find_others(folder, name) if subfolder and folder else []
+    if others:
+        print_log(
+            f'teacher: not used are {others}, of the same class; to use one, '
+            'set model.teacher.pretrained to it',
+            logger='current',
+            level=logging.WARNING,
+        )
     integers = find_integers(folder) if folder else []
     if integers:
         raise _mismatch(
@@ -144,6 +152,16 @@ def read_weights(
     return loaded
 
 
+def find_others(folder: Path, name: str) -> List[str]:
+    """Return folders next to a denoiser's with a model of its class."""
+    return [
+        str(file.parent)
+        for file in sorted(folder.parent.glob('*/config.json'))
+        if file.parent != folder
+        and f'"{name}"' in file.read_text(errors='replace')
+    ]
+
+
 def find_folder(pretrained: str, subfolder: Optional[str]) -> Optional[Path]:
     """Return the folder of a model, or that of a hub id in the cache."""
     if Path(pretrained).is_dir():
@@ -193,10 +211,11 @@ def find_denoiser(pretrained: str) -> Tuple[Optional[str], dict]:
         raise _unreachable(str(pretrained), 'the denoiser') from error
 
 
-def _no_folder(pretrained: object) -> FileNotFoundError:
+def _no_folder(pretrained: Union[str, Path]) -> FileNotFoundError:
+    got = 'a file' if osp.isfile(pretrained) else 'no such folder'
     return FileNotFoundError(
         f'expected a folder with a diffusers denoiser at {str(pretrained)!r}, '
-        f'got no such folder in {str(Path.cwd())!r}; train one with '
+        f'got {got} in {str(Path.cwd())!r}; train one with '
         'tools/train.py configs/teacher/..., convert a guided-diffusion '
         'checkpoint with '
         'tools/model_converters/guided_diffusion_to_diffusers.py, or set '

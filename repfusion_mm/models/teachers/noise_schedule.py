@@ -71,6 +71,8 @@ def read_alphas_cumprod(
         or (alphas.diff() > 1e-6).any()
     ):
         fault = 'betas outside of [0, 1]'
+    elif (alphas == 1).all():
+        fault = 'no noise, as all betas are 0'
     elif predicts not in PREDICTIONS or config.get('use_flow_sigmas'):
         fault = f'flow matching (prediction_type {predicts!r})'
     elif steps is not None and min(steps) < 0:

@@ -230,9 +230,16 @@ def test_line_endings_of_windows_are_read(file, tmp_path):
         DiffusersTeacher([LAYER], str(tmp_path))
 
 
+def two_denoisers(folder):
+    for name in ('unet', 'unet_ema'):
+        save_teacher(folder / name)
+    (folder / 'config.json').unlink()
+
+
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
+        (two_denoisers, r"not used are \['.*/unet_ema'\], of the same"),
         (config(new_setting=1), r"ignores \['new_setting'\]"),
         (index('{"vae": ["my_library", "MyVAE"]}'), "{'vae': 'MyVAE'}"),
     ],

@@ -107,6 +107,8 @@ def test_missing_folder_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match='no such folder'):
         DiffusersTeacher([LAYER], missing)
     tmp_path.joinpath('README').write_text(json.dumps({}))
+    with pytest.raises(FileNotFoundError, match='got a file'):
+        DiffusersTeacher([LAYER], str(tmp_path / 'README'))
     with pytest.raises(FileNotFoundError, match=r'config\.json'):
         DiffusersTeacher([LAYER], str(tmp_path))
 

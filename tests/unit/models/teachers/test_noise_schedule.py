@@ -121,6 +121,7 @@ def test_noise_is_that_of_ddpm_or_the_scheduler_is_refused(cls):
          prediction_type='v_prediction'), 'log sigma'),
         ('DDPM', dict(trained_betas=[0.1] * 7), '7 betas for 1000'),
         ('DDPM', dict(trained_betas=[-0.5] * 1000), 'outside'),
+        ('DDPM', dict(beta_start=0.0, beta_end=0.0), 'no noise'),
         ('DDPM', dict(prediction_type='flow_prediction'), 'flow_prediction'),
     ],
 )  # fmt: skip
