@@ -8,6 +8,7 @@ from typing import Optional
 import torch
 from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
+from mmengine.utils import import_modules_from_strings
 
 import repfusion_mm  # noqa: F401  # applies the workarounds
 from repfusion_mm.cli.home import expand_home
@@ -90,6 +91,9 @@ def read_config(path: str, options: Optional[dict] = None) -> Config:
             f'{", ".join(wrong or options)}: {error.args[0][:300]}; correct '
             'the keys'
         ) from error
+    if any(key.startswith('custom_imports') for key in options):
+        # Config.fromfile has imported those of the file.
+        import_modules_from_strings(**cfg.custom_imports)
     for name in [*cfg]:
         if isinstance(cfg[name], (str, dict, list, tuple)):
             cfg[name] = expand_home(cfg[name])

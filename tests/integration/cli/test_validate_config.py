@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import sys
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,15 @@ def test_an_option_that_nothing_reads_is_refused(tmp_path, option, said):
 def test_a_value_that_mmengine_cannot_use_is_refused(tmp_path, text, said):
     with pytest.raises(ValueError, match=said):
         load(tmp_path, text)
+
+
+def test_modules_of_an_option_are_imported(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / 'imported_by_an_option.py').touch()
+    load(tmp_path, TEXT, 'custom_imports.imports=imported_by_an_option')
+    assert 'imported_by_an_option' in sys.modules
+    with pytest.raises(ImportError, match='no_such_module'):
+        load(tmp_path, TEXT, 'custom_imports.imports=[no_such_module]')
 
 
 def test_hooks_may_be_removed_or_added(tmp_path):
