@@ -40,7 +40,8 @@ def check_student(runner: Any, loaded: Collection[str] = ()) -> None:
     model = unwrap_model(runner)
     student = model.student
     names = [name for name, _ in student.named_parameters()]
-    left_out = [name for name in names if name not in student.state_dict()]
+    exported = student.state_dict()
+    left_out = [name for name in names if name not in exported]
     if left_out:
         raise ValueError(
             f'expected a student of which all {len(names)} parameters are '

@@ -60,10 +60,10 @@ def freezing_settings(config: Any, path: str) -> str:
     cls = resolve_type(config, MODELS)
     found = []
     with torch.random.fork_rng(devices=[]):
-        frozen = _count_frozen(config) if isinstance(cls, type) else 0
+        frozen, size = _count(config) if isinstance(cls, type) else (0, 0)
         for setting, change in _changes(config, cls) if frozen else ():
-            count = _count_frozen({**config, **change}, frozen)
-            if count < frozen:
+            count, same = _count({**config, **change})
+            if count < frozen and same == size:
                 config, frozen = {**config, **change}, count
                 found.append(f'{path}.{setting}')
             if not frozen:
@@ -98,13 +98,14 @@ def _others(value: object) -> list:
     return [i for i in (-1, 0) if isinstance(value, int) and i < value]
 
 
-def _count_frozen(config: dict, failed: int = 0) -> int:
-    """Return how many parameters and norms of a backbone are frozen."""
+def _count(config: dict) -> Tuple[int, int]:
+    """Return how many layers of a backbone are frozen, and its tensors."""
     try:
         module = MODELS.build(copy.deepcopy(config))
-        return len(frozen_parameters(module)) + len(fixed_statistics(module))
+        frozen = len(frozen_parameters(module) | {*fixed_statistics(module)})
+        return frozen, len(module.state_dict())
     except Exception:  # whatever a backbone raises for a value
-        return failed
+        return 0, 0
 
 
 def _set_training(module: nn.Module) -> None:
