@@ -69,3 +69,17 @@ print(cached.__name__, imports_mmseg, faces.__name__)
     assert output.splitlines()[-1] == (
         'CachedFeaturesDataset False CelebAMaskHQDataset'
     )
+
+
+def test_a_tool_without_mmcv_names_the_command_that_installs_it():
+    output = run_code(
+        """
+import sys
+sys.modules['mmcv'] = None  # as if it were not installed
+import repfusion_mm.cli
+""",
+        expect=1,
+    )
+    assert output.splitlines()[-1].endswith(
+        "; run: pip install 'mmcv-lite==2.1.0'"
+    )
