@@ -65,13 +65,8 @@ def check_resumable(runner, checkpoint: dict) -> None:
 def immutable_settings(runner) -> Dict[str, str]:
     """Return the settings that a resumed run must keep, flattened."""
     flat = flatten_settings(runner.cfg.to_dict())
-    settings = {
-        name: _class_name(value) if name.endswith('type') else value
-        for name, value in flat.items()
-        if name.startswith(IMMUTABLE)
-    }
-    settings['processes'] = str(get_world_size())
-    return settings
+    settings = {k: v for k, v in flat.items() if k.startswith(IMMUTABLE)}
+    return {**_name_classes(settings), 'processes': str(get_world_size())}
 
 
 def check_immutable_settings(runner, meta: dict) -> None:
@@ -79,23 +74,16 @@ def check_immutable_settings(runner, meta: dict) -> None:
     before, now = meta.get('immutable_settings'), immutable_settings(runner)
     if before is None:  # written without ExactResumeHook
         return
-    before = {
-        name: _class_name(value) if name.endswith('type') else value
-        for name, value in before.items()
-    }
+    before = _name_classes(before)
     seed = runner.cfg.get('randomness', {}).get('seed')
     if seed is not None:  # otherwise mmengine takes the checkpoint's
         before = {**before, 'randomness.seed': str(meta.get('seed'))}
         now['randomness.seed'] = str(seed)
-    differ = [
-        f'{name}={before.get(name)} (now {now.get(name)})'
-        for name in sorted({*before, *now})
-        if before.get(name) != now.get(name)
-    ]
+    differ = _differences(before, now)
     if differ:
         raise ValueError(
             'expected the settings of the run that wrote the checkpoint, got '
-            f'others: {", ".join(differ)}; resume with the same settings, or '
+            f'others: {differ}; resume with the same settings, or '
             'start a new run with load_from=CHECKPOINT'
         )
 
@@ -110,21 +98,29 @@ def log_changed_model(runner, meta: dict) -> None:
     before, now = meta.get('model_settings'), model_settings(runner)
     if before is None:
         return
-    differ = [
-        f'{name}={before.get(name)} (now {now.get(name)})'
-        for name in sorted({*before, *now})
-        if before.get(name) != now.get(name)
-    ]
+    differ = _differences(before, now)
     if differ:
         runner.logger.warning(
-            'the checkpoint was written with other settings: '
-            f'{", ".join(differ)}'
+            f'the checkpoint was written with other settings: {differ}'
         )
 
 
-def _class_name(value: str) -> str:
-    """Return the name of a class without its module, scope or quotes."""
-    return value.split('.')[-1].strip("'>")
+def _differences(before: Dict[str, str], now: Dict[str, str]) -> str:
+    return ', '.join(
+        f'{name}={before.get(name)} (now {now.get(name)})'
+        for name in sorted({*before, *now})
+        if before.get(name) != now.get(name)
+    )
+
+
+def _name_classes(settings: Dict[str, str]) -> Dict[str, str]:
+    """Remove modules, scopes and quotes from the names of classes."""
+    return {
+        name: value.split('.')[-1].strip("'>")
+        if name.endswith('type')
+        else value
+        for name, value in settings.items()
+    }
 
 
 def _find_meta_problems(meta: object, info: dict) -> List[str]:

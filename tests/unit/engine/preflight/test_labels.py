@@ -241,7 +241,9 @@ def test_classes_that_the_data_ignores_and_the_decoder_learns_are_refused():
     infos = [dict(seg_map_path=PATH)]
     rotate = dict(type='mmseg.RandomRotate', prob=1, degree=9, seg_pad_val=0)
     size = dict(size=(8, 8), seg_pad_val=0)
+    parts = [Samples(samples, infos, ignore_index=i) for i in (0, 255)]
     for dataset, preprocessor, name in (
+        (ConcatDataset(parts), {}, 'Samples'),
         (Samples(samples, infos, ignore_index=0), {}, 'Samples'),
         (Samples(samples, infos, [rotate]), {}, 'RandomRotate'),
         (Samples(samples, infos), size, 'data_preprocessor.seg_pad_val'),
