@@ -234,7 +234,8 @@ def find_models(folder: Path) -> List[str]:
             str(file.parent)
             for pattern in (f'*/{name}', f'*/*/{name}')
             for file in sorted(folder.glob(pattern))
-            if '_class_name' in file.read_text(errors='replace')
+            if '_class_name'
+            in file.read_text(encoding='utf-8', errors='replace')
         ]
         if found:
             return found

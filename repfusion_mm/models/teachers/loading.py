@@ -158,7 +158,7 @@ def find_others(folder: Path, name: str) -> List[str]:
         str(file.parent)
         for file in sorted(folder.parent.glob('*/config.json'))
         if file.parent != folder
-        and f'"{name}"' in file.read_text(errors='replace')
+        and f'"{name}"' in file.read_text(encoding='utf-8', errors='replace')
     ]
 
 
