@@ -35,7 +35,7 @@ def distiller(student, **arguments):
     return model
 
 
-def check(model, schedules=(), loaded=(), max_iters=20, **optim):
+def check(model, schedules=(), loaded=(), **optim):
     """Check a model as in a run, with ``optim`` for the student."""
     parts = {name: optimizer(0.1) for name in model.optim_parts()}
     parts['student'].update(optim)
@@ -50,9 +50,6 @@ def check(model, schedules=(), loaded=(), max_iters=20, **optim):
         cfg=dict(model=model.config),
         optim_wrapper=wrapper,
         param_schedulers=dict(student=built),
-        iter=0,
-        max_iters=max_iters,
-        train_dataloader=range(10),
     )
     check_student(runner, loaded)
 
@@ -149,17 +146,16 @@ def test_fixed_statistics_of_finetuning_must_be_loaded():
     check_statistics(runner)
 
 
-#: After an epoch.
 RISE = dict(type='CosineAnnealingLR', T_max=2, eta_min=0.1)
 
 
 @pytest.mark.parametrize(
-    ('schedules', 'optim', 'max_iters'),
+    ('schedules', 'optim'),
     [
-        ([], {}, 20),
-        ([], mult('conv1', lr_mult=0.01), 20),
+        ([], {}),
+        ([], mult('conv1', lr_mult=0.01)),
         # Warmup, from 0 or nearly.
-        ([dict(type='LinearLR', start_factor=1e-9, end=5)], {}, 20),
+        ([dict(type='LinearLR', start_factor=1e-9, end=5)], {}),
         (
             [
                 dict(
@@ -170,50 +166,43 @@ RISE = dict(type='CosineAnnealingLR', T_max=2, eta_min=0.1)
                 )
             ],
             mult('conv1'),
-            20,
         ),
         # One that ends with 0, and those that raise a rate of 0.
-        ([dict(type='CosineAnnealingLR', T_max=20, by_epoch=False)], {}, 20),
+        ([dict(type='CosineAnnealingLR', T_max=20, by_epoch=False)], {}),
         (
             [RISE],
             optimizer(0.0),
-            20,
         ),
         (
             [dict(type='OneCycleLR', eta_max=0.1, total_steps=20)],
             mult('conv1'),
-            20,
         ),
-        ([dict(type='ReduceOnPlateauLR', monitor='acc')], {}, 20),
-        ([dict(type='ConstantMomentum', factor=0.0, end=99)], {}, 20),
+        ([dict(type='ReduceOnPlateauLR', monitor='acc')], {}),
     ],
 )
 def test_layers_that_have_a_learning_rate_for_some_time_are_trained(
-    schedules, optim, max_iters
+    schedules, optim
 ):
-    check(distiller(RESNET), schedules, max_iters=max_iters, **optim)
+    check(distiller(RESNET), schedules, **optim)
 
 
 @pytest.mark.parametrize(
-    ('student', 'schedules', 'optim', 'max_iters'),
+    ('student', 'schedules', 'optim'),
     [
-        (RESNET, [], optimizer(0.0), 20),
-        (RESNET, [], mult('student'), 20),
-        (RESNET, [], mult('conv1'), 20),
-        (VIT, [], dict(paramwise_cfg=dict(bias_lr_mult=0.0)), 20),
-        (VIT, [], mult('patch_embed'), 20),
-        (RESNET, [dict(type='MultiStepLR', milestones=[1])], mult('bn1'), 20),
-        (RESNET, [dict(type='ReduceOnPlateauLR')], optimizer(0.0), 20),
-        (RESNET, [dict(type='ConstantLR', factor=0.0, end=99)], {}, 20),
-        # It would begin after the run.
-        (RESNET, [RISE], optimizer(0.0), 10),
+        (RESNET, [], optimizer(0.0)),
+        (RESNET, [], mult('student')),
+        (RESNET, [], mult('conv1')),
+        (VIT, [], dict(paramwise_cfg=dict(bias_lr_mult=0.0))),
+        (VIT, [], mult('patch_embed')),
+        (RESNET, [dict(type='MultiStepLR', milestones=[1])], mult('bn1')),
+        (RESNET, [dict(type='ReduceOnPlateauLR')], optimizer(0.0)),
     ],
 )
 def test_random_layers_without_a_learning_rate_are_refused(
-    student, schedules, optim, max_iters
+    student, schedules, optim
 ):
     with pytest.raises(ValueError, match=r'optim_wrapper\.student\.paramwise'):
-        check(distiller(student), schedules, max_iters=max_iters, **optim)
+        check(distiller(student), schedules, **optim)
 
 
 def test_layers_that_only_python_freezes_are_refused():
@@ -244,7 +233,7 @@ def test_weights_of_load_from_may_be_frozen(log):
 
 def test_schedules_that_would_divide_by_zero_are_refused():
     schedule = dict(type='LinearLR', start_factor=0.0, end=5, by_epoch=False)
-    with pytest.raises(ValueError, match='start_factor or factor above 0'):
+    with pytest.raises(ValueError, match='start_factor above 0'):
         check(distiller(RESNET), [schedule])
 
 
