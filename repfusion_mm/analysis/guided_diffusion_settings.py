@@ -231,8 +231,8 @@ def build_scheduler(settings: Settings) -> Any:
     has 1,000 timesteps, which are every (T / 1000)-th one of the training.
 
     Raises:
-        ValueError: The denoiser is given timesteps that are not integers, or
-            betas are not below 1.
+        ValueError: The rescaled timesteps do not include all integers from 0
+            to 999, or betas are not below 1.
     """
     from diffusers import DDPMScheduler  # slow to import
 
@@ -252,8 +252,9 @@ def build_scheduler(settings: Settings) -> Any:
     if steps % 1000:
         raise ValueError(
             'expected --diffusion-steps to be a multiple of 1000 with '
-            f'--rescale-timesteps yes, got {steps}; other denoisers are given '
-            'timesteps that are not integers, which UNet2DModel is not'
+            f'--rescale-timesteps yes, got {steps}, with which the timesteps '
+            f'of the training, 1000 t / {steps}, do not include all integers '
+            'from 0 to 999; such a denoiser cannot be converted'
         )
     kept = scheduler.alphas_cumprod[:: steps // 1000].double()
     betas = 1 - kept / torch.cat([kept.new_ones(1), kept[:-1]])

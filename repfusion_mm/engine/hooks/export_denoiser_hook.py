@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 import torch
+import torch.nn as nn
 from mmengine.hooks import Hook
 
 from repfusion_mm.engine.preflight.pixels import check_pixels
@@ -61,7 +62,8 @@ class ExportDenoiserHook(Hook):
         denoiser.load_state_dict(
             select_prefix(checkpoint['state_dict'], 'denoiser.')
         )
-        denoiser.to(self.dtype)
+        # Not diffusers' own to(), which warns of every cast.
+        nn.Module.to(denoiser, self.dtype)
         path = Path(runner.work_dir, self.filename)
         unfinished = path.with_name(path.name + '.tmp')
         shutil.rmtree(unfinished, ignore_errors=True)

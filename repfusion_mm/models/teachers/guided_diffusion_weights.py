@@ -79,6 +79,14 @@ def read_architecture(
             f'(use_scale_shift_norm=True, {2 * channels[0]} outputs), got '
             f'{len(embedding)} outputs; such a U-Net is not supported'
         )
+    model_channels = weights['time_embed.0.weight'].shape[1]
+    if model_channels != channels[0]:
+        raise ValueError(
+            f'expected model_channels of {channels[0]}, the channels of the '
+            f'first level, as in UNet2DModel, got {model_channels} '
+            f'(channel_mult starts with {channels[0] / model_channels:g}); '
+            'such a U-Net cannot be converted'
+        )
     attending = {c for c, a in zip(channels, attends) if a} | {channels[-1]}
     head_channels = read_head_channels(attending, head_channels, num_heads)
     if image_size % 2 ** (levels - 1):

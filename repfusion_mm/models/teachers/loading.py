@@ -9,7 +9,7 @@ import os.path as osp
 import re
 from functools import partial
 from pathlib import Path
-from typing import Any, List, Optional, Tuple, Union
+from typing import Any, List, Optional, Tuple
 
 import safetensors.torch  # noqa: F401  # diffusers 0.32 does not import it
 from mmengine.dist import broadcast
@@ -193,8 +193,8 @@ def find_denoiser(pretrained: str) -> Tuple[Optional[str], dict]:
         )
     path = Path(pretrained).expanduser()
     is_id = re.fullmatch(r'[\w.-]+/[\w.-]+', str(pretrained))
-    if not path.is_dir() and not is_id:
-        raise _no_folder(pretrained)
+    if path.is_file() or not (path.is_dir() or is_id):
+        raise _no_folder(path)
     try:
         return find_config(UNet2DModel, str(path), 'unet')
     except OSError as error:
@@ -207,15 +207,21 @@ def find_denoiser(pretrained: str) -> Tuple[Optional[str], dict]:
                 f'{advice or "a folder that save_pretrained wrote"}'
             ) from error
         if Path(path.parts[0]).is_dir():  # a folder, not a user of the hub
-            raise _no_folder(pretrained) from error
+            raise _no_folder(path) from error
         raise _unreachable(str(pretrained), 'the denoiser') from error
 
 
-def _no_folder(pretrained: Union[str, Path]) -> FileNotFoundError:
-    got = 'a file' if osp.isfile(pretrained) else 'no such folder'
+def _no_folder(path: Path) -> FileNotFoundError:
+    expected = f'expected a folder with a diffusers denoiser at {str(path)!r}'
+    for name in ('config.json', 'model_index.json'):
+        if path.is_file() and path.with_name(name).is_file():
+            return FileNotFoundError(
+                f'{expected}, got a file; set model.teacher.pretrained to '
+                f'its folder, {str(path.parent)!r}'
+            )
+    got = 'a file' if path.is_file() else 'no such folder'
     return FileNotFoundError(
-        f'expected a folder with a diffusers denoiser at {str(pretrained)!r}, '
-        f'got {got} in {str(Path.cwd())!r}; train one with '
+        f'{expected}, got {got} in {str(Path.cwd())!r}; train one with '
         'tools/train.py configs/teacher/..., convert a guided-diffusion '
         'checkpoint with '
         'tools/model_converters/guided_diffusion_to_diffusers.py, or set '

@@ -58,6 +58,12 @@ def test_a_name_that_is_not_used_is_refused(tmp_path, text, works):
         "hook = dict(type='EMAHook')\ncustom_hooks = [hook]",
         "tta_model = dict(type='x')\nmine = None",
         'optimizer = dict(lr=1)\noptim_wrapper = dict(student=optimizer)',
+        # Other names of parts of a setting, which change it.
+        'parts = _base_.train_dataloader.dataset.datasets\n'
+        'for data in parts:\n    data["lazy_init"] = True\n'
+        'train_dataloader = dict(dataset=dict(datasets=parts))',
+        'loader = _base_.train_dataloader\nbatch_size = loader.sampler\n'
+        'batch_size.update(seed=1)\ntrain_dataloader = loader',
         'data_preprocessor = dict(std=[127.5] * 3)',  # as in the model
     ],
 )
