@@ -85,6 +85,8 @@ def _read_names(path: str, text: str) -> Tuple[Set[str], Set[str], Set[str]]:
             targets = [node.target]
         elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             targets = [node.value.func]  # name.update(...)
+        elif isinstance(node, ast.For):
+            used.update(_names_in(node.target))
         for target in targets:
             if isinstance(target, (ast.Attribute, ast.Subscript)):
                 root = _root_of(target)
@@ -92,16 +94,18 @@ def _read_names(path: str, text: str) -> Tuple[Set[str], Set[str], Set[str]]:
                 if isinstance(root, ast.Name):
                     edited.add(root.id)
             else:
-                assigned.update(
-                    name.id
-                    for name in ast.walk(target)
-                    if isinstance(name, ast.Name)
-                    and isinstance(name.ctx, ast.Store)
-                )
+                assigned.update(_names_in(target))
     for node in {*ast.walk(tree)} - roots:
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
             used.add(node.id)
-    return assigned, edited - assigned, used
+    # A variable may be another name of a setting, which its edit changes.
+    return assigned, edited - assigned, used | (edited & assigned)
+
+
+def _names_in(target: ast.AST) -> Set[str]:
+    """Return the names that an assignment to ``target`` sets."""
+    names = {n for n in ast.walk(target) if isinstance(n, ast.Name)}
+    return {name.id for name in names if isinstance(name.ctx, ast.Store)}
 
 
 def _root_of(node: ast.AST) -> ast.AST:
