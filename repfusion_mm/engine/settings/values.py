@@ -65,82 +65,25 @@ def check_values(cfg: Config) -> None:
         ValueError: There is one.
     """
     check_types(cfg)
-    env, loader = cfg.get('env_cfg') or {}, cfg.get('train_dataloader') or {}
-    for key in ('mp_cfg', 'dist_cfg'):
-        if not isinstance(env.get(key, {}), dict):
-            _refuse(f'env_cfg.{key}=dict(...)', env[key])
-    processes, dist = env.get('mp_cfg', {}), env.get('dist_cfg', {})
-    scaling = cfg.get('auto_scale_lr') or {}
-    randomness = cfg.get('randomness', dict(seed=None))
-    check_keys('env_cfg', env, ENVIRONMENT)
-    check_keys(
-        'env_cfg.mp_cfg',
-        processes,
-        _arguments(set_multi_processing) - {'distributed'},
-    )
-    if dist.get('init_backend', 'torch') == 'torch':  # else another package's
-        known = _arguments(init_dist) | _arguments(init_process_group)
-        known = (known | {'port'}) - {'launcher'}  # port: with slurm
-        check_keys('env_cfg.dist_cfg', dist, known)
-    check_keys(
-        'auto_scale_lr',
-        scaling,
-        {'base_batch_size', 'enable'},
-        ['base_batch_size'] if scaling.get('enable') else (),
-    )
-    check_keys(
-        'randomness', randomness, _arguments(Runner.set_randomness), ['seed']
-    )
-    hints = typing.get_type_hints(Runner.set_randomness)
-    _check_hints(randomness, hints, prefix='randomness.')
-    hints = typing.get_type_hints(set_multi_processing)
-    _check_hints(processes, hints, prefix='env_cfg.mp_cfg.')
-    _check_hints(env, dict(cudnn_benchmark=bool), prefix='env_cfg.')
-    wrapper = cfg.get('model_wrapper_cfg') or {}
-    kind = resolve_type(wrapper, MODEL_WRAPPERS, cfg.get('default_scope'))
-    if kind is MMDistributedDataParallel:
-        known = init_arguments(kind) - {'module'} | {'type'}
-        check_keys('model_wrapper_cfg', wrapper, known)
+    _check_env(cfg.get('env_cfg') or {})
+    _check_scaling(cfg.get('auto_scale_lr') or {})
+    _check_randomness(cfg.get('randomness', dict(seed=None)))
+    _check_model_wrapper(cfg)
     for name in ('model', 'visualizer', 'model_wrapper_cfg'):
         value = cfg.get(name)
         if value and isinstance(value, dict):
-            check_keys(name, value, value, ['type'])
-    optimizers = cfg.get('optim_wrapper')
-    if isinstance(optimizers, dict) and not (
-        {'optimizer', 'constructor'} & optimizers.keys()
-        or any(isinstance(i, OptimWrapper) for i in optimizers.values())
-    ):
-        check_keys('optim_wrapper', optimizers, optimizers, ['optimizer'])
+            need_keys(name, value, ['type'])
+    _check_optimizers(cfg.get('optim_wrapper'))
     _check_train_cfg(cfg.get('train_cfg'))
-    seed = randomness['seed']
-    size, workers = loader.get('batch_size', 1), loader.get('num_workers', 0)
+    _check_loader(cfg.get('train_dataloader') or {})
     level = cfg.get('log_level', 'INFO')
-    if seed is not None and not (type(seed) is int and 0 <= seed < 2**32):
-        _refuse('randomness.seed to be an integer from 0 to 2**32 - 1', seed)
-    if type(size) is not int or size < 1:
-        _refuse('train_dataloader.batch_size to be 1 or more', size)
-    if type(workers) is not int or workers < 0:
-        _refuse('train_dataloader.num_workers to be 0 or more', workers)
-    methods = get_all_start_methods()
-    method = processes.get('mp_start_method', 'fork')
-    if method not in methods:
-        text = ', '.join(methods)
-        _refuse(f'env_cfg.mp_cfg.mp_start_method to be of {text}', method)
     if type(level) is not int and level not in [*logging._nameToLevel]:
         _refuse('log_level to be a level of logging ("INFO")', level)
-    for key, hook in (cfg.get('default_hooks') or {}).items():
-        if isinstance(hook, dict) and 'type' not in hook:
-            nearest = find_typo(key, {*DEFAULT_HOOKS} - {key})
-            raise ValueError(
-                f'expected a type in {f"default_hooks.{key}"!r}, got {hook}; '
-                + (f'did you mean {nearest!r}?' if nearest else 'give it one')
-            )
+    _check_default_hooks(cfg.get('default_hooks') or {})
 
 
-def check_keys(
-    place: str, config: dict, known: Iterable[str], needed: Iterable[str] = ()
-) -> None:
-    """Refuse keys other than ``known``, and a config without ``needed``."""
+def check_keys(place: str, config: dict, known: Iterable[str]) -> None:
+    """Refuse keys other than ``known``."""
     for key in config:
         if key not in known and key != '_scope_':
             nearest = find_typo(key, known)
@@ -154,10 +97,86 @@ def check_keys(
                     'the settings of a base config)'
                 )
             )
+
+
+def need_keys(place: str, config: dict, needed: Iterable[str]) -> None:
+    """Refuse a config without one of the keys."""
     for key in needed:
         if key not in config:
             raise ValueError(
                 f'expected {place}.{key}, got {place}={dict(config)}; add it'
+            )
+
+
+def _check_env(env: dict) -> None:
+    for key in ('mp_cfg', 'dist_cfg'):
+        if not isinstance(env.get(key, {}), dict):
+            _refuse(f'env_cfg.{key}=dict(...)', env[key])
+    check_keys('env_cfg', env, ENVIRONMENT)
+    _check_hints(env, dict(cudnn_benchmark=bool), prefix='env_cfg.')
+    processes, dist = env.get('mp_cfg', {}), env.get('dist_cfg', {})
+    known = _arguments(set_multi_processing) - {'distributed'}
+    check_keys('env_cfg.mp_cfg', processes, known)
+    hints = typing.get_type_hints(set_multi_processing)
+    _check_hints(processes, hints, prefix='env_cfg.mp_cfg.')
+    methods = get_all_start_methods()
+    method = processes.get('mp_start_method', 'fork')
+    if method not in methods:
+        text = ', '.join(methods)
+        _refuse(f'env_cfg.mp_cfg.mp_start_method to be of {text}', method)
+    if dist.get('init_backend', 'torch') == 'torch':  # else another package's
+        known = _arguments(init_dist) | _arguments(init_process_group)
+        known = (known | {'port'}) - {'launcher'}  # port: with slurm
+        check_keys('env_cfg.dist_cfg', dist, known)
+
+
+def _check_scaling(scaling: dict) -> None:
+    check_keys('auto_scale_lr', scaling, {'base_batch_size', 'enable'})
+    if scaling.get('enable'):
+        need_keys('auto_scale_lr', scaling, ['base_batch_size'])
+
+
+def _check_randomness(randomness: dict) -> None:
+    check_keys('randomness', randomness, _arguments(Runner.set_randomness))
+    need_keys('randomness', randomness, ['seed'])
+    hints = typing.get_type_hints(Runner.set_randomness)
+    _check_hints(randomness, hints, prefix='randomness.')
+    seed = randomness['seed']
+    if seed is not None and not (type(seed) is int and 0 <= seed < 2**32):
+        _refuse('randomness.seed to be an integer from 0 to 2**32 - 1', seed)
+
+
+def _check_model_wrapper(cfg: Config) -> None:
+    wrapper = cfg.get('model_wrapper_cfg') or {}
+    kind = resolve_type(wrapper, MODEL_WRAPPERS, cfg.get('default_scope'))
+    if kind is MMDistributedDataParallel:
+        known = init_arguments(kind) - {'module'} | {'type'}
+        check_keys('model_wrapper_cfg', wrapper, known)
+
+
+def _check_optimizers(optimizers: Any) -> None:
+    if isinstance(optimizers, dict) and not (
+        {'optimizer', 'constructor'} & optimizers.keys()
+        or any(isinstance(i, OptimWrapper) for i in optimizers.values())
+    ):
+        need_keys('optim_wrapper', optimizers, ['optimizer'])
+
+
+def _check_loader(loader: dict) -> None:
+    size, workers = loader.get('batch_size', 1), loader.get('num_workers', 0)
+    if type(size) is not int or size < 1:
+        _refuse('train_dataloader.batch_size to be 1 or more', size)
+    if type(workers) is not int or workers < 0:
+        _refuse('train_dataloader.num_workers to be 0 or more', workers)
+
+
+def _check_default_hooks(hooks: dict) -> None:
+    for key, hook in hooks.items():
+        if isinstance(hook, dict) and 'type' not in hook:
+            nearest = find_typo(key, {*DEFAULT_HOOKS} - {key})
+            raise ValueError(
+                f'expected a type in {f"default_hooks.{key}"!r}, got {hook}; '
+                + (f'did you mean {nearest!r}?' if nearest else 'give it one')
             )
 
 
@@ -182,7 +201,7 @@ def _check_train_cfg(loop: Any) -> None:
     if not isinstance(loop, dict):
         return
     if 'type' not in loop:
-        check_keys('train_cfg', loop, loop, ['by_epoch'])
+        need_keys('train_cfg', loop, ['by_epoch'])
     loops: Any = {'EpochBasedTrainLoop': EpochBasedTrainLoop}
     loops['IterBasedTrainLoop'] = IterBasedTrainLoop
     cls = loops.get(str(loop.get('type')), loop.get('type'))
@@ -192,7 +211,8 @@ def _check_train_cfg(loop: Any) -> None:
         return
     length = 'max_epochs' if cls is EpochBasedTrainLoop else 'max_iters'
     known = _arguments(cls) - {'runner', 'dataloader'}
-    check_keys('train_cfg', loop, known | {'by_epoch', 'type'}, [length])
+    check_keys('train_cfg', loop, known | {'by_epoch', 'type'})
+    need_keys('train_cfg', loop, [length])
     for name, value in loop.items():
         if name in (length, 'val_interval') and not (
             isinstance(value, (int, float)) and value >= 1
