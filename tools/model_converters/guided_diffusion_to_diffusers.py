@@ -11,9 +11,10 @@ it was 1000: the weights do not contain them. The settings are compared with
 others on photographs. If these do not confirm them, --accept-settings is
 required. The folder's README.md names settings and comparison.
 
-A fixed number of heads over several widths (--num-heads 4 with
-num_head_channels -1, as in the published 128 x 128 model) cannot be
-represented by UNet2DModel and is refused.
+UNet2DModel cannot represent two kinds of U-Nets, which are refused: those
+with a fixed number of heads over several widths (--num-heads 4 with
+num_head_channels -1, as in the published 128 x 128 model), and those whose
+channel_mult does not start with 1 (as in the published 512 x 512 model).
 """
 
 import argparse

@@ -49,7 +49,7 @@ def test_every_size_of_heads_is_compared(given, widths, heads):
 
 
 @pytest.mark.parametrize(
-    ('clock', 'expected'),
+    ('steps', 'expected'),
     [
         ({}, {'--diffusion-steps 4000'}),
         (dict(diffusion_steps=4000), {'--diffusion-steps 1000',
@@ -61,8 +61,8 @@ def test_every_size_of_heads_is_compared(given, widths, heads):
          '--diffusion-steps 4000'}),
     ],
 )  # fmt: skip
-def test_other_clocks_are_compared(clock, expected):
-    given = Settings('new', 'linear', head_channels=8, **clock)
+def test_other_steps_are_compared(steps, expected):
+    given = Settings('new', 'linear', head_channels=8, **steps)
     found = options(given, (8, 8))
     assert {o for o in found if 'steps' in o} == expected
     assert '--schedule cosine' in found

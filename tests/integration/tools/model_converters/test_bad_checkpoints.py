@@ -46,6 +46,10 @@ def flatten(weights):
     weights['time_embed.0.weight'] = torch.zeros(3)
 
 
+def widen_time(weights):
+    weights['time_embed.0.weight'] = torch.zeros(128, 64)
+
+
 def wrap(weights):
     for key in list(weights):
         weights[f'module.{key}'] = weights.pop(key)
@@ -58,10 +62,14 @@ BAD = {
         'got no input_blocks.1.0.emb_layers.1.weight',
     ),
     'a missing block': (
-        tampered(pop_all('input_blocks.8')), {}, 'expected',
+        tampered(pop_all('input_blocks.8')), {},
+        'of 3 levels of 1 blocks, got Error(s) in loading state_dict for '
+        'UNet2DModel: Missing key(s)',
     ),
     'a missing upsampler': (
-        tampered(pop_all('output_blocks.2.2')), {}, 'expected',
+        tampered(pop_all('output_blocks.2.2')), {},
+        'of 2 levels of 3 blocks, got Error(s) in loading state_dict for '
+        'UNet2DModel: Missing key(s)',
     ),
     'a missing attention': (
         tampered(pop_all('input_blocks.5.1')), {},
@@ -83,10 +91,13 @@ BAD = {
         lambda: {'conv1.weight': torch.zeros(2)}, {},
         'expected the weights of a guided-diffusion U-Net',
     ),
-    'not weights': (lambda: [1, 2], {}, 'expected a state dict'),
+    'not weights': (
+        lambda: [1, 2], {}, "/adm.pt', got list; give a file that holds",
+    ),
     'incomplete': (
         tampered(lambda w: w.pop('input_blocks.4.0.out_layers.3.weight')),
-        {}, 'the file is incomplete',
+        {}, "got no 'input_blocks.4.0.out_layers.3.weight'; the file is "
+        'incomplete',
     ),
     'a missing tensor': (
         tampered(lambda w: w.pop('output_blocks.4.0.in_layers.2.bias')),
@@ -98,6 +109,11 @@ BAD = {
     'an upsampler': (tampered(make_upsampler), {}, 'got 6 input channels'),
     'no scale and shift': (
         tampered(drop_shift), {}, 'use_scale_shift_norm=True',
+    ),
+    'a first level of half the channels': (
+        tampered(widen_time), {},
+        'of the first level, as in UNet2DModel, got 64 (channel_mult starts '
+        'with 0.5)',
     ),
     'heads of another size': (
         tampered(dict), dict(head_channels=48), 'to divide [64], got 48',
@@ -120,14 +136,14 @@ BAD = {
         tampered(dict), dict(num_heads=4),
         'expected exactly one of --head-channels',
     ),
-    'a clock that the weights do not contain': (
+    'steps without rescale_timesteps': (
         tampered(dict), dict(diffusion_steps=4000),
         'expected --rescale-timesteps yes or no',
     ),
-    'a clock between integers': (
+    'rescaled steps that are not a multiple of 1000': (
         tampered(dict),
         dict(diffusion_steps=1500, rescale_timesteps='yes'),
-        'multiple of 1000',
+        'yes, got 1500, with which the timesteps of the training, 1000 t / ',
     ),
     'too few steps for linear betas': (
         tampered(dict),
@@ -145,7 +161,8 @@ BAD = {
         'expected --attention-order, which the weights do not contain',
     ),
     'no image size': (
-        tampered(dict), dict(image_size=None), 'expected --image-size',
+        tampered(dict), dict(image_size=None),
+        'expected --image-size, which the weights do not contain',
     ),
     'options that contradict the preset': (
         tampered(dict), dict(preset='imagenet64'),

@@ -127,7 +127,7 @@ def test_a_number_of_heads_is_converted_where_it_can_be(
 @pytest.mark.parametrize(
     ('schedule', 'steps'), [('linear', 2000), ('cosine', 4000)]
 )
-def test_the_rescaled_clock_matches_the_reference(schedule, steps, tmp_path):
+def test_rescaled_timesteps_match_the_reference(schedule, steps, tmp_path):
     """guided-diffusion gives 1000 t / T to the denoiser."""
     adm = ReferenceADM('new').eval()
     convert(

@@ -1,3 +1,5 @@
+import logging
+
 import diffusers
 import pytest
 import torch
@@ -11,13 +13,17 @@ from tests.helpers.toy import LAYER
 
 
 @pytest.mark.parametrize('dtype', ['float32', 'float16'])
-def test_trained_denoiser_is_a_teacher(tmp_path, dtype):
+def test_trained_denoiser_is_a_teacher(tmp_path, dtype, caplog):
+    logger = logging.getLogger('diffusers.models.modeling_utils')
+    logger.addHandler(caplog.handler)
     hooks = [
         dict(type='EMAHook', momentum=0.5),
         dict(type='repfusion_mm.ExportDenoiserHook', dtype=dtype),
     ]
     runner = Runner.from_cfg(teacher_config(tmp_path, hooks))
     runner.train()
+    logger.removeHandler(caplog.handler)
+    assert not caplog.records  # such as a warning of the cast
     folder = tmp_path / 'teacher'
     unet = diffusers.UNet2DModel.from_pretrained(folder)
     checkpoint = load_from_local(tmp_path / 'epoch_1.pth')

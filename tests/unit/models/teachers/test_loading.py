@@ -113,6 +113,16 @@ def test_missing_folder_is_named(tmp_path):
         DiffusersTeacher([LAYER], str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    'name', ['config.json', 'diffusion_pytorch_model.safetensors']
+)
+def test_the_folder_of_a_file_is_named(name, tmp_path, monkeypatch):
+    save_teacher(tmp_path / 'teacher')
+    monkeypatch.chdir(tmp_path)  # the path has the form of a hub id
+    with pytest.raises(FileNotFoundError, match="its folder, 'teacher'"):
+        DiffusersTeacher([LAYER], f'teacher/{name}')
+
+
 def test_unreachable_hub_error_names_the_id_and_the_remedy(monkeypatch):
     monkeypatch.setattr('huggingface_hub.constants.HF_HUB_OFFLINE', True)
     with pytest.raises(ConnectionError) as error:
