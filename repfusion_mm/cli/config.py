@@ -24,7 +24,7 @@ from repfusion_mm.engine.settings import (
 from repfusion_mm.engine.settings.values import DEFAULT_HOOKS
 from repfusion_mm.utils.malloc import keep_freed_memory
 
-#: What mmengine reads.
+#: Extensions of the config files that mmengine reads.
 CONFIG_SUFFIXES = ('.py', '.json', '.yaml', '.yml')
 
 
@@ -32,15 +32,16 @@ def load_config(args: argparse.Namespace) -> Config:
     """Read a config, merge the common options into it, and validate it.
 
     Raises:
-        As :func:`read_config`.
+        ValueError: The work directory is set twice, to different paths.
+        Exception: See :func:`read_config`.
     """
     check_launcher(args.launcher)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    chosen = (args.cfg_options or {}).get('work_dir', args.work_dir)
-    if args.work_dir and chosen != args.work_dir:
+    work_dir = (args.cfg_options or {}).get('work_dir', args.work_dir)
+    if args.work_dir and work_dir != args.work_dir:
         raise ValueError(
             f'expected one work directory, got --work-dir {args.work_dir} and '
-            f'--cfg-options work_dir={chosen}; leave one of them out'
+            f'--cfg-options work_dir={work_dir}; leave one of them out'
         )
     cfg = read_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
@@ -56,12 +57,12 @@ def load_config(args: argparse.Namespace) -> Config:
 def read_config(path: str, options: Optional[dict] = None) -> Config:
     """Read a config, merge options into it, and validate it.
 
-    From then on, the process loads checkpoints safely.
+    Afterwards, checkpoints that would run code are refused in this process.
 
     Raises:
         FileNotFoundError: There is no such file.
         SyntaxError: The file is not valid Python.
-        ValueError: A name or a value would be ignored or cannot be used.
+        ValueError: A setting is unknown, or its value is invalid.
     """
     enable_safe_loading()
     check_file(path, 'a config')
@@ -106,7 +107,8 @@ def read_config(path: str, options: Optional[dict] = None) -> Config:
 def enable_safe_loading() -> None:
     """Make every loader of mmengine refuse checkpoints that would run code.
 
-    ``torch.load``, which its other loaders call, obeys the variable.
+    Its other loaders call ``torch.load``, which reads the environment
+    variable that is set here.
     """
     for prefix in ('', 'http://', 'https://'):
         CheckpointLoader.register_scheme(prefix, load_from_address, force=True)
@@ -164,9 +166,9 @@ def _can_merge(cfg: Config, key: str) -> bool:
 
 
 def _remove_disabled_hooks(cfg: Config) -> None:
-    """Let None disable any key of ``default_hooks``.
+    """Remove the hooks in ``default_hooks`` that are set to None.
 
-    mmengine accepts None only for its own keys.
+    mmengine does so for its own hooks, and fails on None for others.
     """
     hooks = cfg.get('default_hooks') or {}
     for key in [*hooks]:
@@ -182,7 +184,7 @@ def _use_cpu_processes(cfg: Config) -> None:
         type='MMDistributedDataParallel',
         device_ids=None,
         broadcast_buffers=False,
-        # Next to model_wrapper_cfg, mmengine does not read it.
+        # If model_wrapper_cfg is set, mmengine ignores the top-level key.
         find_unused_parameters=cfg.get('find_unused_parameters', False),
     )
     cfg.setdefault('model_wrapper_cfg', wrapper)

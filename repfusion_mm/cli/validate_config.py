@@ -13,8 +13,11 @@ from repfusion_mm.engine.settings.names import RENAMED, SETTINGS, find_same_key
 def check_options(cfg: Config, options: Iterable[str]) -> None:
     """Refuse keys of ``--cfg-options`` that nothing would read.
 
-    A variable of the config is not a setting either: the settings that use
-    it are already evaluated.
+    A variable of the config is also refused, because the settings that use it
+    are already evaluated.
+
+    Raises:
+        ValueError: A key is not a setting.
     """
     for key in options:
         name = key.split('.')[0]
@@ -46,12 +49,18 @@ def check_options(cfg: Config, options: Iterable[str]) -> None:
 
 
 def check_parts(cfg: Config, model: Any, options: dict) -> None:
-    """Refuse options of a part that has nothing to train, and parts without.
+    """Refuse optimizer settings that do not match the trained parts.
+
+    These are options for a part without trainable parameters, and a
+    ``param_scheduler`` that leaves out a part with trainable parameters.
 
     Args:
         cfg: The config of the run.
         model: The model of the run.
         options: The keys and values of ``--cfg-options``.
+
+    Raises:
+        ValueError: An option has no effect, or a trained part no schedule.
     """
     parts = model.optim_parts() if hasattr(model, 'optim_parts') else {}
     trained = [
@@ -68,7 +77,7 @@ def check_parts(cfg: Config, model: Any, options: dict) -> None:
             and value
         ):
             raise ValueError(
-                f'expected settings of parts with parameters to train, got '
+                f'expected settings of parts with trainable parameters, got '
                 f'{key!r}, which nothing would read: the {part} has none; '
                 f'leave it out, or change model.{part}'
             )
@@ -84,10 +93,14 @@ def check_parts(cfg: Config, model: Any, options: dict) -> None:
 
 
 def check_schedules(cfg: Config) -> None:
-    """Refuse schedules that are not configs, and those of a part and of all.
+    """Refuse a ``param_scheduler`` that is not one of the known forms.
+
+    These are the config of a schedule, a list of them, or a dict with a config
+    or a list for each part of the model. A dict must not mix parts with the
+    settings of a schedule for all parts.
 
     Raises:
-        ValueError: There is one.
+        ValueError: It has another form, or mixes both.
     """
     schedules = cfg.get('param_scheduler')
     wrapper = cfg.get('optim_wrapper') or {}
@@ -110,9 +123,9 @@ def check_schedules(cfg: Config) -> None:
     for path, schedule in _iter_schedules(schedules):
         if not isinstance(schedule, dict) or 'type' not in schedule:
             raise ValueError(
-                f'expected {path}=dict(type=...), a list of such, or one of '
-                f'either for each part of the model, got {schedule!r}; '
-                'correct it'
+                f'expected {path} to be a config dict(type=...), a list of '
+                'configs, or a dict with one of these for each part of the '
+                f'model, got {schedule!r}; correct it'
             )
 
 

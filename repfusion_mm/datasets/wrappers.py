@@ -1,4 +1,10 @@
-"""Walk through datasets that wrap other datasets."""
+"""Walk through datasets that wrap other datasets.
+
+A *leaf* is a dataset that wraps no others. A *reader* is a dataset that
+returns what the model gets: a wrapper with a pipeline, or a leaf. The *infos*
+of a leaf are the entries of its list of images (``get_data_info``), which its
+pipeline then loads.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +26,7 @@ def get_wrapped(dataset: Dataset) -> Optional[list]:
 
 
 def iter_paths(dataset: Any) -> Iterator[Tuple[Any, ...]]:
-    """Yield each dataset that wraps no others, after those that wrap it.
+    """Yield each leaf, preceded by the datasets that wrap it.
 
     A wrapper may have a pipeline too, as mmpose's ``CombinedDataset``.
     """
@@ -33,15 +39,12 @@ def iter_paths(dataset: Any) -> Iterator[Tuple[Any, ...]]:
 
 
 def iter_leaves(dataset: Any) -> Iterator[Any]:
-    """Yield the datasets that wrap no others."""
+    """Yield the leaves of a dataset."""
     return (path[-1] for path in iter_paths(dataset))
 
 
 def iter_readers(dataset: Any) -> Iterator[Any]:
-    """Yield the outermost datasets that return what the model gets.
-
-    These are wrappers with a pipeline, and datasets that wrap no others.
-    """
+    """Yield the outermost readers, each once."""
     readers = [
         next((i for i in path if getattr(i, 'pipeline', None)), path[-1])
         for path in iter_paths(dataset)
@@ -50,14 +53,14 @@ def iter_readers(dataset: Any) -> Iterator[Any]:
 
 
 def iter_infos(leaf: Any) -> Iterator[dict]:
-    """Yield the infos of a dataset, if it has any."""
+    """Yield the infos of a leaf, if it has any."""
     if hasattr(leaf, 'get_data_info'):
         for index in range(len(leaf)):
             yield leaf.get_data_info(index)
 
 
 def iter_pipelines(dataset: Any) -> Iterator[Tuple[Any, List[Callable]]]:
-    """Yield each dataset with infos, and its pipelines in order."""
+    """Yield each leaf with infos, and the pipelines applied to it in order."""
     for path in iter_paths(dataset):
         if hasattr(path[-1], 'get_data_info') and len(path[-1]):
             found = (getattr(i, 'pipeline', None) for i in reversed(path))

@@ -53,10 +53,10 @@ def find_incompatible_keys(
 def compare_with_hooks(
     module: nn.Module, source: Dict[str, torch.Tensor], mismatches: List[str]
 ) -> Tuple[List[str], List[str]]:
-    """Sort out the mismatches that a module's own loading hooks resolve.
+    """Find out whether the ``load_state_dict`` hooks resolve the mismatches.
 
-    Vision transformers resize position embeddings, and rebuild buffers, while
-    they load. They are tried on a copy of the module.
+    Those of vision transformers resize position embeddings and rebuild
+    buffers. The checkpoint is loaded into a copy of the module.
 
     Returns:
         The mismatches, and those that the hooks resolve: one list is empty.

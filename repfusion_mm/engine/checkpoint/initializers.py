@@ -44,10 +44,12 @@ class StrictPretrained:
     checkpoint=...)``. It is registered as ``Pretrained`` because mmengine
     runs initializers of that name after all others.
 
-    Some backbones read their ``init_cfg`` themselves, or initialize layers
-    after loading unless it is written as above: ``StrictLoadHook`` loads all
-    weights after ``init_weights``; without this hook nothing checks them.
-    Parts to which a backbone passes its ``init_cfg`` on are left to it.
+    Some backbones do not call the initializer but read ``init_cfg``
+    themselves, or initialize layers after loading. ``StrictLoadHook`` calls
+    it after ``init_weights``; without this hook, the weights of these
+    backbones are not checked.
+    If a backbone passes its ``init_cfg`` to its layers, they are loaded with
+    the backbone and not separately.
 
     Args:
         checkpoint: An exported student, or a training checkpoint of a
@@ -62,13 +64,14 @@ class StrictPretrained:
             missing in the checkpoint.
         allow_unused: Patterns of checkpoint tensors that may be unused; by
             default none, so that a deeper student is refused.
-        allow_changes: Log, instead of refusing, that the backbone computes
-            other maps than the student with the same weights.
+        allow_changes: If the outputs of the backbone differ from those of the
+            student with the same weights, log a warning instead of raising.
 
     Raises:
         ValueError: ``checkpoint`` is empty, no key starts with ``prefix``,
-            tensors are missing or unused, none is loaded, or the backbone
-            does not compute what the student did, which shapes do not show.
+            tensors are missing or unused, none is loaded, or the outputs of
+            the backbone differ from those of the student, although the
+            tensors have the same shapes.
         FileNotFoundError: There is no such file.
     """
 
@@ -97,8 +100,8 @@ class StrictPretrained:
             prefix = prefixes[0]
             if prefix not in PREFIXES and _is_part(module):
                 print_log(
-                    f'{type(module).__name__}: loaded with the backbone that '
-                    'passes its init_cfg on to it',
+                    f'{type(module).__name__}: loaded with its backbone, '
+                    'whose init_cfg it shares',
                     logger='current',
                 )
                 return
@@ -148,16 +151,16 @@ class StrictPretrained:
             self._compare(meta['behavior'], module, loaded, complete)
         else:
             print_log(
-                f'{name}: not compared with what the student computes, which '
-                f'{self.checkpoint} does not record (a file of '
-                'ExportStudentHook does)',
+                f'{name}: outputs are not compared with those of the '
+                f'student, which {self.checkpoint} does not contain (only '
+                'files of ExportStudentHook do)',
                 logger='current',
                 level=logging.WARNING,
             )
         module.load_state_dict(loaded, strict=False)
         note = f' (strides differ: {others})' if others else ''
         if adapted:
-            note += f'; its loading hooks adapted {adapted[:5]}'
+            note += f'; load_state_dict hooks resolved {adapted[:5]}'
         print_log(
             f'loaded {len(loaded)}/{len(target)} tensors of {name} from '
             f'{self.checkpoint}{note}',
@@ -177,9 +180,9 @@ class StrictPretrained:
         if not changes:
             return
         text = (
-            f'expected {type(module).__name__} to compute what the student in '
-            f'{self.checkpoint!r} computes, got another function of the same '
-            'weights:\n  ' + '\n  '.join(changes[:10])
+            f'expected {type(module).__name__} to compute the same outputs as '
+            f'the student in {self.checkpoint!r}, got differences with the '
+            'same weights:\n  ' + '\n  '.join(changes[:10])
         )
         if not self.allow_changes:
             raise ValueError(
@@ -190,10 +193,10 @@ class StrictPretrained:
 
 
 def find_prefixes(source: StateDict, target: StateDict) -> List[str]:
-    """Return the prefixes with which most tensors of a module are found.
+    """Return the prefixes for which most tensors of a module are found.
 
-    If one of ``PREFIXES`` is as good as others, such as ``'module.'`` of a
-    distributed model, it is the only one.
+    Several are returned if they tie, unless one of them is in ``PREFIXES``:
+    then only this one.
     """
     first = next(iter(target), '')
     found = {key[: -len(first)] for key in source if key.endswith(first)}
@@ -205,36 +208,37 @@ def find_prefixes(source: StateDict, target: StateDict) -> List[str]:
     return best[:1] if best[0] in PREFIXES else best
 
 
-def take_init_cfgs(model: nn.Module) -> List[Tuple[Any, Any]]:
-    """Take ``StrictPretrained`` out of the ``init_cfg`` of all modules.
+def detach_init_cfgs(model: nn.Module) -> List[Tuple[Any, Any]]:
+    """Remove ``StrictPretrained`` from the ``init_cfg`` of all modules.
 
-    Backbones with an ``init_weights`` of their own may read the file in
-    another way, or initialize layers after it.
+    Backbones with an ``init_weights`` of their own may load the file
+    differently, or initialize layers after loading.
 
     Returns:
-        Modules and their ``init_cfg``, for ``load_taken``.
+        Modules and their original ``init_cfg``, for ``run_init_cfgs``.
     """
-    taken = []
+    detached = []
     module: Any
     for module in model.modules():
-        if getattr(module, 'is_init', False):  # and perhaps trained
+        if getattr(module, 'is_init', False):  # it may be trained already
             continue
         init_cfg = getattr(module, 'init_cfg', None)
         others = [cfg for cfg in _as_list(init_cfg) if not _is_strict(cfg)]
         if len(others) < len(_as_list(init_cfg)):
-            taken.append((module, init_cfg))
+            detached.append((module, init_cfg))
             module.init_cfg = others or None
-    return taken
+    return detached
 
 
-def load_taken(taken: Sequence[Tuple[Any, Any]]) -> None:
-    """Run each ``StrictPretrained`` that ``take_init_cfgs`` has taken.
+def run_init_cfgs(detached: Sequence[Tuple[Any, Any]]) -> None:
+    """Restore what ``detach_init_cfgs`` removed, and load the weights.
 
     Raises:
-        ValueError, FileNotFoundError: As by ``StrictPretrained``.
+        ValueError: See ``StrictPretrained``.
+        FileNotFoundError: There is no such file.
     """
-    parts: set = set()  # a backbone may pass its init_cfg on to its parts
-    for module, init_cfg in taken:
+    parts: set = set()  # layers may share the init_cfg of their backbone
+    for module, init_cfg in detached:
         module.init_cfg = init_cfg
         if module in parts:
             continue
@@ -246,9 +250,9 @@ def load_taken(taken: Sequence[Tuple[Any, Any]]) -> None:
             if init is BaseModule.init_weights:
                 raise
             raise ValueError(
-                f'{error}; or remove _scope_ and the arguments that mmengine '
-                'does not know from init_cfg, to load as '
-                f'{type(module).__name__} does itself, without checks'
+                f'{error}; or use the loading of {type(module).__name__} '
+                'itself, without checks: remove from init_cfg _scope_ and '
+                'the arguments that mmengine does not know'
             ) from error
 
 
@@ -259,7 +263,7 @@ def _as_list(init_cfg: Any) -> list:
 
 
 def _is_part(module: nn.Module) -> bool:
-    """Return whether a class that no config can build is being initialized."""
+    """Return whether a module is being initialized that is in no registry."""
     registries = [MODELS, *MODELS.children.values()]
     return hasattr(module, '_params_init_info') and not any(
         type(module) in registry.module_dict.values()

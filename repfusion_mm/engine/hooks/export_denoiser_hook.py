@@ -30,8 +30,7 @@ class ExportDenoiserHook(Hook):
             ``'float16'``.
 
     Raises:
-        ValueError: ``dtype`` is neither. Before training: the denoiser would
-            get BGR images.
+        ValueError: ``dtype`` is another one.
     """
 
     # After EMAHook (NORMAL), which puts the EMA weights into the
@@ -50,7 +49,11 @@ class ExportDenoiserHook(Hook):
         self.dtype = getattr(torch, dtype)
 
     def before_train(self, runner) -> None:
-        """Warn if the denoiser is never written; check its images."""
+        """Warn if the denoiser is never written, and check its images.
+
+        Raises:
+            ValueError: The denoiser would get BGR images.
+        """
         check_export(runner, self.filename)
         dataset = runner.train_dataloader.dataset
         check_pixels(dataset, unwrap_model(runner))

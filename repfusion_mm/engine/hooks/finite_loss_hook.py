@@ -25,8 +25,8 @@ class FiniteLossHook(Hook):
 
     The losses are checked every ``interval`` iterations and before each
     checkpoint, so that a step does not synchronize with the device. The
-    weights are checked before each checkpoint, because no loss depends on the
-    last update yet.
+    weights are checked before each checkpoint, because the losses before it
+    do not show the result of the last update.
 
     Args:
         interval: Number of iterations between two checks.
@@ -45,9 +45,9 @@ class FiniteLossHook(Hook):
         self.interval = interval
 
     def before_train(self, runner) -> None:
-        """Start after the iterations of the run that is resumed."""
+        """Count the iterations from those of a resumed run."""
         self._num_checked = self._num_done = runner.iter
-        # A buffer, such as a mask, may well hold infinities.
+        # Some buffers contain Inf by design, such as attention masks.
         self._never_finite = set(
             _find_not_finite(unwrap_model(runner).state_dict())
         )
@@ -111,7 +111,7 @@ def _error(runner, text: str) -> FloatingPointError:
 
 
 def _find_not_finite(state_dict: Dict[str, torch.Tensor]) -> List[str]:
-    """Return the names of tensors that hold NaN or Inf."""
+    """Return the names of tensors with NaN or Inf."""
     return [
         name
         for name, value in state_dict.items()

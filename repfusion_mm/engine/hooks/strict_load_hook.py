@@ -15,8 +15,8 @@ from repfusion_mm.engine.checkpoint.compare import (
     find_incompatible_keys,
 )
 from repfusion_mm.engine.checkpoint.initializers import (
-    load_taken,
-    take_init_cfgs,
+    detach_init_cfgs,
+    run_init_cfgs,
 )
 from repfusion_mm.engine.checkpoint.io import (
     find_loaded_path,
@@ -54,7 +54,7 @@ class StrictLoadHook(Hook):
 
     def __init__(self) -> None:
         self._loaded = False
-        self._taken: List[tuple] = []
+        self._detached: List[tuple] = []
 
     def before_run(self, runner) -> None:
         """Use each hook once, and refuse a ``load_from`` that is dropped.
@@ -64,7 +64,7 @@ class StrictLoadHook(Hook):
         """
         use_hooks_once(runner)
         # Before init_weights, which would run them.
-        self._taken += take_init_cfgs(unwrap_model(runner))
+        self._detached += detach_init_cfgs(unwrap_model(runner))
         if (
             runner._resume
             and not runner._load_from
@@ -81,8 +81,8 @@ class StrictLoadHook(Hook):
 
     def before_train(self, runner) -> None:
         """Check that pretrained weights and fixed statistics were loaded."""
-        if not self._loaded and self._taken:
-            load_taken(self._taken)
+        if not self._loaded and self._detached:
+            run_init_cfgs(self._detached)
             for value in unwrap_model(runner).state_dict().values():
                 broadcast(value)  # as the runner does after init_weights
         self._loaded = True

@@ -1,11 +1,16 @@
-"""Check the labels of a dataset before the first iteration."""
+"""Check the labels of a dataset before the first iteration.
+
+:mod:`repfusion_mm.datasets.wrappers` defines the leaves, readers and infos of
+a dataset; :mod:`repfusion_mm.models.utils.labels` which labels count.
+"""
 
 from __future__ import annotations
 
 import itertools
 import logging
+import math
 from pathlib import Path
-from typing import Any, List, Optional, Sequence, Set, Tuple
+from typing import Any, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from mmengine.dataset import pseudo_collate
 from mmengine.logging import print_log
@@ -26,16 +31,31 @@ from repfusion_mm.utils.seeding import seeded
 
 #: The existence of files is checked for this many labeled images at most.
 MAX_FILES = 10_000
-#: Number of labeled images of each dataset that are read and checked, and the
-#: number if no label counts in these, or it is unknown which are labeled.
-NUM_READ, NUM_TRIED = 8, 64
+#: Number of labeled images of each dataset that are read.
+NUM_READ = 8
+#: Number of images that are read if the first ``NUM_READ`` have no label that
+#: counts, or if the infos do not show which images are labeled.
+NUM_TRIED = 64
+
+
+class Selection(NamedTuple):
+    """Images of a dataset to read, and what its infos show about labels."""
+
+    #: Indices of images to choose from.
+    rows: Sequence[int]
+    #: Numbers of images to read, until a label counts.
+    numbers: Sequence[int]
+    #: Whether the infos have any label.
+    any_labeled: bool
+    #: Whether the infos have a label for each image in ``rows``.
+    all_labeled: bool
 
 
 def check_labels(dataset: Any, model: Any, num_workers: int = 0) -> None:
-    """Refuse labels that do not fit, and a learned policy without any.
+    """Refuse labels that do not fit, and a learned policy without labels.
 
     All labels in the infos of the dataset are checked. A few labeled images of
-    each part are read, which shows what the pipeline makes of their labels.
+    each part are read, to check the labels that the pipeline returns.
 
     Args:
         dataset: The training dataset.
@@ -52,46 +72,91 @@ def check_labels(dataset: Any, model: Any, num_workers: int = 0) -> None:
     any_labeled, num_ignored = False, 0
     classes: Set[int] = set()
     for reader in iter_readers(dataset):
-        num_labeled, all_labeled = 0, True
-        rows: Sequence[int] = []
-        for leaf in iter_leaves(reader):
-            rows, labels, paths = find_labels(leaf, decoder, reader)
-            decoder.check_labels(labels, paths)
-            num_labeled += len(rows)
-            all_labeled &= len(rows) == len(leaf)
-        # The infos do not say which images of a wrapper are labeled.
-        is_leaf = get_wrapped(reader) is None
-        numbers = [NUM_READ, NUM_TRIED]
-        if not is_leaf or not hasattr(reader, 'get_data_info'):
-            rows, numbers = range(len(reader)), [NUM_TRIED]
-        for number in numbers:
-            some = rows[:: -(-len(rows) // number) or 1]
-            samples = read_samples(reader, some, num_workers)
-            labeled = check_samples(samples, decoder)
-            check_one_hot(samples, model)
-            new = find_classes(samples, decoder)
-            if (labeled and len(new) != 1) or len(rows) <= number:
-                break
-        classes |= new
-        is_known = num_labeled and (is_leaf or all_labeled)
-        if is_known and samples and decoder.label_fields:
-            if not any(map(decoder.has_field, samples)):
-                raise_unpacked(samples, decoder, reader)
-            if not labeled:
-                num_ignored += len(samples)
-                continue
-        any_labeled |= bool(num_labeled) or labeled
+        selection = select_images(reader, decoder)
+        samples = read_until_labeled(reader, selection, model, num_workers)
+        classes |= find_classes(samples, decoder)
+        counts = any(map(decoder.has_label, samples))
+        if selection.all_labeled and samples and decoder.label_fields:
+            check_fields(samples, decoder, reader)
+            any_labeled |= counts
+            num_ignored += 0 if counts else len(samples)
+        else:
+            any_labeled |= counts or selection.any_labeled
     if len(classes) == 1 and decoder.num_classes > 1:
-        warn_one_class(classes, decoder)
-    if not model.policy.learnable or any_labeled:
-        return
+        warn_one_class(classes.pop(), decoder)
+    if model.policy.learnable and not any_labeled:
+        raise_unlabeled(dataset, decoder, num_ignored)
+
+
+def select_images(reader: Any, decoder: Any) -> Selection:
+    """Select images to read, and check all labels in the infos.
+
+    Raises:
+        ValueError: A label in the infos does not fit the decoder.
+        FileNotFoundError: Local files of labeled images are missing.
+    """
+    num_labeled, all_labeled = 0, True
+    rows: Sequence[int] = []
+    for leaf in iter_leaves(reader):
+        rows, labels, paths = find_labels(leaf, decoder, reader)
+        decoder.check_labels(labels, paths)
+        num_labeled += len(rows)
+        all_labeled &= len(rows) == len(leaf)
+    if get_wrapped(reader) is None and hasattr(reader, 'get_data_info'):
+        # The reader is the only leaf, so that ``rows`` are its rows.
+        return Selection(rows, (NUM_READ, NUM_TRIED), bool(rows), bool(rows))
+    # The infos do not say which images of a wrapper are labeled.
+    return Selection(
+        range(len(reader)),
+        (NUM_TRIED,),
+        num_labeled > 0,
+        num_labeled > 0 and all_labeled,
+    )
+
+
+def read_until_labeled(
+    reader: Any, selection: Selection, model: Any, num_workers: int
+) -> list:
+    """Return data samples of the selected images, after checking their labels.
+
+    More images are read if no label counts in the first ones, or if their
+    label maps contain one class only.
+
+    Raises:
+        ValueError: A label does not fit the decoder.
+    """
+    samples: list = []
+    rows, decoder = selection.rows, model.decoder
+    for number in selection.numbers:
+        step = max(1, math.ceil(len(rows) / number))
+        samples = read_samples(reader, rows[::step], num_workers)
+        labeled = check_samples(samples, decoder)
+        check_one_hot(samples, model)
+        one_class = len(find_classes(samples, decoder)) == 1
+        if (labeled and not one_class) or len(rows) <= number:
+            break
+    return samples
+
+
+def raise_unlabeled(dataset: Any, decoder: Any, num_ignored: int) -> None:
+    """Raise an error: a learned policy would get no reward.
+
+    Args:
+        dataset: The training dataset.
+        decoder: The decoder of the model.
+        num_ignored: Number of labeled images that were read and in which no
+            label counts.
+
+    Raises:
+        ValueError: Always.
+    """
     if num_ignored:
         raise ValueError(
-            'expected labels that count, as rewards that train the policy, '
-            f'got none in {num_ignored} labeled images that were read: all '
-            'pixels are ignored, or all keypoints have weight 0 or are '
-            'outside of the image; correct the labels or the pipeline, or use '
-            'FixedTimestepPolicy or UniformTimestepPolicy'
+            'expected labels that are not ignored, whose rewards train the '
+            f'policy, got none in {num_ignored} labeled images that were '
+            'read: all pixels are ignored, or all keypoints have weight 0 or '
+            'are outside of the image; correct the labels or the pipeline, '
+            'or use FixedTimestepPolicy or UniformTimestepPolicy'
         )
     raise ValueError(
         'expected labeled images, whose rewards train the policy, with '
@@ -114,11 +179,11 @@ def find_classes(samples: Sequence, decoder: Any) -> Set[int]:
     return found
 
 
-def warn_one_class(classes: Set[int], decoder: Any) -> None:
-    """Say that the label maps contain one class only."""
+def warn_one_class(found: int, decoder: Any) -> None:
+    """Log a warning that the label maps contain one class only."""
     print_log(
-        f'expected two classes or more in label maps, got only {classes} in '
-        f'those that were read, where {decoder.ignore_index} is ignored '
+        f'expected two classes or more in label maps, got only class {found} '
+        f'in those that were read, where {decoder.ignore_index} is ignored '
         f'(decoder.ignore_index); the values must be the indices of classes, '
         f'0 to {decoder.num_classes - 1}, not 0 and 255',
         logger='current',
@@ -131,7 +196,10 @@ def find_labels(
 ) -> Tuple[List[int], list, List[Optional[str]]]:
     """Return rows, labels and paths of the labeled images of a dataset.
 
-    ``reader`` is a wrapper whose pipeline reads its images, if any.
+    Args:
+        leaf: The dataset.
+        decoder: The decoder that reads the labels.
+        reader: The wrapper whose pipeline reads the images, if any.
 
     Raises:
         FileNotFoundError: Local files of labeled images are missing.
@@ -164,13 +232,13 @@ def find_labels(
     return rows, labels, paths
 
 
-def read_samples(leaf: Any, rows: Sequence[int], num_workers: int) -> list:
+def read_samples(reader: Any, rows: Sequence[int], num_workers: int) -> list:
     """Return the data samples of some rows of a dataset.
 
     The random states of this process do not change.
     """
     loader = DataLoader(
-        Subset(leaf, rows),
+        Subset(reader, rows),
         collate_fn=pseudo_collate,
         num_workers=min(num_workers, len(rows), 1),
     )
@@ -184,29 +252,42 @@ def read_samples(leaf: Any, rows: Sequence[int], num_workers: int) -> list:
 
 
 def check_samples(samples: Sequence, decoder: Any) -> bool:
-    """Check the labels in data samples; return whether any counts."""
+    """Check the labels in data samples, and return whether any counts.
+
+    Raises:
+        ValueError: A label does not fit the decoder.
+    """
     for sample in samples:
         decoder.read(decoder.samples([sample], 1))
     return any(decoder.has_label(sample) for sample in samples)
 
 
-def raise_unpacked(samples: Sequence, decoder: Any, leaf: Any) -> None:
-    """Say that a pipeline does not pack the labels of a dataset."""
+def check_fields(samples: Sequence, decoder: Any, reader: Any) -> None:
+    """Refuse a pipeline that does not pack the labels of a dataset.
+
+    Raises:
+        ValueError: No sample of labeled images has a field for the decoder.
+    """
+    if any(map(decoder.has_field, samples)):
+        return
     keys = sorted({*itertools.chain(*(s.keys() for s in samples))})
     raise ValueError(
         f'expected a pipeline that packs {" or ".join(decoder.label_fields)}, '
         f'which {type(decoder).__name__} reads, got data samples with '
-        f'{", ".join(keys) or "no labels"} from {type(leaf).__name__}; load '
+        f'{", ".join(keys) or "no labels"} from {type(reader).__name__}; load '
         'the labels (LoadAnnotations, GenerateTarget), and end the pipeline '
         "with your project's PackInputs"
     )
 
 
 def check_one_hot(samples: Sequence, model: Any) -> None:
-    """Refuse a data preprocessor that makes labels of another length.
+    """Refuse a data preprocessor with another number of classes.
 
-    It makes none in batches with an unlabeled image, so that the first one may
-    be late in a run.
+    It makes one-hot labels only in batches whose images are all labeled. In
+    partly labeled datasets, the first such batch may come late in training.
+
+    Raises:
+        ValueError: Its one-hot labels would not fit the decoder.
     """
     preprocessor, decoder = model.data_preprocessor, model.decoder
     expected = getattr(decoder, 'num_classes', None)
@@ -226,7 +307,7 @@ def check_one_hot(samples: Sequence, model: Any) -> None:
 
 
 def describe_labels(dataset: Any, decoder: Any) -> str:
-    """Return which labels a dataset without any for ``decoder`` has."""
+    """Describe the labels of a dataset that has none for ``decoder``."""
     infos = {
         key: value
         for leaf in iter_leaves(dataset)

@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from repfusion_mm.engine.checkpoint import StrictPretrained
 from repfusion_mm.engine.checkpoint.compare import conv_strides
 from repfusion_mm.engine.checkpoint.initializers import (
-    load_taken,
-    take_init_cfgs,
+    detach_init_cfgs,
+    run_init_cfgs,
 )
 from tests.helpers.canary import Canary
 
@@ -36,9 +36,9 @@ def build(checkpoint, _scope_='repfusion_mm', backbone=BACKBONE, **kwargs):
 def initialize(net):
     """Initialize as a run with ``StrictLoadHook``."""
     init_cfgs = [getattr(i, 'init_cfg', None) for i in net.modules()]
-    taken = take_init_cfgs(net)
+    detached = detach_init_cfgs(net)
     net.init_weights()
-    load_taken(taken)
+    run_init_cfgs(detached)
     assert [getattr(i, 'init_cfg', None) for i in net.modules()] == init_cfgs
     return net
 
@@ -174,7 +174,7 @@ def test_backbones_that_read_init_cfg_themselves_are_loaded_strictly(
     torch.save(state, path)
     with pytest.raises(ValueError, match='not in the checkpoint') as error:
         initialize(MODELS.build(config))
-    assert 'or remove _scope_' in str(error.value)
+    assert 'remove from init_cfg _scope_' in str(error.value)
 
 
 @pytest.mark.parametrize('prefix', ['', 'student.'])
@@ -277,7 +277,7 @@ def test_other_strides_of_later_stages_are_logged(tmp_path, log):
     export(path, MODELS.build(BACKBONE))
     dilated = dict(BACKBONE, strides=(1, 2, 2, 1))
     build(path, backbone=dilated)
-    assert 'not compared with what the student computes' in log.text
+    assert 'outputs are not compared with those of the student' in log.text
     assert "student.pth (strides differ: ['layer4.0.conv1'" in log.text
     log.clear()
     build(path)
@@ -398,7 +398,7 @@ def test_what_the_backbone_resizes_is_loaded_and_logged(
     stock = MODELS.build({**backbone, **finetuned})
     stock.load_state_dict(state, strict=False)
     assert_loaded(net, stock.state_dict())
-    assert f"loading hooks adapted ['{resized}" in log.text
+    assert f"load_state_dict hooks resolved ['{resized}" in log.text
     # Other widths are not resized.
     wider = {**backbone['arch'], 'embed_dims': 16}
     with pytest.raises(ValueError, match='mismatches'):

@@ -25,7 +25,7 @@ from repfusion_mm.models import ClsDecoder, KeypointDecoder, SegDecoder
 from tests.helpers.dense_samples import pose_samples, seg_samples
 from tests.helpers.toy import labeled_samples
 
-#: A path that is not looked for.
+#: A path in remote storage, whose existence is not checked.
 PATH = 's3://mask.png'
 
 
@@ -170,7 +170,7 @@ def test_one_hot_labels_have_the_length_of_the_decoder():
 
 
 @pytest.mark.parametrize('num_workers', [0, 1])
-def test_what_the_pipeline_makes_of_labels_is_checked(num_workers):
+def test_labels_that_the_pipeline_returns_are_checked(num_workers):
     maps = [torch.full((4, 4), 0), torch.full((4, 4), 7)]
     dataset = Samples(seg_samples(maps), [dict(seg_map_path=PATH)] * 2)
     fitting = model(SegDecoder(8, 6))
@@ -329,7 +329,7 @@ def seg_dataset(maps):
 )
 def test_labels_that_do_not_count_do_not_train_a_policy(decoder, dataset):
     check_labels(dataset, model(decoder, learnable=False))
-    with pytest.raises(ValueError, match=r'labels that count.*none in \d+ '):
+    with pytest.raises(ValueError, match=r'not ignored.*none in \d+ '):
         check_labels(dataset, model(decoder))
 
 
@@ -340,8 +340,8 @@ def test_more_images_are_read_if_no_label_counts_in_the_first():
 
 
 @pytest.mark.parametrize('foreground', [255, 1])
-def test_label_maps_of_one_class_are_mentioned(log, foreground):
+def test_label_maps_of_one_class_are_logged(log, foreground):
     label_map = torch.zeros(4, 4, dtype=torch.long)
     label_map[1:3] = foreground
     check_labels(seg_dataset([label_map] * 9), model(SegDecoder(2, 6)))
-    assert ('got only {0} in' in log.text) == (foreground == 255)
+    assert ('got only class 0 in' in log.text) == (foreground == 255)
