@@ -20,7 +20,7 @@ def find_place(error: BaseException) -> str:
 
     These are the part of the config that equals an argument of the innermost
     function, for example ``cfg`` of mmengine's builders. The result is empty
-    where there is none.
+    where there is none, or where the error itself names a part of the config.
     """
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     root = next(filter(None, map(_find_config, frames)), None)
@@ -32,6 +32,8 @@ def find_place(error: BaseException) -> str:
         if key in SETTINGS
         for subtree in _iter_dicts(root[key], key)
     ]
+    if any('.' in path and path in str(error) for path, _ in subtrees):
+        return ''
     for frame in reversed(frames):
         arguments = _arguments_of(frame)
         given = [value for value in arguments if isinstance(value, dict)]

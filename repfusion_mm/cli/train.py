@@ -99,12 +99,15 @@ def merge_args(
                 f'expected {name}=dict(...) in {args.config}, got '
                 f'{cfg.get(name)}; add it, as in the configs in configs/'
             )
+    advice = ['leave --amp out'] if args.amp else []
+    if _uses(cfg, AmpOptimWrapper):
+        advice.append('add --cfg-options optim_wrapper.type=OptimWrapper')
     if args.amp:
         _use_amp(cfg)
     if _uses(cfg, AmpOptimWrapper) and not torch.cuda.is_available():
         raise SystemExit(
-            'expected a GPU for mixed precision, got none; on a CPU leave '
-            '--amp out, or add --cfg-options optim_wrapper.type=OptimWrapper '
+            'expected a GPU for mixed precision, got none; on a CPU '
+            f'{" and ".join(advice)} '
             '(the dtype of the teacher is a separate setting)'
         )
     resume, load_from = bool(cfg.get('resume')), cfg.get('load_from')

@@ -66,11 +66,12 @@ class Prober:
         self.batches, self.targets = self._load(max_images)
         num_images, most = len(self.targets), max(num_labels)
         if num_images <= most:
+            lower = ', or lower --num-labels' if num_images > 2 else ''
             raise ValueError(
                 f'expected more than {most} labeled images, to fit to {most} '
                 f'and score on the others, got {num_images}; give labels to '
-                'the dataset, set probe_dataset in the config, or lower '
-                '--num-labels'
+                'the images of the dataset, or set probe_dataset in the '
+                f'config to a labeled one{lower}'
             )
         grids = [shape[1:] for shape in self.teacher.feature_shapes.values()]
         self.splits = {

@@ -111,7 +111,8 @@ def check_masks(
                     'expected two classes or more in the cells of a '
                     f'{" x ".join(map(str, grid))} grid to fit to, and one to '
                     f'score on, got {train} and {test} in a split of '
-                    f'{num_labels} images; raise --num-labels'
+                    f'{num_labels} images; '
+                    f'{"raise" if train < 2 else "lower"} --num-labels'
                 )
 
 
@@ -122,8 +123,9 @@ def check_keypoints(
     counts = points[..., 2] > 0
     for train, test in splits:
         if not (counts[train].any(0) & counts[test].any(0)).any():
+            way = 'raise' if counts[test].any() else 'lower'
             raise ValueError(
                 'expected a keypoint that counts both in the images to fit to '
                 f'and in the others, got none in a split of {num_labels} '
-                'images; raise --num-labels'
+                f'images; {way} --num-labels, or label more keypoints'
             )

@@ -233,11 +233,11 @@ def _unreachable(pretrained: str, what: str) -> ConnectionError:
     return ConnectionError(
         f'expected {what} {pretrained!r} on this disk or on the '
         f'hub, got neither (there is no folder {pretrained} in {Path.cwd()}, '
-        'it is not in the cache, and the hub did not return it). If it is a '
-        'folder, correct its path; if it is on the hub, run on a machine '
-        f'with a network\n    hf download {pretrained} --local-dir TEACHER\n'
-        'copy the folder TEACHER to this machine, and add\n'
-        '    --cfg-options model.teacher.pretrained=TEACHER'
+        'it is not in the cache, and the hub did not return it); if it is a '
+        'folder, correct its path; if it is on the hub, run "hf download '
+        f'{pretrained} --local-dir TEACHER" on a machine with a network, copy '
+        'the folder TEACHER to this machine, and add --cfg-options '
+        'model.teacher.pretrained=TEACHER'
     )
 
 

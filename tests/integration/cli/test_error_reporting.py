@@ -74,3 +74,19 @@ def test_the_part_of_the_config_that_was_built_is_named():
     assert describe(caught.value).endswith(
         "(in model.pad_values; did you mean 'pad_value'?)"
     )
+
+
+def test_a_message_that_names_a_setting_gets_no_other_place():
+    cfg = Config(
+        dict(model=dict(teacher=dict(pretrained='x', scheduler=dict(n=3))))
+    )
+
+    def check(scheduler):
+        raise ValueError('set model.teacher.pretrained')
+
+    def build(cfg):
+        check(cfg.model.teacher.scheduler)
+
+    with pytest.raises(ValueError, match='set model') as caught:
+        build(cfg)
+    assert describe(caught.value) == 'ValueError: set model.teacher.pretrained'

@@ -230,8 +230,11 @@ def test_mixed_precision_compares_classes(monkeypatch, wrapper, expected):
         )
     )  # fmt: skip
     args = parse_args(['mine.py', '--amp'])
-    with pytest.raises(SystemExit, match=r'expected a GPU|ApexOptimWrapper'):
+    with pytest.raises(SystemExit, match=r'GPU|ApexOptimWrapper') as stop:
         merge_args(cfg, args)
+    asks = 'AmpOptimWrapper' in str(wrapper.get('type'))
+    assert asks == ('type=OptimWrapper (the dtype' in str(stop.value))
+    assert 'leave --amp out' in str(stop.value)
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     if expected is None:
         with pytest.raises(SystemExit, match='it would replace'):

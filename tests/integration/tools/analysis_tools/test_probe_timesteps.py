@@ -104,6 +104,7 @@ def test_unlabeled_images_are_refused(site):
         SCRIPT, config, '--cfg-options', *options, cwd=site, expect=1
     )
     assert 'got 0; give labels to' in done.last_line
+    assert 'lower' not in done.last_line
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from repfusion_mm.models.utils.labels import UNLABELED
 
 CLASSES, MASKS, POINTS = TASKS
 GRIDS = [(4, 4), (2, 2)]
+TWO_CLASSES = np.arange(64).reshape(1, 8, 8) % 8 // 4
 
 
 def split(task, targets, num_labels=4):
@@ -63,9 +64,19 @@ def test_masks_may_differ_in_size():
             'two classes or more .*raise --num-labels',
         ),
         (
+            MASKS,
+            np.concatenate([TWO_CLASSES, masks(*[UNLABELED] * 4)]),
+            'two classes or more .*lower --num-labels',
+        ),
+        (
             POINTS,
             points([1, 0], *[[0, 1]] * 5, *[[0, 0]] * 60),
             'counts both .*raise --num-labels',
+        ),
+        (
+            POINTS,
+            points([1, 1], *[[0, 0]] * 4),
+            'counts both .*lower --num-labels',
         ),
     ],
 )
