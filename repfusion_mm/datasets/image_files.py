@@ -189,7 +189,7 @@ def log_listing(root: str, listing: Listing, images: Iterable[str]) -> None:
 def read_list(path: str, with_label: bool) -> List[Tuple[str, Optional[int]]]:
     """Read a list of images, one ``path`` or ``path label`` a line.
 
-    Blank lines, a byte order mark, tabs and carriage returns have no meaning.
+    Blank lines, a byte order mark, tabs and carriage returns are ignored.
 
     Returns:
         Paths and labels; the labels are None without ``with_label``.
