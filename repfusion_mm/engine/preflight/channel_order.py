@@ -15,6 +15,7 @@ from mmengine.logging import print_log
 from PIL import Image
 
 from repfusion_mm.datasets.wrappers import iter_pipelines
+from repfusion_mm.models.utils.image_check import MAX_NORMALIZED, find_cause
 from repfusion_mm.models.utils.image_range import undo_normalization
 from repfusion_mm.utils.seeding import seeded
 
@@ -24,8 +25,11 @@ COLOR = (220, 60, 20)
 #: Smallest cosine between the chroma of a pixel and that of ``COLOR``.
 #: Brightness, contrast and saturation keep the direction.
 MIN_COSINE = 0.9
-#: Random color augmentations may change the color in some draws.
 NUM_DRAWS, MIN_WRONG = 16, 12
+SHIFTED = (
+    'a mean was subtracted; remove Normalize from the pipeline, and set mean '
+    'and std of model.data_preprocessor for [0, 255]'
+)
 
 
 def check_channel_order(
@@ -44,7 +48,8 @@ def check_channel_order(
             with another one.
 
     Raises:
-        ValueError: The channels arrive exchanged, or a mean was subtracted.
+        ValueError: The channels arrive exchanged, or the images are not in
+            [0, 255].
     """
     for part, pipelines in iter_pipelines(dataset):
         name = type(part).__name__
@@ -68,12 +73,10 @@ def check_channel_order(
         loaded, outcome = found
         if outcome == 'exchanged':
             raise ValueError(_describe_exchange(name, loaded, model, setting))
-        if outcome == 'shifted':
+        if outcome not in ('right', 'unknown'):
             raise ValueError(
-                f'expected RGB images in [0, 255] from {name}, got values '
-                f'outside for the color {COLOR}: a mean was subtracted; '
-                'remove Normalize from the pipeline, and set mean and std of '
-                'model.data_preprocessor'
+                f'expected RGB images in [0, 255] from {name}, got other '
+                f'values for the color {COLOR}: {outcome}'
             )
 
 
@@ -107,42 +110,60 @@ def paint(dataset: Any, folder: Path) -> Optional[dict]:
 
 def trace(
     info: dict, pipelines: List[Callable], model: Any
-) -> Tuple[str, Optional[str]]:
+) -> Tuple[str, str]:
     """Send an image of one color through the pipelines and preprocessor.
+
+    Random color augmentations may change the color in some draws.
 
     Returns:
         The channel order that the pipelines return (``'rgb'`` or ``'bgr'``),
-        and ``'exchanged'``, ``'shifted'`` or None for what the teacher gets.
+        and what the teacher gets: ``'right'``, ``'exchanged'``, ``'unknown'``,
+        or the cause of values that are not in [0, 255].
     """
-    outcomes: List[Optional[str]] = []
-    orders: List[str] = []  # where the teacher would get exchanged channels
-    for draw in range(NUM_DRAWS):
-        with seeded(0, draw):
-            item = copy.deepcopy(info)
-            for pipeline in pipelines:
-                item = pipeline(item)
-        batch = pseudo_collate([item])
-        image = batch['inputs'][0].float()
-        loaded = 'rgb'
-        if _share(image, reverse=True) > _share(image):
-            loaded = 'bgr'
-        # Not called: the hooks of a call check the first batch of images.
-        inputs = model.data_preprocessor.forward(batch, False)['inputs']
-        pixels = undo_normalization(inputs, model.data_preprocessor)[0]
-        if model.channel_order == 'bgr':
-            pixels = pixels.flip(0)
-        right, exchanged = _share(pixels), _share(pixels, reverse=True)
-        outside = ((pixels < -32) | (pixels > 255 + 32)).any(0).float().mean()
-        if outside > 0.5:
-            outcomes.append('shifted')
-        elif right > exchanged:
-            return loaded, None
-        else:
-            outcomes.append('exchanged' if exchanged > 0 else None)
-            orders += [loaded] if exchanged > 0 else []
+    draws: List[Tuple[str, str]] = []
+    for seed in range(NUM_DRAWS):
+        with seeded(0, seed):
+            draws.append(_draw(info, pipelines, model))
+        if draws[-1][1] == 'right':
+            return draws[-1]
+    outcomes = [outcome for _, outcome in draws]
     wrong = max(set(outcomes), key=outcomes.count)
-    loaded = max(set(orders), key=orders.count) if orders else loaded
-    return loaded, wrong if outcomes.count(wrong) >= MIN_WRONG else None
+    if outcomes.count(wrong) < MIN_WRONG:
+        wrong = 'unknown'
+    orders = [order for order, outcome in draws if outcome == wrong]
+    return max(set(orders), key=orders.count, default='rgb'), wrong
+
+
+def _draw(
+    info: dict, pipelines: List[Callable], model: Any
+) -> Tuple[str, str]:
+    """Return the channel order and what the teacher gets, of one draw."""
+    item = copy.deepcopy(info)
+    for pipeline in pipelines:
+        item = pipeline(item)
+    batch = pseudo_collate([item])
+    image = batch['inputs'][0].float()
+    is_bgr = _share(image, reverse=True) > _share(image)
+    order = 'bgr' if is_bgr else 'rgb'
+    # Not called: the hooks of a call check the first batch of images.
+    inputs = model.data_preprocessor.forward(batch, False)['inputs']
+    pixels = undo_normalization(inputs, model.data_preprocessor)[0]
+    if model.channel_order == 'bgr':
+        pixels = pixels.flip(0)
+    peak = pixels.abs().amax(0)
+    small = (peak > 1e-3) & (peak <= MAX_NORMALIZED)  # not black
+    if small.float().mean() > 0.5:
+        values = pixels[:, small]
+        cause = find_cause(float(values.min()), float(values.max()), 0, False)
+        if cause:
+            return order, cause
+    outside = ((pixels < -32) | (pixels > 255 + 32)).any(0).float().mean()
+    if outside > 0.5:
+        return order, SHIFTED
+    right, exchanged = _share(pixels), _share(pixels, reverse=True)
+    if right > exchanged:
+        return order, 'right'
+    return order, 'exchanged' if exchanged > 0 else 'unknown'
 
 
 def _share(pixels: torch.Tensor, reverse: bool = False) -> float:

@@ -73,8 +73,14 @@ def read_alphas_cumprod(
         fault = 'betas outside of [0, 1]'
     elif (alphas == 1).all():
         fault = 'no noise, as all betas are 0'
-    elif predicts not in PREDICTIONS or config.get('use_flow_sigmas'):
+    elif predicts == 'flow_prediction' or config.get('use_flow_sigmas'):
         fault = f'flow matching (prediction_type {predicts!r})'
+    elif predicts not in PREDICTIONS:
+        raise ValueError(
+            f'expected {setting}.prediction_type to be one of {PREDICTIONS}, '
+            f'got {predicts!r}; correct it in scheduler_config.json or in '
+            f'{setting}'
+        )
     elif steps is not None and min(steps) < 0:
         fault = 'timesteps that are log sigma'
     else:

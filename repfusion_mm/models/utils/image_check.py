@@ -22,6 +22,11 @@ MAX_OUTSIDE = 0.05
 MAX_UNIT = 1.5
 #: No smaller range than this of 8-bit images has negative values.
 MAX_NORMALIZED = 16
+#: Largest number of different values in an image of nearly one color.
+MAX_LEVELS = 32
+#: Largest value of images that are taken for label maps, or for images of
+#: 5 bits or less.
+MAX_FEW = 31
 #: Batches of only 0 and 1 (of 8 images or more on average) before an error,
 #: and as many times more if they are all black, as slices of volumes may be.
 MAX_DARK = 8
@@ -61,7 +66,10 @@ class ImageCheck:
         check_channels(images, module)
         high = find_dark(images)
         if high is None:
-            check_scale(images, 'the data pipeline')
+            check_scale(images)
+            check_each_scale(images)
+            if not self.dtypes:
+                warn_about_few_levels(images)
             self.dtypes |= dtypes
             self.dark = (0, 0, 0)
         else:
@@ -117,13 +125,24 @@ class ImageCheck:
         if pixels.dim() != 4 or pixels.shape[1] != 3:
             raise _wrong_shape(pixels.shape, name)
         check_scale([pixels], name)
-        std = getattr(module, 'std', None)
-        if torch.is_tensor(std) and not std.is_meta and std.max() < 1:
-            raise ValueError(
-                'expected mean and std of model.data_preprocessor for images '
-                f'in [0, 255], got std={std.flatten().tolist()}, for images '
-                'in [0, 1]; multiply mean and std by 255'
-            )
+        check_statistics(module)
+
+
+def check_statistics(module: torch.nn.Module) -> None:
+    """Refuse a mean or std for images in [0, 1]."""
+    mean, std = (getattr(module, name, None) for name in ('mean', 'std'))
+    if not torch.is_tensor(mean) or not torch.is_tensor(std) or std.is_meta:
+        return
+    names = ['std'] if std.max() < 1 else []
+    if mean.min() > 0 and mean.max() < 1 and (names or std.max() > 1):
+        names.insert(0, 'mean')
+    if names:
+        raise ValueError(
+            'expected mean and std of model.data_preprocessor for images '
+            f'in [0, 255], got mean={mean.flatten().tolist()} and '
+            f'std={std.flatten().tolist()}, of which {" and ".join(names)} '
+            f'are for images in [0, 1]; multiply {" and ".join(names)} by 255'
+        )
 
 
 def find_images(args: tuple) -> Any:
@@ -200,12 +219,15 @@ def find_dark(images: Sequence[torch.Tensor]) -> Optional[float]:
     return high if distance < 1e-3 else None
 
 
-def check_scale(images: Sequence[torch.Tensor], source: str) -> None:
+def check_scale(
+    images: Sequence[torch.Tensor], preprocessor: Optional[str] = None
+) -> None:
     """Refuse images that cannot have 8 bits a channel.
 
     Args:
         images: Images of any shape.
-        source: What returned them, for the error message.
+        preprocessor: The name of the data preprocessor, if it changes images
+            that are right before.
 
     Raises:
         ValueError: All values are in [0, 1]; or around zero with negative
@@ -227,13 +249,64 @@ def check_scale(images: Sequence[torch.Tensor], source: str) -> None:
         share,
         integer=not any(image.is_floating_point() for image in images),
     )
+    if cause and preprocessor:
+        cause = (
+            'the images of the data pipeline are right, and '
+            f'{preprocessor} or its augments change their range; remove '
+            'Normalize and the like from model.data_preprocessor (augments), '
+            'which normalizes last by mean and std'
+        )
     if cause:
+        source = preprocessor or 'the data pipeline'
         raise ValueError(
             f'expected RGB images in [0, 255] from {source}, got '
             f'{" and ".join(dtypes)} '
             f'values in [{low:.4g}, {high:.4g}] with mean {mean:.4g}, of '
             f'which the teacher would see {black:.0%} as 0 and {white:.0%} as '
             f'1: {cause}'
+        )
+
+
+def check_each_scale(images: Sequence[torch.Tensor]) -> None:
+    """Refuse single images that are normalized, or in [0, 1].
+
+    Right images may be black, also after a random change of brightness: these
+    have few different values.
+
+    Args:
+        images: Images of 3 x H x W, or N x 3 x H x W.
+
+    Raises:
+        ValueError: One of the images is normalized or in [0, 1].
+    """
+    for image in images:
+        if image.is_meta or not image.is_floating_point():
+            continue
+        values = torch.atleast_2d(image.float().flatten(-3))
+        low, high, mean = values.amin(1), values.amax(1), values.mean(1)
+        negative = (values < -0.1).float().mean(1) > MAX_OUTSIDE
+        small = negative & (low > -3) & (high < 3)
+        small |= (low >= -0.1) & (high <= MAX_UNIT) & (mean > 0.1)
+        small |= (values < -OVERSHOOT).float().mean(1) > MAX_OUTSIDE
+        for pixels in values[small]:
+            if len(pixels.unique()) > MAX_LEVELS:
+                check_scale([pixels])
+
+
+def warn_about_few_levels(images: Sequence[torch.Tensor]) -> None:
+    """Log a warning if all of several images are almost black."""
+    num_images = sum(len(i) if i.dim() == 4 else 1 for i in images)
+    if num_images < 4 or images[0].is_meta:
+        return
+    high = max(float(image.max()) for image in images)
+    if high <= MAX_FEW:
+        print_log(
+            f'the teacher sees almost black images: the first {num_images} '
+            f'have no values above {high:.4g} of 255; if they are label maps, '
+            'correct the folder of images, and if they have fewer than 8 '
+            f'bits, multiply their values by 255 / {high:.4g}',
+            logger='current',
+            level=logging.WARNING,
         )
 
 

@@ -209,6 +209,41 @@ def test_a_subtracted_mean_is_refused_for_bright_images_too(path, models):
         check_channel_order(dataset, model)
 
 
+@pytest.mark.parametrize(
+    ('mean', 'std', 'cause'),
+    [
+        (NUMBERS['mean'], NUMBERS['std'], 'already normalized'),
+        ([127.5] * 3, [127.5] * 3, 'already normalized'),
+        ([0] * 3, [255] * 3, r'in \[0, 1\]'),
+    ],
+)
+@pytest.mark.parametrize('position', [0, 1])
+def test_each_part_has_images_of_8_bits(
+    path, models, position, mean, std, cause
+):
+    """The part may only be seen in later batches."""
+    load = dict(type='repfusion_mm.LoadImage')
+    normalize = dict(type='mmcv.Normalize', mean=mean, std=std, to_rgb=False)
+    parts = [files(path, [load, PACK]), files(path, [load, normalize, PACK])]
+    dataset = ConcatDataset(parts[:: 1 if position else -1])
+    with pytest.raises(ValueError, match=cause) as caught:
+        check_channel_order(dataset, models[None, True])
+    assert 'from Files' in str(caught.value)
+
+
+def test_black_images_are_not_refused(path, models):
+    erase = dict(
+        type='mmpretrain.RandomErasing', erase_prob=1.0, mode='const',
+        min_area_ratio=0.9, max_area_ratio=0.95, fill_color=(0, 0, 0),
+    )  # fmt: skip
+    dark = dict(type='mmcv.Normalize', mean=[220] * 3, std=[1e9] * 3)
+    load = dict(type='repfusion_mm.LoadImage')
+    for step in (erase, dark):
+        check_channel_order(
+            files(path, [load, step, PACK]), models[None, True]
+        )
+
+
 def test_what_cannot_be_checked_is_logged(path, models, log):
     load = dict(type='repfusion_mm.LoadImage')
     remote = files('s3://bucket/image.jpg', [load, PACK])

@@ -13,7 +13,7 @@ from repfusion_mm.models.teachers.noise_schedule import (
     build_scheduler,
     read_alphas_cumprod,
 )
-from tests.helpers.toy import DENOISER, LAYER, save_teacher
+from tests.helpers.toy import DENOISER, LAYER, SCHEDULER, save_teacher
 
 #: Families whose denoisers are not trained on x_t of DDPM, or are not given t.
 OTHERS = (
@@ -122,7 +122,7 @@ def test_noise_is_that_of_ddpm_or_the_scheduler_is_refused(cls):
         ('DDPM', dict(trained_betas=[0.1] * 7), '7 betas for 1000'),
         ('DDPM', dict(trained_betas=[-0.5] * 1000), 'outside'),
         ('DDPM', dict(beta_start=0.0, beta_end=0.0), 'no noise'),
-        ('DDPM', dict(prediction_type='flow_prediction'), 'flow_prediction'),
+        ('DDPM', dict(prediction_type='flow_prediction'), 'flow matching'),
     ],
 )  # fmt: skip
 def test_other_meanings_of_a_known_class_are_refused(kind, arguments, fault):
@@ -130,6 +130,15 @@ def test_other_meanings_of_a_known_class_are_refused(kind, arguments, fault):
     with pytest.raises(ValueError, match=f'got {name} with .*{fault}'):
         DiffusersTeacher(
             [LAYER], config=DENOISER, scheduler=dict(type=name, **arguments)
+        )
+
+
+def test_unknown_predictions_are_refused_with_the_choices():
+    with pytest.raises(ValueError, match=r"'v_prediction'.*got 'v-"):
+        DiffusersTeacher(
+            [LAYER],
+            config=DENOISER,
+            scheduler={**SCHEDULER, 'prediction_type': 'v-prediction'},
         )
 
 

@@ -94,17 +94,25 @@ def noise(seed, num_images=4):
 @given(
     seeds,
     st.sampled_from([*SCALES]),
+    st.sampled_from([None, *SCALES]),
     st.sampled_from(DTYPES),
     st.sampled_from([*LAYOUTS]),
     st.sampled_from(PREPROCESSORS),
     st.booleans(),
 )
 def test_any_pixel_format_is_right_or_refused(
-    seed, scale, dtype, layout, config, stacked
+    seed, scale, other, dtype, layout, config, stacked
 ):
+    """The last image may have another scale than the rest."""
     true = noise(seed)
     dtype = getattr(torch, dtype, torch.int32)  # torch < 2.3 lacks uint16
-    images = [LAYOUTS[layout](SCALES[scale](image)) for image in true]
+    # One image with values below 0.02 is taken for a black one.
+    assume(other != 'normalized, then to 1')
+    assume(other in (None, scale) or dtype.is_floating_point)
+    scales = [scale] * 3 + [other or scale]
+    images = [
+        LAYOUTS[layout](SCALES[s](image)) for s, image in zip(scales, true)
+    ]
     inputs = [image.to(dtype) for image in images]
     # Values that a dtype cannot hold are lost, not hidden.
     lost = [
@@ -120,6 +128,8 @@ def test_any_pixel_format_is_right_or_refused(
     try:
         found = images_of(config, inputs)
     except (ValueError, AssertionError):
+        is_right = {*scales} == {'8 bits'} and layout == '3 x H x W'
+        assert not is_right or config is PREPROCESSORS[-1]
         return
     torch.testing.assert_close(found, expected, atol=1 / 255, rtol=0)
 
@@ -145,6 +155,59 @@ def test_the_error_names_the_cause(scale, dtype, fragments, config):
         images_of(config, images)
     for fragment in fragments:
         assert fragment in str(caught.value)
+
+
+@pytest.mark.parametrize('name', ['DenoisingDiffusion', 'distiller'])
+@pytest.mark.parametrize('stacked', [False, True])
+@pytest.mark.parametrize(
+    ('scale', 'cause'),
+    [
+        ('0 to 1', 'remove ToTensor'),
+        ('-1 to 1', 'remove Normalize'),
+        ('normalized', 'remove Normalize'),
+        ('mean subtracted', 'remove Normalize'),
+    ],
+)
+def test_one_image_of_another_scale_is_refused(scale, cause, stacked, name):
+    images = noise(0, 16)
+    images[9] = SCALES[scale](images[9])
+    model = build(PREPROCESSORS[1])
+    if name == 'distiller':
+        model = MODELS.build(distiller_config())
+    with pytest.raises(ValueError, match=cause):
+        model.data_preprocessor(
+            dict(inputs=images if stacked else [*images.to(torch.float32)])
+        )
+
+
+def test_black_images_among_others_are_not_refused():
+    """Also after a random change of brightness, in floating point."""
+    full = noise(0)
+    dark = [
+        0 * full[0],
+        0 * full[0] - 2.1,
+        0 * full[0] + 0.7,
+        (full[0] > 99) * 0.9,
+        (full[0] / 64).floor() * 0.8 - 1.3,
+        (full[0] > 128) * 1.0,
+    ]
+    for image in dark:
+        images = torch.stack([*full, image])
+        found = images_of(PREPROCESSORS[1], [*images])
+        torch.testing.assert_close(
+            found, (images / 255).clamp(0, 1), atol=1e-4, rtol=0
+        )
+
+
+@pytest.mark.parametrize('high', [2, 15, 31, 32])
+def test_images_of_a_few_dark_levels_are_logged(high, log):
+    """Label maps that are given as images, or digits of 4 bits."""
+    images = (noise(0) / 255 * high).round().to(torch.uint8)
+    model = build(PREPROCESSORS[0])
+    for _ in range(2):
+        model.data_preprocessor(dict(inputs=[*images]))
+    message = f'no values above {high} of 255'
+    assert log.text.count(message) == (1 if high < 32 else 0)
 
 
 def legitimate():
@@ -222,6 +285,16 @@ def test_only_black_images_and_masks_of_0_and_1_are_refused():
 def test_mean_and_std_of_images_in_0_to_1_are_refused():
     with pytest.raises(ValueError, match='multiply mean and std by 255'):
         images_of(PREPROCESSORS[-1], noise(0).to(torch.uint8))
+    for mean, std, wrong in (
+        ([0.485, 0.456, 0.406], NUMBERS['std'], 'mean'),
+        (NUMBERS['mean'], [0.229, 0.224, 0.225], 'std'),
+    ):
+        config = dict(type='mmengine.ImgDataPreprocessor', mean=mean, std=std)
+        with pytest.raises(ValueError, match=f'; multiply {wrong} by 255'):
+            images_of(config, noise(0).to(torch.uint8))
+    for mean, std in (([0.0] * 3, [255.0] * 3), ([0.0] * 3, [1.0] * 3)):
+        config = dict(type='mmengine.ImgDataPreprocessor', mean=mean, std=std)
+        images_of(config, noise(0).to(torch.uint8))
 
 
 def test_a_data_preprocessor_with_a_scale_of_its_own_is_refused():
@@ -234,7 +307,7 @@ def test_a_data_preprocessor_with_a_scale_of_its_own_is_refused():
 
     MODELS.register_module(module=Halves)
     try:
-        with pytest.raises(ValueError, match='from Halves'):
+        with pytest.raises(ValueError, match='Halves or its augments change'):
             images_of(dict(type='Halves'), noise(0).to(torch.uint8))
     finally:
         MODELS.module_dict.pop('Halves')
