@@ -34,7 +34,7 @@ def check_options(cfg: Config, options: Iterable[str]) -> None:
         elif name in cfg:
             reason = (
                 f'a variable of {cfg.filename} that is already evaluated; '
-                f'{suggest(cfg, name)}, or edit the config'
+                f'{suggest(cfg, name)}'
             )
         elif nearest:
             reason = f'which nothing would read; did you mean {nearest}?'

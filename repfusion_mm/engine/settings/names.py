@@ -11,6 +11,7 @@ import difflib
 import functools
 import inspect
 import logging
+import os.path as osp
 from typing import Any, Iterable, Iterator, List, Tuple
 
 from mmengine.config import Config
@@ -90,7 +91,7 @@ def check_names(cfg: Config) -> None:
         text = (
             f'expected settings and variables that are used in {path}, got '
             f'{name!r}, which nothing would read; '
-            f'{suggest(cfg, name)}, or remove it'
+            f'{suggest(cfg, name, path)}, or remove it'
         )
         if action == 'error':
             raise ValueError(text)
@@ -157,23 +158,53 @@ def _is_value(cfg: Config, name: str) -> bool:
     return cfg[name] in [_value_of(cfg, key) for key in keys]
 
 
-def suggest(cfg: Config, name: str) -> str:
+def suggest(cfg: Config, name: str, path: str = '') -> str:
     """Return which setting to use instead of a name or a key.
 
-    It is one with the same last key, the successor of one of OpenMMLab 1.x,
-    or one with nearly the same name.
+    These are all settings that a base config has made of this variable, or
+    one with the same last key, the successor of one of OpenMMLab 1.x, or one
+    with nearly the same name.
+
+    Args:
+        cfg: The config.
+        name: The name.
+        path: The file that assigns it again, if any.
     """
     if name == 'data_preprocessor':
         return 'the model has its own: set model.data_preprocessor'
+    for source in _find_sources(cfg, name, path):
+        value = Config.fromfile(source, import_custom_modules=False).get(name)
+        keys = find_same_key(cfg, name, limit=1000)
+        keys = [key for key in keys if _value_of(cfg, key) == value]
+        ways = [_show_keys(keys, ' and ', ' ')] if 0 < len(keys) <= 8 else []
+        if ways or name not in RENAMED:
+            source = osp.normpath(source)
+            ways.append(f'use a copy of {source} in its folder with another')
+            return f'{", or ".join(ways)} {name}'
     found = find_same_key(cfg, name)
     if name in RENAMED and not found:
         found = [RENAMED[name]]
     if found:
-        return f'set {" or ".join(found)}'
+        return _show_keys(found, ' or ', ' or ')
     typo = find_typo(name, SETTINGS)
     if typo:
         return f'did you mean {typo!r}? If not, rename it'
     return 'set the settings that it is meant for'
+
+
+def _find_sources(cfg: Config, name: str, path: str) -> List[str]:
+    """Return the files that assign a name before the file ``path`` does."""
+    files = iter_files(cfg.filename or '')
+    found = [file.path for file in files if name in file.assigned]
+    return found[found.index(path) + 1 :] if path in found else found
+
+
+def _show_keys(keys: List[str], word: str, separator: str) -> str:
+    """Return how to set settings; a child config replaces lists."""
+    if any(part.isdigit() for key in keys for part in key.split('.')):
+        options = separator.join(f'{key}=...' for key in keys)
+        return f'give --cfg-options {options}'
+    return f'set {word.join(keys)}'
 
 
 def find_same_key(cfg: Config, name: str, limit: int = 4) -> List[str]:

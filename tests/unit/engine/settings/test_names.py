@@ -6,6 +6,7 @@ import re
 import pytest
 from mmengine.config import Config
 
+from repfusion_mm.cli.validate_config import check_options
 from repfusion_mm.engine.settings import check_names
 from repfusion_mm.engine.settings.names import find_unused
 from tests.helpers.launcher import ROOT
@@ -24,7 +25,7 @@ def check(folder, text, base=BASE, name='mine.py'):
     [
         # Variables of the base config, which has evaluated them.
         ("data_root = 'x'", r'train_dataloader\.dataset\.datasets\.0\.data_r'),
-        ('image_size = 32', 'the settings that it is meant for'),
+        ('image_size = 32', r'a copy of .*digits\.py in its folder with ano'),
         ("vis_backends = [dict(type='x')]", r'visualizer\.vis_backends'),
         ('data_preprocessor = dict(mean=[1])', r'model\.data_preprocessor'),
         # Settings of no runner.
@@ -69,6 +70,33 @@ def test_a_name_that_is_not_used_is_refused(tmp_path, text, works):
 )
 def test_variables_that_are_used_are_accepted(tmp_path, text):
     check(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ('text', 'advice'),
+    [
+        # Items of a list cannot be set in a child config.
+        (
+            "data_root = 'x'",
+            r'; give --cfg-options probe_dataset\.data_root=\.\.\. '
+            r'train_dataloader\.dataset\.datasets\.0\.data_root=\.\.\. '
+            r'train_dataloader\.dataset\.datasets\.1\.data_root=\.\.\., or '
+            r'use a copy of .*repfusion_custom\.py .* with another data_root',
+        ),
+        ('student = dict(depth=34)', r'; set model\.student, or use a copy'),
+        # model.teacher is not the value of the variable.
+        ("teacher = 'x'", r'; use a copy of .* with another teacher'),
+        ('image_size = 32', r'; use a copy of .*custom\.py'),
+    ],
+)
+def test_all_settings_that_a_variable_has_become_are_named(
+    tmp_path, text, advice
+):
+    base = ROOT / 'configs/distill/repfusion_custom.py'
+    with pytest.raises(ValueError, match=advice):
+        check(tmp_path, text, base)
+    with pytest.raises(ValueError, match=advice):
+        check_options(Config.fromfile(base), [text.split(' ')[0]])
 
 
 def actions(folder, middle, text, base=BASE):
