@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os.path as osp
+from itertools import combinations
 from typing import Any, Dict, List
 
 from mmengine.hooks import (
@@ -107,7 +109,8 @@ def use_hooks_once(runner) -> None:
     mmengine would call both, and step schedules or average weights twice.
 
     Raises:
-        ValueError: Two hooks that must be single have different settings.
+        ValueError: Two hooks that must be single have different settings, or
+            two checkpoint hooks remove the files of each other.
     """
     kept: List[Hook] = []
     for hook in runner.hooks:
@@ -124,6 +127,41 @@ def use_hooks_once(runner) -> None:
         runner._hooks = kept
     for kind in SINGLE:
         check_single(runner, kind)
+    check_checkpoints(runner)
+
+
+def check_checkpoints(runner) -> None:
+    """Refuse hooks that remove or compare the checkpoints of each other."""
+    hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
+    for pair in combinations(hooks, 2):
+        names = ' and '.join(type(hook).__name__ for hook in pair)
+        kept = [getattr(i, 'num_kept', i.max_keep_ckpts) for i in pair]
+        files = {
+            (osp.abspath(i.out_dir or runner.work_dir), i.filename_tmpl)
+            for i in pair
+        }
+        steps = [(i.by_epoch, i.interval) for i in pair]
+        if (
+            len(files) == 1
+            and max(kept) > 0
+            and (kept[0] != kept[1] or steps[0] != steps[1])
+            and all(hook.interval > 0 for hook in pair)
+        ):
+            file = osp.join(*files.pop())
+            raise ValueError(
+                f'expected one hook for {file}, got {names} with '
+                f'max_keep_ckpts={kept[0]} and {kept[1]}, so that one removes '
+                'checkpoints that the other keeps; configure one of them, in '
+                'default_hooks.checkpoint (which replaces that of mmengine), '
+                'or set another filename_tmpl'
+            )
+        best = [hook.save_best for hook in pair]
+        if all(i and len(i) == 1 for i in best):
+            raise ValueError(
+                'expected one hook with save_best, got '
+                f'{names}, whose best scores mmengine keeps in one place; '
+                f'set default_hooks.checkpoint.save_best={best[0] + best[1]}'
+            )
 
 
 def _is_equal(hook: Hook, other: Hook) -> bool:

@@ -59,7 +59,8 @@ class ProportionalSampler:
             )
         self.rank, self.world_size = get_dist_info()
         self.pattern = np.repeat(np.arange(len(parts)), proportions)
-        total = sum(self.sizes) if num_samples is None else num_samples
+        # mmengine changes the length for num_batch_per_epoch.
+        total = len(dataset) if num_samples is None else num_samples
         self.num_samples = -(-total // self.world_size)
         self.seed = sync_random_seed() if seed is None else seed
         self.epoch = 0

@@ -6,13 +6,13 @@ import inspect
 import os
 import os.path as osp
 from pathlib import Path
-from typing import Dict, Optional, Union
+from typing import Dict, List, Optional, Union
 
 from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 
-from repfusion_mm.engine.utils import last_checkpoint
+from repfusion_mm.engine.utils import last_checkpoint, use_hooks_once
 from repfusion_mm.registry import HOOKS
 
 
@@ -54,7 +54,9 @@ class SafeCheckpointHook(CheckpointHook):
         max_keep_ckpts: Number of checkpoints to keep, or -1 for all.
 
     Raises:
-        ValueError: The interval is not an integer, or is zero.
+        ValueError: The interval is not an integer, or is zero. Before the
+            run: another hook writes the same files, but at other times or
+            keeps more or fewer of them; or it has a ``save_best``, too.
         TypeError: Before training: there are arguments that neither
             ``CheckpointHook`` nor ``Runner.save_checkpoint`` takes.
         OSError: The checkpoint cannot be written, e.g. on a full disk. The
@@ -65,12 +67,17 @@ class SafeCheckpointHook(CheckpointHook):
         # mmengine keeps all checkpoints; this hook removes the old ones.
         super().__init__(*args, max_keep_ckpts=-1, **kwargs)
         self.num_kept = max_keep_ckpts
+        self._steps: List[int] = []
         if type(self.interval) is not int or self.interval == 0:
             raise ValueError(
                 'expected an interval of 1 or more, or -1 for no checkpoint '
                 f'but the last one, got {self.interval!r}; correct '
                 'default_hooks.checkpoint.interval'
             )
+
+    def before_run(self, runner) -> None:
+        """Use each hook once."""
+        use_hooks_once(runner)
 
     def before_train(self, runner) -> None:
         """Check the arguments, and write local files atomically."""
@@ -82,29 +89,43 @@ class SafeCheckpointHook(CheckpointHook):
                 'its name in default_hooks.checkpoint, or leave it out'
             )
         super().before_train(runner)
-        pointer = Path(runner.work_dir, 'last_checkpoint')
-        if not runner._resume and is_main_process() and pointer.exists():
+        info = runner.message_hub.runtime_info
+        self._steps = [*info.get('keep_ckpt_ids', [])]
+        is_local = type(self.file_backend) is LocalBackend
+        if not runner._resume and is_main_process():
+            self._warn_about_earlier(runner, is_local)
+        if is_local:
+            self.backend_args = dict(ATOMIC)
+
+    def _warn_about_earlier(self, runner, is_local: bool) -> None:
+        """Log that files of an earlier run will be overwritten."""
+        folder, names = runner.work_dir, []
+        pointer = Path(folder, 'last_checkpoint')
+        if pointer.exists():
+            names = [Path(pointer.read_text(encoding='utf-8')).name]
+        elif is_local and self.out_dir != folder:
+            folder = self.out_dir
+            names = sorted(path.name for path in Path(folder).glob('*.pth'))
+        if names:
             runner.logger.warning(
-                f'{runner.work_dir} holds checkpoints of an earlier run '
-                f'({Path(pointer.read_text(encoding="utf-8")).name}): this '
-                'is a new run, which overwrites files of the same names '
+                f'{folder} holds checkpoints of an earlier run ({names[-1]}): '
+                'this is a new run, which overwrites files of the same names '
                 '(checkpoints, student.pth); use --resume to continue the '
                 'earlier one, or another --work-dir to keep it'
             )
-        if type(self.file_backend) is LocalBackend:
-            self.backend_args = dict(ATOMIC)
 
     def _save_checkpoint_with_step(
         self, runner, step: int, meta: dict
     ) -> None:
         """Write a checkpoint, then remove those that are outdated."""
-        info = runner.message_hub.runtime_info
-        outdated = []
+        outdated = set()
         if self.num_kept > 0:
-            steps = [i for i in info.get('keep_ckpt_ids', []) if i != step]
-            steps.append(step)
-            outdated, kept = steps[: -self.num_kept], steps[-self.num_kept :]
-            runner.message_hub.update_info('keep_ckpt_ids', kept)
+            steps = [i for i in self._steps if i != step] + [step]
+            self._steps = steps[-self.num_kept :]
+            runner.message_hub.update_info('keep_ckpt_ids', self._steps)
+            # Steps may share a file (filename_tmpl='latest.pth').
+            outdated = {self._path(i) for i in steps}
+            outdated -= {self._path(i) for i in self._steps}
         self.last_ckpt = self._path(step)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
         write_checkpoint(
@@ -118,8 +139,8 @@ class SafeCheckpointHook(CheckpointHook):
             backend_args=self.backend_args,
             **self.args,
         )
-        for outdated_step in outdated:
-            self._remove(self._path(outdated_step))
+        for path in sorted(outdated):
+            self._remove(path)
 
     def _save_best_checkpoint(self, runner, metrics: dict) -> None:
         """Write the best checkpoint, then remove the one before it.
@@ -137,7 +158,10 @@ class SafeCheckpointHook(CheckpointHook):
             after = self._best_paths()
             self._set_best_paths({i: after[i] or before[i] for i in before})
         for name, path in before.items():
-            if path and after[name] and path not in after.values():
+            if not path or not after[name] or path in after.values():
+                continue
+            # A run in another folder, which this one resumes, keeps its own.
+            if path == self._join(osp.basename(path)):
                 self._remove(path)
 
     def _best_paths(self) -> Dict[str, Optional[str]]:
@@ -157,7 +181,9 @@ class SafeCheckpointHook(CheckpointHook):
             self.file_backend.remove(path)
 
     def _path(self, step: int) -> str:
-        name = self.filename_tmpl.format(step)
+        return self._join(self.filename_tmpl.format(step))
+
+    def _join(self, name: str) -> str:
         return self.file_backend.join_path(self.out_dir, name)
 
 

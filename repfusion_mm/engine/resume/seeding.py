@@ -58,9 +58,13 @@ def seed_batches(loop: BaseLoop, cfg: object, seed: int) -> None:
             logger='current',
         )
     batches.seed = seed
+    size = getattr(loader.batch_sampler, 'batch_size', loader.batch_size)
     if batches is not loader.batch_sampler:
         kept = {k: getattr(loader, k) for k in KEPT if hasattr(loader, k)}
         loop.dataloader = DataLoader(batch_sampler=batches, **kept)
+    # torch gives a DataLoader with a batch sampler no batch size, and another
+    # sampler; it uses neither. Hooks (PreciseBNHook of mmpretrain) read them.
+    vars(loop.dataloader).update(batch_size=size, sampler=batches.sampler)
 
 
 def _build_batch_sampler(cfg: dict, loader: DataLoader) -> Any:

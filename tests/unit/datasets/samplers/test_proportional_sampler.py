@@ -6,8 +6,12 @@ from repfusion_mm.datasets import ProportionalSampler
 class Parts:
     """Replaces a ConcatDataset: the sampler only reads the lengths."""
 
-    def __init__(self, *sizes):
+    def __init__(self, *sizes, length=None):
         self.datasets = [range(size) for size in sizes]
+        self.length = sum(sizes) if length is None else length
+
+    def __len__(self):
+        return self.length
 
 
 def test_batches_contain_the_parts_in_proportion():
@@ -27,6 +31,12 @@ def test_images_are_not_repeated_before_all_were_drawn():
     assert sorted(first) == sorted([*range(5), *range(5)])
     assert len(set(second)) == len(second) == 30
     assert {*second} == {*range(5, 35)}
+
+
+def test_an_epoch_is_as_long_as_the_dataset():
+    """mmengine cuts the dataset for num_batch_per_epoch."""
+    assert len(ProportionalSampler(Parts(5, 30), (1, 1))) == 35
+    assert len(ProportionalSampler(Parts(5, 30, length=8), (1, 1))) == 8
 
 
 def test_epochs_differ_and_are_reproducible():

@@ -34,7 +34,7 @@ class Scripted(BaseMetric):
         return dict(up=up, down=-up)
 
 
-def run(work_dir, scores, save_best):
+def run(work_dir, scores, save_best=None, hooks=(), resume=None, **settings):
     loader = dict(
         batch_size=1,
         num_workers=0,
@@ -56,17 +56,82 @@ def run(work_dir, scores, save_best):
                 type='repfusion_mm.SafeCheckpointHook',
                 save_best=save_best,
                 rule='greater',
-                max_keep_ckpts=1,
+                **(dict(interval=1, max_keep_ckpts=1) | settings),
             )
         ),
+        custom_hooks=[*hooks],
         experiment_name=work_dir.name,
-        log_level='ERROR',
+        load_from=resume and str(resume),
+        resume=resume is not None,
+        log_level='WARNING',
     )
     runner.train()
 
 
+def names(work_dir, pattern='*.pth'):
+    return sorted(path.name for path in work_dir.glob(pattern))
+
+
 def best(work_dir):
-    return sorted(path.name for path in work_dir.glob('best_*'))
+    return names(work_dir, 'best_*')
+
+
+@pytest.mark.parametrize('num_kept', [1, 2])
+def test_a_file_of_several_steps_is_kept(tmp_path, num_kept):
+    run(
+        tmp_path,
+        [1] * 4,
+        filename_tmpl='latest.pth',
+        max_keep_ckpts=num_kept,
+    )
+    assert names(tmp_path) == ['latest.pth']
+    assert torch.load(tmp_path / 'latest.pth', weights_only=False)
+
+
+def test_hooks_of_other_files_keep_their_own(tmp_path):
+    by_iter = dict(
+        type='repfusion_mm.SafeCheckpointHook',
+        by_epoch=False,
+        interval=3,
+        max_keep_ckpts=2,
+    )
+    run(tmp_path, [1] * 5, hooks=[by_iter], max_keep_ckpts=3)
+    kept = [f'epoch_{i}.pth' for i in (3, 4, 5)]
+    assert names(tmp_path) == [*kept, 'iter_10.pth', 'iter_9.pth']
+
+
+@pytest.mark.parametrize(
+    ('hook', 'said'),
+    [
+        (dict(max_keep_ckpts=2), 'max_keep_ckpts=1 and 2'),
+        (dict(interval=2, max_keep_ckpts=1), r'epoch_\{\}\.pth, got Safe'),
+        (dict(), 'SafeCheckpointHook and CheckpointHook with'),
+        (dict(out_dir='elsewhere', save_best='down'), r"\['up', 'down'\]"),
+    ],
+)
+def test_hooks_that_remove_the_files_of_each_other(tmp_path, hook, said):
+    hook = dict(type='CheckpointHook', rule='less', interval=1) | hook
+    with pytest.raises(ValueError, match=said):
+        run(tmp_path, [1], 'up', [hook])
+    assert not names(tmp_path)
+
+
+def test_the_best_of_a_run_in_another_folder_is_kept(tmp_path):
+    run(tmp_path / 'a', [1], 'up')
+    path = tmp_path / 'a' / 'epoch_1.pth'
+    run(tmp_path / 'b', [2, 0], 'up', resume=path)
+    assert best(tmp_path / 'a') == ['best_up_epoch_1.pth']
+    assert best(tmp_path / 'b') == ['best_up_epoch_2.pth']
+
+
+def test_files_of_another_run_in_a_shared_folder_are_announced(
+    tmp_path, capfd
+):
+    run(tmp_path / 'a' / 'x', [1], out_dir=str(tmp_path / 'all'))
+    run(tmp_path / 'b' / 'x', [1], out_dir=str(tmp_path / 'all'))
+    said = capfd.readouterr()
+    text = said.out + said.err
+    assert text.count('all/x holds checkpoints of an earlier run (epoch') == 1
 
 
 @pytest.mark.parametrize('save_best', ['up', 'auto'])

@@ -111,6 +111,36 @@ def test_what_cannot_be_continued_is_refused(loader, message):
         seed_batches(SimpleNamespace(dataloader=loader), None, 0)
 
 
+@pytest.mark.parametrize('by_config', [False, True])
+def test_hooks_can_read_the_batch_size_and_the_sampler(by_config):
+    """That of mmpretrain's PreciseBNHook divides by the batch size."""
+    loader = build(DefaultSampler)
+    if not by_config:
+        loader = DataLoader(
+            loader.dataset,
+            2,
+            sampler=DefaultSampler(loader.dataset),
+            collate_fn=list,
+        )
+    loop = SimpleNamespace(dataloader=loader)
+    for _ in range(2):
+        seed_batches(loop, None, 0)
+        loader = loop.dataloader
+        assert loader.batch_size == 2
+        assert loader.sampler is loader.batch_sampler.sampler
+        assert isinstance(loader.sampler, DefaultSampler)
+        assert [len(batch) for batch in loader] == [2, 2, 2, 1]
+
+
+def test_a_batch_size_that_is_unknown_stays_unknown():
+    batches = [[0, 1], [2]]
+    loop = SimpleNamespace(
+        dataloader=DataLoader(range(3), batch_sampler=batches)
+    )
+    seed_batches(loop, None, 0)
+    assert loop.dataloader.batch_size is None
+
+
 def test_the_other_settings_of_a_dataloader_are_kept():
     settings = dict(
         num_workers=1,
