@@ -13,7 +13,8 @@ from mmengine.config import DictAction
 
 from repfusion_mm.cli.home import HOME
 
-#: The variables that mmengine reads for a launcher, and what sets them.
+#: The environment variables that mmengine reads for each launcher, and the
+#: command that sets them.
 LAUNCHERS = dict(
     pytorch=(
         ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'),
@@ -35,14 +36,15 @@ LAUNCHERS = dict(
 )
 
 
-#: Spaces within a value, which mmengine removes with those after commas.
+#: Spaces within a value. mmengine removes all spaces, not only those after
+#: commas.
 SPACES = re.compile(r'(?<=[^\s,(\[=]) +(?=[^\s,)\]])')
 
 
 class OptionsAction(DictAction):
     """Parse ``key=value`` options, and refuse options of another form.
 
-    Unlike mmengine's action, keep spaces within values, as in paths.
+    Unlike mmengine's action, it keeps spaces within values, such as in paths.
     """
 
     def __call__(self, parser, namespace, values, option_string=None) -> None:
@@ -57,9 +59,9 @@ class OptionsAction(DictAction):
         ]
         try:
             super().__call__(parser, namespace, marked, option_string)
-        except RecursionError:  # of mmengine, with commas in a dict in a list
+        except RecursionError:  # mmengine's, for a dict in a list
             parser.error(
-                'expected numbers, words, lists and tuples after '
+                'expected numbers, strings, lists and tuples after '
                 f'{option_string}, got {" ".join(values)!r}; set the keys of '
                 'a dict one by one (a.b=1 c.0.type=NAME), or edit the config'
             )
@@ -80,7 +82,7 @@ def _restore_spaces(value: Any) -> Any:
 class PathParser(argparse.ArgumentParser):
     """Expand ``~`` where the shell does not, as in ``--work-dir=~/runs``.
 
-    The arguments of the process are read in Python's UTF-8 mode.
+    The process is restarted in Python's UTF-8 mode if its locale is ASCII.
     """
 
     def parse_known_args(self, args=None, namespace=None):
@@ -93,9 +95,9 @@ class PathParser(argparse.ArgumentParser):
 
 
 def use_utf8() -> None:
-    """Start this process again in Python's UTF-8 mode if its locale is ASCII.
+    """Restart this process in Python's UTF-8 mode if its locale is ASCII.
 
-    mmengine's logs and configs cannot hold paths with other characters then.
+    Otherwise, mmengine cannot write other characters into logs and configs.
     """
     name = codecs.lookup(sys.getfilesystemencoding()).name
     if name == 'ascii' and os.environ.get('PYTHONUTF8') != '1':
@@ -106,7 +108,7 @@ def use_utf8() -> None:
 
 
 def script_parser(description: str) -> argparse.ArgumentParser:
-    """Return a parser whose help shows the description as it is written."""
+    """Return a parser whose help keeps the line breaks of the description."""
     return PathParser(
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -143,7 +145,11 @@ def make_parser(description: str) -> argparse.ArgumentParser:
 
 
 def check_launcher(launcher: str) -> None:
-    """Refuse a launcher that did not start this process."""
+    """Refuse a launcher that did not start this process.
+
+    Raises:
+        ValueError: Its environment variables are missing, or it needs GPUs.
+    """
     if launcher == 'none':
         return
     names, command = LAUNCHERS[launcher]
@@ -152,8 +158,8 @@ def check_launcher(launcher: str) -> None:
         raise ValueError(
             f'expected a process that {command} started for --launcher '
             f'{launcher}, got none of {", ".join(missing)} in the '
-            'environment; start it so, or leave --launcher out for a single '
-            'process'
+            'environment; use this command, or leave --launcher out for a '
+            'single process'
         )
     if launcher != 'pytorch' and not torch.cuda.is_available():
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Find and list image files, and account for those that are left out."""
+"""Find image files, and log which files of a folder are not used."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mmengine.fileio import get_file_backend, get_text
 from mmengine.fileio.backends import prefix_to_backends
 from mmengine.logging import print_log
 
-#: Extensions that are images in any case.
+#: Extensions of images; the content of these files is not checked.
 EXTENSIONS = (
     '.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp',
 )  # fmt: skip
@@ -23,7 +23,7 @@ SYSTEM_FOLDERS = (
     '@eaDir', '__MACOSX', '$RECYCLE.BIN', 'System Volume Information',
     'lost+found',
 )  # fmt: skip
-#: Files of an unknown extension that are read to find out what they are.
+#: Number of files of each other extension that are tested with OpenCV.
 NUM_SAMPLES = 3
 
 
@@ -33,8 +33,8 @@ class Listing(NamedTuple):
     Attributes:
         files: Paths relative to the folder, sorted.
         folders: Names of its direct subfolders, sorted.
-        hidden: Hidden files and folders, and those of the system.
-        broken: Links to nothing, or to a folder above them.
+        hidden: Hidden files and folders, and those of operating systems.
+        broken: Links without a target, or to a folder that contains them.
     """
 
     files: List[str]
@@ -44,7 +44,7 @@ class Listing(NamedTuple):
 
 
 def is_local(path: str, backend_args: Optional[dict] = None) -> bool:
-    """Return whether mmengine reads a path from this computer's disk."""
+    """Return whether mmengine reads a path from the local file system."""
     backend = (backend_args or {}).get('backend')
     if backend is not None:
         return backend in ('local', 'disk')
@@ -55,7 +55,8 @@ def check_address(root: str) -> None:
     """Refuse an address of images that mmengine cannot list.
 
     Raises:
-        ValueError: mmengine has no file backend for it, or none with folders.
+        ValueError: mmengine has no file backend for it, or the backend cannot
+            list folders.
     """
     if is_local(root):
         return
@@ -69,7 +70,7 @@ def check_address(root: str) -> None:
 
 
 def class_conflicts(folders: Dict[str, int], classes: Iterable) -> List[str]:
-    """Return the folders that have another number than the class so named."""
+    """Return the folders whose number is not that of the class they name."""
     numbers = {name: number for number, name in enumerate(classes)}
     return [
         name
@@ -79,14 +80,14 @@ def class_conflicts(folders: Dict[str, int], classes: Iterable) -> List[str]:
 
 
 def is_hidden(name: str) -> bool:
-    """Return whether a file or folder is not meant to be seen."""
+    """Return whether a file or folder is hidden, or of an operating system."""
     return name.startswith('.') or name in SYSTEM_FOLDERS
 
 
 def list_files(root: str) -> Listing:
-    """List the files below a folder, at any address mmengine can list.
+    """List the files below a folder, at any address that mmengine can list.
 
-    Links are followed, but not to a folder that contains them.
+    Links are followed, except to a folder that contains them.
     """
     if is_local(root):
         listing = Listing([], [], [], [])
@@ -133,8 +134,8 @@ def extension(path: str) -> str:
 def find_extensions(root: str, files: Iterable[str]) -> Tuple[str, ...]:
     """Return the extensions of images among local files.
 
-    They are ``EXTENSIONS``, and any other one whose first files OpenCV
-    recognizes by their content.
+    These are ``EXTENSIONS``, and others if OpenCV recognizes one of the first
+    files by its content.
     """
     samples: Dict[str, List[str]] = {}
     for path in files:
@@ -151,7 +152,7 @@ def find_extensions(root: str, files: Iterable[str]) -> Tuple[str, ...]:
 
 
 def count_extensions(files: Iterable[str]) -> str:
-    """Return how many files there are of each extension."""
+    """Return the number of files of each extension, e.g. ``'12 .jpg'``."""
     counts = Counter(extension(path) for path in files)
     return ', '.join(
         f'{count} {suffix or "without extension"}'
@@ -160,7 +161,10 @@ def count_extensions(files: Iterable[str]) -> str:
 
 
 def log_listing(root: str, listing: Listing, images: Iterable[str]) -> None:
-    """Log how many images of a folder are used, and what is left out."""
+    """Log how many images of a folder are used, and which files are not.
+
+    It is a warning if image files or broken links are not used.
+    """
     images = {*images}
     others = [path for path in listing.files if path not in images]
     left_out = [count_extensions(others)] if others else []

@@ -91,5 +91,5 @@ def test_processes_with_one_seed_are_refused(config):
     cfg.randomness.diff_rank_seed = False
     cfg.dump(config)
     _, output = train(config, 2, 4, expect=1)
-    assert 'expected another random seed on each process' in output
+    assert 'expected a different random seed on each process' in output
     assert 'diff_rank_seed=True' in output

@@ -1,7 +1,7 @@
-"""Compare what backbones of equal weights compute.
+"""Compare the outputs of two backbones with the same weights.
 
-Shapes of weights do not show strides, upsampling, padding, activations or the
-eps of normalization layers.
+The shapes of weights do not depend on strides, upsampling, padding,
+activations or the eps of normalization layers.
 """
 
 from __future__ import annotations
@@ -15,21 +15,23 @@ import torch
 import torch.nn as nn
 from mmengine.logging import print_log
 
-#: Relative difference of outputs; other memory formats and CPUs give 1e-5.
+#: Largest relative difference of outputs. Other memory formats and CPUs cause
+#: about 1e-5.
 TOLERANCE = 1e-4
-#: Values that are kept of each output.
+#: Number of values of each output that are stored.
 NUM_VALUES = 1000
 #: Settings that do not change what a trained network computes.
 IRRELEVANT = {
     'drop_path_rate', 'drop_prob', 'drop_rate', 'frozen_stages', 'inplace',
     'momentum', 'norm_eval', 'out_indices', 'p', 'with_cp',
 }  # fmt: skip
-#: Settings that a dilated, cut or larger backbone must keep, too.
+#: Settings that must agree even if the outputs cannot be compared, as those of
+#: a dilated, truncated or larger backbone.
 DEFINING = {
     'align_corners', 'eps', 'groups', 'mode', 'negative_slope', 'num_heads',
     'style', 'type',
 }  # fmt: skip
-#: Layers that are exchanged without changing what the network computes.
+#: Kinds of layers that may be replaced: in eval mode, the result is the same.
 EXCHANGEABLE = ('Norm', 'Drop', 'Identity')
 
 
@@ -56,21 +58,21 @@ def find_changes(
     weights: Dict[str, torch.Tensor],
     complete: bool = True,
 ) -> List[str]:
-    """List why a backbone does not compute what the recorded one does.
+    """List differences between a backbone and the recorded one.
 
-    Outputs of the same shape are compared; the deeper outputs of a dilated
-    network have other shapes. If several have one shape, as those of a
-    transformer, one pair must agree. If no outputs can be compared, which is
-    logged, the settings of layers are.
+    Outputs of the same shape are compared. The deeper outputs of a dilated
+    network have other shapes and are ignored. If several have the same shape,
+    as in a transformer, one pair must agree. If no outputs can be compared, a
+    warning is logged and the settings of layers are compared.
 
     Args:
         recorded: What ``describe_behavior`` returned.
         module: The backbone.
         weights: Its weights.
-        complete: Whether they are all weights of both, unchanged.
+        complete: Whether these are all weights of both backbones, unchanged.
 
     Returns:
-        Changed settings; an empty list if nothing differs.
+        Outputs that differ and changed settings, empty if nothing differs.
     """
     before = recorded['outputs'] if complete else None
     after = _outputs(module, weights, recorded['size']) if before else None
@@ -105,13 +107,13 @@ def find_changes(
 def _outputs(
     module: nn.Module, weights: Dict[str, torch.Tensor], size: int
 ) -> Optional[List[dict]]:
-    """Return shape and some values of each output, or None without any."""
+    """Return shape and some values of each output, None if it fails."""
     count = torch.arange(3 * size * size, dtype=torch.float64)
     image = torch.sin(count * count % 1013).float().view(3, size, size)
-    # The second one reaches the bounds of activations such as ReLU6.
+    # The second image reaches the bounds of activations such as ReLU6.
     images = torch.stack([2 * image, 100 * image])
     try:
-        # On a CPU, so that the results do not depend on the machine's GPU.
+        # On the CPU, so that the results do not depend on a GPU.
         net = copy.deepcopy(module).cpu().float()
         net.eval()  # returns None in mmpretrain
         net.load_state_dict(weights, strict=False)
@@ -167,7 +169,7 @@ def _plain(value: object) -> bool:
 
 
 def _defining(settings: Dict[str, Dict[str, Any]]) -> dict:
-    """Select the settings that backbones with other outputs must share."""
+    """Select the settings in ``DEFINING``."""
     return {
         name: {
             key: value
@@ -182,7 +184,7 @@ def _defining(settings: Dict[str, Dict[str, Any]]) -> dict:
 
 
 def _changed_settings(before: dict, after: dict) -> List[str]:
-    """List settings that differ in layers of the same name, by kind."""
+    """List the settings that differ in layers of the same name."""
     layers: Dict[str, List[str]] = {}
     for name in before.keys() & after.keys():
         for key in before[name].keys() & after[name].keys():

@@ -50,7 +50,7 @@ class ReadKeys(dict):
         """Refuse keys that were not read.
 
         Raises:
-            ValueError: There are some.
+            ValueError: A key was not read.
         """
         unread = sorted(self.keys() - self.read)
         if unread:
@@ -62,15 +62,20 @@ class ReadKeys(dict):
 
 
 def check_paramwise(config: dict, model: nn.Module) -> None:
-    """Log keys of ``paramwise_cfg`` that change nothing, for one optimizer.
+    """Log keys of ``paramwise_cfg`` that have no effect.
 
-    Configs of OpenMMLab projects have some, such as keys of another backbone.
+    They are not refused, because configs of OpenMMLab projects contain keys of
+    other backbones.
+
+    Args:
+        config: The ``optim_wrapper`` of a model with one optimizer.
+        model: The model.
     """
     read = ReadKeys(config.get('paramwise_cfg') or {})
     own = {k: config[k] for k in ('constructor', 'optimizer') if k in config}
     try:
         build_optim_wrapper(nn.Linear(1, 1), {**own, 'paramwise_cfg': read})
-    except Exception:  # a constructor of certain backbones
+    except Exception:  # constructors for certain backbones refuse a layer
         read.read.update(read)
     try:
         read.check()
@@ -82,9 +87,9 @@ def check_paramwise(config: dict, model: nn.Module) -> None:
 def check_custom_keys(
     paramwise_cfg: dict, modules: Iterable[nn.Module], place: str
 ) -> None:
-    """Refuse ``custom_keys`` of which none is in a parameter's name.
+    """Refuse ``custom_keys`` if no key is part of a parameter's name.
 
-    Single keys without a parameter are logged: configs list such keys for
+    If only some keys match no parameter, they are logged: configs list keys of
     several variants of a network.
 
     Raises:
@@ -110,10 +115,10 @@ def check_custom_keys(
 
 
 def check_clip_grad(wrapper: OptimWrapper) -> None:
-    """Refuse arguments with which clipping would fail in the first step.
+    """Refuse invalid arguments of gradient clipping.
 
     Raises:
-        TypeError: PyTorch's function does not take them.
+        TypeError: PyTorch's function does not accept them.
     """
     if wrapper.clip_grad_kwargs:
         function = inspect.signature(wrapper.clip_func)
@@ -126,10 +131,10 @@ def check_clip_grad(wrapper: OptimWrapper) -> None:
 
 
 def wrapper_arguments(kind: Any) -> Set[str]:
-    """Return what an optimizer wrapper takes in a config, besides optimizer.
+    """Return the keys of an ``optim_wrapper`` config, except ``optimizer``.
 
     Args:
-        kind: Its class, or the name of its class.
+        kind: The class of the optimizer wrapper, or its name.
 
     Raises:
         ValueError: There is no such class.

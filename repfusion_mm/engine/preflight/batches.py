@@ -23,7 +23,11 @@ MAX_INFOS = 100_000
 
 
 def check_packed(batch: dict) -> None:
-    """Refuse a pipeline that does not pack its images."""
+    """Refuse a pipeline that does not pack its images.
+
+    Raises:
+        ValueError: The batch has no ``inputs``.
+    """
     if 'inputs' not in batch:
         raise ValueError(
             'expected batches with inputs and data_samples, got '
@@ -35,6 +39,9 @@ def check_batches(dataloader: Any) -> None:
     """Refuse an epoch without a batch, or with a batch of one image.
 
     Batch normalization cannot compute statistics from one image.
+
+    Raises:
+        ValueError: There is no batch, or the last one has one image.
     """
     batches = dataloader.batch_sampler
     size, num_images = batches.batch_size, len(batches.sampler)
@@ -48,13 +55,17 @@ def check_batches(dataloader: Any) -> None:
         owner = '' if type(inner) is BatchSampler else '.batch_sampler'
         raise ValueError(
             f'expected batches of more than one image, got {num_images} '
-            f'images in batches of {size}, the last of one; set '
+            f'images in batches of {size}, the last with one image; set '
             f'train_dataloader{owner}.drop_last=True'
         )
 
 
 def check_sizes(data_batch: dict) -> None:
-    """Refuse a batch that the data preprocessor would pad with black."""
+    """Refuse images of several sizes, which would be padded with black.
+
+    Raises:
+        ValueError: The images of the batch differ in size.
+    """
     check_packed(data_batch)
     if torch.is_tensor(data_batch['inputs']):
         return
@@ -72,7 +83,14 @@ def check_sizes(data_batch: dict) -> None:
 
 
 def check_baseline(model: Any, dataloader: Any) -> None:
-    """Refuse batches of too few labels for the batch baseline."""
+    """Refuse batches with too few labels for the batch baseline.
+
+    On average, one labeled image or fewer is an error, fewer than two a
+    warning.
+
+    Raises:
+        ValueError: A batch has one image, or one labeled image or fewer.
+    """
     if model.policy.baseline.kind != 'batch':
         return
     size = dataloader.batch_sampler.batch_size * get_world_size()
@@ -101,7 +119,7 @@ def check_baseline(model: Any, dataloader: Any) -> None:
 def labeled_share(dataloader: Any, decoder: Any) -> Optional[float]:
     """Return the share of samples with a label, or None if it is unknown.
 
-    It is zero if the pipeline makes the labels.
+    It is zero if labels are not in the infos, but added by the pipeline.
     """
     dataset = dataloader.dataset
     sampler = dataloader.batch_sampler.sampler
@@ -128,11 +146,15 @@ def labeled_share(dataloader: Any, decoder: Any) -> Optional[float]:
 
 
 def check_seeds() -> None:
-    """Refuse processes that would draw the same random numbers."""
+    """Refuse processes that would draw the same random numbers.
+
+    Raises:
+        ValueError: Two processes have the same seed.
+    """
     seeds = all_gather_object(torch.initial_seed())
     if len(set(seeds)) < len(seeds):
         raise ValueError(
-            'expected another random seed on each process, so that they draw '
-            f'different timesteps, got {seeds}; set '
+            'expected a different random seed on each process, so that they '
+            f'draw different timesteps, got {seeds}; set '
             'randomness=dict(seed=0, diff_rank_seed=True)'
         )

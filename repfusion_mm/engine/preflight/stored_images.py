@@ -1,4 +1,4 @@
-"""Load images, and read what their files store."""
+"""Load images as a dataset does, and decode their files without loss."""
 
 from __future__ import annotations
 
@@ -16,20 +16,30 @@ from PIL import Image, UnidentifiedImageError
 from repfusion_mm.datasets.image_files import is_local
 from repfusion_mm.utils.seeding import seeded
 
-#: Files of each dataset whose first bytes are read, and how many of those
-#: with more than 8 bits, or with an alpha channel, are decoded.
-NUM_HEADERS, NUM_DECODED = 32, 8
+#: Number of files of each dataset whose first bytes are read.
+NUM_HEADERS = 32
+#: Number of those with more than 8 bits or an alpha channel that are decoded.
+NUM_DECODED = 8
+#: First bytes of TIFF files.
 TIFF = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
-#: JPEG, BMP, GIF and WebP, which are stored with 8 bits.
+#: First bytes of JPEG, BMP, GIF and WebP files, which have 8 bits.
 EIGHT_BITS = (b'\xff\xd8', b'BM', b'GIF8', b'RIFF')
 
 
 def iter_pairs(
     dataset: Any, steps: Sequence[Callable]
 ) -> Iterator[Tuple[str, np.ndarray, np.ndarray]]:
-    """Yield paths of more than 8 bits, what they store, and what is loaded.
+    """Yield files with more than 8 bits or an alpha channel.
 
-    A warning is logged if files cannot be read or decoded.
+    A warning is logged if files cannot be read or decoded, or have several
+    pages.
+
+    Args:
+        dataset: A dataset with infos.
+        steps: The transforms of its pipeline, of which the first load images.
+
+    Yields:
+        The path, the values in the file, and the loaded image.
     """
     infos = []
     for index in spread(len(dataset), NUM_HEADERS):
@@ -69,7 +79,7 @@ def iter_pairs(
         reason = ' '.join(f'{type(first).__name__}: {first}'.split())
         print_log(
             f'bits of {len(errors)} of {len(infos)} files of '
-            f'{type(dataset).__name__} not checked ({info["img_path"]}: '
+            f'{type(dataset).__name__} are not checked ({info["img_path"]}: '
             f'{reason[:200]})',
             logger='current',
             level=logging.WARNING,
@@ -77,12 +87,11 @@ def iter_pairs(
 
 
 def read_header(file: Any) -> Tuple[bool, int]:
-    """Return whether an image may have more than 8 bits, or alpha.
-
-    Formats that are not known may have.
+    """Read the header of an image file.
 
     Returns:
-        The answer, and the number of pages of a TIFF file.
+        Whether the image may have more than 8 bits or an alpha channel (True
+        for unknown formats), and the number of pages (1 except in TIFF files).
     """
     head = file.read(26)
     if head.startswith(b'\x89PNG'):
@@ -99,7 +108,7 @@ def read_header(file: Any) -> Tuple[bool, int]:
 
 
 def decode(content: bytes) -> np.ndarray:
-    """Return the values that an image file stores."""
+    """Return the values in an image file, of its own type and channels."""
     values = cv2.imdecode(
         np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED
     )
@@ -110,9 +119,9 @@ def decode(content: bytes) -> np.ndarray:
 
 
 def load(info: dict, steps: Sequence[Callable], *keys: str) -> dict:
-    """Return an info after the first transforms, which add ``keys``.
+    """Return an info after the transforms that are needed to add ``keys``.
 
-    No random number generator is advanced.
+    The states of random number generators do not change.
     """
     info = copy.deepcopy(info)
     with seeded(0):
@@ -123,13 +132,13 @@ def load(info: dict, steps: Sequence[Callable], *keys: str) -> dict:
 
 
 def spread(length: int, number: int) -> List[int]:
-    """Return at most so many indices, evenly spread."""
+    """Return at most ``number`` indices below ``length``, evenly spaced."""
     number = min(length, number)
     return [position * length // number for position in range(number)]
 
 
 def _open(path: str, steps: Sequence[Callable]) -> Any:
-    """Open a file with the file backend of the first transform with one."""
+    """Open a file with the first file backend that a transform sets."""
     found = (
         getattr(step, key, None)
         for step in steps

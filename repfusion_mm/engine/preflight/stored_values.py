@@ -1,8 +1,9 @@
-"""Compare what loaders give with what the files of a dataset store."""
+"""Compare loaded images with the values in the files of a dataset."""
 
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any, List
 
 import numpy as np
@@ -11,30 +12,32 @@ from mmengine.logging import print_log
 from repfusion_mm.datasets.wrappers import iter_pipelines
 from repfusion_mm.engine.preflight.stored_images import iter_pairs
 
-#: Values of each decoded file that are compared.
+#: Number of values of each decoded file that are compared.
 NUM_VALUES = 200_000
-#: Images of 14 bits, or fewer, have no values from the first on. Such dark
-#: images, and those that are as bright, must keep a share of the levels that
-#: files scaled to 8 bits have.
+#: Images with no loaded value of ``DARK`` or more (as of 14 bits, of which
+#: the upper 8 of 16 bits are kept), or none up to ``BRIGHT``, must keep this
+#: share of the levels that their files have if they are scaled to 8 bits.
 DARK, BRIGHT, MIN_KEPT = 65, 190, 0.75
-#: Largest share of values that a loader may cut off at 255.
+#: Largest share of values that a loader may clip at 255.
 MAX_CLIPPED = 0.05
-#: Smallest share of the levels, each by its frequency, without a warning.
+#: Smallest share of the effective levels (``count_effective``) that is kept
+#: without a warning.
 MIN_EFFECTIVE = 0.25
 
 
 def check_stored_values(dataset: Any) -> None:
-    """Refuse loaders that lose most of what the files store.
+    """Refuse loaders that lose most of the information in the files.
 
-    OpenCV keeps the upper 8 of 16 bits, Pillow cuts off values above 255, and
-    both drop an alpha channel. Any loader is judged by what it gives.
+    OpenCV keeps the upper 8 of 16 bits, Pillow clips values at 255, and both
+    drop an alpha channel. The check compares values, so it works for every
+    loader.
 
     Args:
         dataset: The training dataset, or one that wraps others.
 
     Raises:
-        ValueError: Images are loaded almost black or white, although their
-            files store more, or are constant except for the alpha channel.
+        ValueError: Images are loaded almost black or white, unlike their
+            files, or their content is in the alpha channel, which is dropped.
     """
     for part, pipelines in iter_pipelines(dataset):
         name = type(part).__name__
@@ -57,36 +60,41 @@ def check_stored_values(dataset: Any) -> None:
 def check_alpha(
     stored: List[np.ndarray], loaded: List[np.ndarray], name: str
 ) -> None:
-    """Refuse images whose picture is in the alpha channel that is dropped."""
+    """Refuse images whose content is only in the alpha channel.
+
+    Raises:
+        ValueError: Most files with an alpha channel are loaded in one color.
+    """
     pairs = [(s, i) for s, i in zip(stored, loaded) if s.shape[2:] == (4,)]
     empty = sum(np.ptp(i) == 0 and np.ptp(s[..., 3]) > 0 for s, i in pairs)
     if empty > len(pairs) / 2:
         raise ValueError(
-            f'expected images with a picture from {name}, got one color in '
-            f'{empty} of {len(pairs)} files, whose picture is in the alpha '
-            'channel, which the loader drops; paste them on a background'
+            f'expected images of more than one color from {name}, got one '
+            f'color in {empty} of {len(pairs)} files, whose content is in the '
+            'alpha channel, which the loader drops; paste them on a '
+            'background'
         )
 
 
 def check_range(stored: np.ndarray, loaded: np.ndarray, name: str) -> None:
     """Refuse a loader that makes images almost black or white.
 
-    A loader that loses levels otherwise, as by a window, may be meant to, so
-    that it is only logged.
+    Other losses of levels, such as by a window of intensities, may be
+    intended and are logged.
 
     Args:
-        stored: Values that files store, of more than 8 bits.
-        loaded: Values that the loader gives, in [0, 255].
-        name: What the images belong to, for the error message.
+        stored: Values in the files, of more than 8 bits.
+        loaded: Values that the loader returns, in [0, 255].
+        name: Name of the dataset, for the error message.
 
     Raises:
         ValueError: Most levels are lost in dark or bright images, or more than
-            5 % of the values are cut off at 255.
+            5 % of the values are clipped at 255.
     """
     if not stored.size or not loaded.size:
         return
     low = min(0.0, float(stored.min()))
-    # A few outliers, as of a burned-in marker, do not count.
+    # Ignore a few outliers, such as burned-in markers.
     high = np.percentile(stored, 99.9)
     darkest, brightest = np.percentile(loaded, (0.1, 99.9))
     scaled = (stored - low) * (255 / max(high - low, 1e-12))
@@ -110,7 +118,7 @@ def check_range(stored: np.ndarray, loaded: np.ndarray, name: str) -> None:
         f'(value * 255 / {limit}), or {advice}'
     )
     if is_clipped and clipped > MAX_CLIPPED:
-        raise ValueError(text.format(f'cuts off {clipped:.0%} of them at 255'))
+        raise ValueError(text.format(f'clips {clipped:.0%} of them at 255'))
     if (brightest < DARK or darkest > BRIGHT) and kept < MIN_KEPT * levels:
         raise ValueError(text.format(f'keeps {kept} of {levels} levels'))
     used, usable = count_effective(loaded), count_effective(scaled)
@@ -123,16 +131,19 @@ def check_range(stored: np.ndarray, loaded: np.ndarray, name: str) -> None:
 
 
 def count_effective(values: np.ndarray) -> float:
-    """Return the perplexity of values, the number if all were as frequent."""
+    """Return the effective number of levels: the perplexity of the values.
+
+    It is the number of distinct values if all are equally frequent.
+    """
     counts = np.unique(values, return_counts=True)[1]
     shares = counts / counts.sum()
     return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
 def sample(values: np.ndarray) -> np.ndarray:
-    """Return finite values of an array, evenly spread."""
+    """Return finite values, at most ``NUM_VALUES`` and evenly spaced."""
     flat = values.reshape(-1)
-    flat = flat[:: -(-len(flat) // NUM_VALUES)]
+    flat = flat[:: math.ceil(len(flat) / NUM_VALUES)]
     return flat[np.isfinite(flat)]
 
 

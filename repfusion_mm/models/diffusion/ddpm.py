@@ -1,4 +1,4 @@
-"""Train a diffusion model that can be a teacher later."""
+"""Train a diffusion model to use as a teacher."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class DenoisingDiffusion(BaseModel):
         channel_order: ``'rgb'`` or ``'bgr'``, the channel order of the inputs.
             Required if the data preprocessor does not convert channels.
         data_preprocessor: Config of the data preprocessor. Its mean and std
-            are used to rebuild images in [0, 1].
+            are used to convert its outputs to images in [0, 1].
         init_cfg: Initialization config.
 
     Raises:
@@ -161,19 +161,24 @@ class DenoisingDiffusion(BaseModel):
         """Build the DDIM scheduler of the training's noise schedule."""
         from diffusers import DDIMScheduler
 
-        # By its betas: DDIMScheduler lacks some schedules of other classes.
+        # Pass the betas, because DDIMScheduler does not know the schedules of
+        # all other classes.
         alphas = self.alphas_cumprod.double().cpu()
         betas = 1 - alphas / torch.cat([alphas.new_ones(1), alphas[:-1]])
         return DDIMScheduler.from_config(
             self.scheduler.config,
             trained_betas=betas.tolist(),
-            rescale_betas_zero_snr=False,  # the betas are
-            steps_offset=0,  # others end at T, which is not a timestep
+            rescale_betas_zero_snr=False,  # the betas are already rescaled
+            steps_offset=0,  # with others, the last timestep is T, not T - 1
         )
 
 
 def check_outputs(scheduler: Any) -> None:
-    """Refuse a scheduler that expects other outputs than the noise."""
+    """Refuse a scheduler that expects other outputs than the noise.
+
+    Raises:
+        ValueError: It expects another prediction or a learned variance.
+    """
     prediction = scheduler.config.get('prediction_type', 'epsilon')
     if prediction != 'epsilon':
         raise ValueError(
@@ -183,13 +188,17 @@ def check_outputs(scheduler: Any) -> None:
     variance = str(scheduler.config.get('variance_type'))
     if variance.startswith('learned'):
         raise ValueError(
-            'expected model.scheduler.variance_type to be a fixed one, got '
-            f'{variance!r}, which is not trained; leave it out'
+            'expected model.scheduler.variance_type to be a fixed variance, '
+            f'got {variance!r}, which is not trained; leave it out'
         )
 
 
 def check_conditions(denoiser: Any) -> None:
-    """Refuse a denoiser that needs more than images and timesteps."""
+    """Refuse a denoiser that needs more than images and timesteps.
+
+    Raises:
+        ValueError: It is conditioned on classes.
+    """
     given = {
         name: denoiser.config.get(name)
         for name in ('num_class_embeds', 'class_embed_type')
@@ -205,11 +214,11 @@ def check_conditions(denoiser: Any) -> None:
 def check_sample_size(denoiser: Any) -> None:
     """Refuse a denoiser that does not run on images of its ``sample_size``.
 
-    Only shapes are computed. A denoiser that runs on a multiple of its
-    smallest size, or of 64, has a wrong size.
+    Only shapes are computed. If it fails, larger sizes are tried (multiples
+    of ``2 ** (levels - 1)`` and of 64), to suggest one in the error.
 
     Raises:
-        ValueError: It does not run on images of this size, or of any.
+        ValueError: It does not run on images of this size.
     """
     size = denoiser.config.get('sample_size')
     sides = list(size) if isinstance(size, (list, tuple)) else [size, size]
@@ -238,11 +247,11 @@ def check_sample_size(denoiser: Any) -> None:
 
 
 def _dry_run(denoiser: Any, sides: Sequence[int]) -> Optional[Exception]:
-    """Return the error of a denoiser of meta tensors on images, if any."""
+    """Return the error of a denoiser on the meta device, if it has one."""
     images = torch.zeros(1, 3, *sides, device='meta')
     try:
         denoiser(images, torch.zeros(1, dtype=torch.long, device='meta'))
-    except NotImplementedError:  # an operation without shapes
+    except NotImplementedError:  # an operation without a meta kernel
         return None
     except Exception as error:
         return error

@@ -15,13 +15,13 @@ from repfusion_mm.utils.types import is_type
 
 
 class PretrainedCheck:
-    """Compare weights with those of a copy that is initialized otherwise.
+    """Compare weights with those of a copy initialized with another seed.
 
-    Before initialization, all weights of the copy are NaN. Tensors that come
-    from a file are equal in the module and in the copy, whatever the keys of
-    the file are and however the module converts them. Those that are not
-    equal are random, or, like those of a norm that the file does not have,
-    constant.
+    Before initialization, all weights of the copy are NaN. Tensors that are
+    loaded from a file are equal in the module and in the copy, independently
+    of the file's keys and of conversions. Others differ because they are
+    random, or NaN in the copy because initialization does not set them, such
+    as the constants of normalization layers.
 
     Args:
         module: A module of mmengine before its ``init_weights``.
@@ -29,7 +29,7 @@ class PretrainedCheck:
     """
 
     def __init__(self, module: BaseModule, shared: object) -> None:
-        #: By the names of the parts that mmengine's initializer loads.
+        #: Checkpoints by the names of the submodules that load them.
         self.files = dict(_stock_checkpoints(module))
         self.unused: Dict[str, List[str]] = {}
         self.weights: Dict[str, torch.Tensor] = {}
@@ -54,14 +54,14 @@ class PretrainedCheck:
         self.weights = module.state_dict()
 
     def check(self, module: nn.Module, path: str) -> None:
-        """Refuse random weights of ``module``, which is initialized now.
+        """Refuse random weights where a checkpoint should be loaded.
 
         Args:
-            module: The module.
+            module: The module after its ``init_weights``.
             path: Its place in the config, e.g. ``'model'``.
 
         Raises:
-            ValueError: A file lacks tensors of a part, or holds more layers.
+            ValueError: Tensors or layers are missing in a file or unused.
         """
         for name, file in self.files.items():
             part = module.get_submodule(name)
@@ -81,7 +81,7 @@ class PretrainedCheck:
             if missing or unused:
                 place = f'{path}.{prefix}init_cfg'
                 raise ValueError(
-                    f'expected {file!r} to hold the weights of '
+                    f'expected {file!r} to contain the weights of '
                     f'{type(part).__name__}, got {len(missing)} of '
                     f'{len(weights)} tensors that stay random and '
                     f'{len(unused)} that only the file has '
@@ -105,9 +105,9 @@ def _stock_checkpoints(module: nn.Module) -> Iterator[Tuple[str, str]]:
 
 
 def _unused(module: nn.Module, keys: List[str]) -> List[str]:
-    """Return the weights of layers that a module's own parts do not have.
+    """Return the weights in a file that are unused by a module's children.
 
-    Heads, which are parts of their own, do not count.
+    Keys outside its children, such as those of a head, are left out.
     """
     parts = dict(module.named_children())
     return [

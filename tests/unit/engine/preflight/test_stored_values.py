@@ -78,7 +78,7 @@ def test_16_bit_files_are_refused_if_they_become_black_or_white(
             continue
         with pytest.raises(ValueError, match=f'255 / {2**bits - 1}') as caught:
             check(path, step=image)
-        assert ('cuts off' in str(caught.value)) == is_white
+        assert ('clips' in str(caught.value)) == is_white
 
 
 def _load(path, step):
@@ -232,7 +232,7 @@ def test_files_that_cannot_be_checked_are_logged(tmp_path, caplog):
     check(unknown, step=Scale(lambda v: v))
     check(tmp_path / 'missing.png')
     logger.removeHandler(caplog.handler)
-    expected = 'bits of 1 of 1 files of Files not checked'
+    expected = 'bits of 1 of 1 files of Files are not checked'
     assert caplog.text.count(expected) == 2
     assert 'missing.png' in caplog.text
 
