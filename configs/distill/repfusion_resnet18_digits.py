@@ -54,7 +54,10 @@ probe_dataset = dict(
     data_root=_base_.data_root,
     data_prefix='train',
     ann_file='train.txt',
-    pipeline=_base_.test_pipeline,
+    pipeline=[
+        dict(type='repfusion_mm.LoadImage'),
+        dict(type='mmpretrain.PackInputs'),
+    ],
 )
 train_cfg = dict(by_epoch=True, max_epochs=20)
 

@@ -10,6 +10,8 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
+from repfusion_mm.engine.settings.names import find_unused
+
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted(
     path
@@ -75,6 +77,11 @@ def test_runs_have_the_hooks_and_seeded_batches(path):
     loader = cfg.train_dataloader
     assert loader.batch_sampler.type == 'repfusion_mm.SeededBatchSampler'
     assert loader.dataset.type == 'repfusion_mm.SeededConcatDataset'
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=name)
+def test_all_names_of_a_config_are_used(path):
+    assert [*find_unused(load(path))] == []
 
 
 def test_a_distillation_has_all_training_hooks():

@@ -15,10 +15,6 @@ train_pipeline = [
     dict(type='mmpretrain.RandomCrop', crop_size=image_size, padding=1),
     dict(type='mmpretrain.PackInputs'),
 ]
-test_pipeline = [
-    dict(type='repfusion_mm.LoadImage'),
-    dict(type='mmpretrain.PackInputs'),
-]
 
 unlabeled = dict(
     type='mmpretrain.CustomDataset',

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from typing import Any, Iterable, Set
+from typing import Any, Iterable, Iterator, Set
 
 import torch.nn as nn
 from mmengine.logging import print_log
@@ -17,7 +17,8 @@ from repfusion_mm.utils.types import init_arguments
 class ReadKeys(dict):
     """``paramwise_cfg`` that records which keys are read.
 
-    mmengine's constructors silently ignore all keys that they do not know.
+    mmengine's constructors silently ignore all keys that they do not know. A
+    constructor that iterates over the keys reads them all.
     """
 
     def __init__(self, *args: Any) -> None:
@@ -46,13 +47,27 @@ class ReadKeys(dict):
         self.read.add(key)
         return super().pop(key, *default)
 
+    def __iter__(self) -> Iterator[str]:
+        self.read.update(super().keys())
+        return super().__iter__()
+
+    def keys(self) -> Any:
+        """Return the keys, and record them."""
+        self.read.update(super().keys())
+        return super().keys()
+
+    def items(self) -> Any:
+        """Return keys and values, and record the keys."""
+        self.read.update(super().keys())
+        return super().items()
+
     def check(self) -> None:
         """Refuse keys that were not read.
 
         Raises:
             ValueError: A key was not read.
         """
-        unread = sorted(self.keys() - self.read)
+        unread = sorted(super().keys() - self.read)
         if unread:
             raise ValueError(
                 f'expected keys of paramwise_cfg among {sorted(self.read)}, '

@@ -6,7 +6,7 @@ mmengine builds each of these settings without an error, and does not use it.
 from __future__ import annotations
 
 import inspect
-from typing import Any, Iterator, List, Tuple
+from typing import Any, Dict, Iterator, List, Tuple
 
 from mmengine.hooks import (
     CheckpointHook,
@@ -16,11 +16,31 @@ from mmengine.hooks import (
     ParamSchedulerHook,
 )
 from mmengine.model import ExponentialMovingAverage
-from mmengine.optim import OptimWrapperDict
+from mmengine.optim import (
+    CosineAnnealingParamScheduler,
+    ExponentialParamScheduler,
+    LinearParamScheduler,
+    MultiStepParamScheduler,
+    OneCycleParamScheduler,
+    OptimWrapperDict,
+    PolyParamScheduler,
+    StepParamScheduler,
+)
 from mmengine.runner import IterBasedTrainLoop
 
 from repfusion_mm.engine.optimizers.checks import check_paramwise
 from repfusion_mm.engine.utils import find_hooks, unwrap_model
+
+#: Schedules whose length decides how fast they change values.
+PACED = (
+    CosineAnnealingParamScheduler, LinearParamScheduler,
+    OneCycleParamScheduler, PolyParamScheduler,
+)  # fmt: skip
+#: Schedules that are not constant.
+CHANGING = (
+    *PACED, ExponentialParamScheduler, MultiStepParamScheduler,
+    StepParamScheduler,
+)  # fmt: skip
 
 
 def check_run(runner: Any) -> None:
@@ -81,7 +101,7 @@ def check_schedules(runner: Any) -> None:
                 f'param_scheduler.{parts[-1]}.{unread[0]}'
             )
     stepped = any(isinstance(h, ParamSchedulerHook) for h in runner.hooks)
-    if not stepped and any(True for _ in iter_schedules(runner)):
+    if not stepped and [*iter_schedules(runner)]:
         raise ValueError(
             'expected a ParamSchedulerHook for param_scheduler, got none, so '
             'that no schedule would change; set '
@@ -92,18 +112,51 @@ def check_schedules(runner: Any) -> None:
 
 
 def check_ends(runner: Any) -> None:
-    """Log schedules that change something only after the end of the run."""
+    """Log schedules that end clearly before or after the run.
+
+    They are usually left from before a change of the run's length. Only the
+    last schedule of a parameter can end too early: others are warm-ups.
+    """
+    texts = []
+    last: Dict[Tuple[int, str], Tuple[float, Any, str]] = {}
     for path, schedule, _ in iter_schedules(runner):
         length, unit = runner.max_iters, 'iterations'
         if schedule.by_epoch:
             length, unit = runner.max_epochs, 'epochs'
+        path, run = f'{path}: {type(schedule).__name__}', f'{length} {unit}'
         steps = [schedule.begin, *getattr(schedule, 'milestones', ())]
         late = sorted(step for step in steps if step >= length)
+        end = find_end(schedule)
         if late:
-            runner.logger.warning(
-                f'{path}: {type(schedule).__name__} changes values at '
-                f'{late}, which has no effect in a run of {length} {unit}'
+            texts.append(
+                f'{path} changes values at {late}, which has no effect in a '
+                f'run of {run}'
             )
+        elif isinstance(schedule, PACED) and end > 1.1 * length:
+            texts.append(
+                f'{path} takes until {end} in a run of {run}, so that values '
+                'do not get to its end; fit it to the length of the run'
+            )
+        end = min(end, schedule.end)
+        text = (
+            f'{path} ends at {end} in a run of {run}; fit it to the length of '
+            'the run'
+        )
+        key = (id(schedule.optimizer), schedule.param_name)
+        found = (end / length, schedule, text)
+        last[key] = max(last.get(key, found), found, key=lambda i: i[0])
+    for share, schedule, text in last.values():
+        is_warmup = getattr(schedule, 'end_factor', 0) == 1
+        if share < 0.9 and isinstance(schedule, CHANGING) and not is_warmup:
+            texts.append(text)
+    for text in dict.fromkeys(texts):
+        runner.logger.warning(text)
+
+
+def find_end(schedule: Any) -> int:
+    """Return the step at which a schedule gets to its last value."""
+    length = getattr(schedule, 'T_max', getattr(schedule, 'total_steps', 0))
+    return schedule.begin + length if length else schedule.end
 
 
 def check_epochs(runner: Any) -> None:
@@ -150,7 +203,9 @@ def check_averages(runner: Any) -> None:
             continue
         epoch = runner.max_iters // max(runner.max_epochs, 1)
         begin = hook.begin_iter or hook.begin_epoch * epoch
-        # The first iteration is copied.
+        # The iteration at ``begin`` copies the weights, and the next
+        # ``left`` ones average them. With none left, the copy is of the last
+        # iteration, as it should be in a run of one.
         left = runner.max_iters - begin - 1
         model = hook.ema_model
         if left < 0 or 0 < left < model.interval:

@@ -2,6 +2,8 @@
 
 import pytest
 
+from repfusion_mm.engine.optimizers.checks import ReadKeys
+from repfusion_mm.engine.settings.built import check_ends
 from tests.helpers import tiny_run
 
 
@@ -57,3 +59,81 @@ def test_settings_are_refused_before_training(tmp_path, settings, said):
     )
     with pytest.raises(ValueError, match=said):
         tiny_run.build(cfg).train()
+
+
+def test_a_constructor_that_iterates_reads_all_keys():
+    for read in (dict, list, lambda keys: {**keys}, lambda k: [*k.items()]):
+        keys = ReadKeys(dict(mine=1))
+        with pytest.raises(ValueError, match=r"got \['mine'\]"):
+            keys.check()
+        read(keys)
+        keys.check()
+
+
+COSINE = dict(type='CosineAnnealingLR')
+POLY = dict(type='PolyLR')
+STEP = dict(type='MultiStepLR', milestones=[1])
+WARMUP = dict(type='LinearLR', start_factor=0.1)
+DECAY = dict(type='LinearLR', start_factor=1.0, end_factor=0.1)
+HOLD = dict(type='ConstantLR', factor=1.0)
+
+
+@pytest.mark.parametrize(
+    ('schedules', 'said'),
+    [
+        # Left from before a change of max_epochs, which is 10 here.
+        ([dict(COSINE, T_max=200)], 'param_scheduler.0: CosineAnnealingLR t'),
+        ([dict(COSINE, T_max=200, end=200)], 'until 200 in a run of 10 epoc'),
+        ([dict(COSINE, T_max=2, end=2)], 'ends at 2 in a run of 10 epochs'),
+        ([dict(COSINE, T_max=2)], 'ends at 2 in a run of 10 epochs'),
+        ([dict(POLY, end=1)], 'PolyLR ends at 1 in a run of 10 epochs'),
+        ([dict(POLY, end=100)], 'PolyLR takes until 100 in a run of 10'),
+        ([dict(DECAY, end=5)], 'LinearLR ends at 5'),
+        ([dict(STEP, end=5)], 'MultiStepLR ends at 5'),
+        ([dict(WARMUP, end=50)], 'takes until 50'),
+        (
+            [dict(COSINE, T_max=2, end=2, convert_to_iter_based=True)],
+            'ends at 6 in a run of 30 iterations',
+        ),
+        (
+            [dict(WARMUP, end=2), dict(COSINE, T_max=3, begin=2, end=5)],
+            'param_scheduler.1: CosineAnnealingLR ends at 5',
+        ),
+        # Of the run's length.
+        ([COSINE, dict(STEP, end=100), dict(HOLD, end=2)], None),
+        ([dict(COSINE, T_max=10), dict(WARMUP, end=2)], None),
+        ([dict(POLY, begin=2), dict(WARMUP, by_epoch=False, end=6)], None),
+        ([dict(COSINE, T_max=8, begin=2, convert_to_iter_based=True)], None),
+        ([dict(type='OneCycleLR', eta_max=1.0)], None),
+        # Intended: a warm-up only, and a constant end.
+        ([dict(WARMUP, end=2)], None),
+        ([dict(COSINE, end=5), dict(HOLD, begin=5)], None),
+        (
+            [
+                dict(COSINE, T_max=5, end=5),
+                dict(COSINE, T_max=5, begin=5),
+                dict(type='ConstantMomentum', factor=1.0, end=1),
+            ],
+            None,
+        ),
+    ],
+)
+def test_schedules_of_another_length_than_the_run_are_logged(
+    tmp_path, monkeypatch, schedules, said
+):
+    runner = tiny_run.build(
+        tiny_run.config(
+            tmp_path,
+            f'{tmp_path.name}-{len(str(schedules))}',
+            train_cfg=dict(by_epoch=True, max_epochs=10),
+        )
+    )
+    runner.train_loop  # noqa: B018 - the default end of schedules
+    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    runner.cfg.param_scheduler = schedules
+    runner.param_schedulers = runner.build_param_scheduler(schedules)
+    found = []
+    monkeypatch.setattr(runner.logger, 'warning', found.append)
+    check_ends(runner)
+    assert len(found) == bool(said)
+    assert (said or '') in ''.join(found)
