@@ -11,6 +11,7 @@ from typing import (
     Callable,
     Dict,
     Iterator,
+    Mapping,
     Sequence,
     Set,
     Tuple,
@@ -63,18 +64,50 @@ def check_denoiser(
         owner: The setting that contains ``scheduler``, for error messages.
 
     Raises:
-        ValueError: It is another model, such as an autoencoder, has other
-            channels or another range of values, or is not given t in
-            [0, ``num_timesteps`` - 1].
+        ValueError: It is not, or its t is not in [0, ``num_timesteps`` - 1].
     """
-    name, config = type(denoiser).__name__, denoiser.config
-    arguments = list(inspect.signature(denoiser.forward).parameters)
-    if 'timestep' not in arguments[:2]:
+    check_config(type(denoiser), denoiser.config)
+    length = denoiser.config.get('num_train_timesteps') or num_timesteps
+    if length != num_timesteps:
+        raise ValueError(
+            f'expected one number of timesteps, got {length} in the denoiser '
+            f'and {num_timesteps} in its scheduler; set {owner}.scheduler='
+            f"dict(type='DDPMScheduler', num_train_timesteps={length}, ...) "
+            'to the schedule of its training'
+        )
+
+
+def check_config(cls: Any, config: Mapping, place: str = '') -> None:
+    """Check that a diffusers class is a denoiser of RGB images.
+
+    Args:
+        cls: The class.
+        config: Its arguments; others have their defaults.
+        place: The folder or hub id of the config, for error messages.
+
+    Raises:
+        ValueError: It is another model, such as an autoencoder, requires
+            more than (sample, timestep), has other channels or another range
+            of values, or is not given t.
+    """
+    name = cls.__name__ + (f' in {place!r}' if place else '')
+    _, *arguments = inspect.signature(cls.forward).parameters.values()
+    names = [argument.name for argument in arguments[:2]]
+    required = [
+        argument.name
+        for argument in arguments[2:]
+        if argument.default is argument.empty
+        and argument.kind
+        not in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD)
+    ]
+    if 'timestep' not in names or required:
         raise ValueError(
             'expected a denoiser, whose forward takes (sample, timestep), '
-            f'got {name}, whose forward takes {arguments[:3]}; choose a '
+            f'got {name}, whose forward takes {names + required}; choose a '
             'denoiser such as UNet2DModel'
         )
+    defaults = inspect.signature(cls).parameters.items()
+    config = {**{key: value.default for key, value in defaults}, **config}
     channels = config.get('in_channels')
     if channels != 3:
         raise ValueError(
@@ -93,14 +126,6 @@ def check_denoiser(
             'expected a denoiser that is given t in [0, T - 1], got '
             "time_embedding_type='fourier', which is given sigma (a score "
             'model, VE); choose a denoiser of the DDPM family'
-        )
-    length = config.get('num_train_timesteps') or num_timesteps
-    if length != num_timesteps:
-        raise ValueError(
-            f'expected one number of timesteps, got {length} in the denoiser '
-            f'and {num_timesteps} in its scheduler; set {owner}.scheduler='
-            f"dict(type='DDPMScheduler', num_train_timesteps={length}, ...) "
-            'to the schedule of its training'
         )
 
 
@@ -148,7 +173,7 @@ def count_calls(module: nn.Module, run: Callable[[], object]) -> Counter:
 
 @torch.no_grad()
 def check_layers(
-    module: nn.Module,
+    module: Any,
     layers: Sequence[str],
     full_pass: Callable[[], object],
     extract: Callable[[], Dict[str, torch.Tensor]],
@@ -165,11 +190,16 @@ def check_layers(
     try:
         calls = count_calls(module, full_pass)
     except (TypeError, ValueError, RuntimeError) as error:
+        levels = len(module.config.get('block_out_channels', [0]))
+        multiple = 2 ** (levels - 1)
+        advice = 'choose another teacher'
+        if side % multiple:
+            advice = (
+                f'set model.teacher.input_size to a multiple of {multiple}'
+            )
         raise ValueError(
             'expected a denoiser that runs on (sample, timestep) only, at '
-            f'{side} x {side} (a multiple of two for each level), got '
-            f'{type(module).__name__}: {error}; choose another teacher, or '
-            'set model.teacher.input_size'
+            f'{side} x {side}, got {type(module).__name__}: {error}; {advice}'
         ) from error
     for name in layers:
         if calls[name] != 1:

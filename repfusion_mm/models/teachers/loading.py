@@ -23,6 +23,7 @@ from repfusion_mm.models.teachers.folders import (
     find_models,
     find_weights,
 )
+from repfusion_mm.models.teachers.layers import check_config
 from repfusion_mm.models.teachers.noise_schedule import (
     build_scheduler,
     load_scheduler,
@@ -183,6 +184,10 @@ def find_denoiser(pretrained: str) -> Tuple[Optional[str], dict]:
     """Return the sub-folder that holds the denoiser, and its config.
 
     The sub-folder is None if the denoiser is in the folder itself.
+
+    Raises:
+        OSError: The folder or the hub id has no model.
+        ValueError: Its model is not a denoiser of RGB images.
     """
     from diffusers import UNet2DModel
 
@@ -196,10 +201,10 @@ def find_denoiser(pretrained: str) -> Tuple[Optional[str], dict]:
     if path.is_file() or not (path.is_dir() or is_id):
         raise _no_folder(path)
     try:
-        return find_config(UNet2DModel, str(path), 'unet')
+        subfolder, config = find_config(UNet2DModel, str(path), 'unet')
     except OSError as error:
         if path.is_dir():
-            places = find_models(path)
+            places = find_denoisers(path)
             advice = ' or '.join(map(repr, places[:5]))
             raise FileNotFoundError(
                 f'expected config.json in {pretrained!r} or in its sub-folder '
@@ -209,6 +214,28 @@ def find_denoiser(pretrained: str) -> Tuple[Optional[str], dict]:
         if Path(path.parts[0]).is_dir():  # a folder, not a user of the hub
             raise _no_folder(path) from error
         raise _unreachable(str(pretrained), 'the denoiser') from error
+    cls = diffusers_class(config['_class_name'], 'model')
+    check_config(cls, config, str(path / (subfolder or '')))
+    return subfolder, config
+
+
+def find_denoisers(folder: Path) -> List[str]:
+    """Return sub-folders of a folder that can be teachers.
+
+    Raises:
+        ValueError: There are only models that cannot.
+    """
+    found: List[str] = []
+    refused: Optional[Exception] = None
+    for place in find_models(folder):
+        try:
+            find_denoiser(place)
+            found.append(place)
+        except (ImportError, OSError, ValueError) as error:
+            refused = refused or error
+    if refused and not found:
+        raise refused
+    return found
 
 
 def _no_folder(path: Path) -> FileNotFoundError:

@@ -179,7 +179,11 @@ def test_missing_labels_and_unknown_classes_are_refused(labels):
         (dict(class_signal='yes'), 'class_signal to be one of'),
         (dict(config={**DENOISER, 'sample_size': None}), 'input_size'),
         (dict(scheduler=dict(type='SGD')), "got 'SGD'"),
-        (dict(input_size=17), '17 x 17'),
+        (dict(input_size=17), '17 x 17.*set .*input_size to a multiple of 2'),
+        (
+            dict(config={**DENOISER, 'class_embed_type': 'timestep'}),
+            'should be provided.*; choose another teacher$',
+        ),
     ],
 )
 def test_bad_arguments_are_refused(arguments, message):

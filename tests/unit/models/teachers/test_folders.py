@@ -118,8 +118,8 @@ SMALL = dict(block_out_channels=(8,), norm_num_groups=4)
         (config(_class_name=None), '_class_name in config.json'),
         (config(time_embedding_type='fourier'), 'given sigma'),
         (config(center_input_sample=True), 'center_input_sample=True'),
-        (model('VQModel', **SMALL), 'got VQModel, whose forward'),
-        (model('AutoencoderKL', **SMALL), 'got AutoencoderKL, whose forward'),
+        (model('VQModel', **SMALL), "got VQModel in '.*', whose forward"),
+        (model('AutoencoderKL', **SMALL), "KL in '.*', whose forward"),
         (link_without_target, 'config.json of .* fetch the folder again'),
         (index('{'), 'model_index.json of .*damaged'),
         (index('[]'), r'model_index.json of .*damaged file \(list\)'),
@@ -141,6 +141,34 @@ def test_what_is_no_denoiser_of_pixels_is_refused(change, message, tmp_path):
     # The settings that the message names are those of this class.
     named = re.findall(r'model\.teacher\.(\w+)', str(error.value))
     assert set(named) <= set(inspect.signature(DiffusersTeacher).parameters)
+
+
+@pytest.mark.parametrize('pretrained', ['', 'model'])
+@pytest.mark.parametrize(
+    ('config', 'message'),
+    [
+        (dict(_class_name='DiTTransformer2DModel'),
+         r"in_channels 4 \(DiTTransformer2DModel in '.*/model'\)"),
+        (dict(_class_name='AutoencoderKL'),
+         r"AutoencoderKL in '.*/model', whose forward takes \['sample', "),
+        (dict(_class_name='UNet2DModel', in_channels=1), 'in_channels 1 '),
+        # DeepFloyd IF: of RGB images, but conditioned on a text.
+        (dict(_class_name='UNet2DConditionModel', in_channels=3),
+         r"\['sample', 'timestep', 'encoder_hidden_states'\]; choose"),
+    ],
+)  # fmt: skip
+def test_the_config_is_checked_before_other_files(
+    config, message, pretrained, tmp_path
+):
+    (tmp_path / 'model').mkdir()
+    (tmp_path / 'model' / 'config.json').write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=message) as error:
+        DiffusersTeacher([LAYER], str(tmp_path / pretrained))
+    assert 'model.teacher' not in str(error.value)
+    save_teacher(tmp_path / 'other')  # only this one is recommended
+    if not pretrained:
+        with pytest.raises(FileNotFoundError, match=r"to '\S*other'$"):
+            DiffusersTeacher([LAYER], str(tmp_path))
 
 
 def test_a_square_pair_is_a_side(tmp_path):
