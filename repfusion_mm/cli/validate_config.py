@@ -123,9 +123,9 @@ def check_schedules(cfg: Config) -> None:
     for path, schedule in _iter_schedules(schedules):
         if not isinstance(schedule, dict) or 'type' not in schedule:
             raise ValueError(
-                f'expected {path} to be a config dict(type=...), a list of '
-                'configs, or a dict with one of these for each part of the '
-                f'model, got {schedule!r}; correct it'
+                f'expected {path}=dict(type=...), a list of such configs, or '
+                'a dict with one of these for each part of the model, got '
+                f'{schedule!r}; correct it'
             )
 
 
