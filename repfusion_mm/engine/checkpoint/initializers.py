@@ -34,6 +34,9 @@ HINT = (
 #: Prefixes of a backbone's keys in checkpoints of distillers and task
 #: networks.
 PREFIXES = ('', 'student.', 'backbone.')
+#: Attribute of a loaded backbone: the file, the pixels that it records, and
+#: ``allow_changes``.
+SOURCE = '_pretrained_on'
 
 
 @WEIGHT_INITIALIZERS.register_module(name='Pretrained')
@@ -65,7 +68,9 @@ class StrictPretrained:
         allow_unused: Patterns of checkpoint tensors that may be unused; by
             default none, so that a deeper student is refused.
         allow_changes: If the outputs of the backbone differ from those of the
-            student with the same weights, log a warning instead of raising.
+            student with the same weights, or the mean, std or channel order
+            of its images from the distillation's, log a warning instead of
+            raising.
 
     Raises:
         ValueError: ``checkpoint`` is empty, no key starts with ``prefix``,
@@ -158,6 +163,9 @@ class StrictPretrained:
                 level=logging.WARNING,
             )
         module.load_state_dict(loaded, strict=False)
+        # StrictLoadHook, which sees the data, compares the images.
+        record = (self.checkpoint, meta.get('pixels'), self.allow_changes)
+        setattr(module, SOURCE, record)
         note = f' (strides differ: {others})' if others else ''
         if adapted:
             note += f'; load_state_dict hooks resolved {adapted[:5]}'

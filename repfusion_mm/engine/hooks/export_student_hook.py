@@ -11,6 +11,7 @@ from mmengine.runner import save_checkpoint
 from repfusion_mm.engine.checkpoint.behavior import describe_behavior
 from repfusion_mm.engine.checkpoint.compare import conv_strides
 from repfusion_mm.engine.hooks.checkpoint_hook import ATOMIC
+from repfusion_mm.engine.preflight.student_pixels import describe_pixels
 from repfusion_mm.engine.utils import check_export, select_prefix, unwrap_model
 from repfusion_mm.registry import HOOKS
 from repfusion_mm.version import __version__
@@ -67,9 +68,9 @@ class ExportStudentHook(Hook):
                 behavior=describe_behavior(
                     model.student, weights, model.input_size
                 ),
-                teacher=str(model_cfg.get('teacher')),
-                data_preprocessor=str(model_cfg.get('data_preprocessor')),
-                channel_order=model.channel_order,
+                teacher=str(model_cfg.get('teacher')),  # for people
+                # StrictLoadHook compares them.
+                pixels=describe_pixels(model),
             ),
         )
         path = Path(runner.work_dir, self.filename)

@@ -23,6 +23,9 @@ from repfusion_mm.engine.checkpoint.io import (
     remove_config,
 )
 from repfusion_mm.engine.preflight.frozen_layers import check_statistics
+from repfusion_mm.engine.preflight.student_pixels import (
+    check_student_pixels,
+)
 from repfusion_mm.engine.utils import unwrap_model, use_hooks_once
 from repfusion_mm.registry import HOOKS
 
@@ -45,9 +48,7 @@ class StrictLoadHook(Hook):
     Raises:
         ValueError: The file is not a checkpoint, or does not fit the model; or
             a run that resumes has no checkpoint, but a ``load_from``.
-            Before training: batch norms in eval mode (``norm_eval``,
-            ``frozen_stages``) into which nothing was loaded.
-    """
+    XX"""
 
     # Before any hook that removes something from the checkpoint.
     priority = 'HIGHEST'
@@ -85,6 +86,8 @@ class StrictLoadHook(Hook):
             run_init_cfgs(self._detached)
             for value in unwrap_model(runner).state_dict().values():
                 broadcast(value)  # as the runner does after init_weights
+            for module, _ in self._taken:
+                check_student_pixels(runner, module)
         self._loaded = True
         check_statistics(runner)
 

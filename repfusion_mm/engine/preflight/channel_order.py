@@ -6,7 +6,7 @@ import copy
 import logging
 import tempfile
 from pathlib import Path
-from typing import Any, Callable, List, Optional, Tuple
+from typing import Any, Callable, Iterator, List, Optional, Tuple
 
 import numpy as np
 import torch
@@ -51,20 +51,10 @@ def check_channel_order(
         ValueError: The channels arrive exchanged, or the images are not in
             [0, 255].
     """
-    for part, pipelines in iter_pipelines(dataset):
-        name = type(part).__name__
-        try:
-            with tempfile.TemporaryDirectory() as folder:
-                info = paint(part, Path(folder))
-                found = info and trace(info, pipelines, model)
-        except Exception as error:  # of any transform
-            found = None
-            reason = ' '.join(f'{type(error).__name__}: {error}'.split())
-        else:
-            reason = 'its images are neither local files nor known to be RGB'
+    for name, found, reason in trace_parts(dataset, model):
         if not found:
             print_log(
-                f'channel order of {name} not checked ({reason[:200]}); the '
+                f'channel order of {name} not checked ({reason}); the '
                 f'data preprocessor must return {model.channel_order} images',
                 logger='current',
                 level=logging.WARNING,
@@ -78,6 +68,24 @@ def check_channel_order(
                 f'expected RGB images in [0, 255] from {name}, got other '
                 f'values for the color {COLOR}: {outcome}'
             )
+
+
+def trace_parts(dataset: Any, model: Any) -> Iterator[Tuple[str, Any, str]]:
+    """Trace an image of one color from each part of a dataset.
+
+    Yields:
+        The name of the part, what ``trace`` returns, or None, and the reason.
+    """
+    for part, pipelines in iter_pipelines(dataset):
+        found = None
+        reason = 'its images are neither local files nor known to be RGB'
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                info = paint(part, Path(folder))
+                found = info and trace(info, pipelines, model)
+        except Exception as error:  # of any transform
+            reason = ' '.join(f'{type(error).__name__}: {error}'.split())
+        yield type(part).__name__, found, reason[:200]
 
 
 def paint(dataset: Any, folder: Path) -> Optional[dict]:

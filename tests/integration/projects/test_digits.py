@@ -69,14 +69,32 @@ def test_prepare_data_reports_a_folder_that_cannot_be_written(tmp_path):
     assert str(tmp_path / 'out') in result.last_line
 
 
-def test_distilled_student_is_finetuned(digits, student, tmp_path):
-    output = run_main(
+def finetune(digits, student, tmp_path, *options, expect=0):
+    return run_main(
         'tools/train.py', FINETUNE, '--work-dir', tmp_path, '--cfg-options',
         f'model.backbone.init_cfg.checkpoint={student}',
         'model.backbone.base_channels=8', 'model.backbone.stem_channels=8',
         'model.head.in_channels=64',
-        'train_cfg.max_iters=2', 'train_cfg.val_interval=2', cwd=digits,
-    ).output  # fmt: skip
+        'train_cfg.max_iters=2', 'train_cfg.val_interval=2', *options,
+        cwd=digits, expect=expect,
+    )  # fmt: skip
+
+
+def test_students_are_not_finetuned_with_other_pixels(
+    digits, student, tmp_path
+):
+    pixels = [
+        'data_preprocessor.mean=[0,0,0]', 'data_preprocessor.std=[1,1,1]',
+        'data_preprocessor.to_rgb=False',
+    ]  # fmt: skip
+    result = finetune(digits, student, tmp_path, *pixels, expect=1)
+    assert 'set in data_preprocessor mean=[' in result.last_line
+    assert 'and to_rgb=True' in result.last_line
+    assert 'Iter(train)' not in result.output
+
+
+def test_distilled_student_is_finetuned(digits, student, tmp_path):
+    output = finetune(digits, student, tmp_path).output
     assert 'loaded 120/120 tensors of ResNet_CIFAR' in output
     assert 'accuracy/top1' in output
 
