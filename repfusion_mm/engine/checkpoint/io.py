@@ -70,6 +70,12 @@ def load_from_local(
         FileNotFoundError, IsADirectoryError: There is no such file.
         ValueError: It is damaged, or holds more than weights and logs.
     """
+    if osp.basename(str(name or path)) == 'last_checkpoint':
+        raise ValueError(
+            f'expected a checkpoint, got {str(name or path)!r}, a text file '
+            'that names one; give the path in it, or use --resume without a '
+            'path'
+        )
     try:
         file = osp.expanduser(path)
         if str(name or path).endswith('.safetensors'):
@@ -128,7 +134,11 @@ def find_loaded_path(runner) -> str:
 
 def _reason(error: Exception) -> str:
     """Return the line of torch's long error message that tells the cause."""
-    lines = [i.strip() for i in str(error).splitlines() if i.strip()]
-    causes = ('WeightsUnpickler error', 'GLOBAL')
-    named = [i for i in lines if any(cause in i for cause in causes)]
+    text = str(error)
+    if 'WeightsUnpickler error' in text:
+        # The rest asks to report an issue of torch, and to read its docs.
+        text = text.partition('WeightsUnpickler error:')[2]
+        text = text.partition('Check the documentation')[0]
+    lines = [i.strip() for i in text.splitlines() if i.strip()]
+    named = [i for i in lines if 'GLOBAL' in i]
     return (named or lines or [type(error).__name__])[-1][:200]

@@ -45,9 +45,9 @@ class ExactResumeHook(Hook):
             ``IterableDataset``, or no batches; or checkpoints would be
             written between two batches of one update, whose gradients they do
             not hold. On resuming: the checkpoint is partial, such as without
-            an optimizer; or it was written by a run of another length, or
-            with other optimizers, schedules, batches, seed or number of
-            processes.
+            an optimizer; or it was written by a run of another length, on
+            which schedules or a learned policy depend, or with other
+            optimizers, schedules, batches, seed or number of processes.
     """
 
     # Before any hook that draws random numbers.
@@ -90,7 +90,9 @@ class ExactResumeHook(Hook):
             runner.logger.warning(
                 f'nothing to train: the run of {runner.max_iters} iterations '
                 f'had ended in {find_loaded_path(runner)}; to train longer, '
-                'start a new run with load_from=CHECKPOINT, without --resume'
+                'set train_cfg to a longer run; if its schedules or policy '
+                'depend on the length, start a new run with '
+                'load_from=CHECKPOINT, without --resume'
             )
         check_accumulation(runner)
         seed_batches(runner.train_loop, runner._train_dataloader, runner.seed)

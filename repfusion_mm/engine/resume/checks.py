@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Dict, List, Union
+from typing import Dict, List, Optional, Union
 
 from mmengine.dist import get_world_size
+from mmengine.runner import EpochBasedTrainLoop
 
 from repfusion_mm.engine.checkpoint.io import find_loaded_path
+from repfusion_mm.engine.utils import unwrap_model
 from repfusion_mm.utils.settings import flatten_settings
 
 #: Keys of the state of mmengine's ``MessageHub``.
@@ -22,13 +24,16 @@ IMMUTABLE = (
     'train_dataloader.batch_sampler',
     'train_dataloader.sampler',
 )
+#: State of mmengine's schedules that changes with each step.
+STEPPED = ('last_step', '_global_step', '_last_value')
 
 
 def check_resumable(runner, checkpoint: dict) -> None:
     """Refuse a checkpoint that is partial, or of a run of another length.
 
-    mmengine silently re-initializes optimizers and schedules that are missing,
-    and ends a run whose checkpoint is after its last iteration.
+    The length may differ if nothing depends on it. mmengine silently
+    re-initializes optimizers and schedules that are missing, and ends a run
+    whose checkpoint is after its last iteration.
     """
     hub = checkpoint.get('message_hub')
     problems = []
@@ -53,12 +58,16 @@ def check_resumable(runner, checkpoint: dict) -> None:
             'without --resume'
         )
     max_iters = info.get('max_iters', runner.max_iters)
-    if max_iters != runner.max_iters:
+    if max_iters == runner.max_iters:
+        return
+    reason = _find_dependence(runner, checkpoint, info)
+    if reason:
         raise ValueError(
             f'expected a run of {max_iters} iterations, as the checkpoint was '
-            f'written in, got {runner.max_iters}: its schedules would not '
-            'change; resume with the same data, batch size, processes and '
-            'length, or start a new run with load_from=CHECKPOINT'
+            f'written in, got {runner.max_iters}: {reason}; resume with the '
+            'same data, batch size, processes and length, or start a new run '
+            'with load_from=CHECKPOINT, which loads the weights, but not '
+            'the state of optimizers and the count of iterations'
         )
 
 
@@ -134,6 +143,45 @@ def _find_meta_problems(meta: object, info: dict) -> List[str]:
         if type(value) is not int or not 0 <= value <= limit:
             problems.append(f'meta.{name}={value!r} instead of 0 to {largest}')
     return problems
+
+
+def _find_dependence(runner, checkpoint: dict, info: dict) -> Optional[str]:
+    """Return what depends on the length of a run, None if nothing does."""
+    epochs = info.get('max_epochs')
+    if isinstance(runner.train_loop, EpochBasedTrainLoop) and epochs:
+        before = info['max_iters'] / epochs
+        now = runner.max_iters / runner.max_epochs
+        if before != now:
+            return f'an epoch had {before:g} iterations and now has {now:g}'
+    for name, value in _fixed_values(checkpoint.get('param_schedulers')):
+        if (name, value) not in _fixed_values(runner.param_schedulers):
+            return (
+                f'its schedules end with the run ({name}={value}), and would '
+                'be taken from the checkpoint'
+            )
+    policy = getattr(unwrap_model(runner), 'policy', None)
+    if getattr(policy, 'learnable', False):
+        return 'the entropy weight of its policy decreases with the length'
+    return None
+
+
+def _fixed_values(schedules: Union[dict, list, None]) -> List[tuple]:
+    """Return what does not change while schedules are stepped."""
+    if isinstance(schedules, dict):
+        return [
+            (f'{part}.{name}', value)
+            for part, values in schedules.items()
+            for name, value in _fixed_values(values)
+        ]
+    states = [
+        i if isinstance(i, dict) else i.state_dict() for i in schedules or []
+    ]
+    return [
+        (f'{index}.{name}', value)
+        for index, state in enumerate(states)
+        for name, value in state.items()
+        if name not in STEPPED
+    ]
 
 
 def _count_schedules(

@@ -97,3 +97,49 @@ def test_checkpoints_without_optimizer_are_refused(tmp_path):
     run(tmp_path, 'first', **checkpoint)
     with pytest.raises(ValueError, match=r'epoch_2\.pth .*got no optimizer'):
         run(tmp_path, 'second', resume=True, **checkpoint)
+
+
+def of_length(max_epochs, **settings):
+    return {
+        'train_cfg.max_epochs': max_epochs,
+        'model.policy': dict(type='repfusion_mm.UniformTimestepPolicy'),
+        **settings,
+    }
+
+
+@pytest.mark.parametrize('schedule', [None, 'ends later'])
+def test_runs_on_whose_length_nothing_depends_are_continued(
+    tmp_path, schedule
+):
+    fixed = dict(type='LinearLR', start_factor=0.5, begin=0, end=1)
+    others = dict(param_scheduler=schedule and [fixed])
+    run(tmp_path, 'first', **of_length(1, **others))
+    run(tmp_path, 'second', **of_length(3, resume=True, **others))
+    checkpoint = load_from_local(tmp_path / 'epoch_3.pth')
+    assert checkpoint['meta']['iter'] == 6
+
+
+@pytest.mark.parametrize(
+    ('settings', 'reason'),
+    [
+        (of_length(3), r'schedules end with the run .student.0.total_iters=1'),
+        (
+            {'train_cfg.max_epochs': 3, 'param_scheduler': None},
+            'entropy weight of its policy',
+        ),
+        (
+            of_length(
+                2,
+                param_scheduler=None,
+                **{'train_dataloader.batch_size': 8},
+            ),
+            'an epoch had 2 iterations and now has 1',
+        ),
+    ],
+)
+def test_runs_of_another_length_are_refused(tmp_path, settings, reason):
+    first = {k: v for k, v in settings.items() if 'batch' not in k}
+    run(tmp_path, 'first', **{**first, 'train_cfg.max_epochs': 2})
+    with pytest.raises(ValueError, match=reason) as error:
+        run(tmp_path, 'second', resume=True, **settings)
+    assert 'but not the state of optimizers' in str(error.value)
