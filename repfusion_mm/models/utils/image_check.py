@@ -137,11 +137,14 @@ def check_statistics(module: torch.nn.Module) -> None:
     if mean.min() > 0 and mean.max() < 1 and (names or std.max() > 1):
         names.insert(0, 'mean')
     if names:
+        numbers = [
+            [round(v, 4) for v in x.flatten().tolist()] for x in (mean, std)
+        ]
         raise ValueError(
             'expected mean and std of model.data_preprocessor for images '
-            f'in [0, 255], got mean={mean.flatten().tolist()} and '
-            f'std={std.flatten().tolist()}, of which {" and ".join(names)} '
-            f'are for images in [0, 1]; multiply {" and ".join(names)} by 255'
+            f'in [0, 255], got mean={numbers[0]} and std={numbers[1]}, which '
+            'are (partly) for images in [0, 1]; multiply '
+            f'{" and ".join(names)} by 255'
         )
 
 
@@ -304,7 +307,7 @@ def warn_about_few_levels(images: Sequence[torch.Tensor]) -> None:
             f'the teacher sees almost black images: the first {num_images} '
             f'have no values above {high:.4g} of 255; if they are label maps, '
             'correct the folder of images, and if they have fewer than 8 '
-            f'bits, multiply their values by 255 / {high:.4g}',
+            'bits, scale them to [0, 255]',
             logger='current',
             level=logging.WARNING,
         )
