@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import socket
 import traceback
 from types import FrameType
 from typing import Any, Iterator, List, Optional, Tuple
+from urllib.error import URLError
 
 from mmengine.config import Config
 from mmengine.registry import Registry
 from mmengine.runner import Runner
 
+from repfusion_mm.datasets.image_files import is_local
 from repfusion_mm.engine.settings import find_typo
 from repfusion_mm.engine.settings.names import SETTINGS
 from repfusion_mm.utils.types import init_arguments, resolve_type
+
+#: What is raised, or is the cause, where a network cannot be used.
+NETWORK_ERRORS = (URLError, ConnectionError, TimeoutError, socket.gaierror)
 
 
 def find_place(error: BaseException) -> str:
@@ -42,6 +48,7 @@ def find_place(error: BaseException) -> str:
             place, config = found[0]
             registries = [a for a in arguments if isinstance(a, Registry)]
             hint = _suggest(error, config, registries, root)
+            hint = hint or _suggest_download(error, config, registries)
             return f'in {place}{hint or _show(config)}'
     return ''
 
@@ -104,6 +111,28 @@ def _show(config: dict) -> str:
     if any(isinstance(value, (dict, list)) for value in config.values()):
         return ''
     return f'={dict(config)}'[:200]
+
+
+def _suggest_download(
+    error: BaseException, config: dict, registries: List[Registry]
+) -> str:
+    """Return how to provide a dataset that could not be downloaded."""
+    root = config.get('data_root') or config.get('data_prefix')
+    cause: Optional[BaseException] = error
+    while cause is not None and not isinstance(cause, NETWORK_ERRORS):
+        cause = cause.__cause__ or cause.__context__
+    if cause is None or not isinstance(root, str) or not is_local(root):
+        return ''
+    cls = resolve_type(config, registries[0]) if registries else None
+    url = getattr(cls, 'url', None)
+    if isinstance(url, str):
+        advice = f'download {url} on a machine with a network, and put it'
+    else:
+        advice = 'run this command on a machine with a network, and copy it'
+    return (
+        f'; the data is not in {root!r} and could not be downloaded: '
+        f'{advice} there'
+    )
 
 
 def _suggest(

@@ -1,8 +1,13 @@
 """Errors of command lines end in one line."""
 
+from urllib.error import URLError
+from urllib.request import urlopen
+
 import pytest
 from mmengine.config import Config
-from mmengine.registry import MODELS
+from mmengine.dataset import BaseDataset
+from mmengine.registry import DATASETS, MODELS
+from mmpretrain.datasets import CIFAR10
 
 from repfusion_mm.cli import report_errors
 from repfusion_mm.cli.error_reporting import describe
@@ -90,3 +95,38 @@ def test_a_message_that_names_a_setting_gets_no_other_place():
     with pytest.raises(ValueError, match='set model') as caught:
         build(cfg)
     assert describe(caught.value) == 'ValueError: set model.teacher.pretrained'
+
+
+class NotThere(CIFAR10):
+    url = 'http://127.0.0.1:9/cifar.tar.gz'  # nothing listens
+
+
+class FromAnyPlace(BaseDataset):
+    def load_data_list(self):
+        try:
+            urlopen(NotThere.url)
+        except OSError:
+            raise RuntimeError('no index')  # noqa: B904
+
+
+@pytest.mark.parametrize(
+    ('kind', 'advice'),
+    [
+        (NotThere, f'download {NotThere.url} on a machine with a network, an'),
+        (FromAnyPlace, 'run this command on a machine with a network, and co'),
+    ],
+)
+def test_a_dataset_that_cannot_be_downloaded_is_asked_for(
+    tmp_path, kind, advice
+):
+    dataset = dict(type=kind, data_root=str(tmp_path), pipeline=[])
+    cfg = Config(dict(train_dataloader=dict(dataset=dataset)))
+
+    def build(cfg):
+        return DATASETS.build(cfg.train_dataloader.dataset)
+
+    with pytest.raises((URLError, RuntimeError)) as caught:
+        build(cfg)
+    text = describe(caught.value)
+    assert '(in train_dataloader.dataset; the data is not in ' in text
+    assert f'{str(tmp_path)!r} and could not be downloaded: {advice}' in text
