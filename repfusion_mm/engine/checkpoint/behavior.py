@@ -23,13 +23,13 @@ NUM_VALUES = 1000
 #: Settings that do not change what a trained network computes.
 IRRELEVANT = {
     'drop_path_rate', 'drop_prob', 'drop_rate', 'frozen_stages', 'inplace',
-    'momentum', 'norm_eval', 'out_indices', 'p', 'with_cp',
+    'momentum', 'norm_eval', 'out_indices', 'with_cp',
 }  # fmt: skip
 #: Settings that must agree even if the outputs cannot be compared, as those of
 #: a dilated, truncated or larger backbone.
 DEFINING = {
-    'align_corners', 'eps', 'groups', 'mode', 'negative_slope', 'num_heads',
-    'style', 'type',
+    'align_corners', 'ceil_mode', 'eps', 'groups', 'mode', 'negative_slope',
+    'num_heads', 'p', 'padding_mode', 'style', 'type',
 }  # fmt: skip
 #: Kinds of layers that may be replaced: in eval mode, the result is the same.
 EXCHANGEABLE = ('Norm', 'Drop', 'Identity')
@@ -63,7 +63,9 @@ def find_changes(
     Outputs of the same shape are compared. The deeper outputs of a dilated
     network have other shapes and are ignored. If several have the same shape,
     as in a transformer, one pair must agree. If no outputs can be compared, a
-    warning is logged and the settings of layers are compared.
+    warning is logged and the settings of layers are compared. Settings that
+    differ although outputs agree are logged: other sizes of images or other
+    weights may show them.
 
     Args:
         recorded: What ``describe_behavior`` returned.
@@ -82,6 +84,10 @@ def find_changes(
             differences.setdefault(tuple(ours['shape']), []).append(
                 _difference(ours['values'], theirs['values'])
             )
+    settings = _settings(module)
+    defining = _changed_settings(
+        _defining(recorded['settings']), _defining(settings)
+    )
     if not differences:
         reason = 'no shape is the same' if complete else 'weights differ'
         print_log(
@@ -91,17 +97,22 @@ def find_changes(
             logger='current',
             level=logging.WARNING,
         )
-        return _changed_settings(
-            _defining(recorded['settings']), _defining(_settings(module))
-        )
+        return defining
     changed = [
-        f'output {shape}: differs by {min(found):.1%}'
+        f'output {shape}: differs by {_percent(min(found))}'
         for shape, found in differences.items()
         if not min(found) <= TOLERANCE
     ]
-    if not changed:
-        return []
-    return changed + _changed_settings(recorded['settings'], _settings(module))
+    if changed:
+        return changed + _changed_settings(recorded['settings'], settings)
+    if defining:
+        print_log(
+            f'{type(module).__name__}: outputs agree, but settings differ, '
+            f'which other inputs may show: {"; ".join(defining)}',
+            logger='current',
+            level=logging.WARNING,
+        )
+    return []
 
 
 def _outputs(
@@ -147,17 +158,24 @@ def _difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:
     return (error / norms.clamp(min=torch.finfo().tiny)).max().item()
 
 
+def _percent(share: float) -> str:
+    return f'{100 * share:.2g}%' if share < 10 else f'a factor of {share:.2g}'
+
+
 def _settings(module: nn.Module) -> Dict[str, Dict[str, Any]]:
     """Return the public attributes with plain values of all modules."""
     settings = {}
     for name, child in module.named_modules():
+        kind = type(child).__name__
         found = {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in vars(child).items()
             if not key.startswith('_') and key != 'training' and _plain(value)
         }
         if not list(child.children()):
-            found['type'] = type(child).__name__
+            found['type'] = kind
+        if 'Drop' in kind:
+            found.pop('p', None)  # only used in training
         settings[name] = found
     return settings
 

@@ -115,11 +115,12 @@ def test_another_function_of_the_same_weights_is_refused(
     ],
 )  # fmt: skip
 def test_backbones_that_compute_the_same_maps_load(
-    tmp_path, distilled, finetuned
+    tmp_path, log, distilled, finetuned
 ):
     student, backbone = load(tmp_path / 'student.pth', distilled, finetuned)
     for key, value in backbone.state_dict().items():
         assert torch.equal(value, student.state_dict()[key]), key
+    assert 'settings differ' not in log.text
 
 
 def test_the_comparison_changes_nothing():
@@ -189,3 +190,77 @@ def test_outputs_that_overflow_are_compared_too():
     assert find_changes(recorded, net, weights) == []
     weights['weight'][1] *= 1.1
     assert 'differs by' in find_changes(recorded, net, weights)[0]
+    weights['weight'][1] *= 1e12
+    assert 'differs by a factor of ' in find_changes(recorded, net, weights)[0]
+
+
+def test_small_differences_are_not_shown_as_zero():
+    net = torch.nn.Conv2d(3, 2, 1)
+    weights = {k: v.clone() for k, v in net.state_dict().items()}
+    recorded = describe_behavior(net, weights, 8)
+    scaled = {k: v * 1.0003 for k, v in weights.items()}
+    assert 'differs by 0.03%' in find_changes(recorded, net, scaled)[0]
+
+
+class Scaled(torch.nn.Sequential):
+    """A residual branch with the initial layer scale of a ConvNeXt."""
+
+    def forward(self, x):
+        return x + 1e-6 * super().forward(x)
+
+
+@pytest.mark.parametrize(
+    ('kind', 'before', 'after', 'said'),
+    [
+        (
+            torch.nn.Sequential,
+            torch.nn.MaxPool2d(2),
+            torch.nn.MaxPool2d(2, ceil_mode=True),
+            'ceil_mode: distilled with False, got True in 1 layers',
+        ),
+        (
+            Scaled,
+            torch.nn.GELU(),
+            torch.nn.ReLU(),
+            "type: distilled with 'GELU', got 'ReLU'",
+        ),
+        (
+            Scaled,
+            torch.nn.Conv2d(3, 3, 3, padding=1),
+            torch.nn.Conv2d(3, 3, 3, padding=1, padding_mode='reflect'),
+            "padding_mode: distilled with 'zeros', got 'reflect'",
+        ),
+        (
+            torch.nn.Sequential,
+            torch.nn.Dropout(0.1),
+            torch.nn.Dropout(0.2),
+            '',
+        ),
+    ],
+)
+def test_settings_that_differ_while_outputs_agree_are_logged(
+    log, kind, before, after, said
+):
+    recorded = describe_behavior(kind(before), {}, 8)
+    net = kind(after)
+    net.load_state_dict(kind(before).state_dict())
+    assert find_changes(recorded, net, {}) == []
+    assert said in log.text
+    assert ('settings differ' in log.text) == bool(said)
+
+
+class Power(torch.nn.Module):
+    """The part of ``GeneralizedMeanPooling`` that depends on ``p``."""
+
+    def __init__(self, p):
+        super().__init__()
+        self.p = p
+
+    def forward(self, x):
+        return x.clamp(min=1e-6) ** self.p
+
+
+def test_the_exponent_of_a_pooling_layer_is_a_setting():
+    recorded = describe_behavior(Power(3.0), {}, 8)
+    found = find_changes(recorded, Power(2.0), {})
+    assert 'p: distilled with 3.0, got 2.0' in found[1]
