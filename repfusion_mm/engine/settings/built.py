@@ -59,6 +59,7 @@ def check_run(runner: Any) -> None:
     check_averages(runner)
     check_validation(runner)
     check_wrapper(runner)
+    check_length(runner)
     asked = runner.cfg.get('optim_wrapper')
     is_joint = isinstance(runner.optim_wrapper, OptimWrapperDict)
     if isinstance(asked, dict) and asked.get('paramwise_cfg') and not is_joint:
@@ -275,6 +276,19 @@ def check_wrapper(runner: Any) -> None:
             f'expected find_unused_parameters={asked} in model_wrapper_cfg, '
             'next to which nothing would read the one at the top level, got '
             f'{wrapper}; set model_wrapper_cfg.find_unused_parameters'
+        )
+
+
+def check_length(runner: Any) -> None:
+    """Refuse ``num_batch_per_epoch`` that the sampler does not use."""
+    loader = runner.cfg.get('train_dataloader')
+    asked = isinstance(loader, dict) and loader.get('num_batch_per_epoch')
+    if asked and len(runner.train_loop.dataloader) > asked:
+        raise ValueError(
+            f'expected epochs of train_dataloader.num_batch_per_epoch={asked} '
+            f'batches, got {len(runner.train_loop.dataloader)}, because the '
+            'sampler has its own length; set '
+            'train_dataloader.sampler.num_samples instead'
         )
 
 

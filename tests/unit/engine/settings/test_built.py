@@ -48,6 +48,19 @@ def test_unread_keys_of_paramwise_cfg_are_logged(tmp_path, settings, said):
             ),
             r'set param_scheduler\.1\.by_epoch=False;',
         ),
+        (
+            dict(
+                loader=dict(
+                    num_batch_per_epoch=1,
+                    sampler=dict(
+                        type='repfusion_mm.ProportionalSampler',
+                        proportions=(1,),
+                        num_samples=9,
+                    ),
+                )
+            ),
+            r'num_batch_per_epoch=1 batches, got 3, .*sampler\.num_samples',
+        ),
     ],
 )
 def test_settings_are_refused_before_training(tmp_path, settings, said):
