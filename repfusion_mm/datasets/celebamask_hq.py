@@ -10,6 +10,7 @@ import numpy as np
 from mmcv.transforms import RandomFlip
 from mmseg.datasets import BaseSegDataset
 
+from repfusion_mm.datasets.wrappers import check_filter
 from repfusion_mm.registry import DATASETS
 
 #: Number of label maps that are checked before the first iteration.
@@ -61,6 +62,7 @@ class CelebAMaskHQDataset(BaseSegDataset):
         super().__init__(
             img_suffix=img_suffix, seg_map_suffix=seg_map_suffix, **kwargs
         )
+        check_filter(self)
         pairs = self.METAINFO['left_right_pairs']
         for transform in self.pipeline.transforms:
             if isinstance(transform, RandomFlip):

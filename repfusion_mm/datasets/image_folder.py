@@ -21,7 +21,9 @@ from repfusion_mm.datasets.image_files import (
     log_listing,
     read_list,
 )
+from repfusion_mm.datasets.wrappers import check_filter
 from repfusion_mm.registry import DATASETS
+from repfusion_mm.utils.arguments import check_flags, check_list
 
 
 @DATASETS.register_module()
@@ -51,7 +53,8 @@ class ImageFolderDataset(CustomDataset):
             folder.
         ValueError: The list is malformed; the subfolders are not as many as
             ``classes``, or only some have the name of a class and are sorted
-            otherwise; or mmengine cannot list the address.
+            otherwise; mmengine cannot list the address; or an argument would
+            be ignored, as ``filter_cfg``.
     """
 
     #: Engine checks need not log the files again.
@@ -66,12 +69,15 @@ class ImageFolderDataset(CustomDataset):
     ) -> None:
         data_root = osp.expanduser(data_root)
         check_address(data_root)
+        check_list('ImageFolderDataset.extensions', extensions)
         super().__init__(
             data_root=data_root,
             extensions=extensions or EXTENSIONS,
             lazy_init=True,
             **kwargs,
         )
+        check_flags('ImageFolderDataset', with_label=self.with_label)
+        check_filter(self)
         self.finds_extensions = extensions is None
         if not lazy_init:
             self.full_init()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
 
+from mmengine.dataset import BaseDataset
 from torch.utils.data import Dataset
 
 
@@ -75,6 +76,19 @@ def find_backend_args(dataset: Any) -> List[Optional[dict]]:
         for owner in owners
         for name in ('backend_args', 'file_client_args')
     ]
+
+
+def check_filter(dataset: BaseDataset) -> None:
+    """Raise a ValueError for a ``filter_cfg`` that a dataset ignores."""
+    if (
+        dataset.filter_cfg
+        and type(dataset).filter_data is BaseDataset.filter_data
+    ):
+        raise ValueError(
+            f'expected no filter_cfg of {type(dataset).__name__}, which '
+            f'filters nothing, got {dataset.filter_cfg}; leave it out, and '
+            'list the images in ann_file'
+        )
 
 
 def get_transforms(dataset: Any) -> Sequence:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os.path as osp
 from itertools import combinations
+from pathlib import Path
 from typing import Any, Dict, List
 
 from mmengine.hooks import (
@@ -44,7 +45,17 @@ def last_checkpoint(runner) -> str:
 
 
 def check_export(runner, filename: str) -> None:
-    """Log a warning if a run writes no checkpoint, and so no ``filename``."""
+    """Log a warning if a run writes no checkpoint, and so no ``filename``.
+
+    Raises:
+        ValueError: ``filename`` is not a name within the work directory.
+    """
+    path = Path(filename)
+    if not path.name or path.is_absolute() or '..' in path.parts:
+        raise ValueError(
+            'expected the name of a file or folder in the work directory in '
+            f'default_hooks, got filename={filename!r}; correct it'
+        )
     for hook in runner.hooks:
         if isinstance(hook, CheckpointHook):
             length = runner.max_epochs if hook.by_epoch else runner.max_iters
@@ -60,15 +71,6 @@ def check_export(runner, filename: str) -> None:
         'and this run has none; set default_hooks.checkpoint.save_last=True, '
         'or an interval within the length of the run'
     )
-
-
-def check_interval(interval: int, hook: str) -> None:
-    """Refuse an interval of the default hook ``hook`` that is less than 1."""
-    if interval < 1:
-        raise ValueError(
-            f'expected an interval of 1 or more, got {interval}; correct '
-            f'default_hooks.{hook}.interval'
-        )
 
 
 def check_single(runner, kind: type) -> None:

@@ -129,9 +129,15 @@ ROWS = {
     'optimizer of no part': (
         ['optim_wrapper.studnet.optimizer.lr=0.1'], None,
         ["'studnet'", "'student'", 'correct the name']),
+    'no cosines': (
+        ['model.policy.num_cosines=0'], None,
+        ['model.policy.num_cosines', 'got 0', '1 or more']),
+    'negative weight of the loss': (
+        ['model.distill_loss.loss_weight=-1'], None,
+        ['model.distill_loss.loss_weight', 'got -1', 'above 0']),
     'wrong type, classes': (
         ['model.decoder.num_classes=ten'], None,
-        ['decoder.num_classes', "'ten'", 'correct model.decoder']),
+        ['model.decoder.num_classes', "'ten'", 'correct it']),
     'wrong length': (
         [f'{PARTS}.{i}.pipeline.1.crop_size=[1,2,3]' for i in (0, 1)], None,
         ['AssertionError: assert ', 'crop_size']),

@@ -15,6 +15,7 @@ from repfusion_mm.datasets.feature_cache.files import (
 )
 from repfusion_mm.datasets.wrappers import get_wrapped
 from repfusion_mm.registry import DATASETS
+from repfusion_mm.utils.arguments import check_integer
 from repfusion_mm.utils.seeding import seeded
 
 #: Fields of a data sample: the features, for each layer a C x H x W float16
@@ -58,11 +59,8 @@ class CachedFeaturesDataset(Dataset):
         num_views: int = 1,
         seed: int = 0,
     ) -> None:
-        if num_views < 1 or seed < 0:
-            raise ValueError(
-                'expected num_views of 1 or more and seed of 0 or more, got '
-                f'{num_views} and {seed}'
-            )
+        check_integer('CachedFeaturesDataset.num_views', num_views)
+        check_integer('CachedFeaturesDataset.seed', seed, 0)
         if isinstance(dataset, dict):
             dataset = DATASETS.build(dataset)
         self.dataset = dataset

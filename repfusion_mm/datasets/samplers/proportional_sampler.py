@@ -9,6 +9,7 @@ from mmengine.dataset import ConcatDataset
 from mmengine.dist import get_dist_info, sync_random_seed
 
 from repfusion_mm.registry import DATA_SAMPLERS
+from repfusion_mm.utils.arguments import check_integer
 
 
 @DATA_SAMPLERS.register_module()
@@ -29,7 +30,7 @@ class ProportionalSampler:
 
     Raises:
         ValueError: The number of proportions differs from that of the parts,
-            or a part or the epoch is empty.
+            a part is empty, or a number is outside its range.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class ProportionalSampler:
         seed: Optional[int] = None,
     ) -> None:
         parts = getattr(dataset, 'datasets', [dataset])
-        if len(parts) != len(proportions) or min(proportions) < 1:
+        if len(parts) != len(proportions):
             raise ValueError(
                 f'expected {len(parts)} positive proportions, one for each '
                 f'part of the ConcatDataset, got {tuple(proportions)}; '
@@ -52,11 +53,13 @@ class ProportionalSampler:
                 f'expected images in every part, got parts of {self.sizes} '
                 'images; correct the parts of train_dataloader.dataset'
             )
-        if num_samples is not None and num_samples < 1:
-            raise ValueError(
-                f'expected num_samples of 1 or more, got {num_samples}; '
-                'correct train_dataloader.sampler.num_samples'
-            )
+        place = 'train_dataloader.sampler'
+        for proportion in proportions:
+            check_integer(f'each of {place}.proportions', proportion)
+        if num_samples is not None:
+            check_integer(f'{place}.num_samples', num_samples)
+        if seed is not None:
+            check_integer(f'{place}.seed', seed, 0)
         self.rank, self.world_size = get_dist_info()
         self.pattern = np.repeat(np.arange(len(parts)), proportions)
         # mmengine changes the length for num_batch_per_epoch.

@@ -13,6 +13,7 @@ from mmcv.transforms import LoadImageFromFile
 from mmengine.logging import print_log
 
 from repfusion_mm.registry import TRANSFORMS
+from repfusion_mm.utils.arguments import check_choice
 
 CHOICES = ('raise', 'skip')
 #: With ``on_error='skip'``, so many failures in a row stop the run.
@@ -45,10 +46,7 @@ class LoadImage(LoadImageFromFile):
 
     def __init__(self, on_error: str = 'raise', **kwargs) -> None:
         super().__init__(ignore_empty=False, **kwargs)
-        if on_error not in CHOICES:
-            raise ValueError(
-                f'expected on_error to be one of {CHOICES}, got {on_error!r}'
-            )
+        check_choice('LoadImage.on_error', on_error, CHOICES)
         self.on_error = on_error
         self.skipped: set = set()
         self.failures = 0

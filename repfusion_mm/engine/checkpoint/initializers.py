@@ -23,6 +23,7 @@ from repfusion_mm.engine.checkpoint.compare import (
 from repfusion_mm.engine.checkpoint.io import StateDict, read_checkpoint
 from repfusion_mm.engine.utils import select_prefix
 from repfusion_mm.registry import WEIGHT_INITIALIZERS
+from repfusion_mm.utils.arguments import check_flags, check_list
 
 HINT = (
     'distillation writes student.pth into its work directory: name it in the '
@@ -73,10 +74,10 @@ class StrictPretrained:
             raising.
 
     Raises:
-        ValueError: ``checkpoint`` is empty, no key starts with ``prefix``,
-            tensors are missing or unused, none is loaded, or the outputs of
-            the backbone differ from those of the student, although the
-            tensors have the same shapes.
+        ValueError: ``checkpoint`` is empty, patterns are not in a list, no
+            key starts with ``prefix``, tensors are missing or unused, none is
+            loaded, or the outputs of the backbone differ from those of the
+            student, although the tensors have the same shapes.
         FileNotFoundError: There is no such file.
     """
 
@@ -89,6 +90,9 @@ class StrictPretrained:
         allow_unused: Sequence[str] = (),
         allow_changes: bool = False,
     ) -> None:
+        check_list('init_cfg.allow_missing', allow_missing)
+        check_list('init_cfg.allow_unused', allow_unused)
+        check_flags('init_cfg', allow_changes=allow_changes)
         self.checkpoint = checkpoint
         self.prefix = prefix
         self.allow_missing = tuple(allow_missing)

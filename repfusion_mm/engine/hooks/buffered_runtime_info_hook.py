@@ -11,11 +11,11 @@ from mmengine.dist import all_reduce
 from mmengine.hooks import LoggerHook, RuntimeInfoHook
 
 from repfusion_mm.engine.utils import (
-    check_interval,
     check_single,
     use_hooks_once,
 )
 from repfusion_mm.registry import HOOKS
+from repfusion_mm.utils.arguments import check_integer
 
 
 @HOOKS.register_module()
@@ -52,7 +52,7 @@ class BufferedRuntimeInfoHook(RuntimeInfoHook):
 
     def __init__(self, interval: Optional[int] = None) -> None:
         if interval is not None:
-            check_interval(interval, 'runtime_info')
+            check_integer('default_hooks.runtime_info.interval', interval)
         self.interval = interval
         self._names: Tuple[str, ...] = ()
         self._rows: List[torch.Tensor] = []

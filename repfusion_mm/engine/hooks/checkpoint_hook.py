@@ -14,6 +14,7 @@ from mmengine.hooks import CheckpointHook
 
 from repfusion_mm.engine.utils import last_checkpoint, use_hooks_once
 from repfusion_mm.registry import HOOKS
+from repfusion_mm.utils.arguments import check_integer
 
 
 class AtomicLocalBackend(LocalBackend):
@@ -66,6 +67,9 @@ class SafeCheckpointHook(CheckpointHook):
     def __init__(self, *args, max_keep_ckpts: int = -1, **kwargs) -> None:
         # mmengine keeps all checkpoints; this hook removes the old ones.
         super().__init__(*args, max_keep_ckpts=-1, **kwargs)
+        check_integer(
+            'default_hooks.checkpoint.max_keep_ckpts', max_keep_ckpts, -1
+        )
         self.num_kept = max_keep_ckpts
         self._steps: List[int] = []
         if type(self.interval) is not int or self.interval == 0:

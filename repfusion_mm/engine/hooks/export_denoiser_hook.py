@@ -15,6 +15,9 @@ from mmengine.hooks import Hook
 from repfusion_mm.engine.preflight.pixels import check_pixels
 from repfusion_mm.engine.utils import check_export, select_prefix, unwrap_model
 from repfusion_mm.registry import HOOKS
+from repfusion_mm.utils.arguments import check_choice
+
+DTYPES = ('float32', 'float16')
 
 
 @HOOKS.register_module()
@@ -40,11 +43,7 @@ class ExportDenoiserHook(Hook):
     def __init__(
         self, filename: str = 'teacher', dtype: str = 'float32'
     ) -> None:
-        if dtype not in ('float32', 'float16'):
-            raise ValueError(
-                f"expected dtype 'float32' or 'float16', got {dtype!r}; "
-                'choose one of them'
-            )
+        check_choice('ExportDenoiserHook.dtype', dtype, DTYPES)
         self.filename = filename
         self.dtype = getattr(torch, dtype)
 

@@ -12,11 +12,11 @@ from repfusion_mm.engine.hooks.buffered_runtime_info_hook import (
     flush_statistics,
 )
 from repfusion_mm.engine.utils import (
-    check_interval,
     last_checkpoint,
     unwrap_model,
 )
 from repfusion_mm.registry import HOOKS
+from repfusion_mm.utils.arguments import check_integer
 
 
 @HOOKS.register_module()
@@ -32,7 +32,7 @@ class FiniteLossHook(Hook):
         interval: Number of iterations between two checks.
 
     Raises:
-        ValueError: ``interval`` is less than one.
+        ValueError: ``interval`` is not an integer of 1 or more.
         FloatingPointError: A loss or a weight was not finite. The message
             names it, the iteration and the last good checkpoint.
     """
@@ -41,7 +41,7 @@ class FiniteLossHook(Hook):
     priority = 'BELOW_NORMAL'
 
     def __init__(self, interval: int = 50) -> None:
-        check_interval(interval, 'finite_loss')
+        check_integer('default_hooks.finite_loss.interval', interval)
         self.interval = interval
 
     def before_train(self, runner) -> None:

@@ -9,6 +9,8 @@ from typing import Optional
 import numpy as np
 from mmengine.hooks import Hook
 
+from repfusion_mm.utils.arguments import check_integer
+
 
 class PeriodicHook(Hook, ABC):
     """Call ``record`` at regular intervals and at the end of the run.
@@ -20,17 +22,15 @@ class PeriodicHook(Hook, ABC):
         min_interval: Smallest number of iterations between two records.
 
     Raises:
-        ValueError: ``num_records`` is less than one.
+        ValueError: An argument is not an integer of 1 or more.
     """
 
     on_all_ranks = False
 
     def __init__(self, num_records: int, min_interval: int = 1) -> None:
-        if num_records < 1:
-            raise ValueError(
-                f'expected num_records of 1 or more, got {num_records}; '
-                'remove the hook to record nothing'
-            )
+        name = type(self).__name__
+        check_integer(f'{name}.num_records', num_records)
+        check_integer(f'{name}.min_interval', min_interval)
         self.num_records = num_records
         self.min_interval = min_interval
 

@@ -17,11 +17,11 @@ from mmengine.hooks import Hook
 from repfusion_mm.engine.hooks.checkpoint_hook import ATOMIC, write_checkpoint
 from repfusion_mm.engine.optimizers import batches_per_update
 from repfusion_mm.engine.utils import (
-    check_interval,
     check_single,
     use_hooks_once,
 )
 from repfusion_mm.registry import HOOKS
+from repfusion_mm.utils.arguments import check_integer
 
 FILENAME = 'preempted.pth'
 #: EX_TEMPFAIL of sysexits.h: try again later.
@@ -53,7 +53,7 @@ class PreemptionHook(Hook):
     priority = 'LOWEST'
 
     def __init__(self, interval: int = 10) -> None:
-        check_interval(interval, 'preemption')
+        check_integer('default_hooks.preemption.interval', interval)
         self.interval = interval
         self._preempted = False
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from repfusion_mm.engine.hooks.periodic_hook import PeriodicHook
 from repfusion_mm.engine.utils import averaged_model
 from repfusion_mm.registry import HOOKS
+from repfusion_mm.utils.arguments import check_integer
 
 
 @HOOKS.register_module()
@@ -27,7 +28,10 @@ class SampleImagesHook(PeriodicHook):
             costs ``num_steps`` forward passes of ``num_images`` images.
         num_images: Number of images in a grid.
         num_steps: Number of denoising steps.
-        seed: Seed of the noise.
+        seed: Seed of the noise, 0 or more.
+
+    Raises:
+        ValueError: An argument is outside its range.
     """
 
     def __init__(
@@ -39,6 +43,12 @@ class SampleImagesHook(PeriodicHook):
         seed: int = 0,
     ) -> None:
         super().__init__(num_records, min_interval)
+        for name, value, low in (
+            ('num_images', num_images, 1),
+            ('num_steps', num_steps, 1),
+            ('seed', seed, 0),
+        ):
+            check_integer(f'SampleImagesHook.{name}', value, low)
         self.num_images = num_images
         self.num_steps = num_steps
         self.seed = seed

@@ -31,6 +31,7 @@ from repfusion_mm.engine.utils import (
     use_hooks_once,
 )
 from repfusion_mm.registry import HOOKS
+from repfusion_mm.utils.arguments import check_integer, check_number
 from repfusion_mm.visualization.policy_log import (
     FILENAME,
     draw_records,
@@ -64,7 +65,7 @@ class TimestepPolicyHook(PeriodicHook):
             drawn at the end of every run.
 
     Raises:
-        ValueError: ``entropy_decay`` is outside (0, 1]. In training: the
+        ValueError: An argument is outside its range. In training: the
             images of a batch differ in size. Before training: labels do not
             fit the decoder; a learned policy has no labels for its reward, or
             batches of one label for its baseline; there is an empty batch or
@@ -86,12 +87,12 @@ class TimestepPolicyHook(PeriodicHook):
         min_picture_interval: int = 100,
     ) -> None:
         super().__init__(num_records)
-        if not 0 < entropy_decay <= 1:
-            raise ValueError(
-                'expected entropy_decay in (0, 1], a fraction of the run, got '
-                f'{entropy_decay}; correct '
-                'default_hooks.timestep_policy.entropy_decay'
-            )
+        place = 'default_hooks.timestep_policy'
+        check_number(
+            f'{place}.entropy_decay', entropy_decay, high=1, positive=True
+        )
+        check_number(f'{place}.entropy_floor', entropy_floor)
+        check_integer(f'{place}.min_picture_interval', min_picture_interval, 0)
         self.entropy_decay = entropy_decay
         self.entropy_floor = entropy_floor
         self.min_picture_interval = min_picture_interval

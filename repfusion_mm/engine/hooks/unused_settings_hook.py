@@ -5,6 +5,7 @@ from __future__ import annotations
 from mmengine.hooks import Hook
 
 from repfusion_mm.engine.settings import (
+    check_modules,
     check_names,
     check_run,
     check_values,
@@ -28,6 +29,10 @@ class UnusedSettingsHook(Hook):
 
     # Before hooks that use the settings.
     priority = 'HIGHEST'
+
+    def before_run(self, runner) -> None:
+        """Check what mmengine uses before ``before_train``."""
+        check_modules(runner)
 
     def before_train(self, runner) -> None:
         """Compare the config with what was built."""

@@ -25,6 +25,10 @@ from repfusion_mm.engine.optimizers.joint_optim_wrapper import (
 from repfusion_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from repfusion_mm.utils.types import resolve_type
 
+#: What constructors raise for wrong settings.
+BUILD_ERRORS = (
+    AssertionError, KeyError, NotImplementedError, TypeError, ValueError,
+)  # fmt: skip
 #: What a part has of its own.
 PART_KEYS = {'optimizer', 'constructor', 'paramwise_cfg'}
 
@@ -157,10 +161,11 @@ class MultiOptimWrapperConstructor:
                 part, {**config, 'paramwise_cfg': read}
             )
             check_clip_grad(wrapper)
-        except (AssertionError, KeyError, TypeError, ValueError) as error:
+        except BUILD_ERRORS as error:
             raise ValueError(
                 f'expected settings in optim_wrapper.{name} of which an '
-                f'optimizer can be built, got {config}: {error}; correct them'
+                f'optimizer can be built, got {config}: {error!r}; correct '
+                'them'
             ) from error
         read.check()
         return wrapper

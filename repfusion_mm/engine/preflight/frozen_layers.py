@@ -78,8 +78,8 @@ def check_student(runner: Any, loaded: Collection[str] = ()) -> None:
         raise ValueError(
             f'expected every layer of the student {type(student).__name__} to '
             f'be trained, got {len(random)} frozen parameters and '
-            f'{len(fixed)} batch norms in eval mode that would keep their '
-            f'initial values ({(random + fixed)[0]} ...); '
+            f'{len(fixed)} batch norms (in eval mode, or of momentum 0) that '
+            f'would keep their initial values ({(random + fixed)[0]} ...); '
             f'{" and ".join(settings)}, or give the student weights by '
             "model.student.init_cfg=dict(type='Pretrained', "
             "_scope_='repfusion_mm', checkpoint=...)"
@@ -107,13 +107,14 @@ def check_student(runner: Any, loaded: Collection[str] = ()) -> None:
 
 
 def check_statistics(runner: Any) -> None:
-    """Refuse batch norms in eval mode that have no statistics."""
+    """Refuse batch norms whose statistics stay initial values."""
     fixed = fixed_statistics(unwrap_model(runner))
     if fixed:
         raise ValueError(
-            'expected statistics for batch norms in eval mode, got their '
-            f'initial values in {len(fixed)} layers ({fixed[0]} ...); load '
-            f'weights, or {_settings(runner, fixed[0])}'
+            'expected statistics for batch norms in eval mode, and a momentum '
+            f'above 0 for the others, got initial values in {len(fixed)} '
+            f'layers ({fixed[0]} ...); load weights, or '
+            f'{_settings(runner, fixed[0])}'
         )
 
 

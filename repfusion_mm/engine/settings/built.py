@@ -5,6 +5,7 @@ mmengine builds each of these settings without an error, and does not use it.
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from typing import Any, Dict, Iterator, List, Tuple
 
@@ -64,6 +65,20 @@ def check_run(runner: Any) -> None:
     is_joint = isinstance(runner.optim_wrapper, OptimWrapperDict)
     if isinstance(asked, dict) and asked.get('paramwise_cfg') and not is_joint:
         check_paramwise(asked, unwrap_model(runner))
+
+
+def check_modules(runner: Any) -> None:
+    """Refuse names of modules that the model does not have."""
+    known = [name for name, _ in unwrap_model(runner).named_modules()]
+    for key in ('activation_checkpointing', 'efficient_conv_bn_eval'):
+        names = runner.cfg.get(key) or []
+        for name in [names] if isinstance(names, str) else names:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+                raise ValueError(
+                    f'expected modules of the model in {key}, got {name!r}; '
+                    f'did you mean {" or ".join(near or known[1:4])}?'
+                )
 
 
 def check_intervals(runner: Any) -> None:

@@ -8,6 +8,7 @@ import typing
 from multiprocessing import get_all_start_methods
 from typing import Any, Dict, Iterable, Literal, Set, Union
 
+import torch
 from mmengine.config import Config
 from mmengine.dist import init_dist
 from mmengine.model import MMDistributedDataParallel
@@ -69,6 +70,9 @@ def check_values(cfg: Config) -> None:
     _check_scaling(cfg.get('auto_scale_lr') or {})
     _check_randomness(cfg.get('randomness', dict(seed=None)))
     _check_model_wrapper(cfg)
+    _check_logging(cfg.get('log_processor'))
+    _check_loaders(cfg)
+    _check_compile(cfg.get('compile'))
     for name in ('model', 'visualizer', 'model_wrapper_cfg'):
         value = cfg.get(name)
         if value and isinstance(value, dict):
@@ -113,7 +117,8 @@ def _check_env(env: dict) -> None:
         if not isinstance(env.get(key, {}), dict):
             _refuse(f'env_cfg.{key}=dict(...)', env[key])
     check_keys('env_cfg', env, ENVIRONMENT)
-    _check_hints(env, dict(cudnn_benchmark=bool), prefix='env_cfg.')
+    hints = dict(cudnn_benchmark=bool, resource_limit=int)
+    _check_hints(env, hints, prefix='env_cfg.')
     processes, dist = env.get('mp_cfg', {}), env.get('dist_cfg', {})
     known = _arguments(set_multi_processing) - {'distributed'}
     check_keys('env_cfg.mp_cfg', processes, known)
@@ -194,6 +199,47 @@ def _check_hints(
                 f'expected {prefix}{name}={_show(hint)}, got {value!r}; '
                 f'{advice}'
             )
+
+
+def _check_logging(processor: Any) -> None:
+    """Check the window of mmengine's own log processor."""
+    if isinstance(processor, dict):
+        window = processor.get('window_size', 1)
+        if type(window) is not int or window < 1:
+            _refuse('log_processor.window_size to be 1 or more', window)
+
+
+def _check_loaders(cfg: Config) -> None:
+    """Check arguments that a sampler takes, and not a data loader."""
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        loader = cfg.get(name)
+        if not isinstance(loader, dict):
+            continue
+        inner = {}
+        if loader.get('batch_sampler'):
+            inner['drop_last'] = 'batch_sampler'
+        if loader.get('sampler') or inner:
+            inner['shuffle'] = 'sampler'
+        for key, place in inner.items():
+            if loader.get(key):
+                raise ValueError(
+                    f'expected {key} in {name}.{place}, got '
+                    f'{name}.{key}={loader[key]!r}; set '
+                    f'{name}.{place}.{key} if its type takes it, and leave '
+                    f'{name}.{key} out'
+                )
+
+
+def _check_compile(arguments: Any) -> None:
+    """Check arguments of ``torch.compile``, which compiles nothing yet."""
+    if isinstance(arguments, dict):
+        try:
+            torch.compile(len, **arguments)
+        except Exception as error:  # whatever torch raises for a value
+            raise ValueError(
+                'expected compile to be arguments of torch.compile, got '
+                f'{dict(arguments)}: {error}; correct them'
+            ) from error
 
 
 def _check_train_cfg(loop: Any) -> None:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 
 from repfusion_mm.registry import MODELS
+from repfusion_mm.utils.arguments import check_integer
 
 
 @MODELS.register_module()
@@ -21,12 +22,21 @@ class ConvConnector(BaseModule):
         out_channels: Channels of the teacher's map.
         kernel_size: Side of the kernel, an odd number, so that the grid is
             kept.
+
+    Raises:
+        ValueError: ``kernel_size`` is not odd.
     """
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int = 1
     ) -> None:
         super().__init__()
+        check_integer('model.connector.kernel_size', kernel_size)
+        if kernel_size % 2 == 0:
+            raise ValueError(
+                'expected model.connector.kernel_size to be an odd number, '
+                f'got {kernel_size}; correct it'
+            )
         self.conv = nn.Conv2d(
             in_channels, out_channels, kernel_size, padding=kernel_size // 2
         )

@@ -10,6 +10,7 @@ from mmengine.model import ImgDataPreprocessor
 from repfusion_mm.models.data_preprocessors.batch_augments import BatchAugments
 from repfusion_mm.models.utils.autocast import without_autocast
 from repfusion_mm.registry import MODELS
+from repfusion_mm.utils.arguments import check_flags, check_number
 
 
 @MODELS.register_module()
@@ -37,8 +38,9 @@ class BatchDataPreprocessor(ImgDataPreprocessor):
 
     Raises:
         ImportError: ``augments`` is set, and kornia is not installed.
-        ValueError: ``batch_augments`` is set, or an augmentation is invalid;
-            see ``BatchAugments``.
+        ValueError: ``batch_augments`` is set, ``std`` is not positive, a flag
+            is not True or False, or an augmentation is invalid; see
+            ``BatchAugments``.
     """
 
     def __init__(
@@ -52,6 +54,16 @@ class BatchDataPreprocessor(ImgDataPreprocessor):
         samples_on_device: bool = False,
         batch_augments: None = None,
     ) -> None:
+        place = 'model.data_preprocessor'
+        for value in std or ():
+            check_number(f'each of {place}.std', value, positive=True)
+        check_flags(
+            place,
+            bgr_to_rgb=bgr_to_rgb,
+            rgb_to_bgr=rgb_to_bgr,
+            non_blocking=non_blocking,
+            samples_on_device=samples_on_device,
+        )
         super().__init__(
             mean,
             std,

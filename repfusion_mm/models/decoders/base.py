@@ -9,15 +9,6 @@ import torch
 from mmengine.model import BaseModule
 
 
-def check_count(name: str, value: object) -> None:
-    """Raise a ValueError if an argument is not a positive integer."""
-    if type(value) is not int or value < 1:
-        raise ValueError(
-            f'expected decoder.{name} to be a positive integer, got '
-            f'{value!r}; correct model.decoder.{name}'
-        )
-
-
 class TaskDecoder(BaseModule):
     """Solve a task from features of the teacher, as a reward for a policy.
 

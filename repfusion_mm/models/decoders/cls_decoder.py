@@ -9,7 +9,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from repfusion_mm.models.decoders.base import TaskDecoder, check_count
+from repfusion_mm.models.decoders.base import TaskDecoder
 from repfusion_mm.models.losses.utils import pool
 from repfusion_mm.models.utils.labels import (
     UNLABELED,
@@ -18,6 +18,11 @@ from repfusion_mm.models.utils.labels import (
     read_classes,
 )
 from repfusion_mm.registry import MODELS
+from repfusion_mm.utils.arguments import (
+    check_flags,
+    check_integer,
+    check_widths,
+)
 
 
 @MODELS.register_module()
@@ -32,6 +37,10 @@ class ClsDecoder(TaskDecoder):
             loss is the binary cross-entropy, averaged over classes. If False,
             it has one class or mixed classes (mixup, CutMix), and the loss is
             the cross-entropy.
+
+    Raises:
+        ValueError: An argument is outside its range, such as a single class
+            without ``multi_label``.
     """
 
     info_key = 'gt_label'
@@ -45,7 +54,11 @@ class ClsDecoder(TaskDecoder):
         multi_label: bool = False,
     ) -> None:
         super().__init__()
-        check_count('num_classes', num_classes)
+        check_flags('model.decoder', multi_label=multi_label)
+        # The cross-entropy of a single class is zero.
+        fewest = 1 if multi_label else 2
+        check_integer('model.decoder.num_classes', num_classes, fewest)
+        check_widths('model.decoder.hidden_channels', hidden_channels)
         self.num_classes = num_classes
         self.multi_label = multi_label
         widths = (in_channels, *hidden_channels)

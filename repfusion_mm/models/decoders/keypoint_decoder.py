@@ -7,7 +7,7 @@ from typing import Any, Optional, Sequence, Tuple
 import numpy as np
 import torch
 
-from repfusion_mm.models.decoders.base import TaskDecoder, check_count
+from repfusion_mm.models.decoders.base import TaskDecoder
 from repfusion_mm.models.decoders.seg_decoder import make_convs
 from repfusion_mm.models.utils.labels import (
     count_points,
@@ -16,6 +16,7 @@ from repfusion_mm.models.utils.labels import (
     read_points,
 )
 from repfusion_mm.registry import MODELS
+from repfusion_mm.utils.arguments import check_integer, check_widths
 
 
 @MODELS.register_module()
@@ -36,6 +37,9 @@ class KeypointDecoder(TaskDecoder):
         num_keypoints: Number of keypoints.
         in_channels: Channels of the features; the distiller sets it.
         hidden_channels: Widths of 3 x 3 convolutions before the heatmaps.
+
+    Raises:
+        ValueError: An argument is outside its range.
     """
 
     info_key = 'keypoints'
@@ -48,7 +52,8 @@ class KeypointDecoder(TaskDecoder):
         hidden_channels: Sequence[int] = (),
     ) -> None:
         super().__init__()
-        check_count('num_keypoints', num_keypoints)
+        check_integer('model.decoder.num_keypoints', num_keypoints)
+        check_widths('model.decoder.hidden_channels', hidden_channels)
         self.num_keypoints = num_keypoints
         self.convs = make_convs((in_channels, *hidden_channels), num_keypoints)
 

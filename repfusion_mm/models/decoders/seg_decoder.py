@@ -8,7 +8,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from repfusion_mm.models.decoders.base import TaskDecoder, check_count
+from repfusion_mm.models.decoders.base import TaskDecoder
 from repfusion_mm.models.utils.labels import (
     count_classes,
     fill_in,
@@ -16,6 +16,7 @@ from repfusion_mm.models.utils.labels import (
     read_map,
 )
 from repfusion_mm.registry import MODELS
+from repfusion_mm.utils.arguments import check_integer, check_widths
 
 
 @MODELS.register_module()
@@ -30,6 +31,9 @@ class SegDecoder(TaskDecoder):
         in_channels: Channels of the features; the distiller sets it.
         hidden_channels: Widths of the 3 x 3 convolutions.
         ignore_index: Class of pixels to ignore, that of the dataset.
+
+    Raises:
+        ValueError: An argument is outside its range, such as a single class.
     """
 
     info_key = 'seg_map_path'
@@ -43,7 +47,10 @@ class SegDecoder(TaskDecoder):
         ignore_index: int = 255,
     ) -> None:
         super().__init__()
-        check_count('num_classes', num_classes)
+        # The cross-entropy of a single class is zero.
+        check_integer('model.decoder.num_classes', num_classes, 2)
+        check_widths('model.decoder.hidden_channels', hidden_channels)
+        check_integer('model.decoder.ignore_index', ignore_index, -(2**63))
         self.num_classes = num_classes
         self.ignore_index = ignore_index
         self.convs = make_convs((in_channels, *hidden_channels), num_classes)

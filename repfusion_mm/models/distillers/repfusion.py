@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Dict, Iterable, Optional, Sequence, Set
+from typing import Any, Dict, Iterable, Optional, Sequence, Set, Tuple
 
 import torch
 import torch.nn as nn
@@ -36,6 +36,7 @@ from repfusion_mm.models.utils.image_range import (
 from repfusion_mm.models.utils.preprocessor_hooks import register_hooks
 from repfusion_mm.models.utils.pretrained import PretrainedCheck
 from repfusion_mm.registry import MODELS
+from repfusion_mm.utils.arguments import check_flags, check_integer
 
 #: Hooks that a training needs, and what happens without them.
 NEEDED_HOOKS = {
@@ -45,6 +46,28 @@ NEEDED_HOOKS = {
         'learned policy does not decrease'
     ),
 }
+
+
+class StudentPart(nn.ModuleDict):
+    """The student and its connectors."""
+
+    def get_layer_depth(self, name: str) -> Tuple[int, int]:
+        """Return the depth of a parameter's layer, and the largest plus one.
+
+        The constructors of optimizers of mmpretrain call it. Connectors are
+        as deep as a head of the student.
+
+        Raises:
+            NotImplementedError: The student does not define depths.
+        """
+        student: Any = self['student']
+        if not hasattr(student, 'get_layer_depth'):
+            raise NotImplementedError(
+                'expected a student with get_layer_depth for a learning rate '
+                f'that decays by layers, got {type(student).__name__}; use '
+                'another constructor'
+            )
+        return student.get_layer_depth(name, prefix='student.')
 
 
 @MODELS.register_module()
@@ -113,11 +136,9 @@ class RepFusion(BaseModel):
         self.attached_hooks: Set[str] = set()
         self.student_indices = tuple(student_indices)
         self.student = build_student(student)
-        if channels_last not in (True, False):
-            raise ValueError(
-                'expected model.channels_last to be True or False, got '
-                f'{channels_last!r}; correct it'
-            )
+        check_flags('model', channels_last=channels_last)
+        if input_size is not None:
+            check_integer('model.input_size', input_size)
         self.memory_format = (
             torch.channels_last if channels_last else torch.contiguous_format
         )
@@ -261,9 +282,11 @@ class RepFusion(BaseModel):
     def optim_parts(self) -> Dict[str, nn.ModuleDict]:
         """Return the parts of which each has its own optimizer."""
         decoder = {} if self.decoder is None else dict(decoder=self.decoder)
-        student = dict(student=self.student, connectors=self.connectors)
+        student = StudentPart(
+            dict(student=self.student, connectors=self.connectors)
+        )
         return dict(
-            student=nn.ModuleDict(student),
+            student=student,
             policy=nn.ModuleDict(dict(policy=self.policy)),
             decoder=nn.ModuleDict(decoder),
         )

@@ -8,6 +8,7 @@ import torch
 import torch.nn as nn
 
 from repfusion_mm.models.utils.autocast import without_autocast
+from repfusion_mm.utils.arguments import check_number
 
 
 class DistillLoss(nn.Module):
@@ -19,6 +20,9 @@ class DistillLoss(nn.Module):
 
     Args:
         loss_weight: Factor of the loss.
+
+    Raises:
+        ValueError: ``loss_weight`` is not above 0.
     """
 
     #: Whether C_s must equal C_t, so that a connector is needed.
@@ -28,6 +32,9 @@ class DistillLoss(nn.Module):
 
     def __init__(self, loss_weight: float = 1.0) -> None:
         super().__init__()
+        check_number(
+            'model.distill_loss.loss_weight', loss_weight, positive=True
+        )
         self.loss_weight = loss_weight
 
     def __call__(

@@ -9,6 +9,7 @@ from repfusion_mm.models.connectors.conv_connector import resize_to
 from repfusion_mm.models.losses.base import DistillLoss
 from repfusion_mm.models.losses.utils import pool, standardize
 from repfusion_mm.registry import MODELS
+from repfusion_mm.utils.arguments import check_choice, check_flags
 
 CRITERIA = {'l2': F.mse_loss, 'l1': F.l1_loss}
 
@@ -30,7 +31,8 @@ class HintLoss(DistillLoss):
         loss_weight: Factor of the loss.
 
     Raises:
-        ValueError: ``criterion`` is neither.
+        ValueError: ``criterion`` is neither, or another argument is outside
+            its range.
     """
 
     needs_connector = True
@@ -43,12 +45,9 @@ class HintLoss(DistillLoss):
         loss_weight: float = 1.0,
     ) -> None:
         super().__init__(loss_weight)
-        if criterion not in CRITERIA:
-            raise ValueError(
-                'expected HintLoss.criterion to be one of '
-                f'{tuple(CRITERIA)}, got {criterion!r}; '
-                'correct distill_loss.criterion'
-            )
+        place = 'model.distill_loss'
+        check_choice(f'{place}.criterion', criterion, [*CRITERIA])
+        check_flags(place, pooled=pooled, standardize=standardize)
         self.pooled = pooled
         self.criterion = CRITERIA[criterion]
         self.standardize = standardize

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from repfusion_mm.models.losses.base import DistillLoss
 from repfusion_mm.models.losses.utils import pool, unit_range
 from repfusion_mm.registry import MODELS
+from repfusion_mm.utils.arguments import check_number
 
 #: Shorter distances, relative to the largest feature, are rounding errors.
 ROUNDING = 1e-6
@@ -32,6 +33,9 @@ class RelationalLoss(DistillLoss):
         distance_weight: Factor of the distance term.
         angle_weight: Factor of the angle term.
         loss_weight: Factor of the sum.
+
+    Raises:
+        ValueError: A weight is negative, or both terms have none.
     """
 
     def __init__(
@@ -41,6 +45,14 @@ class RelationalLoss(DistillLoss):
         loss_weight: float = 1.0,
     ) -> None:
         super().__init__(loss_weight)
+        place = 'model.distill_loss'
+        check_number(f'{place}.distance_weight', distance_weight)
+        check_number(f'{place}.angle_weight', angle_weight)
+        check_number(
+            f'{place}.distance_weight + angle_weight',
+            distance_weight + angle_weight,
+            positive=True,
+        )
         self.distance_weight = distance_weight
         self.angle_weight = angle_weight
 

@@ -16,6 +16,13 @@ from repfusion_mm.models.policies.reinforce import (
     moments_over_ranks,
 )
 from repfusion_mm.registry import MODELS
+from repfusion_mm.utils.arguments import (
+    check_choice,
+    check_flags,
+    check_integer,
+    check_number,
+    check_widths,
+)
 
 LOGITS = ('smooth', 'free')
 
@@ -48,8 +55,8 @@ class LearnedTimestepPolicy(TimestepPolicy):
             ``TimestepPolicyHook`` decays it.
 
     Raises:
-        ValueError: An argument is not one of its choices, or the range of
-            timesteps is invalid.
+        ValueError: An argument is not one of its choices or outside its
+            range.
     """
 
     learnable = True
@@ -68,15 +75,11 @@ class LearnedTimestepPolicy(TimestepPolicy):
         entropy_weight: float = 0.1,
     ) -> None:
         super().__init__(num_timesteps, low, high, stride)
-        if logits not in LOGITS:
-            raise ValueError(
-                f'expected policy.logits to be one of {LOGITS}, got {logits!r}'
-            )
-        if not isinstance(entropy_weight, (int, float)) or entropy_weight < 0:
-            raise ValueError(
-                'expected policy.entropy_weight to be a number >= 0, '
-                f'got {entropy_weight!r}'
-            )
+        check_choice('model.policy.logits', logits, LOGITS)
+        check_integer('model.policy.num_cosines', num_cosines)
+        check_widths('model.policy.channels', channels, empty=False)
+        check_flags('model.policy', scale_advantage=scale_advantage)
+        check_number('model.policy.entropy_weight', entropy_weight)
         self.entropy_weight = entropy_weight
         self.scale_advantage = scale_advantage
         self.baseline = Baseline(baseline)

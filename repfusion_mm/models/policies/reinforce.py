@@ -8,6 +8,8 @@ import torch
 import torch.nn as nn
 from mmengine.dist import all_reduce, get_world_size
 
+from repfusion_mm.utils.arguments import check_choice, check_number
+
 BASELINES = ('none', 'batch', 'ema')
 #: Differences between rewards below this share of them are rounding errors.
 ROUNDING = 1e-6
@@ -113,7 +115,8 @@ class Baseline(nn.Module):
         momentum: Weight of the newest batch in running means, in (0, 1].
 
     Raises:
-        ValueError: ``kind`` is not one of these.
+        ValueError: ``kind`` is not one of these, or ``momentum`` is outside
+            its range.
     """
 
     running_mean: torch.Tensor
@@ -123,11 +126,8 @@ class Baseline(nn.Module):
 
     def __init__(self, kind: str = 'batch', momentum: float = 0.1) -> None:
         super().__init__()
-        if kind not in BASELINES:
-            raise ValueError(
-                f'expected policy.baseline to be one of {BASELINES}, '
-                f'got {kind!r}'
-            )
+        check_choice('model.policy.baseline', kind, BASELINES)
+        check_number('momentum', momentum, high=1, positive=True)
         self.kind = kind
         self.momentum = momentum
         if kind == 'ema':

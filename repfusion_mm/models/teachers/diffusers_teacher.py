@@ -34,6 +34,11 @@ from repfusion_mm.models.teachers.noise_schedule import (
 )
 from repfusion_mm.models.utils.autocast import without_autocast
 from repfusion_mm.registry import MODELS
+from repfusion_mm.utils.arguments import (
+    check_choice,
+    check_flags,
+    check_integer,
+)
 
 INPUT_MODES = ('clean', 'noised')
 
@@ -107,12 +112,20 @@ class DiffusersTeacher(BaseTeacher):
         compile: bool = False,
     ) -> None:
         super().__init__()
-        _check_choice('input_mode', input_mode, INPUT_MODES)
-        _check_choice('class_signal', class_signal, CLASS_SIGNALS)
-        _check_choice('dtype', dtype, DTYPES)
-        _check_choice('early_stop', early_stop, (True, False))
-        _check_choice('channels_last', channels_last, (True, False))
-        _check_choice('compile', compile, (True, False))
+        for name, value, choices in (
+            ('input_mode', input_mode, INPUT_MODES),
+            ('class_signal', class_signal, CLASS_SIGNALS),
+            ('dtype', dtype, DTYPES),
+        ):
+            check_choice(f'model.teacher.{name}', value, choices)
+        check_flags(
+            'model.teacher',
+            early_stop=early_stop,
+            channels_last=channels_last,
+            compile=compile,
+        )
+        if input_size is not None:
+            check_integer('model.teacher.input_size', input_size)
         self.input_size = input_size
         self.input_mode = input_mode
         self.dtype = dtype
@@ -253,10 +266,3 @@ class DiffusersTeacher(BaseTeacher):
                 logger='current',
             )
         return {k: tuple(feat.shape[1:]) for k, feat in extract().items()}
-
-
-def _check_choice(key: str, value: object, choices: Sequence) -> None:
-    if value not in choices:
-        raise ValueError(
-            f'expected teacher.{key} to be one of {choices}, got {value!r}'
-        )

@@ -20,16 +20,17 @@ def frozen_parameters(module: nn.Module) -> Set[str]:
 
 
 def fixed_statistics(module: nn.Module) -> List[str]:
-    """Return the names of batch norms in eval mode that have no statistics.
+    """Return the names of batch norms whose statistics stay initial values.
 
-    They normalize with mean zero and variance one, their initial values.
+    These are mean zero and variance one. The layers are in eval mode and have
+    no other statistics, or have momentum 0.
     """
     _set_training(module)
     return [
         name
         for name, norm in _norms(module)
         if hasattr(norm, 'running_var')
-        and not norm.training
+        and (not norm.training or getattr(norm, 'momentum', None) == 0)
         and _is_initial(norm)
     ]
 
@@ -95,6 +96,8 @@ def _changes(config: dict, cls: Any) -> List[Tuple[str, dict]]:
 def _others(value: object) -> list:
     if isinstance(value, bool):
         return [not value]
+    if isinstance(value, float) and value == 0:  # a momentum
+        return [0.1]
     return [i for i in (-1, 0) if isinstance(value, int) and i < value]
 
 

@@ -247,7 +247,7 @@ def test_operations_that_are_not_seeded_are_reported(cache):
 
 @pytest.mark.parametrize(
     ('settings', 'message'),
-    [(dict(num_views=0), 'num_views of 1'), (dict(seed=-1), 'seed of 0')],
+    [(dict(num_views=0), 'num_views to be'), (dict(seed=-1), 'seed to be')],
 )
 def test_invalid_settings_are_refused(tmp_path, settings, message):
     save_images(tmp_path / 'images')

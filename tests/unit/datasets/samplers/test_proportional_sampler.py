@@ -69,7 +69,7 @@ def test_ranks_draw_different_images_in_the_same_proportion(monkeypatch):
     ('parts', 'proportions', 'message'),
     [
         (Parts(3, 4), (1,), '2 positive proportions'),
-        (Parts(3, 4), (1, 0), '2 positive proportions'),
+        (Parts(3, 4), (1, 0), 'proportions to be'),
         (Parts(3, 0), (1, 1), 'images in every part'),
     ],
 )

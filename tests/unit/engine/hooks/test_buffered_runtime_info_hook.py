@@ -146,7 +146,7 @@ def test_a_second_hook_is_refused(tmp_path):
 
 
 def test_intervals_below_one_are_refused():
-    with pytest.raises(ValueError, match='interval of 1 or more, got 0'):
+    with pytest.raises(ValueError, match='integer of 1 or more, got 0'):
         BufferedRuntimeInfoHook(0)
 
 

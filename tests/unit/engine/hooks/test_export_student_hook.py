@@ -42,3 +42,14 @@ def test_checkpoints_do_not_contain_the_teacher(tmp_path):
         if part == 'ema_state_dict':
             roots = {k.split('.')[1] for k in checkpoint[part] if '.' in k}
         assert roots == {'student', 'connectors', 'policy', 'decoder'}
+
+
+@pytest.mark.parametrize('filename', ['', '.', '..', '../x', '/x'])
+@pytest.mark.parametrize('hook', ['ExportStudentHook', 'ExportDenoiserHook'])
+def test_files_outside_the_work_directory_are_not_replaced(
+    tmp_path, hook, filename
+):
+    hook = dict(type=f'repfusion_mm.{hook}', filename=filename)
+    runner = Runner.from_cfg(config(tmp_path, [hook], max_epochs=1))
+    with pytest.raises(ValueError, match=f'filename={filename!r}; correct'):
+        runner.train()

@@ -144,7 +144,7 @@ def test_a_second_hook_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (dict(num_records=0), 'num_records of 1'),
+        (dict(num_records=0), 'num_records to be an integer of 1'),
         (dict(entropy_decay=0), 'entropy_decay'),
         (dict(entropy_decay=1.5), 'entropy_decay'),
     ],

@@ -3,6 +3,7 @@ from mmengine.optim import build_optim_wrapper
 
 from repfusion_mm.engine.optimizers import JointOptimWrapper
 from tests.unit.engine.optimizers.test_joint_optim_wrapper import build, config
+from tests.unit.engine.preflight.test_frozen_layers import VIT
 
 
 def test_each_part_has_its_own_optimizer():
@@ -70,3 +71,29 @@ def test_custom_keys_of_one_part_are_used():
     wrapper = build_optim_wrapper(build(), cfg)
     student = dict(wrapper.items())['student']
     assert {group['lr'] for group in student.param_groups} == {0.1, 0.05}
+
+
+MOBILENET = dict(type='repfusion_mm.MobileNetV2_CIFAR')
+
+
+def test_the_rate_of_a_student_may_decay_by_layers():
+    part = dict(
+        constructor='mmpretrain.LearningRateDecayOptimWrapperConstructor',
+        optimizer=dict(type='AdamW', lr=1.0, weight_decay=0.1),
+        paramwise_cfg=dict(layer_decay_rate=0.5),
+    )
+    model = build(student=VIT)
+    wrapper = build_optim_wrapper(model, config(student=part))
+    student = dict(wrapper.items())['student']
+    groups = student.optimizer.param_groups
+    rates = {
+        group['param_name']: group['lr']
+        for group in groups
+        if 'param_name' in group  # not mmengine's group of no parameter
+    }
+    assert rates['student.patch_embed.projection.weight'] == 0.125
+    assert rates['student.layers.0.ln1.weight'] == 0.25
+    assert rates['student.layers.1.ln1.weight'] == 0.5
+    assert rates['connectors.0.conv.weight'] == 1.0
+    with pytest.raises(ValueError, match=r'get_layer_depth .* MobileNetV2'):
+        build_optim_wrapper(build(student=MOBILENET), config(student=part))

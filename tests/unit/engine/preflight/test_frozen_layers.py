@@ -79,6 +79,11 @@ def fill_statistics(model):
             dict(norm_cfg=dict(type='BN', requires_grad=False)),
             r'student\.norm_cfg\.requires_grad=True',
         ),
+        (
+            RESNET,
+            dict(norm_cfg=dict(type='BN', momentum=0.0)),
+            r'of momentum 0\) .*set model\.student\.norm_cfg\.momentum=0\.1,',
+        ),
         (VIT, dict(frozen_stages=1), r'student\.frozen_stages=-1'),
         # The argument is no attribute of the backbone.
         (
@@ -105,6 +110,11 @@ def test_the_advice_is_a_value_that_the_backbone_accepts():
     """EfficientNet raises an error for frozen_stages=-1."""
     config = dict(type='mmpretrain.EfficientNet', frozen_stages=1)
     assert freezing_settings(config, 's') == 'set s.frozen_stages=0'
+
+
+@pytest.mark.parametrize('momentum', [None, 0.01, 1.0])
+def test_batch_norms_may_have_any_other_momentum(momentum):
+    check(distiller(RESNET, norm_cfg=dict(type='BN', momentum=momentum)))
 
 
 def test_students_may_recompute_activations():

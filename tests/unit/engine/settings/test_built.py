@@ -150,3 +150,19 @@ def test_schedules_of_another_length_than_the_run_are_logged(
     check_ends(runner)
     assert len(found) == bool(said)
     assert (said or '') in ''.join(found)
+
+
+@pytest.mark.parametrize(
+    'key', ['activation_checkpointing', 'efficient_conv_bn_eval']
+)
+def test_modules_that_the_model_lacks_are_refused(tmp_path, key):
+    cfg = tiny_run.config(
+        tmp_path,
+        f'{tmp_path.name}-{key}',
+        custom_hooks=[dict(type='repfusion_mm.UnusedSettingsHook')],
+        **{key: ['data_preprocessr']},
+    )
+    with pytest.raises(
+        ValueError, match=f"{key}, got 'data_preprocessr'; did .* data_prep"
+    ):
+        tiny_run.build(cfg).train()

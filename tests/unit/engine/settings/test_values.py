@@ -94,6 +94,21 @@ def test_the_runner_decides_which_types_are_taken():
         (dict(visualizer=dict(a=1)), r'visualizer\.type'),
         (dict(log_level=None), 'log_level'),
         (dict(log_level=['INFO']), 'log_level'),
+        (dict(env_cfg=dict(resource_limit='x')), r'env_cfg\.resource_limit='),
+        (
+            dict(log_processor=dict(window_size='x')),
+            r'log_processor\.window_size to be 1 or more',
+        ),
+        (
+            dict(train_dataloader=dict(sampler=[0], shuffle=True)),
+            r'train_dataloader\.sampler, got .*\.shuffle=True; set',
+        ),
+        (
+            dict(val_dataloader=dict(batch_sampler=dict(a=1), drop_last=True)),
+            r'val_dataloader\.batch_sampler, got .*\.drop_last=True; set',
+        ),
+        (dict(compile=dict(mode='nonsense')), "compile .*mode=nonsense"),
+        (dict(compile=dict(modee='default')), "compile .*'modee'"),
     ],
 )  # fmt: skip
 def test_values_that_are_ignored_or_cannot_be_used_are_refused(settings, said):
@@ -109,6 +124,9 @@ def test_values_that_are_ignored_or_cannot_be_used_are_refused(settings, said):
         dict(env_cfg=dict(dist_cfg=dict(backend='gloo', timeout=9, port=1))),
         dict(env_cfg=dict(dist_cfg=dict(init_backend='deepspeed', a=1))),
         dict(model_wrapper_cfg=None, compile=dict(mode='default')),
+        dict(train_dataloader=dict(sampler=[0], drop_last=True)),
+        dict(val_dataloader=dict(sampler=None, shuffle=True)),
+        dict(test_dataloader=dict(batch_sampler=[[0]], drop_last=False)),
     ],
 )
 def test_values_that_are_used_are_accepted(settings):
