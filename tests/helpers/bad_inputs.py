@@ -237,7 +237,7 @@ ROWS = {
         ['teacher', 'fetch the folder again']),
     'wrong channels': (
         [], replace(
-            'teacher/config.json', '"in_channels": 3', '"in_channels": 4'),
+            'teacher/config.json', '"out_channels": 3', '"out_channels": 4'),
         ['teacher', 'config.json', 'fetch the folder again']),
     'wrong architecture': (
         [], replace('teacher/config.json', 'UNet2DModel', 'ResNet50'),
