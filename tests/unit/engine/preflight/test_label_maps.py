@@ -74,3 +74,61 @@ def test_colored_maps_pass(tmp_path):
     pytest.importorskip('mmseg')
     Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(tmp_path / 'a.png')
     check(tmp_path, (64, 48), None)
+
+
+def check_steps(folder, steps):
+    """Check a pipeline of an image of 48 x 64 and its label map."""
+    pytest.importorskip('mmseg')
+    Image.new('RGB', (64, 48)).save(folder / 'a.jpg')
+    Image.new('L', (64, 48)).save(folder / 'a.png')
+    pipeline = [
+        dict(type='mmcv.LoadImageFromFile'),
+        dict(type='mmseg.LoadAnnotations'),
+        *steps,
+        dict(type='mmseg.PackSegInputs'),
+    ]
+    check_label_maps(Maps(data_root=str(folder), pipeline=pipeline))
+
+
+RESIZE = dict(type='mmseg.Resize', scale=(32, 32), keep_ratio=False)
+
+
+@pytest.mark.parametrize(
+    'steps',
+    [
+        [],
+        [RESIZE],
+        [dict(type='mmpretrain.ColorJitter', brightness=0.9, hue=0.5)],
+        [RESIZE, dict(type='mmpretrain.Invert', prob=0.5)],
+        [RESIZE, dict(type='mmpretrain.RandomErasing', erase_prob=1.0)],
+        # These are mmcv's, which move label maps.
+        [dict(type='mmpretrain.RandomFlip', prob=0.5)],
+        [dict(type='mmpretrain.CenterCrop', crop_size=16)],
+        [dict(type='mmseg.RandomRotate', prob=1.0, degree=30)],
+        [
+            dict(
+                type='mmseg.RandomResize', scale=(64, 48),
+                ratio_range=(0.5, 2.0), keep_ratio=True,
+            ),
+            dict(type='mmseg.RandomCrop', crop_size=(24, 24)),
+            dict(type='mmseg.RandomFlip', prob=0.5),
+            dict(type='mmseg.PhotoMetricDistortion'),
+        ],
+    ],
+)  # fmt: skip
+def test_label_maps_that_move_with_their_images_pass(tmp_path, steps):
+    check_steps(tmp_path, steps)
+
+
+@pytest.mark.parametrize(
+    'step',
+    [
+        dict(type='mmpretrain.Rotate', angle=90.0, prob=1.0),
+        dict(type='mmpretrain.Translate', magnitude=0.3, prob=1.0),
+        dict(type='mmpretrain.RandomCrop', crop_size=16),
+        dict(type='mmpretrain.RandomResizedCrop', scale=16),
+    ],
+)
+def test_transforms_that_only_move_images_are_refused(tmp_path, step):
+    with pytest.raises(ValueError, match='transforms of mmseg, after Load'):
+        check_steps(tmp_path, [step])
