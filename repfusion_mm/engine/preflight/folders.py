@@ -17,6 +17,9 @@ from repfusion_mm.datasets.image_files import (
 )
 from repfusion_mm.datasets.wrappers import iter_infos, iter_leaves
 
+#: Usual names of folders that are parts of a data set, not classes.
+SPLITS = {'train', 'training', 'val', 'valid', 'validation', 'test', 'testing'}
+
 
 def check_files(dataset: Any, model: Any) -> None:
     """Check the folders that datasets list, and their classes.
@@ -68,13 +71,15 @@ def check_classes(folders: dict, decoder: Any) -> None:
             f'model.decoder.num_classes, got {len(folders)} ({names}); set '
             f'num_classes={len(folders)}'
         )
+    text = f'{len(folders)} class folders ({names})'
+    splits = sorted({name.lower() for name in folders} & SPLITS)
+    if splits:
+        text += f', of which {" and ".join(splits)} may be parts of a data set'
     if len(folders) < expected:
-        print_log(
-            f'{len(folders)} class folders ({names}), but '
-            f'model.decoder.num_classes={expected}',
-            logger='current',
-            level=logging.WARNING,
-        )
+        text += f', but model.decoder.num_classes={expected}'
+    warn = splits or len(folders) < expected
+    level = logging.WARNING if warn else logging.INFO
+    print_log(text, logger='current', level=level)
 
 
 def log_files(leaf: Any) -> None:

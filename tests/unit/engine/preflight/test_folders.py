@@ -81,9 +81,18 @@ def test_class_folders_are_compared_with_the_decoder(tmp_path, log):
     ):
         log.clear()
         check(tmp_path, 2, type=kind)
-        assert 'class folders' not in log.text
+        assert '2 class folders (ant, bee)' in log.text
+        assert not [r for r in log.records if r.levelno == logging.WARNING]
         check(tmp_path, 3, type=kind)
         warnings = [r for r in log.records if r.levelno == logging.WARNING]
         assert '2 class folders (ant, bee), but' in warnings[-1].message
         with pytest.raises(ValueError, match=r'got 2 .*set num_classes=2'):
             check(tmp_path, 1, type=kind)
+
+
+def test_folders_that_may_be_parts_of_a_data_set_are_named(tmp_path, log):
+    for name in ('train/0.jpg', 'Val/0.jpg'):
+        write(tmp_path / name)
+    check(tmp_path)
+    warnings = [r for r in log.records if r.levelno == logging.WARNING]
+    assert 'of which train and val may be parts' in warnings[-1].message
