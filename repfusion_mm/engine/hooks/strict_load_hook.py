@@ -86,7 +86,7 @@ class StrictLoadHook(Hook):
             run_init_cfgs(self._detached)
             for value in unwrap_model(runner).state_dict().values():
                 broadcast(value)  # as the runner does after init_weights
-            for module, _ in self._taken:
+            for module, _ in self._detached:
                 check_student_pixels(runner, module)
         self._loaded = True
         check_statistics(runner)
