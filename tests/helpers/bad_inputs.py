@@ -221,7 +221,7 @@ ROWS = {
          'correct train_dataloader.sampler.proportions']),
     'an epoch of nothing': (
         ['train_dataloader.sampler.num_samples=-5'], None,
-        ['num_samples', 'got -5', 'correct train_dataloader.sampler']),
+        ['train_dataloader.sampler.num_samples', 'got -5']),
     'every image damaged': (
         [f'{PARTS}.0.pipeline.0.on_error=skip'], damage_all,
         ['200 in a row', 'images/', 'fix or remove']),

@@ -9,7 +9,6 @@ from repfusion_mm.engine.settings import (
     check_names,
     check_run,
     check_values,
-    check_variables,
 )
 from repfusion_mm.registry import HOOKS
 
@@ -37,6 +36,5 @@ class UnusedSettingsHook(Hook):
     def before_train(self, runner) -> None:
         """Compare the config with what was built."""
         check_names(runner.cfg)
-        check_variables(runner.cfg)
         check_values(runner.cfg)
         check_run(runner)

@@ -1,10 +1,10 @@
 """Find the settings of a run that nothing reads."""
 
 from .built import check_modules, check_run
-from .names import check_names, check_variables, find_typo, suggest
+from .names import check_names, find_typo, suggest
 from .values import check_types, check_values
 
 __all__ = [
     'check_modules', 'check_names', 'check_run', 'check_types',
-    'check_values', 'check_variables', 'find_typo', 'suggest',
+    'check_values', 'find_typo', 'suggest',
 ]  # fmt: skip

@@ -98,34 +98,6 @@ def check_names(cfg: Config) -> None:
         _log_once(text)
 
 
-def check_variables(cfg: Config) -> None:
-    """Refuse or log variables that ``--cfg-options`` of any tool has changed.
-
-    The settings of the file that use them are evaluated before.
-
-    Raises:
-        ValueError: No setting with the key of a variable has its new value.
-    """
-    try:
-        file = Config.fromfile(cfg.filename)
-    except Exception:  # there may be none, or a config may raise anything
-        return
-    # The runner reads a data_preprocessor if the model has none.
-    read = SETTINGS | TEST_NAMES | {'data_preprocessor'}
-    for name in sorted({*file} & {*cfg} - read):
-        old, new = repr(file[name]), repr(cfg[name])
-        if old == new or ' at 0x' in old or '~' in old or _is_value(cfg, name):
-            continue
-        text = (
-            f'expected {name}={old} as in {cfg.filename}, got {new}: a '
-            'variable that the settings of the file have used already; '
-            f'{suggest(cfg, name)}, or edit the config'
-        )
-        if find_same_key(cfg, name):
-            raise ValueError(text)
-        _log_once(text)
-
-
 def find_unused(cfg: Config) -> Iterator[Tuple[str, str, str]]:
     """Yield the names of a config that nothing would read.
 

@@ -7,7 +7,7 @@ import pytest
 from mmengine.config import Config
 
 from repfusion_mm.cli.validate_config import check_options
-from repfusion_mm.engine.settings import check_names, check_variables
+from repfusion_mm.engine.settings import check_names
 from repfusion_mm.engine.settings.names import find_unused
 from tests.helpers.launcher import ROOT
 
@@ -207,39 +207,3 @@ def test_dumped_configs_are_accepted(tmp_path, name):
         check(tmp_path, f'{text}\nlr_config = dict()\n'.replace(
             'lr_config = dict()', "lr_config = dict(policy='x')"
         ), base=None)  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ('options', 'said'),
-    [
-        ({}, ''),
-        ({'train_dataloader.root': 'b'}, ''),
-        ({'root': 'b'}, 'error'),
-        ({'root': 'b', 'train_dataloader.root': 'b'}, ''),
-        ({'size': 2}, 'warning'),
-        ({'new': 2}, ''),
-        ({'data_preprocessor.mean': 2}, ''),
-    ],
-)
-def test_variables_that_a_tool_changes_are_found(
-    tmp_path, options, said, capfd
-):
-    path = tmp_path / 'a.py'
-    path.write_text(
-        "root = 'a'\nsize = 1\ndata_preprocessor = dict(mean=1)\n"
-        'train_dataloader = dict(root=root, pipeline=[size])'
-    )
-    cfg = Config.fromfile(path)
-    cfg.merge_from_dict(options)
-    if said == 'error':
-        with pytest.raises(ValueError, match=r'set train_dataloader\.root'):
-            check_variables(cfg)
-    else:
-        check_variables(cfg)
-        output = capfd.readouterr()
-        text = output.out + output.err
-        assert ('got 2: a variable' in text) == (said == 'warning')
-
-
-def test_a_config_without_a_file_has_no_variables():
-    check_variables(Config(dict(root='a')))

@@ -308,7 +308,7 @@ VIT = dict(
         ),
         (dict(student=VIT), "set model.student.out_type='featmap'"),
         (dict(student_indices=(4,)), 'map at index 4'),
-        (dict(channels_last='no'), "True or False, got 'no'"),
+        (dict(channels_last='no'), r"\(True, False\), got 'no'"),
         (dict(student_indices=(-1, -1)), 'one student map for each'),
         (
             dict(policy=dict(

@@ -196,7 +196,7 @@ def test_a_missing_folder_is_not_taken_for_an_id(tmp_path, monkeypatch):
     (tmp_path / 'data').mkdir()
     with pytest.raises(FileNotFoundError, match='no such folder'):
         DiffusersTeacher([LAYER], 'data/teacher')
-    with pytest.raises(ConnectionError, match='If it is a folder, correct'):
+    with pytest.raises(ConnectionError, match='if it is a folder, correct'):
         DiffusersTeacher([LAYER], 'nobody/teacher')
     monkeypatch.setenv('HOME', str(tmp_path))
     save_teacher(tmp_path / 'mine')
