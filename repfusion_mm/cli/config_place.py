@@ -12,7 +12,6 @@ from mmengine.config import Config
 from mmengine.registry import Registry
 from mmengine.runner import Runner
 
-from repfusion_mm.datasets.image_files import is_local
 from repfusion_mm.engine.settings import find_typo
 from repfusion_mm.engine.settings.names import SETTINGS
 from repfusion_mm.utils.types import init_arguments, resolve_type
@@ -121,7 +120,7 @@ def _suggest_download(
     cause: Optional[BaseException] = error
     while cause is not None and not isinstance(cause, NETWORK_ERRORS):
         cause = cause.__cause__ or cause.__context__
-    if cause is None or not isinstance(root, str) or not is_local(root):
+    if cause is None or not isinstance(root, str) or '://' in root:
         return ''
     cls = resolve_type(config, registries[0]) if registries else None
     url = getattr(cls, 'url', None)

@@ -108,7 +108,7 @@ def test_the_runner_decides_which_types_are_taken():
             r'val_dataloader\.batch_sampler, got .*\.drop_last=True; set',
         ),
         (dict(compile=dict(mode='nonsense')), "compile .*mode=nonsense"),
-        (dict(compile=dict(modee='default')), "compile .*'modee'"),
+        (dict(compile=dict(modes='default')), "compile .*'modes'"),
     ],
 )  # fmt: skip
 def test_values_that_are_ignored_or_cannot_be_used_are_refused(settings, said):
