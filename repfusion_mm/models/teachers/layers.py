@@ -64,9 +64,16 @@ def check_denoiser(
         owner: The setting that contains ``scheduler``, for error messages.
 
     Raises:
-        ValueError: It is not, or its t is not in [0, ``num_timesteps`` - 1].
+        ValueError: It is not, or it is not given t in
+            [0, ``num_timesteps`` - 1].
     """
     check_config(type(denoiser), denoiser.config)
+    if denoiser.config.get('time_embedding_type') == 'fourier':
+        raise ValueError(
+            'expected a denoiser that is given t in [0, T - 1], got '
+            "time_embedding_type='fourier', which is given sigma (a score "
+            'model, VE); choose a denoiser of the DDPM family'
+        )
     length = denoiser.config.get('num_train_timesteps') or num_timesteps
     if length != num_timesteps:
         raise ValueError(
@@ -87,8 +94,8 @@ def check_config(cls: Any, config: Mapping, place: str = '') -> None:
 
     Raises:
         ValueError: It is another model, such as an autoencoder, requires
-            more than (sample, timestep), has other channels or another range
-            of values, or is not given t.
+            more than (sample, timestep), or has other channels or another
+            range of values.
     """
     name = cls.__name__ + (f' in {place!r}' if place else '')
     _, *arguments = inspect.signature(cls.forward).parameters.values()
@@ -120,12 +127,6 @@ def check_config(cls: Any, config: Mapping, place: str = '') -> None:
             'expected a denoiser that is given images in [-1, 1], got '
             'center_input_sample=True, with which it maps [0, 1] to [-1, 1] '
             'itself; choose a denoiser with center_input_sample=False'
-        )
-    if config.get('time_embedding_type') == 'fourier':
-        raise ValueError(
-            'expected a denoiser that is given t in [0, T - 1], got '
-            "time_embedding_type='fourier', which is given sigma (a score "
-            'model, VE); choose a denoiser of the DDPM family'
         )
 
 

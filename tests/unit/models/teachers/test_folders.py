@@ -311,3 +311,14 @@ def test_integers_in_the_cache_are_refused(tmp_path, monkeypatch):
     integers(cached(monkeypatch, tmp_path))
     with pytest.raises(ValueError, match='integers, quantized weights'):
         features('me/teacher')
+
+
+def test_the_scheduler_of_a_score_model_is_named(tmp_path):
+    """Before the denoiser: the advice is another teacher in both cases."""
+    given = diffusers.UNet2DModel.load_config(save_teacher(tmp_path / 'ddpm'))
+    given = dict(given, time_embedding_type='fourier')
+    folder = tmp_path / 'score'
+    diffusers.UNet2DModel.from_config(given).save_pretrained(folder)
+    diffusers.ScoreSdeVeScheduler().save_pretrained(folder)
+    with pytest.raises(ValueError, match='got ScoreSdeVeScheduler'):
+        DiffusersTeacher([LAYER], str(folder))
