@@ -8,14 +8,11 @@ from repfusion_mm.models.policies.reinforce import (
     integer_moments,
     mean_over_ranks,
     moments_over_ranks,
+    scale_over_ranks,
 )
 from tests.helpers.ranks import run_on_ranks
 
 ALL = torch.ones(5, dtype=torch.bool)
-
-
-def scale_over_ranks(values, mask):
-    return Baseline('batch').scale(values, *moments_over_ranks(values, mask))
 
 
 def test_batch_baseline_is_the_mean_of_the_others():
