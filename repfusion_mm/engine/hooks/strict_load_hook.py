@@ -48,7 +48,10 @@ class StrictLoadHook(Hook):
     Raises:
         ValueError: The file is not a checkpoint, or does not fit the model; or
             a run that resumes has no checkpoint, but a ``load_from``.
-    XX"""
+            Before training: batch norms in eval mode (``norm_eval``,
+            ``frozen_stages``) into which nothing was loaded; or images with
+            another mean, std or channel order than in the distillation.
+    """
 
     # Before any hook that removes something from the checkpoint.
     priority = 'HIGHEST'
