@@ -15,8 +15,8 @@ from mmengine.logging import print_log
 from PIL import Image
 
 from repfusion_mm.datasets.wrappers import iter_pipelines
-from repfusion_mm.models.utils.image_check import MAX_NORMALIZED, find_cause
 from repfusion_mm.models.utils.image_range import undo_normalization
+from repfusion_mm.models.utils.image_values import MAX_NORMALIZED, find_cause
 from repfusion_mm.utils.seeding import seeded
 
 #: An image of this color (R, G, B) is sent through the pipeline. Its inverse
