@@ -6,9 +6,9 @@ denoiser predicts the noise worse.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import asdict, dataclass, replace
-from functools import reduce
 from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
@@ -151,7 +151,7 @@ def find_alternatives(config: dict, given: Settings) -> List[Settings]:
         found += [replace(given, rescale_timesteps=r) for r in ('yes', 'no')]
     if given.head_sizes(widths) != tuple(widths):  # more than one head
         found += [replace(given, attention_order=o) for o in ATTENTION_ORDERS]
-    common = reduce(math.gcd, widths)
+    common = functools.reduce(math.gcd, widths)
     divisors = [n for n in range(1, common + 1) if common % n == 0]
     heads = [
         replace(given, head_channels=size, num_heads=None)
@@ -194,6 +194,20 @@ def load_weights(
             module.heads = number or width // (size or width)
 
 
+@functools.lru_cache(maxsize=1)
+def load_photographs(side: int) -> torch.Tensor:
+    """Load two photographs, 2 x 3 x side x side in [-1, 1]."""
+    from sklearn.datasets import load_sample_images
+
+    photographs = np.stack(load_sample_images().images)[:, :, :427]
+    return F.interpolate(
+        torch.from_numpy(photographs).movedim(3, 1) / 127.5 - 1,
+        size=(side, side),
+        mode='bilinear',
+        antialias=True,
+    )
+
+
 @torch.no_grad()
 def denoising_error(denoiser: Any, alphas_cumprod: torch.Tensor) -> float:
     """Return the mean squared error of the predicted noise, of variance 1.
@@ -201,15 +215,7 @@ def denoising_error(denoiser: Any, alphas_cumprod: torch.Tensor) -> float:
     The noise levels are the same for every schedule. Class-conditional
     denoisers run without a class.
     """
-    from sklearn.datasets import load_sample_images
-
-    photographs = np.stack(load_sample_images().images)[:, :, :427]
-    images = F.interpolate(
-        torch.from_numpy(photographs).movedim(3, 1) / 127.5 - 1,
-        size=(denoiser.config.sample_size,) * 2,
-        mode='bilinear',
-        antialias=True,
-    )
+    images = load_photographs(denoiser.config.sample_size)
     noise = torch.randn(images.shape, generator=torch.manual_seed(0))
     embedding, denoiser.class_embedding = denoiser.class_embedding, None
     errors = []

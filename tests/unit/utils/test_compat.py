@@ -73,6 +73,7 @@ def test_arrays_of_objects_are_refused(tmp_path):
         torch.load(tmp_path / 'epoch_1.pth', weights_only=True)
 
 
+@pytest.mark.slow
 @needs_exceptions
 def test_logs_are_refused_without_the_workaround(tmp_path):
     torch.save(HistoryBuffer([1.0], [1]), tmp_path / 'log.pth')
@@ -97,6 +98,7 @@ def test_other_attributes_are_refused(tmp_path):
         compat.history_statistic(dict, 'mean')
 
 
+@pytest.mark.slow
 def test_torchvision_imports_after_this_package():
     code = 'import repfusion_mm, torchvision, diffusers, mmpretrain; print(1)'
     out, error = python(code)
@@ -233,6 +235,7 @@ def test_a_broken_transformers_does_not_break_mmpretrain(
     assert not compat.multimodal_models_import()
 
 
+@pytest.mark.slow
 def test_mmpretrain_imports_next_to_transformers_5(tmp_path):
     package = tmp_path / 'transformers'
     package.mkdir()

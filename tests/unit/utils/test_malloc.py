@@ -31,6 +31,7 @@ def run(keep):
     return done, int(faults)
 
 
+@pytest.mark.slow
 def test_freed_memory_is_reused():
     done, kept = run(True)
     if done != 'True':
