@@ -66,5 +66,5 @@ custom_hooks = [
         gamma=100,
     ),
     dict(type='repfusion_mm.SampleImagesHook', num_records=10),
-    dict(type='repfusion_mm.ExportDenoiserHook'),
+    dict(type='repfusion_mm.ExportDiffusersHook'),
 ]

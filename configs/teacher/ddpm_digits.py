@@ -39,5 +39,5 @@ param_scheduler = [
 custom_hooks = [
     dict(type='EMAHook', momentum=0.01),
     dict(type='repfusion_mm.SampleImagesHook'),
-    dict(type='repfusion_mm.ExportDenoiserHook', dtype='float16'),
+    dict(type='repfusion_mm.ExportDiffusersHook', dtype='float16'),
 ]

@@ -2,7 +2,7 @@ from . import backbones  # noqa: F401
 from .connectors import ConvConnector
 from .data_preprocessors import BatchDataPreprocessor
 from .decoders import ClsDecoder, KeypointDecoder, SegDecoder
-from .diffusion import DenoisingDiffusion
+from .diffusion import AutoencoderTraining, DenoisingDiffusion
 from .distillers import RepFusion
 from .losses import AttentionTransferLoss, HintLoss, RelationalLoss
 from .policies import (
@@ -14,6 +14,7 @@ from .teachers import DiffusersTeacher
 
 __all__ = [
     'AttentionTransferLoss',
+    'AutoencoderTraining',
     'BatchDataPreprocessor',
     'ClsDecoder',
     'ConvConnector',

@@ -22,6 +22,22 @@ DENOISER = dict(
     up_block_types=('AttnUpBlock2D', 'UpBlock2D'),
 )
 SCHEDULER = dict(type='DDPMScheduler', num_train_timesteps=1000)
+#: Of 16 x 16 images; latents are 4 x 8 x 8.
+AUTOENCODER = dict(
+    type='AutoencoderKL',
+    sample_size=16,
+    block_out_channels=(4, 8),
+    down_block_types=('DownEncoderBlock2D',) * 2,
+    up_block_types=('UpDecoderBlock2D',) * 2,
+    norm_num_groups=4,
+)
+#: A data preprocessor whose outputs are RGB in [-1, 1].
+PIXELS = dict(
+    type='mmengine.ImgDataPreprocessor',
+    mean=[127.5] * 3,
+    std=[127.5] * 3,
+    bgr_to_rgb=True,
+)
 
 
 def save_teacher(folder: Path, **overrides) -> str:
@@ -41,12 +57,7 @@ def distiller_config(**overrides) -> dict:
     """Return the config of a distiller that runs in milliseconds."""
     config = dict(
         type='repfusion_mm.RepFusion',
-        data_preprocessor=dict(
-            type='mmengine.ImgDataPreprocessor',
-            mean=[127.5] * 3,
-            std=[127.5] * 3,
-            bgr_to_rgb=True,
-        ),
+        data_preprocessor=PIXELS,
         student=dict(
             type='mmpretrain.ResNet_CIFAR',
             depth=18,

@@ -4,11 +4,11 @@ from .buffered_runtime_info_hook import BufferedRuntimeInfoHook
 from .checkpoint_hook import SafeCheckpointHook
 from .env_info_hook import EnvInfoHook
 from .exact_resume_hook import ExactResumeHook
-from .export_denoiser_hook import ExportDenoiserHook
+from .export_diffusers_hook import ExportDiffusersHook
 from .export_student_hook import ExportStudentHook
 from .finite_loss_hook import FiniteLossHook
 from .preemption_hook import PreemptionHook
-from .sample_images_hook import SampleImagesHook
+from .sample_images_hook import ReconstructImagesHook, SampleImagesHook
 from .strict_load_hook import StrictLoadHook
 from .timestep_policy_hook import TimestepPolicyHook
 from .unused_settings_hook import UnusedSettingsHook
@@ -17,10 +17,11 @@ __all__ = [
     'BufferedRuntimeInfoHook',
     'EnvInfoHook',
     'ExactResumeHook',
-    'ExportDenoiserHook',
+    'ExportDiffusersHook',
     'ExportStudentHook',
     'FiniteLossHook',
     'PreemptionHook',
+    'ReconstructImagesHook',
     'SafeCheckpointHook',
     'SampleImagesHook',
     'StrictLoadHook',

@@ -1,4 +1,4 @@
-"""Show samples of a diffusion model during its training."""
+"""Show images of a generative model during its training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from repfusion_mm.engine.hooks.periodic_hook import PeriodicHook
-from repfusion_mm.engine.utils import averaged_model
+from repfusion_mm.engine.utils import averaged_model, unwrap_model
 from repfusion_mm.registry import HOOKS
 from repfusion_mm.utils.arguments import check_integer
 
@@ -60,6 +60,42 @@ class SampleImagesHook(PeriodicHook):
             self.num_images, self.num_steps, self.seed
         )
         self.show(runner, 'samples', make_grid(images))
+
+
+@HOOKS.register_module()
+class ReconstructImagesHook(PeriodicHook):
+    """Add training images and their reconstructions to the visualizer.
+
+    In the picture, each image is followed by its reconstruction.
+
+    Args:
+        num_records: Largest number of pictures in a run.
+        min_interval: Smallest number of iterations between two pictures.
+        num_images: Largest number of images in a picture.
+
+    Raises:
+        ValueError: An argument is not an integer of 1 or more.
+    """
+
+    def __init__(
+        self,
+        num_records: int = 5,
+        min_interval: int = 100,
+        num_images: int = 8,
+    ) -> None:
+        super().__init__(num_records, min_interval)
+        check_integer('ReconstructImagesHook.num_images', num_images)
+        self.num_images = num_images
+
+    def record(self, runner, data_batch: Optional[dict]) -> None:
+        """Reconstruct images of the batch with the EMA model."""
+        if data_batch is None:
+            return
+        model = averaged_model(runner)
+        data = unwrap_model(runner).data_preprocessor(data_batch)
+        pairs = model.reconstruct(data['inputs'][: self.num_images])
+        grid = make_grid(pairs.transpose(0, 1).flatten(0, 1))
+        self.show(runner, 'reconstructions', grid)
 
 
 def make_grid(images: torch.Tensor, min_side: int = 64) -> np.ndarray:

@@ -1,3 +1,4 @@
+from .autoencoder import AutoencoderTraining
 from .ddpm import DenoisingDiffusion
 
-__all__ = ['DenoisingDiffusion']
+__all__ = ['AutoencoderTraining', 'DenoisingDiffusion']

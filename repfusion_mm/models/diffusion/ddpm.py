@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any, Dict, Optional, Sequence
 
 import torch
-from mmengine.model import BaseModel
+import torch.nn as nn
 
+from repfusion_mm.models.diffusion.base import GenerativeModel
 from repfusion_mm.models.teachers.layers import check_denoiser
 from repfusion_mm.models.teachers.loading import build_denoiser
 from repfusion_mm.models.teachers.noise_schedule import (
@@ -15,16 +17,11 @@ from repfusion_mm.models.teachers.noise_schedule import (
     build_scheduler,
     read_alphas_cumprod,
 )
-from repfusion_mm.models.utils.image_range import (
-    resolve_channel_order,
-    to_unit_range,
-)
-from repfusion_mm.models.utils.preprocessor_hooks import register_hooks
 from repfusion_mm.registry import MODELS
 
 
 @MODELS.register_module()
-class DenoisingDiffusion(BaseModel):
+class DenoisingDiffusion(GenerativeModel):
     """Train a diffusers denoiser to predict the noise in x_t.
 
     Minimizes ||eps - s(x_t, t)||^2 with uniform t (the "simple" loss of DDPM,
@@ -56,11 +53,7 @@ class DenoisingDiffusion(BaseModel):
         data_preprocessor: Optional[dict] = None,
         init_cfg: Optional[dict] = None,
     ) -> None:
-        super().__init__(data_preprocessor, init_cfg)
-        register_hooks(self.data_preprocessor)
-        self.channel_order = resolve_channel_order(
-            channel_order, data_preprocessor
-        )
+        super().__init__(channel_order, data_preprocessor, init_cfg)
         self.denoiser = build_denoiser(denoiser)
         self.scheduler = build_scheduler(scheduler, 'model.scheduler')
         # Not saved: the scheduler is part of the config.
@@ -87,30 +80,9 @@ class DenoisingDiffusion(BaseModel):
                 f'got {scheduler} ({error}); correct it'
             ) from error
 
-    def forward(
-        self,
-        inputs: torch.Tensor,
-        data_samples: Optional[list] = None,
-        mode: str = 'tensor',
-    ):
-        """Return the loss of N x 3 x H x W inputs; labels are ignored.
-
-        Raises:
-            ValueError: ``mode`` is not ``'loss'``.
-        """
-        if mode != 'loss':
-            raise ValueError(
-                f"expected mode 'loss', got {mode!r}; to sample images, load "
-                'the exported folder with diffusers'
-            )
-        return self.loss(inputs)
-
-    def loss(self, inputs: torch.Tensor) -> Dict[str, torch.Tensor]:
+    def loss(self, images: torch.Tensor) -> Dict[str, torch.Tensor]:
         """Compute the denoising loss at random timesteps."""
-        images = to_unit_range(
-            inputs, self.data_preprocessor, self.channel_order
-        )
-        clean = images * 2 - 1
+        clean = images
         side = self.denoiser.config.sample_size
         expected = (side, side) if isinstance(side, int) else tuple(side)
         if tuple(clean.shape[2:]) != expected:
@@ -156,6 +128,13 @@ class DenoisingDiffusion(BaseModel):
         ).images
         self.denoiser.train(training)
         return torch.from_numpy(images).permute(0, 3, 1, 2)
+
+    def save_pretrained(self, folder: Path, dtype: torch.dtype) -> None:
+        """Write the denoiser and its scheduler."""
+        # Not diffusers' own to(), which warns of every cast.
+        nn.Module.to(self.denoiser, dtype)
+        self.denoiser.save_pretrained(folder)
+        self.scheduler.save_pretrained(folder)
 
     def build_sampler(self) -> Any:
         """Build the DDIM scheduler of the training's noise schedule."""

@@ -100,7 +100,7 @@ ROWS = [
     (hooks.FiniteLossHook, 'interval', NO_COUNT),
     (hooks.PreemptionHook, 'interval', NO_COUNT),
     (hooks.BufferedRuntimeInfoHook, 'interval', NO_COUNT),
-    (hooks.ExportDenoiserHook, 'dtype', ('half',)),
+    (hooks.ExportDiffusersHook, 'dtype', ('half',)),
     (hooks.SafeCheckpointHook, 'max_keep_ckpts', ('big', None, -2)),
     (proportional, 'proportions', ((0, 1), (1.5, 1), ('a', 1))),
     (proportional, 'num_samples', NO_COUNT),

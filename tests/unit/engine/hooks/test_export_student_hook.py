@@ -45,7 +45,7 @@ def test_checkpoints_do_not_contain_the_teacher(tmp_path):
 
 
 @pytest.mark.parametrize('filename', ['', '.', '..', '../x', '/x'])
-@pytest.mark.parametrize('hook', ['ExportStudentHook', 'ExportDenoiserHook'])
+@pytest.mark.parametrize('hook', ['ExportStudentHook', 'ExportDiffusersHook'])
 def test_files_outside_the_work_directory_are_not_replaced(
     tmp_path, hook, filename
 ):

@@ -1,4 +1,4 @@
-"""Write the trained denoiser next to every checkpoint."""
+"""Write the trained model in the format of diffusers."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import shutil
 from pathlib import Path
 
 import torch
-import torch.nn as nn
 from mmengine.hooks import Hook
 
 from repfusion_mm.engine.preflight.pixels import check_pixels
-from repfusion_mm.engine.utils import check_export, select_prefix, unwrap_model
+from repfusion_mm.engine.utils import check_export, unwrap_model
 from repfusion_mm.registry import HOOKS
 from repfusion_mm.utils.arguments import check_choice
 
@@ -21,11 +20,13 @@ DTYPES = ('float32', 'float16')
 
 
 @HOOKS.register_module()
-class ExportDenoiserHook(Hook):
-    """Write the denoiser as a diffusers folder next to every checkpoint.
+class ExportDiffusersHook(Hook):
+    """Write a generative model as diffusers does, with every checkpoint.
 
-    ``DiffusersTeacher(pretrained=FOLDER)`` and diffusers'
-    ``from_pretrained(FOLDER)`` of the denoiser and of schedulers read it.
+    A denoiser is written with its scheduler, and, if it has an autoencoder,
+    as a pipeline. ``DiffusersTeacher(pretrained=FOLDER)`` and diffusers'
+    ``from_pretrained(FOLDER)`` read it. The weights are those of the
+    checkpoint, averaged ones with an EMAHook.
 
     Args:
         filename: Name of the folder in the work directory.
@@ -43,35 +44,29 @@ class ExportDenoiserHook(Hook):
     def __init__(
         self, filename: str = 'teacher', dtype: str = 'float32'
     ) -> None:
-        check_choice('ExportDenoiserHook.dtype', dtype, DTYPES)
+        check_choice('ExportDiffusersHook.dtype', dtype, DTYPES)
         self.filename = filename
         self.dtype = getattr(torch, dtype)
 
     def before_train(self, runner) -> None:
-        """Warn if the denoiser is never written, and check its images.
+        """Warn if the model is never written, and check its images.
 
         Raises:
-            ValueError: The denoiser would get BGR images.
+            ValueError: The model would get BGR images.
         """
         check_export(runner, self.filename)
         dataset = runner.train_dataloader.dataset
         check_pixels(dataset, unwrap_model(runner))
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Write the denoiser of ``checkpoint``."""
-        model = unwrap_model(runner)
-        denoiser = copy.deepcopy(model.denoiser).cpu()
-        denoiser.load_state_dict(
-            select_prefix(checkpoint['state_dict'], 'denoiser.')
-        )
-        # Not diffusers' own to(), which warns of every cast.
-        nn.Module.to(denoiser, self.dtype)
+        """Write the model of ``checkpoint``."""
+        model = copy.deepcopy(unwrap_model(runner)).cpu()
+        model.load_state_dict(checkpoint['state_dict'])
         path = Path(runner.work_dir, self.filename)
         unfinished = path.with_name(path.name + '.tmp')
         shutil.rmtree(unfinished, ignore_errors=True)
         try:
-            denoiser.save_pretrained(unfinished)
-            model.scheduler.save_pretrained(unfinished)
+            model.save_pretrained(unfinished, self.dtype)
         except Exception as error:  # safetensors has error classes of its own
             shutil.rmtree(unfinished, ignore_errors=True)
             reason = getattr(error, 'strerror', None) or error

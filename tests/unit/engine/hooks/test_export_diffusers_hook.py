@@ -6,7 +6,7 @@ import torch
 from mmengine.runner import Runner
 
 from repfusion_mm.engine.checkpoint.io import load_from_local
-from repfusion_mm.engine.hooks import ExportDenoiserHook
+from repfusion_mm.engine.hooks import ExportDiffusersHook
 from repfusion_mm.models import DiffusersTeacher
 from tests.helpers.memory_run import teacher_config
 from tests.helpers.toy import LAYER
@@ -18,7 +18,7 @@ def test_trained_denoiser_is_a_teacher(tmp_path, dtype, caplog):
     logger.addHandler(caplog.handler)
     hooks = [
         dict(type='EMAHook', momentum=0.5),
-        dict(type='repfusion_mm.ExportDenoiserHook', dtype=dtype),
+        dict(type='repfusion_mm.ExportDiffusersHook', dtype=dtype),
     ]
     runner = Runner.from_cfg(teacher_config(tmp_path, hooks))
     runner.train()
@@ -41,4 +41,4 @@ def test_trained_denoiser_is_a_teacher(tmp_path, dtype, caplog):
 
 def test_unknown_dtypes_are_refused():
     with pytest.raises(ValueError, match="got 'half'"):
-        ExportDenoiserHook(dtype='half')
+        ExportDiffusersHook(dtype='half')

@@ -1,0 +1,43 @@
+# The autoencoder of ddpm_latent_digits.py: 32 px to 4 x 8 x 8 latents.
+_base_ = [
+    '../_base_/runtime/default_runtime.py',
+    '../_base_/runtime/training_hooks.py',
+    '../_base_/datasets/digits_32px.py',
+]
+
+model = dict(
+    type='repfusion_mm.AutoencoderTraining',
+    data_preprocessor=_base_.data_preprocessor,
+    autoencoder=dict(
+        type='AutoencoderKL',
+        sample_size=_base_.image_size,
+        latent_channels=4,
+        block_out_channels=(8, 16, 32),
+        down_block_types=('DownEncoderBlock2D',) * 3,
+        up_block_types=('UpDecoderBlock2D',) * 3,
+        norm_num_groups=4,
+    ),
+)
+
+train_dataloader = dict(
+    batch_size=64,
+    num_workers=0,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    batch_sampler=dict(type='repfusion_mm.SeededBatchSampler'),
+    dataset=dict(
+        type='repfusion_mm.SeededConcatDataset', datasets=[_base_.unlabeled]
+    ),
+)
+train_cfg = dict(by_epoch=True, max_epochs=75)
+
+optim_wrapper = dict(optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.0))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=100),
+    dict(type='CosineAnnealingLR', begin=0, by_epoch=True,
+         convert_to_iter_based=True),
+]  # fmt: skip
+custom_hooks = [
+    dict(type='EMAHook', momentum=0.01),
+    dict(type='repfusion_mm.ReconstructImagesHook'),
+    dict(type='repfusion_mm.ExportDiffusersHook', filename='vae'),
+]
