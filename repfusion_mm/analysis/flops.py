@@ -72,8 +72,9 @@ def all_reduce_ms(
 def _build_teacher(teacher: dict) -> Any:
     """Build a teacher of the configured architecture on the meta device."""
     teacher, _ = resolve_teacher(teacher)
-    name = teacher.pop('pretrained', None)
-    if name is not None:
+    name = teacher.get('pretrained')
+    if name is not None and name is not False:
+        del teacher['pretrained']
         _, config = find_denoiser(name)
         teacher['config'] = dict(config, type=config['_class_name'])
         if not teacher.get('scheduler'):

@@ -4,6 +4,9 @@ from pathlib import Path
 from typing import Tuple
 
 from repfusion_mm.models.teachers.guided_diffusion import unet_config
+from repfusion_mm.models.teachers.timm_teacher import TimmTeacher
+from repfusion_mm.registry import MODELS
+from repfusion_mm.utils.types import is_type
 
 #: Settings of the denoisers of DDPM (arXiv 2006.11239), with one attention
 #: head.
@@ -50,6 +53,8 @@ def resolve_teacher(teacher: dict) -> Tuple[dict, bool]:
         ValueError: The teacher is neither a preset nor on this disk.
     """
     teacher = dict(teacher)
+    if is_type(teacher, TimmTeacher, MODELS):
+        return dict(teacher, pretrained=False), True  # timm has all presets
     name = teacher.get('pretrained')
     if name is None:
         return teacher, 'config' in teacher

@@ -10,7 +10,7 @@ from .policies import (
     LearnedTimestepPolicy,
     UniformTimestepPolicy,
 )
-from .teachers import DiffusersTeacher
+from .teachers import DiffusersTeacher, TimmTeacher
 
 __all__ = [
     'AttentionTransferLoss',
@@ -27,5 +27,6 @@ __all__ = [
     'RelationalLoss',
     'RepFusion',
     'SegDecoder',
+    'TimmTeacher',
     'UniformTimestepPolicy',
 ]

@@ -122,7 +122,8 @@ class Prober:
         """Check timesteps, or return twenty and the last one by default."""
         length = self.teacher.num_timesteps
         if not timesteps:
-            return [*range(0, length, max(1, length // 20)), length - 1]
+            twenty = range(0, length, max(1, length // 20))
+            return sorted({*twenty, length - 1})
         wrong = [t for t in timesteps if not 0 <= t < length]
         if wrong:
             raise ValueError(
@@ -147,6 +148,14 @@ class Prober:
         """
         from rich.progress import track
 
+        if not hasattr(self.teacher, 'input_mode') and input_modes != [
+            'clean'
+        ]:
+            raise ValueError(
+                f'expected --input-modes clean with '
+                f'{type(self.teacher).__name__}, which has no other, got '
+                f'{input_modes}; remove --input-modes'
+            )
         self._check_settings(folder / 'probe.json')
         table = folder / 'probe.csv'
         scores = read_scores(table)
@@ -155,7 +164,7 @@ class Prober:
             missing = {
                 t
                 for t in timesteps
-                for layer in self.teacher.layers
+                for layer in self.teacher.feature_shapes
                 for n, splits in self.splits.items()
                 for i in range(len(splits))
                 if (mode, layer, t, n, i) not in done
@@ -186,7 +195,8 @@ class Prober:
 
         The folder holds features that are too large for memory.
         """
-        self.teacher.input_mode = input_mode
+        if hasattr(self.teacher, 'input_mode'):
+            self.teacher.input_mode = input_mode
         torch.manual_seed(self.seed + timestep)
         feats: Dict[str, np.ndarray] = {}
         begin = 0

@@ -139,7 +139,10 @@ def recommend(scores: List[Score], metric: str) -> str:
             f'at t = {best}, layer {layer}, {mode} input; '
             f't = {low} to {high} are as good',
             "    policy=dict(type='repfusion_mm.LearnedTimestepPolicy', "
-            f'low={low}, high={high})',
+            f'low={low}, high={high})'
+            if len(curve) > 1
+            else "    policy=dict(type='repfusion_mm.FixedTimestepPolicy', "
+            f'timestep={best})',
         ]
     return '\n'.join(lines)
 

@@ -12,9 +12,10 @@ from mmengine.logging import print_log
 from repfusion_mm.models.decoders.base import TaskDecoder
 from repfusion_mm.models.losses.base import DistillLoss
 from repfusion_mm.models.policies.base import TimestepPolicy
+from repfusion_mm.models.policies.static import FixedTimestepPolicy
 from repfusion_mm.models.utils.frozen_layers import freezing_settings
 from repfusion_mm.registry import MODELS
-from repfusion_mm.utils.types import init_arguments
+from repfusion_mm.utils.types import init_arguments, resolve_type
 
 Shape = Tuple[int, ...]
 #: Arguments of backbones of OpenMMLab and timm, and the value with which they
@@ -209,7 +210,24 @@ def build_connectors(
 
 
 def build_policy(config: dict, num_timesteps: int) -> TimestepPolicy:
-    """Build the policy over a teacher's schedule of timesteps."""
+    """Build the policy over a teacher's schedule of timesteps.
+
+    Raises:
+        ValueError: The policy has more timesteps than the teacher, or a
+            teacher of one timestep has a policy that chooses.
+    """
+    kind = resolve_type(config, MODELS)
+    if (
+        num_timesteps == 1
+        and isinstance(kind, type)
+        and not issubclass(kind, FixedTimestepPolicy)
+    ):
+        raise ValueError(
+            'expected FixedTimestepPolicy with a teacher of one timestep, '
+            f'which leaves nothing to choose, got {kind.__name__}; set '
+            "model.policy=dict(type='repfusion_mm.FixedTimestepPolicy', "
+            '_delete_=True) and optim_wrapper.policy=None'
+        )
     policy = MODELS.build({'num_timesteps': num_timesteps, **config})
     if policy.num_timesteps > num_timesteps:
         raise ValueError(

@@ -2,7 +2,10 @@ import pytest
 import torch.nn as nn
 from mmengine.registry import MODELS
 
-from repfusion_mm.models.distillers.builders import infer_feature_shapes
+from repfusion_mm.models.distillers.builders import (
+    build_policy,
+    infer_feature_shapes,
+)
 
 
 class Student(nn.Module):
@@ -52,3 +55,13 @@ def test_timms_swin_is_refused():
     )
     with pytest.raises(ValueError, match='N x 7 x 7 x 96, whose channels'):
         infer_feature_shapes(student, [-1], 224)
+
+
+@pytest.mark.parametrize('policy', ['Learned', 'Uniform'])
+def test_a_teacher_of_one_timestep_needs_the_fixed_policy(policy):
+    config = dict(type=f'repfusion_mm.{policy}TimestepPolicy', low=50)
+    with pytest.raises(ValueError, match=f'nothing to choose, got {policy}'):
+        build_policy(config, num_timesteps=1)
+    fixed = dict(type='repfusion_mm.FixedTimestepPolicy')
+    for config in (fixed, dict(fixed, timestep=0)):
+        assert build_policy(config, 1).timesteps.tolist() == [0]
