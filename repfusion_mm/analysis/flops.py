@@ -75,7 +75,7 @@ def _build_teacher(teacher: dict) -> Any:
     name = teacher.get('pretrained')
     if name is not None and name is not False:
         del teacher['pretrained']
-        _, config = find_denoiser(name)
+        config = find_denoiser(name).config
         teacher['config'] = dict(config, type=config['_class_name'])
         if not teacher.get('scheduler'):
             length = len(read_alphas_cumprod(load_scheduler(name)))

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
-import re
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
-
-from mmengine.logging import print_log
-from safetensors import safe_open
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
 #: Base class and an example of each kind of diffusers class.
 KINDS = dict(
     model=('ModelMixin', 'UNet2DModel'),
     scheduler=('SchedulerMixin', 'DDPMScheduler'),
 )
-WEIGHTS = re.compile(
-    r'diffusion_pytorch_model(?:\.(?P<variant>\w+))?\.'
-    r'(?P<format>safetensors|bin)(?:\.index(?:\.(?P<shards>\w+))?\.json)?'
+#: Classes that replace Transformer2DModel, by its ``norm_type``.
+TRANSFORMERS = dict(
+    ada_norm_zero='DiTTransformer2DModel',
+    ada_norm_single='PixArtTransformer2DModel',
 )
+#: Sub-folders of a pipeline.
+DENOISERS = ('unet', 'transformer')
+IMAGE_ENCODERS = ('vae', 'vqvae')
+
+
+class Part(NamedTuple):
+    """A model on this disk."""
+
+    folder: Path
+    cls: Any
+    config: dict
 
 
 def diffusers_class(name: object, kind: str) -> Any:
@@ -83,144 +90,97 @@ def find_config(
     )
 
 
-def find_weights(folder: Path) -> Dict[str, Any]:
-    """Return the arguments of ``from_pretrained`` that read the weights.
-
-    Weights without a variant come first, then safetensors. A variant, such as
-    ``fp16``, is read if it is the only one.
+def find_part(folder: Path, names: Sequence[str] = DENOISERS) -> Part:
+    """Return the model in a folder itself, or in a sub-folder of ``names``.
 
     Raises:
-        ValueError: There are no weights, or only those of several variants.
+        OSError: There is none.
+        ValueError: A config is damaged; or ``config.json`` and
+            ``model_index.json`` name two classes, or none of diffusers.
     """
-    names = sorted(path.name for path in folder.iterdir())
-    matches = list(filter(None, map(WEIGHTS.fullmatch, names)))
-    found = {
-        (match['variant'] or match['shards'], match['format'])
-        for match in matches
-    }
-    variants = sorted({variant for variant, _ in found if variant})
-    if not any(variant is None for variant, _ in found):
-        if len(variants) != 1:
-            got = f'only the variants {variants}' if variants else f'{names}'
-            raise ValueError(
-                f'expected diffusion_pytorch_model.safetensors in '
-                f'{str(folder)!r}, got {got}; rename the file of the weights '
-                'that you want, or fetch the folder again'
-            )
-        variant: Optional[str] = variants[0]
-    else:
-        variant = None
-    return dict(
-        variant=variant, use_safetensors=(variant, 'safetensors') in found
+    from diffusers import UNet2DModel
+
+    found = [name for name in names if (folder / name).is_dir()]
+    place, config = find_config(
+        UNet2DModel, str(folder), found[0] if found else names[0]
     )
+    name = config['_class_name']
+    if name == 'Transformer2DModel':
+        name = TRANSFORMERS.get(config.get('norm_type', ''), name)
+    cls = diffusers_class(name, 'model')
+    part = place or folder.resolve().name
+    named = read_index(folder).get(part)
+    if isinstance(named, list) and named[-1] not in (
+        None,
+        name,
+        config['_class_name'],
+    ):
+        raise ValueError(
+            f'expected one class of the model {part!r}, got {named[-1]} in '
+            f'model_index.json of {str(folder)!r} and {name} in config.json; '
+            'choose a teacher of diffusers, or correct the file'
+        )
+    return Part(folder / (place or ''), cls, config)
 
 
-def find_integers(folder: Path) -> List[str]:
-    """Return the names of integer tensors in the safetensors of a folder.
+def find_image_encoder(folder: Path) -> Optional[Part]:
+    """Return the autoencoder of a pipeline or of a part of it, if any.
 
-    Only headers are read. diffusers would cast integers without their scale.
-    """
-    names = []
-    for path in sorted(folder.glob('diffusion_pytorch_model*.safetensors')):
-        try:
-            with safe_open(path, 'pt') as file:
-                names += [
-                    key
-                    for key in file.keys()  # noqa: SIM118  # not a dict
-                    if file.get_slice(key).get_dtype()[0] in 'IU'
-                ]
-        except Exception:  # a damaged file: from_pretrained says so
-            continue
-    return names
-
-
-def check_pipeline(pretrained: str, part: str, denoiser: str) -> None:
-    """Refuse the denoiser of a pipeline that runs on latents.
-
-    Args:
-        pretrained: Folder or hub id of the pipeline or of one of its parts.
-        part: Name of the denoiser in ``model_index.json``.
-        denoiser: Class of the denoiser.
+    ``folder`` may also be that of an autoencoder.
 
     Raises:
-        ValueError: ``model_index.json`` is damaged, names another model, such
-            as an autoencoder, or another class of the denoiser.
+        OSError: ``model_index.json`` names one that is not there.
+        ValueError: See :func:`find_part`.
     """
-    index = read_index(pretrained)
-    parts = {
-        name: value[1]
-        for name, value in index.items()
-        if isinstance(value, list) and len(value) == 2 and value[1]
-    }
-    named = parts.pop(part, denoiser)
-    if named != denoiser:
-        raise ValueError(
-            f'expected one class of the denoiser, got {named} in '
-            f'model_index.json of {str(pretrained)!r} and {denoiser} in '
-            f'config.json; choose a teacher of diffusers, or correct the file'
-        )
-    unknown = {}
-    for name, cls in parts.items():
-        for kind in KINDS:
-            try:
-                diffusers_class(cls, kind)
-                break
-            except (ValueError, ImportError):
-                kind = ''
-        if kind == 'model' and cls != denoiser:
-            raise ValueError(
-                'expected a denoiser of RGB images, got that of the '
-                f'{index.get("_class_name")} {str(pretrained)!r}, which works '
-                f'with its {name} ({cls}); choose a pipeline of pixels, such '
-                'as a DDPMPipeline'
-            )
-        if not kind:
-            unknown[name] = cls
-    if unknown:
-        print_log(
-            f'teacher: the pipeline has parts of other packages, {unknown}; '
-            'if one of them is an autoencoder, the denoiser takes latents, '
-            'and is no teacher',
-            logger='current',
-            level=logging.WARNING,
-        )
+    for place in (folder, *find_pipelines(folder)):
+        for name in IMAGE_ENCODERS:
+            if (place / name / 'config.json').is_file():
+                return find_part(place / name)
+            named = (read_index(place).get(name) or [None])[-1]
+            if named and (place / 'model_index.json').is_file():
+                raise FileNotFoundError(
+                    f'expected config.json in {str(place / name)!r}, which '
+                    f'model_index.json names ({named}), got none; fetch the '
+                    'folder again'
+                )
+    if (folder / 'config.json').is_file():
+        part = find_part(folder)
+        if hasattr(part.cls, 'encode'):
+            return part
+    return None
 
 
-def read_index(pretrained: str) -> dict:
-    """Return the ``model_index.json`` of the pipeline, or {}.
+def read_index(folder: Path) -> dict:
+    """Return the ``model_index.json`` of a pipeline or of its part, or {}.
 
     Raises:
         ValueError: It is damaged.
     """
     from diffusers import DiffusionPipeline
 
-    places: List[Path] = [Path(pretrained), *find_pipelines(pretrained)]
-    try:
-        for place in places:
-            file = place / DiffusionPipeline.config_name
-            if file.is_file():
+    for place in (folder, *find_pipelines(folder)):
+        file = place / DiffusionPipeline.config_name
+        if file.is_file():
+            try:
                 index = json.loads(file.read_text(encoding='utf-8-sig'))
-                break
-        else:
-            index = DiffusionPipeline.load_config(pretrained)
-    except OSError:  # not a pipeline
-        return {}
-    except ValueError as error:
-        raise damaged_config(DiffusionPipeline, pretrained, error) from error
-    if not isinstance(index, dict):
-        got = type(index).__name__
-        raise damaged_config(DiffusionPipeline, pretrained, got)
-    return index
+            except ValueError as error:
+                raise damaged_config(
+                    DiffusionPipeline, str(folder), error
+                ) from error
+            if isinstance(index, dict):
+                return index
+            got = type(index).__name__
+            raise damaged_config(DiffusionPipeline, str(folder), got)
+    return {}
 
 
-def find_pipelines(pretrained: str) -> List[Path]:
+def find_pipelines(folder: Path) -> List[Path]:
     """Return the pipelines that contain a folder, the nearest one first.
 
     Trainings write ``unet`` and ``unet_ema`` into the folder of a pipeline,
     or into its sub-folders, such as ``checkpoint-500``.
     """
-    folder = Path(pretrained)
-    parents = folder.resolve().parents[:2] if folder.is_dir() else ()
+    parents = folder.resolve().parents[:2]
     return [p for p in parents if (p / 'model_index.json').is_file()]
 
 

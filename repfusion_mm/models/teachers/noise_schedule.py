@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os.path as osp
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from repfusion_mm.models.teachers.folders import (
     find_config,
     find_pipelines,
 )
+from repfusion_mm.models.teachers.hub import fetch
 
 #: What a denoiser of the DDPM family may predict; each is a function of x and
 #: eps of equation 4.
@@ -117,14 +117,14 @@ def load_scheduler_config(pretrained: str) -> dict:
     """Return ``type`` and arguments in the ``scheduler_config.json``."""
     from diffusers import DDPMScheduler
 
-    pretrained = osp.expanduser(pretrained)
-    for place in (pretrained, *find_pipelines(pretrained)):
+    folder = fetch(pretrained)
+    for place in (folder, *find_pipelines(folder)):
         try:
             _, config = find_config(DDPMScheduler, str(place), 'scheduler')
         except OSError as error:
             missing = error
             continue
-        if place != pretrained:
+        if place != folder:
             print_log(f'teacher: scheduler of {place}', logger='current')
         return dict(config, type=config.get('_class_name'))
     raise FileNotFoundError(

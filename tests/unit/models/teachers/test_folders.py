@@ -86,15 +86,6 @@ def model(cls, **arguments):
     return change
 
 
-def part_of_latents(folder):
-    index = dict(
-        _class_name='LDMPipeline',
-        unet=['diffusers', 'UNet2DModel'],
-        vqvae=['diffusers', 'VQModel'],
-    )
-    (folder / 'model_index.json').write_text(json.dumps(index))
-
-
 def index(text):
     return lambda folder: (folder / 'model_index.json').write_text(text)
 
@@ -125,7 +116,6 @@ SMALL = dict(block_out_channels=(8,), norm_num_groups=4)
         (index('[]'), r'model_index.json of .*damaged file \(list\)'),
         (index('{"unet": ["my_library", "MyUNet"]}'),
          'got MyUNet in model_index.json of .* and UNet2DModel in config'),
-        (part_of_latents, r'LDMPipeline .* its vqvae \(VQModel\)'),
     ],
 )  # fmt: skip
 def test_what_is_no_denoiser_of_pixels_is_refused(change, message, tmp_path):
@@ -269,7 +259,6 @@ def two_denoisers(folder):
     [
         (two_denoisers, r"not used are \['.*/unet_ema'\], of the same"),
         (config(new_setting=1), r"ignores \['new_setting'\]"),
-        (index('{"vae": ["my_library", "MyVAE"]}'), "{'vae': 'MyVAE'}"),
     ],
 )
 def test_what_cannot_be_checked_is_logged(change, message, tmp_path, caplog):

@@ -1,0 +1,138 @@
+"""Bring the files of a pipeline from the hub, or from its cache."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import List, Sequence
+
+from repfusion_mm.models.teachers.weights import find_files, select_weights
+
+#: What describes a pipeline: its parts, their configs, the noise schedule.
+CONFIGS = (
+    'model_index.json',
+    'config.json',
+    '*/config.json',
+    'scheduler_config.json',
+    '*/scheduler_config.json',
+)
+
+
+def fetch(pretrained: str) -> Path:
+    """Return the folder of a pipeline or model, without its weights.
+
+    Args:
+        pretrained: A folder, which is returned as it is, or a hub id, whose
+            configs are downloaded into the hub's cache. Without a network,
+            the cache is used.
+
+    Raises:
+        OSError: There is no such folder, and the hub does not return it.
+        ValueError: ``pretrained`` is neither.
+    """
+    if not isinstance(pretrained, (str, Path)) or not str(pretrained):
+        raise ValueError(
+            'expected teacher.pretrained to be a hub id or a folder, got '
+            f'{pretrained!r}'
+        )
+    path = Path(pretrained).expanduser()
+    if path.is_dir():
+        return path
+    is_id = re.fullmatch(r'[\w.-]+/[\w.-]+', str(pretrained))
+    if path.is_file() or not is_id:
+        raise no_folder(path)
+    return fetch_parts(str(pretrained), CONFIGS)
+
+
+def fetch_parts(pretrained: str, patterns: Sequence[str]) -> Path:
+    """Return the folder of a pipeline, with the files of ``patterns``.
+
+    Raises:
+        OSError: The hub does not return them, and they are not in its cache.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError
+
+    path = Path(pretrained).expanduser()
+    if path.is_dir():
+        return path
+    try:
+        return Path(snapshot_download(pretrained, allow_patterns=[*patterns]))
+    except GatedRepoError as error:
+        raise PermissionError(
+            f'expected access to {pretrained!r} on the hub, got none; accept '
+            f'its license at https://huggingface.co/{pretrained}, and run '
+            '"hf auth login" on this machine'
+        ) from error
+    except Exception as error:  # of httpx, requests and the hub
+        if Path(path.parts[0]).is_dir():  # a folder, not a user of the hub
+            raise no_folder(path) from error
+        raise unreachable(pretrained) from error
+
+
+def fetch_weights(pretrained: str, part: str = '') -> Path:
+    """Return the folder of a model, with its weights in one format.
+
+    Args:
+        pretrained: A folder or hub id.
+        part: The sub-folder of the model, such as ``'unet'``.
+
+    Raises:
+        OSError: The hub does not return them, and they are not in its cache.
+    """
+    folder = fetch(pretrained) / part
+    if Path(pretrained).expanduser().is_dir():
+        return folder
+    try:
+        find_files(folder)
+        return folder
+    except (OSError, ValueError):  # not in the cache, or not all
+        names = select_weights(_list_names(pretrained, part))
+    prefix = f'{part}/' if part else ''
+    return fetch_parts(pretrained, [prefix + name for name in names]) / part
+
+
+def _list_names(pretrained: str, part: str) -> List[str]:
+    """Return the names of the files in a folder of the hub."""
+    from huggingface_hub import list_repo_files
+
+    try:
+        names = list_repo_files(pretrained)
+    except Exception as error:  # of httpx, requests and the hub
+        raise unreachable(pretrained, 'the weights of') from error
+    paths = map(Path, names)
+    return [path.name for path in paths if path.parent == Path(part)]
+
+
+def no_folder(path: Path) -> FileNotFoundError:
+    """Return the error of a folder that does not exist."""
+    expected = f'expected a folder with a diffusers denoiser at {str(path)!r}'
+    for name in ('config.json', 'model_index.json'):
+        if path.is_file() and path.with_name(name).is_file():
+            return FileNotFoundError(
+                f'{expected}, got a file; set model.teacher.pretrained to '
+                f'its folder, {str(path.parent)!r}'
+            )
+    got = 'a file' if path.is_file() else 'no such folder'
+    return FileNotFoundError(
+        f'{expected}, got {got} in {str(Path.cwd())!r}; train one with '
+        'tools/train.py configs/teacher/..., convert a guided-diffusion '
+        'checkpoint with '
+        'tools/model_converters/guided_diffusion_to_diffusers.py, or set '
+        'model.teacher.pretrained to a hub id or to a folder that exists'
+    )
+
+
+def unreachable(
+    pretrained: str, what: str = 'the denoiser'
+) -> ConnectionError:
+    """Return the error of a hub id that neither hub nor cache returns."""
+    return ConnectionError(
+        f'expected {what} {pretrained!r} on this disk or on the '
+        f'hub, got neither (there is no folder {pretrained} in {Path.cwd()}, '
+        'it is not in the cache, and the hub did not return it); if it is a '
+        'folder, correct its path; if it is on the hub, run "hf download '
+        f'{pretrained} --local-dir TEACHER" on a machine with a network, copy '
+        'the folder TEACHER to this machine, and add --cfg-options '
+        'model.teacher.pretrained=TEACHER'
+    )

@@ -1,0 +1,259 @@
+"""Build diffusers models without memory, and read the weights they keep."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from zipfile import is_zipfile
+
+import torch
+import torch.nn as nn
+from mmengine.logging import print_log
+from safetensors.torch import load_file
+from torch.nn.modules.module import (
+    register_module_parameter_registration_hook,
+)
+
+#: Where a tensor of a model is: its file, and its name there.
+Locations = Dict[str, Tuple[Path, str]]
+
+FILES = re.compile(
+    r'diffusion_pytorch_model(?:\.(?P<variant>\w+))?(?:-\d+-of-\d+)?'
+    r'(?:\.(?P<old>\w+))?\.(?P<format>safetensors|bin)'
+    r'(?P<index>(?:\.\w+)?\.index(?:\.(?P<shards>\w+))?\.json)?'
+)
+#: Names in attention layers of 2021 and 2022, and those of today.
+OLD_NAMES = {
+    'query': 'to_q',
+    'key': 'to_k',
+    'value': 'to_v',
+    'proj_attn': 'to_out.0',
+}
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+#: Bytes that are read before a file is mapped again: pages of a mapped file
+#: that were read count as memory of this process until it is unmapped.
+CHUNK = 64 << 20
+
+
+def build_empty(cls: Any, config: dict) -> Any:
+    """Build a diffusers model whose parameters are on the meta device.
+
+    Buffers, such as positional embeddings, which are in no file of weights,
+    are computed. Parameters are frozen. Neither memory nor time is spent on
+    random weights.
+    """
+
+    def on_meta(_module: nn.Module, _name: str, parameter: Any) -> Any:
+        if parameter is None:
+            return None
+        return nn.Parameter(parameter.to('meta'), requires_grad=False)
+
+    handle = register_module_parameter_registration_hook(on_meta)
+    try:
+        return cls.from_config(config).eval()
+    finally:
+        handle.remove()
+
+
+def select_weights(names: Sequence[str]) -> List[str]:
+    """Return those names of files in a model's folder that hold its weights.
+
+    Weights without a variant come first, then safetensors. A variant, such as
+    ``fp16``, is selected if it is the only one.
+
+    Raises:
+        ValueError: There are no weights, or only those of several variants.
+    """
+    found: Dict[Tuple[str, str], List[str]] = {}
+    for name in sorted(names):
+        match = FILES.fullmatch(name)
+        if match:
+            variant = match['variant'] or match['old'] or match['shards']
+            key = variant or '', match['format']
+            found.setdefault(key, []).append(name)
+    variants = sorted({variant for variant, _ in found})
+    if not variants or (len(variants) > 1 and variants[0]):
+        got = f'only the variants {variants}' if variants else f'{names}'
+        raise ValueError(
+            f'expected diffusion_pytorch_model.safetensors, got {got}; rename '
+            'the file of the weights that you want, or fetch the folder again'
+        )
+    formats = [name for variant, name in found if variant == variants[0]]
+    return found[variants[0], max(formats)]  # 'safetensors' > 'bin'
+
+
+def find_files(folder: Path) -> List[Path]:
+    """Return the files of a model's weights, which all exist.
+
+    Raises:
+        ValueError: There are none, or shards are missing.
+    """
+    names = sorted(path.name for path in folder.iterdir())
+    try:
+        files = select_weights(names)
+    except ValueError as error:
+        raise mismatch(folder, str(error)) from error
+    indexes = [name for name in files if name.endswith('.json')]
+    if indexes:
+        try:
+            index = json.loads((folder / indexes[0]).read_text('utf-8'))
+            files = sorted(set(index['weight_map'].values()))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise mismatch(folder, f'damaged {indexes[0]}') from error
+    missing = [name for name in files if not (folder / name).is_file()]
+    if missing:
+        raise mismatch(folder, f'no {missing[:5]}, which the index names')
+    if not indexes and len(files) > 1:
+        raise mismatch(folder, f'{files[:3]} without their index.json')
+    return [folder / name for name in files]
+
+
+def locate_weights(model: nn.Module, folder: Path) -> Locations:
+    """Find each tensor of a complete model in the files of a folder.
+
+    Only headers are read.
+
+    Raises:
+        ValueError: Names or shapes differ, shards are missing, a file is
+            damaged, or the weights are quantized.
+    """
+    expected = model.state_dict()
+    found: Locations = {}
+    unexpected, wrong, quantized = [], [], []
+    ignored = dict(model.named_buffers())
+    for path in find_files(folder):
+        if path.suffix == '.bin':
+            size = path.stat().st_size / 1e9
+            print_log(
+                f'teacher: reading {path} takes up to {size:.1f} GB more '
+                'memory than a safetensors file; save it as safetensors '
+                'with save_pretrained',
+                logger='current',
+            )
+        for name, tensor in _open(path).items():
+            key = _rename(name, expected)
+            if key not in expected:
+                if key not in ignored:
+                    unexpected.append(name)
+                continue
+            found[key] = path, name
+            value = expected[key]
+            if tensor.shape != value.shape:
+                shapes = tuple(tensor.shape), tuple(value.shape)
+                wrong.append('{} {} instead of {}'.format(name, *shapes))
+            if value.is_floating_point() and tensor.dtype not in FLOATS:
+                quantized.append(name)
+    if quantized:
+        got = f'integers, quantized weights, in {quantized[:3]}'
+        raise mismatch(folder, got)
+    mismatches = dict(
+        missing=[name for name in expected if name not in found],
+        unexpected=unexpected,
+        shapes=wrong,
+    )
+    if any(mismatches.values()):
+        text = '; '.join(
+            f'{kind} {names[:3]}' + ' and others' * (len(names) > 3)
+            for kind, names in mismatches.items()
+            if names
+        )
+        raise mismatch(folder, text)
+    return found
+
+
+@torch.no_grad()
+def load_weights(
+    model: nn.Module,
+    locations: Locations,
+    dtype: Optional[torch.dtype] = None,
+    device: Any = 'cpu',
+) -> None:
+    """Read the tensors that are left in a model, and no others.
+
+    Args:
+        model: From :func:`build_empty`; sub-modules may have been removed.
+        locations: From :func:`locate_weights`.
+        dtype: That of the parameters; None keeps the dtype of the files.
+        device: Where the parameters are put.
+
+    Raises:
+        ValueError: A file cannot be read, or a value is not finite.
+    """
+    state: Dict[str, torch.Tensor] = {}
+    names: Dict[Path, Dict[str, str]] = {}
+    for key in model.state_dict():
+        path, name = locations[key]
+        names.setdefault(path, {})[name] = key
+    for path, keys in names.items():
+        for name, tensor in _read(path, list(keys)):
+            kept = dtype if tensor.is_floating_point() else None
+            value = tensor.to(device, kept or tensor.dtype, copy=True)
+            if not _is_finite(value):
+                raise _not_finite(path, name, tensor, value.dtype)
+            state[keys[name]] = value
+    model.load_state_dict(state, assign=True)
+
+
+def mismatch(folder: Path, got: object) -> ValueError:
+    """Return the error of weights that cannot be used."""
+    return ValueError(
+        f'expected weights in {str(folder)!r} that can be read safely and '
+        f'match its config.json, got {got}; the download is incomplete or '
+        'mixes two models: fetch the folder again'
+    )
+
+
+def _open(path: Path) -> Dict[str, torch.Tensor]:
+    """Map a file; tensors are read when they are used."""
+    try:
+        if path.suffix == '.safetensors':
+            return load_file(path)
+        tensors = torch.load(
+            path, map_location='cpu', weights_only=True, mmap=is_zipfile(path)
+        )
+        if all(map(torch.is_tensor, tensors.values())):
+            return tensors
+        raise TypeError(f'{path.name} has values that are no tensors')
+    except Exception as error:  # safetensors, pickle and torch raise many
+        reason = ' '.join(str(error).split())[:300]
+        raise mismatch(path.parent, reason) from error
+
+
+def _read(path: Path, names: List[str]) -> Iterator[Tuple[str, torch.Tensor]]:
+    tensors: Dict[str, torch.Tensor] = {}
+    size = 0
+    for name in names:
+        if not tensors or size > CHUNK:
+            tensors.clear()
+            tensors = _open(path)
+            size = 0
+        tensor = tensors[name]
+        size += tensor.nbytes
+        yield name, tensor
+
+
+def _rename(name: str, expected: Dict[str, torch.Tensor]) -> str:
+    owner, _, kind = name.rpartition('.')
+    owner, _, old = owner.rpartition('.')
+    new = f'{owner}.{OLD_NAMES.get(old)}.{kind}'
+    return new if name not in expected and new in expected else name
+
+
+def _is_finite(value: torch.Tensor) -> bool:
+    if not value.is_floating_point() or not value.numel():
+        return True
+    # Unlike isfinite(), it needs no memory.
+    return bool(torch.stack(torch.aminmax(value)).isfinite().all())
+
+
+def _not_finite(
+    path: Path, name: str, tensor: torch.Tensor, dtype: torch.dtype
+) -> ValueError:
+    if not _is_finite(tensor):
+        return mismatch(path.parent, f'NaN or Inf in {[name]}')
+    return ValueError(
+        f'expected values of {name!r} in {str(path)!r} that {dtype} can hold, '
+        'got larger ones; set model.teacher.dtype to bfloat16 or float32'
+    )
