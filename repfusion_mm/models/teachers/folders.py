@@ -25,6 +25,7 @@ IMAGE_ENCODERS = ('vae', 'vqvae')
 class Part(NamedTuple):
     """A model on this disk."""
 
+    name: str  # its sub-folder in the pipeline; '' if it has none
     folder: Path
     cls: Any
     config: dict
@@ -100,7 +101,11 @@ def find_part(folder: Path, names: Sequence[str] = DENOISERS) -> Part:
     """
     from diffusers import UNet2DModel
 
-    found = [name for name in names if (folder / name).is_dir()]
+    found = [
+        name
+        for name in names
+        if os.path.lexists(folder / name / UNet2DModel.config_name)
+    ]
     place, config = find_config(
         UNet2DModel, str(folder), found[0] if found else names[0]
     )
@@ -109,18 +114,14 @@ def find_part(folder: Path, names: Sequence[str] = DENOISERS) -> Part:
         name = TRANSFORMERS.get(config.get('norm_type', ''), name)
     cls = diffusers_class(name, 'model')
     part = place or folder.resolve().name
-    named = read_index(folder).get(part)
-    if isinstance(named, list) and named[-1] not in (
-        None,
-        name,
-        config['_class_name'],
-    ):
+    named = _named_class(folder, part)
+    if named not in (None, name, config['_class_name']):
         raise ValueError(
-            f'expected one class of the model {part!r}, got {named[-1]} in '
+            f'expected one class of the model {part!r}, got {named} in '
             f'model_index.json of {str(folder)!r} and {name} in config.json; '
             'choose a teacher of diffusers, or correct the file'
         )
-    return Part(folder / (place or ''), cls, config)
+    return Part(place or '', folder / (place or ''), cls, config)
 
 
 def find_image_encoder(folder: Path) -> Optional[Part]:
@@ -135,8 +136,8 @@ def find_image_encoder(folder: Path) -> Optional[Part]:
     for place in (folder, *find_pipelines(folder)):
         for name in IMAGE_ENCODERS:
             if (place / name / 'config.json').is_file():
-                return find_part(place / name)
-            named = (read_index(place).get(name) or [None])[-1]
+                return find_part(place / name)._replace(name=name)
+            named = _named_class(place, name)
             if named and (place / 'model_index.json').is_file():
                 raise FileNotFoundError(
                     f'expected config.json in {str(place / name)!r}, which '
@@ -172,6 +173,12 @@ def read_index(folder: Path) -> dict:
             got = type(index).__name__
             raise damaged_config(DiffusionPipeline, str(folder), got)
     return {}
+
+
+def _named_class(folder: Path, part: str) -> Optional[str]:
+    """Return the class of a part in ``model_index.json``."""
+    value = read_index(folder).get(part)
+    return value[-1] if isinstance(value, list) and value else None
 
 
 def find_pipelines(folder: Path) -> List[Path]:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import List, Sequence
 
+from repfusion_mm.models.teachers.folders import Part
 from repfusion_mm.models.teachers.weights import find_files, select_weights
 
 #: What describes a pipeline: its parts, their configs, the noise schedule.
@@ -70,26 +71,30 @@ def fetch_parts(pretrained: str, patterns: Sequence[str]) -> Path:
         raise unreachable(pretrained) from error
 
 
-def fetch_weights(pretrained: str, part: str = '') -> Path:
-    """Return the folder of a model, with its weights in one format.
+def fetch_weights(pretrained: str, part: Part) -> Path:
+    """Return the folder of a part of a pipeline, with its weights.
+
+    Only one format and one variant of the weights is downloaded; none if the
+    cache has one.
 
     Args:
-        pretrained: A folder or hub id.
-        part: The sub-folder of the model, such as ``'unet'``.
+        pretrained: The folder or hub id in which the part was found.
+        part: The part.
 
     Raises:
         OSError: The hub does not return them, and they are not in its cache.
+        ValueError: The hub has no weights of the part.
     """
-    folder = fetch(pretrained) / part
     if Path(pretrained).expanduser().is_dir():
-        return folder
+        return part.folder
     try:
-        find_files(folder)
-        return folder
-    except (OSError, ValueError):  # not in the cache, or not all
-        names = select_weights(_list_names(pretrained, part))
-    prefix = f'{part}/' if part else ''
-    return fetch_parts(pretrained, [prefix + name for name in names]) / part
+        find_files(part.folder)
+        return part.folder
+    except ValueError:  # not in the cache, or not all
+        names = select_weights(_list_names(pretrained, part.name))
+    prefix = f'{part.name}/' if part.name else ''
+    folder = fetch_parts(pretrained, [prefix + name for name in names])
+    return folder / part.name
 
 
 def _list_names(pretrained: str, part: str) -> List[str]:

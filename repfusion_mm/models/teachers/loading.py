@@ -70,10 +70,9 @@ def load_denoiser(pretrained: str) -> Any:
             architecture, or are not finite.
     """
     part = find_denoiser(pretrained)
-    name = part.folder.name if part.folder != fetch(pretrained) else ''
-    fetch_weights(pretrained, name)
     denoiser = build_empty(part.cls, part.config)
-    locations = locate_weights(denoiser, part.folder)
+    folder = fetch_weights(pretrained, part)
+    locations = locate_weights(denoiser, folder)
     log_part(part)
     load_weights(denoiser, locations, torch.float32)
     return denoiser
@@ -82,7 +81,7 @@ def load_denoiser(pretrained: str) -> Any:
 def log_part(part: Part) -> None:
     """Log what a user should know of a denoiser that was found."""
     print_log(f'teacher: {part.folder} ({part.cls.__name__})', 'current')
-    others = find_others(part.folder, part.config['_class_name'])
+    others = find_others(part)
     if others:
         print_log(
             f'teacher: not used are {others}, of the same class; to use one, '
@@ -103,17 +102,15 @@ def log_part(part: Part) -> None:
         )
 
 
-def find_others(folder: Path, name: str) -> List[str]:
-    """Return folders next to a denoiser's with a model of its class.
-
-    Only if it is the one in ``unet`` or ``transformer`` of a pipeline.
-    """
-    if folder.name not in DENOISERS:
+def find_others(part: Part) -> List[str]:
+    """Return folders of the same pipeline with a model of the same class."""
+    if not part.name:
         return []
+    name = part.config['_class_name']
     return [
         str(file.parent)
-        for file in sorted(folder.parent.glob('*/config.json'))
-        if file.parent != folder
+        for file in sorted(part.folder.parent.glob('*/config.json'))
+        if file.parent != part.folder
         and f'"{name}"' in file.read_text(encoding='utf-8', errors='replace')
     ]
 
