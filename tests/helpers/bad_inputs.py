@@ -76,6 +76,13 @@ def of_16_bits(largest):
     return edit
 
 
+#: A feed-forward teacher. FOLDER in an option is the folder of the inputs.
+TIMM = [
+    'model.teacher.type=repfusion_mm.TimmTeacher',
+    'model.teacher.model=vit_tiny_patch16_224', 'model.teacher.layers=[0]',
+    'model.teacher.model_args.depth=1', 'model.teacher.input_size=16',
+    'model.teacher.pretrained=False',
+]  # fmt: skip
 #: Name: options, the change to the inputs, fragments of the last line.
 ROWS = {
     # Configs.
@@ -264,6 +271,27 @@ ROWS = {
     'hub unreachable': (
         ['model.teacher.pretrained=nobody/nothing'], None,
         ['nobody/nothing', 'hf download', 'model.teacher.pretrained']),
+    'unknown model of timm': (
+        [*TIMM, 'model.teacher.model=vit_tiny_patch61_224'], None,
+        ['model.teacher.model', "got 'vit_tiny_patch61_224'",
+         "did you mean 'vit_tiny_patch16_224'"]),
+    'side that is not a multiple of the patch': (
+        [*TIMM, 'model.teacher.input_size=20'], None,
+        ['model.teacher.input_size', 'multiple of 16', 'got 20',
+         'set it to 16 or 32']),
+    'layer out of range': (
+        [*TIMM, 'model.teacher.layers=[1]'], None,
+        ['model.teacher.layers', 'the 1 layers', "did you mean 'blocks.0'"]),
+    'learned policy of a feed-forward teacher': (
+        TIMM, None,
+        ['FixedTimestepPolicy', 'got LearnedTimestepPolicy', 'set model']),
+    'weights of another model': (
+        [*TIMM, f'model.teacher.pretrained=FOLDER/teacher/{WEIGHTS}'], None,
+        ['the weights of vit_tiny_patch16_224', 'another model',
+         'Missing key', 'model.teacher.pretrained']),
+    'weights of timm without a network': (
+        [*TIMM, 'model.teacher.pretrained=True'], None,
+        ['hf download timm/vit_tiny_patch16_224', 'model.teacher.pretrained']),
     # Training.
     'loss not finite': (
         ['optim_wrapper.student.optimizer.lr=1e30',

@@ -54,7 +54,8 @@ def run(folder, options=(), expect=1, config=CONFIG, flags=()):
         'train_dataloader.batch_size=4',
         # Every image is drawn.
         'train_dataloader.sampler.num_samples=24',
-        'train_cfg.max_epochs=1', *options,
+        'train_cfg.max_epochs=1',
+        *[option.replace('FOLDER', str(folder)) for option in options],
         expect=expect, HF_HUB_OFFLINE='1',
     )  # fmt: skip
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
 import torch.nn as nn
@@ -12,6 +11,7 @@ from mmengine.logging import print_log
 from repfusion_mm.models.connectors.conv_connector import resize_to
 from repfusion_mm.models.teachers.base import BaseTeacher
 from repfusion_mm.models.teachers.dtype import DTYPES, resolve_dtype
+from repfusion_mm.models.teachers.feature_extractor import FeatureExtractor
 from repfusion_mm.models.teachers.fingerprint import hash_weights
 from repfusion_mm.models.teachers.timm_loading import (
     load_timm_model,
@@ -24,6 +24,41 @@ from repfusion_mm.utils.arguments import (
     check_flags,
     check_integer,
 )
+
+
+class IntermediatesExtractor(FeatureExtractor):
+    """Run a timm model up to the last of some layers, without hooks.
+
+    Args:
+        module: The model.
+        indices: The index of each layer by its name.
+        norm: Apply the model's final normalization.
+        compile: See :class:`FeatureExtractor`.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        indices: Dict[str, int],
+        norm: bool,
+        compile: bool = False,
+    ) -> None:
+        super().__init__(module, layers=(), compile=compile)
+        self.indices, self.norm = indices, norm
+
+    def _run(self, sample: torch.Tensor) -> Dict[str, torch.Tensor]:
+        model: Any = self.module
+        ordered = sorted(self.indices.values())
+        maps = model.forward_intermediates(
+            sample,
+            indices=ordered,
+            norm=self.norm,
+            stop_early=True,
+            output_fmt='NCHW',
+            intermediates_only=True,
+        )
+        found = dict(zip(ordered, maps))  # not in the order of the config
+        return {name: found[index] for name, index in self.indices.items()}
 
 
 @MODELS.register_module()
@@ -107,16 +142,15 @@ class TimmTeacher(BaseTeacher):
             torch.tensor(config[name]).view(1, -1, 1, 1)
             for name in ('mean', 'std')
         )
-        self._indices = resolve_layers(self.backbone, model, layers)
-        self.layers = tuple(self._indices)
-        self._prune()
+        indices = resolve_layers(self.backbone, model, layers)
+        self.layers = tuple(indices)
+        self._release_unused(sorted(indices.values()))
         self.freeze()
-        self._pass: Callable = partial(self._run, norm=norm)
-        self.feature_shapes = self._dry_run()
-        if compile:
-            self._pass = torch.compile(
-                self._pass, fullgraph=True, dynamic=False
-            )
+        self.feature_extractor = IntermediatesExtractor(
+            self.backbone, indices, norm, compile
+        )
+        with self.feature_extractor.uncompiled():
+            self.feature_shapes = self._dry_run(indices)
         self._logged_dtype: Optional[tuple] = None
         # With a GPU, 'auto' waits for .to(), as in DiffusersTeacher.
         if dtype != 'auto' or not torch.cuda.is_available():
@@ -141,7 +175,7 @@ class TimmTeacher(BaseTeacher):
                 f'set model.teacher.input_size={side} to resize them, or to '
                 'another size, which costs less if it is smaller'
             )
-        feats = self._extract(images, self._pass)
+        feats = self._extract(images, self.feature_extractor)
         return {name: feat.float() for name, feat in feats.items()}
 
     def fingerprint(self) -> Dict[str, object]:
@@ -183,32 +217,17 @@ class TimmTeacher(BaseTeacher):
 
     @torch.no_grad()
     def _extract(
-        self, images: torch.Tensor, run: Callable
+        self, images: torch.Tensor, extractor: IntermediatesExtractor
     ) -> Dict[str, torch.Tensor]:
         sample = (resize_to(images, self.size) - self._mean) / self._std
         sample = sample.to(self._compute_dtype())
         with without_autocast(images.device):
-            maps = dict(zip(sorted(self._indices.values()), run(sample)))
-        return {name: maps[index] for name, index in self._indices.items()}
+            return extractor(sample)
 
-    def _run(self, sample: torch.Tensor, norm: bool) -> List[torch.Tensor]:
-        """Return the maps, in the order of the layers in the model."""
-        return self.backbone.forward_intermediates(
-            sample,
-            indices=sorted(self._indices.values()),
-            norm=norm,
-            stop_early=True,
-            output_fmt='NCHW',
-            intermediates_only=True,
-        )
-
-    def _prune(self) -> None:
-        """Release the classifier and the layers after the last one."""
+    def _release_unused(self, indices: List[int]) -> None:
         before = _count_parameters(self.backbone)
         self.backbone.prune_intermediate_layers(
-            sorted(self._indices.values()),
-            prune_norm=not self.norm,
-            prune_head=True,
+            indices, prune_norm=not self.norm, prune_head=True
         )
         released = before - _count_parameters(self.backbone)
         print_log(
@@ -230,11 +249,11 @@ class TimmTeacher(BaseTeacher):
                     f'to {" or ".join(near)}'
                 )
 
-    def _dry_run(self) -> Dict[str, Tuple[int, ...]]:
+    def _dry_run(self, indices: Dict[str, int]) -> Dict[str, Tuple[int, ...]]:
         """Return (C, H, W) of each layer."""
         blank = torch.zeros(1, 3, *self.size)
         try:
-            feats = self._extract(blank, self._pass)
+            feats = self._extract(blank, self.feature_extractor)
         except (AssertionError, RuntimeError) as error:
             raise ValueError(
                 f'expected {self.model} to run on images of {self.size[0]} x '
@@ -242,7 +261,8 @@ class TimmTeacher(BaseTeacher):
                 'to a size that it supports'
             ) from error
         if self.norm and not blank.is_meta:
-            raw = self._extract(blank, partial(self._run, norm=False))
+            plain = IntermediatesExtractor(self.backbone, indices, norm=False)
+            raw = self._extract(blank, plain)
             same = [k for k, feat in feats.items() if feat.equal(raw[k])]
             if same:
                 raise ValueError(

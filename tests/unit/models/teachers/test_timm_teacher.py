@@ -200,6 +200,24 @@ def test_fingerprints_differ_where_features_do(tmp_path):
         assert build(**other).fingerprint() != same
 
 
+@pytest.mark.compile
+@pytest.mark.slow
+def test_the_compiled_pass_returns_the_same(tmp_path, fresh_compiler, log):
+    kind = 'dinov3'
+    file = tmp_path / 'model.safetensors'
+    save_model(file, kind, MODELS[kind][2])
+    plain, compiled = (
+        build(kind=kind, layers=[2, 0], pretrained=str(file), compile=compile)
+        for compile in (False, True)
+    )
+    images = torch.rand(2, 3, 32, 32)
+    expected, feats = (t(images, ZEROS) for t in (plain, compiled))
+    assert list(feats) == ['blocks.2', 'blocks.0']
+    for name, feat in feats.items():
+        torch.testing.assert_close(feat, expected[name], rtol=1e-4, atol=1e-4)
+    assert 'torch.compile failed' not in log.text
+
+
 def test_random_weights_are_logged(log):
     build()
     assert any(
