@@ -44,6 +44,12 @@ class _DatasetRegistry(Registry):
 
 
 MODELS = _child(root.MODELS, 'models')
+#: Families of denoisers, by the name of the diffusers class.
+DENOISER_FAMILIES = Registry(
+    'denoiser family',
+    scope='repfusion_mm',
+    locations=['repfusion_mm.models.teachers.families'],
+)
 HOOKS = _child(root.HOOKS, 'engine.hooks')
 DATASETS = _DatasetRegistry(
     root.DATASETS.name, parent=root.DATASETS, scope='repfusion_mm'
@@ -58,6 +64,7 @@ WEIGHT_INITIALIZERS = _child(root.WEIGHT_INITIALIZERS, 'engine.checkpoint')
 __all__ = [
     'DATASETS',
     'DATA_SAMPLERS',
+    'DENOISER_FAMILIES',
     'HOOKS',
     'MODELS',
     'OPTIM_WRAPPER_CONSTRUCTORS',

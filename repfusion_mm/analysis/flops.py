@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, NamedTuple, Sequence
+from typing import Any, Callable, NamedTuple, Sequence, Tuple, Union
 
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from mmengine.utils import to_2tuple
 from torch.utils.flop_counter import FlopCounterMode
 
 from repfusion_mm.analysis.teacher_presets import resolve_teacher
-from repfusion_mm.models.teachers.loading import find_denoiser
-from repfusion_mm.models.teachers.noise_schedule import (
-    load_scheduler,
-    read_alphas_cumprod,
-)
 from repfusion_mm.registry import MODELS
 
 
 class DistillationCost(NamedTuple):
     """The cost of distilling one image; policy and decoder are left out."""
 
-    image_size: int  # side of the student's images in pixels
+    #: Side of the student's images in pixels, or height and width.
+    image_size: Union[int, Tuple[int, int]]
     teacher: int  # FLOP up to the last requested layer
     student: int  # FLOP of a forward
     num_parameters: int  # of the student
@@ -47,8 +44,8 @@ def count_distillation(cfg: Config) -> DistillationCost:
     side = cfg.model.get('input_size') or teacher.image_size
     with torch.device('meta'):
         timesteps = torch.zeros(1, dtype=torch.long)
-        teacher_images = torch.zeros(1, 3, *2 * [teacher.image_size])
-        student_images = torch.zeros(1, 3, side, side)
+        teacher_images = torch.zeros(1, 3, *to_2tuple(teacher.image_size))
+        student_images = torch.zeros(1, 3, *to_2tuple(side))
     return DistillationCost(
         image_size=side,
         teacher=count_flops(lambda: teacher(teacher_images, timesteps)),
@@ -72,15 +69,5 @@ def all_reduce_ms(
 def _build_teacher(teacher: dict) -> Any:
     """Build a teacher of the configured architecture on the meta device."""
     teacher, _ = resolve_teacher(teacher)
-    name = teacher.get('pretrained')
-    if name is not None and name is not False:
-        del teacher['pretrained']
-        config = find_denoiser(name).config
-        teacher['config'] = dict(config, type=config['_class_name'])
-        if not teacher.get('scheduler'):
-            length = len(read_alphas_cumprod(load_scheduler(name)))
-            teacher['scheduler'] = dict(
-                type='DDPMScheduler', num_train_timesteps=length
-            )
     with torch.device('meta'):
         return MODELS.build(teacher)

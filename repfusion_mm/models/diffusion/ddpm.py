@@ -15,6 +15,7 @@ from repfusion_mm.models.teachers.loading import build_denoiser
 from repfusion_mm.models.teachers.noise_schedule import (
     add_noise,
     build_scheduler,
+    ddpm_levels,
     read_alphas_cumprod,
 )
 from repfusion_mm.registry import MODELS
@@ -62,7 +63,13 @@ class DenoisingDiffusion(GenerativeModel):
             read_alphas_cumprod(self.scheduler, 'model.scheduler'),
             persistent=False,
         )
-        check_denoiser(self.denoiser, len(self.alphas_cumprod), 'model')
+        check_denoiser(self.denoiser.config, len(self.alphas_cumprod), 'model')
+        channels = self.denoiser.config.get('in_channels')
+        if channels != 3:
+            raise ValueError(
+                'expected a denoiser of RGB images (in_channels 3), got '
+                f'in_channels {channels}; set model.denoiser.in_channels to 3'
+            )
         outputs = self.denoiser.config.get('out_channels')
         if outputs != 3:
             raise ValueError(
@@ -96,7 +103,8 @@ class DenoisingDiffusion(GenerativeModel):
             len(self.alphas_cumprod), (len(clean),), device=clean.device
         )
         noise = torch.randn_like(clean)
-        noised = add_noise(clean, noise, timesteps, self.alphas_cumprod)
+        levels = ddpm_levels(self.alphas_cumprod)
+        noised = add_noise(clean, noise, timesteps, levels)
         predicted = self.denoiser(noised, timesteps).sample
         return dict(loss=(predicted.float() - noise).pow(2).mean())
 

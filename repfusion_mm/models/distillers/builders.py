@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, List, Optional, Sequence, Tuple, Union
 
 import torch
 import torch.nn as nn
 from mmengine.logging import print_log
+from mmengine.utils import to_2tuple
 
 from repfusion_mm.models.decoders.base import TaskDecoder
 from repfusion_mm.models.losses.base import DistillLoss
@@ -18,6 +19,8 @@ from repfusion_mm.registry import MODELS
 from repfusion_mm.utils.types import init_arguments, resolve_type
 
 Shape = Tuple[int, ...]
+#: Side of a square image in pixels, or height and width.
+Size = Union[int, Tuple[int, int]]
 #: Arguments of backbones of OpenMMLab and timm, and the value with which they
 #: return feature maps instead of vectors or tokens.
 MAP_SETTINGS = dict(
@@ -51,12 +54,12 @@ def build_student(config: dict) -> Any:
 
 
 def infer_feature_shapes(
-    student: nn.Module, indices: Sequence[int], size: int
+    student: nn.Module, indices: Sequence[int], size: Size
 ) -> List[Shape]:
     """Return (C, H, W) of the student's maps at ``indices``.
 
-    The student runs on a blank image of ``size`` x ``size``. Parameters that
-    do not influence the maps are frozen.
+    The student runs on a blank image of a side, or of height and width.
+    Parameters that do not influence the maps are frozen.
 
     Raises:
         ValueError: The student does not run on images of this size, or has
@@ -83,15 +86,16 @@ def infer_feature_shapes(
     return shapes
 
 
-def _run(student: nn.Module, size: int) -> tuple:
-    """Return the outputs for a blank image of ``size`` x ``size``."""
+def _run(student: nn.Module, size: Size) -> tuple:
+    """Return the outputs for a blank image."""
+    height, width = to_2tuple(size)
     try:
-        return as_tuple(student(torch.zeros(1, 3, size, size)))
+        return as_tuple(student(torch.zeros(1, 3, height, width)))
     except (AssertionError, RuntimeError) as error:
         raise ValueError(
             f'expected the student {type(student).__name__} to run on images '
-            f'of {size} x {size}, got: {error}; set model.input_size to the '
-            'side of its images'
+            f'of {height} x {width}, got: {error}; set model.input_size to '
+            'the side of its images'
         ) from error
 
 
@@ -99,18 +103,20 @@ def _check_layouts(
     student: nn.Module,
     indices: Sequence[int],
     shapes: Sequence[Shape],
-    size: int,
+    size: Size,
 ) -> None:
     """Refuse N x H x W x C maps.
 
-    The image is square, so that H = W. If C is equal to them, a larger image
-    shows which axes are those of space.
+    In a square image, H = W. If C is equal to them, a larger image shows which
+    axes are those of space.
     """
+    height, width = to_2tuple(size)
+    double = (2 * height, 2 * width)
     for index, (first, second, third) in zip(indices, shapes):
         channels_last = first == second != third
         if first == second == third > 1:
             try:
-                larger = _run(student, 2 * size)[index].shape
+                larger = _run(student, double)[index].shape
             except ValueError:  # it only runs on images of one size
                 continue
             channels_last = larger[3] == third and larger[1] != first

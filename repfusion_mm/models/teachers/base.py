@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Dict, Optional, Sequence, Tuple
+from typing import Dict, Optional, Sequence, Tuple, Union
 
 import torch
 import torch.nn as nn
@@ -27,8 +27,9 @@ class BaseTeacher(nn.Module):
     feature_shapes: Dict[str, Tuple[int, ...]]
     #: T: timesteps are integers in [0, T - 1].
     num_timesteps: int
-    #: Side in pixels of the images that the teacher is made for.
-    image_size: int
+    #: Side in pixels of the images that the teacher is made for, or height
+    #: and width if they differ.
+    image_size: Union[int, Tuple[int, int]]
 
     @abstractmethod
     def forward(

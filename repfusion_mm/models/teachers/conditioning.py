@@ -6,6 +6,7 @@ from typing import Any, Dict, Optional, Sequence
 
 import torch
 
+from repfusion_mm.models.teachers.families import DenoiserFamily
 from repfusion_mm.models.utils.labels import read_labels
 
 CLASS_SIGNALS = ('none', 'random', 'label')
@@ -16,33 +17,44 @@ class ClassSignal:
 
     Args:
         kind: ``'none'``, ``'random'`` or ``'label'``.
-        denoiser: A diffusers denoiser. ``'none'`` removes its class
-            embedding, the other kinds require one.
+        family: The family of the denoiser, which must have classes for the
+            last two kinds.
     """
 
-    def __init__(self, kind: str, denoiser: Any) -> None:
+    def __init__(self, kind: str, family: DenoiserFamily) -> None:
         self.kind = kind
-        self.num_classes = denoiser.config.get('num_class_embeds') or 0
-        if kind == 'none' and self.num_classes:
-            denoiser.class_embedding = None
-        elif kind != 'none' and not self.num_classes:
+        self.num_classes = family.num_classes
+        self.null_class = family.null_class if self.num_classes else None
+        if kind != 'none' and not self.num_classes:
             raise ValueError(
                 'expected a class-conditional denoiser for '
                 f'teacher.class_signal={kind!r}, got one without classes; '
                 'leave class_signal out'
             )
 
+    def prepare(self, denoiser: Any) -> None:
+        """Remove the class embedding of a denoiser that runs without one."""
+        if (
+            self.num_classes
+            and self.kind == 'none'
+            and self.null_class is None
+        ):
+            denoiser.class_embedding = None
+
     def __call__(
         self, timesteps: torch.Tensor, data_samples: Optional[Sequence]
     ) -> Dict[str, torch.Tensor]:
-        """Return the keyword arguments of the denoiser's forward.
+        """Return ``class_labels`` of N images, or nothing.
 
         Raises:
             ValueError: A label (``gt_label``) is needed and is missing, or is
                 not a class of the denoiser.
         """
         if self.kind == 'none':
-            return {}
+            if self.null_class is None:
+                return {}
+            null = torch.full_like(timesteps, self.null_class)
+            return dict(class_labels=null)
         count = self.num_classes
         if self.kind == 'random':
             return dict(class_labels=torch.randint_like(timesteps, count))

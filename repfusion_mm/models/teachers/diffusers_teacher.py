@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any, Dict, Optional, Sequence, Tuple
+from typing import Any, Dict, Optional, Sequence, Tuple, Union
 
 import torch
 import torch.nn as nn
 from mmengine.logging import print_log
 from mmengine.structures import BaseDataElement
+from mmengine.utils import to_2tuple
 
 from repfusion_mm.models.connectors.conv_connector import resize_to
 from repfusion_mm.models.teachers.base import BaseTeacher
@@ -17,21 +17,26 @@ from repfusion_mm.models.teachers.conditioning import (
     ClassSignal,
 )
 from repfusion_mm.models.teachers.dtype import DTYPES, resolve_dtype
+from repfusion_mm.models.teachers.families import Condition, find_family
 from repfusion_mm.models.teachers.feature_extractor import FeatureExtractor
-from repfusion_mm.models.teachers.fingerprint import hash_config, hash_weights
-from repfusion_mm.models.teachers.layers import (
-    check_denoiser,
-    check_layers,
-    count_calls,
-    read_side,
-    release_unused,
-    resolve_layers,
+from repfusion_mm.models.teachers.fingerprint import (
+    hash_config,
+    hash_tensors,
 )
-from repfusion_mm.models.teachers.loading import load_teacher
+from repfusion_mm.models.teachers.latents import POSTERIORS, ImageEncoder
+from repfusion_mm.models.teachers.layers import check_denoiser, resolve_layers
+from repfusion_mm.models.teachers.loading import (
+    open_denoiser,
+    open_encoder,
+    open_scheduler,
+)
 from repfusion_mm.models.teachers.noise_schedule import (
     add_noise,
-    read_alphas_cumprod,
+    read_noise_levels,
 )
+from repfusion_mm.models.teachers.prompts import load_condition
+from repfusion_mm.models.teachers.sizes import find_image_size
+from repfusion_mm.models.teachers.truncation import truncate
 from repfusion_mm.models.utils.autocast import without_autocast
 from repfusion_mm.registry import MODELS
 from repfusion_mm.utils.arguments import (
@@ -40,36 +45,55 @@ from repfusion_mm.utils.arguments import (
     check_integer,
 )
 
-INPUT_MODES = ('clean', 'noised')
+INPUT_MODES = ('auto', 'clean', 'noised')
 
 
 @MODELS.register_module()
 class DiffusersTeacher(BaseTeacher):
-    """Extract the features z_t = s(x, t) of a frozen diffusion model.
+    """Extract the features z_t = s(x_t, t) of a frozen diffusion model.
 
-    The denoiser runs its own forward, which exits early after the last
-    requested layer. The weights of later layers are released.
+    The denoiser may be a U-Net or a transformer, of images or of the latents
+    of an image encoder; ``families`` holds one file for each class. It runs
+    its own forward, which exits early after the last requested layer. Weights
+    of later layers, of the image decoder and of text encoders are not kept in
+    memory.
 
     Args:
-        layers: Module paths inside the denoiser, each of which outputs one
-            N x C x H x W map, e.g. ``'mid_block.resnets.1.conv2'``. For a
-            converted guided-diffusion teacher the published paths, such as
+        layers: Module paths inside the denoiser, each of which outputs a map
+            or tokens of the image, e.g. ``'mid_block.resnets.1.conv2'``,
+            ``'up_blocks.1'`` or ``'transformer_blocks.13'``. For a converted
+            guided-diffusion teacher the published paths, such as
             ``'middle_block.2.out_layers.3'``, name the same modules.
-        pretrained: Folder or hub id of a diffusers denoiser, e.g.
+            ``tools/analysis_tools/list_layers.py`` lists all.
+        pretrained: Folder or hub id of a diffusers pipeline or denoiser, e.g.
             ``'google/ddpm-cifar10-32'``.
         config: Instead of ``pretrained``, ``type`` and arguments of a
             denoiser with random weights, for tests and timing.
         scheduler: ``type`` and arguments of a diffusers scheduler of the DDPM
-            family, which gives T and a_t of the denoiser's training. By
-            default the scheduler in the folder of ``pretrained``.
-        input_size: Side in pixels to which images are resized (bilinear,
-            antialiased). By default images are not resized, and must have
-            the side that the denoiser is made for.
-        input_mode: ``'clean'``: the denoiser gets x itself, and t only
+            family, which gives T and a_t of the denoiser's training, or of
+            flow matching. By default the scheduler of ``pretrained``.
+        vae: Folder or hub id of the image encoder of a latent denoiser, by
+            default that of the pipeline; or ``type`` and arguments of one
+            with random weights.
+        vae_dtype: The dtype that the image encoder computes in. ``'auto'`` is
+            that of the denoiser, except that it is float32 where float16
+            overflows (``force_upcast`` of its config).
+        posterior: Whether an image is encoded to the ``'mean'`` of its
+            latents' distribution, or to a ``'sample'``.
+        input_size: Side in pixels, or height and width, to which images are
+            resized (bilinear, antialiased). By default images are not
+            resized, and must have the side that the denoiser is made for.
+        input_mode: ``'clean'``: the denoiser gets x_0 itself, and t only
             through the time embedding (the paper's implementation).
-            ``'noised'``: it gets x_t = sqrt(a_t) x + sqrt(1 - a_t) eps with
-            the scheduler's ``alphas_cumprod`` (DDPM, arXiv 2006.11239,
-            eq. 4).
+            ``'noised'``: it gets x_t of its noise schedule (DDPM, arXiv
+            2006.11239, eq. 4, or flow matching, arXiv 2210.02747).
+            ``'auto'``: noised for latent denoisers, else clean.
+        num_noises: Number of draws of the noise over which the features of an
+            image are averaged; each costs a pass.
+        prompt: A text that all images are conditioned on. By default the
+            unconditional input of the pipeline, such as an empty text.
+        prompt_file: A file for the encoded prompt, which is written if it
+            does not exist. By default one in ``work_dirs/prompts``.
         class_signal: What a class-conditional denoiser is conditioned on.
             ``'none'``: no class. ``'random'``: a random class for each image.
             ``'label'``: the image's own label, as in the paper's
@@ -88,14 +112,15 @@ class DiffusersTeacher(BaseTeacher):
             which compiles once for each shape of a batch.
 
     Raises:
-        ValueError: A layer is unknown, runs more than once, or does not
-            output one map; the denoiser does not take RGB images; the
-            scheduler is of another family (EDM, flow matching, VE); or an
-            argument is not one of its choices.
+        ValueError: The class of the denoiser has no family; a layer is
+            unknown, runs more than once, or outputs no map; the image encoder
+            is missing or of another model; the scheduler is of another kind
+            (EDM, VE); or an argument is not one of its choices.
         OSError: ``pretrained`` is neither on disk nor on the hub.
     """
 
     denoiser: Any
+    encoder: Optional[ImageEncoder]
 
     def __init__(
         self,
@@ -103,8 +128,14 @@ class DiffusersTeacher(BaseTeacher):
         pretrained: Optional[str] = None,
         config: Optional[dict] = None,
         scheduler: Optional[dict] = None,
-        input_size: Optional[int] = None,
-        input_mode: str = 'clean',
+        vae: Union[str, dict, None] = None,
+        vae_dtype: str = 'auto',
+        posterior: str = 'mean',
+        input_size: Union[int, Sequence[int], None] = None,
+        input_mode: str = 'auto',
+        num_noises: int = 1,
+        prompt: Optional[str] = None,
+        prompt_file: Optional[str] = None,
         class_signal: str = 'none',
         dtype: str = 'auto',
         early_stop: bool = True,
@@ -115,7 +146,9 @@ class DiffusersTeacher(BaseTeacher):
         for name, value, choices in (
             ('input_mode', input_mode, INPUT_MODES),
             ('class_signal', class_signal, CLASS_SIGNALS),
+            ('posterior', posterior, POSTERIORS),
             ('dtype', dtype, DTYPES),
+            ('vae_dtype', vae_dtype, DTYPES),
         ):
             check_choice(f'model.teacher.{name}', value, choices)
         check_flags(
@@ -124,35 +157,73 @@ class DiffusersTeacher(BaseTeacher):
             channels_last=channels_last,
             compile=compile,
         )
-        if input_size is not None:
-            check_integer('model.teacher.input_size', input_size)
-        self.input_size = input_size
-        self.input_mode = input_mode
-        self.dtype = dtype
+        check_integer('model.teacher.num_noises', num_noises)
+        self.dtype, self.vae_dtype = dtype, vae_dtype
+        self.posterior = posterior
+        self.num_noises = num_noises
         self.memory_format = (
             torch.channels_last if channels_last else torch.contiguous_format
         )
-        self.denoiser, self.scheduler = load_teacher(
-            pretrained, config, scheduler
+
+        # The parts, without weights. 'auto' waits for .to() with a GPU:
+        # rounding to the CPU's bfloat16 first would lose bits.
+        waits = dtype == 'auto' and torch.cuda.is_available()
+        stored = None if waits else resolve_dtype(dtype, torch.device('cpu'))
+        source = open_denoiser(pretrained, config)
+        self.denoiser = source.model
+        self.family = find_family(
+            type(self.denoiser).__name__, self.denoiser.config
         )
-        self._alphas_cumprod = read_alphas_cumprod(self.scheduler)
-        self.num_timesteps = len(self._alphas_cumprod)
-        check_denoiser(self.denoiser, self.num_timesteps)
-        self.image_size = input_size or read_side(
-            self.denoiser.config.get('sample_size')
+        self.encoder = open_encoder(vae, pretrained, self.family, stored)
+        self.scheduler = open_scheduler(scheduler, pretrained, self.family)
+        self._levels = read_noise_levels(
+            self.scheduler, self.family.flow_matching
         )
+        self.num_timesteps = len(self._levels.signal)
+        check_denoiser(self.denoiser.config, self.num_timesteps)
+        self.input_size = input_size
+        self.image_size = find_image_size(input_size, self.family)
+        self.input_mode = input_mode
+        if input_mode == 'auto':
+            self.input_mode = 'clean' if self.encoder is None else 'noised'
+        self._check_modes()
+
+        # What it is conditioned on.
+        self.class_signal = ClassSignal(class_signal, self.family)
+        for model in (source.model, source.shapes):
+            self.class_signal.prepare(model)
+        self._condition = load_condition(
+            self.family, self.denoiser, pretrained, prompt, prompt_file
+        )
+
+        # Cut it off, then read the weights that are left.
+        source.locate()
         self.layers = resolve_layers(self.denoiser, layers)
+        zeros = torch.zeros(1, dtype=torch.long)
+        labels = [BaseDataElement(gt_label=zeros)]
+        truncated = truncate(
+            source.model,
+            source.shapes,
+            self.family,
+            self.layers,
+            self._latent_size,
+            self.class_signal(zeros, labels),
+            early_stop,
+        )
+        self.feature_shapes = truncated.shapes
+        num_text = self.family.count_text(self._condition)
+        self._readers = {
+            name: reader.for_text(num_text)
+            for name, reader in truncated.readers.items()
+        }
+        source.load(stored)
         self.feature_extractor = FeatureExtractor(
             self.denoiser, self.layers, early_stop, compile
         )
         self.freeze()
-        self.class_signal = ClassSignal(class_signal, self.denoiser)
-        with self.feature_extractor.uncompiled():
-            self.feature_shapes = self._dry_run()
         self._logged_dtype: Optional[tuple] = None
-        # With a GPU, 'auto' waits for .to(): rounding to the CPU's bfloat16
-        # first would lose bits that float16 and float32 keep.
-        if dtype != 'auto' or not torch.cuda.is_available():
+        self._is_checked = False
+        if not waits:
             self._cast_weights()
 
     def forward(
@@ -166,12 +237,42 @@ class DiffusersTeacher(BaseTeacher):
         ``gt_label`` of the data samples is read if ``class_signal='label'``.
 
         Raises:
-            ValueError: Images of another side, without ``input_size``; or
-                labels that are needed and missing, or not a class of the
-                denoiser.
+            ValueError: Images of another side, without ``input_size``; labels
+                that are needed and missing, or not a class of the denoiser;
+                or, in the first batch, features that are NaN or Inf.
         """
-        feats = self._extract(images, timesteps, data_samples)
-        return {name: feat.float() for name, feat in feats.items()}
+        with torch.no_grad(), without_autocast(images.device):
+            clean = self.encode(images)
+            condition = self._expand_condition(timesteps, data_samples)
+            feats = self._extract(clean, timesteps, condition)
+            for _ in range(self.num_noises - 1):
+                for name, feat in self._extract(
+                    clean, timesteps, condition
+                ).items():
+                    feats[name] += feat
+        if self.num_noises > 1:
+            feats = {k: feat / self.num_noises for k, feat in feats.items()}
+        if not self._is_checked:  # synchronizes with the device, once
+            self._check_finite(feats)
+        return feats
+
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        """Return x_0: images in [-1, 1] or latents, N x C x h x w float32.
+
+        Args:
+            images: N x 3 x H x W, RGB, float in [0, 1].
+        """
+        size = to_2tuple(self.image_size)
+        if self.input_size is None and images.shape[-2:] != size:
+            raise ValueError(
+                f'expected images of {size[0]} x {size[1]}, which the teacher '
+                f'is made for, got {tuple(images.shape[-2:])}; set '
+                f'model.teacher.input_size={self.image_size} to resize them'
+            )
+        images = resize_to(images, size)
+        if self.encoder is None:
+            return images * 2 - 1
+        return self.encoder(images, self.posterior == 'sample')
 
     def fingerprint(self) -> Dict[str, object]:
         """Return what features depend on; see the base class.
@@ -181,7 +282,12 @@ class DiffusersTeacher(BaseTeacher):
         """
         for key, value, cacheable in (
             ('input_mode', self.input_mode, 'clean'),
-            ('class_signal', self.class_signal.kind, 'none'),
+            ('posterior', self.posterior, 'mean'),
+            (
+                'class_signal',
+                self.class_signal.kind,
+                'none',
+            ),
         ):
             if value != cacheable:
                 raise ValueError(
@@ -190,8 +296,8 @@ class DiffusersTeacher(BaseTeacher):
                     f'more than the image; use {cacheable!r}, or distill '
                     'without CachedFeaturesDataset'
                 )
-        return dict(
-            weights=hash_weights(self.denoiser),
+        parts: Dict[str, object] = dict(
+            weights=hash_tensors(self.denoiser.state_dict()),
             denoiser=hash_config(self.denoiser),
             layers={k: list(v) for k, v in self.feature_shapes.items()},
             dtype=str(self.denoiser.dtype).replace('torch.', ''),
@@ -199,6 +305,79 @@ class DiffusersTeacher(BaseTeacher):
             input_mode=self.input_mode,
             class_signal=self.class_signal.kind,
         )
+        if self.encoder is not None:
+            parts['encoder'] = self.encoder.fingerprint()
+        if self._condition:
+            parts['condition'] = hash_tensors(self._condition)
+        return parts
+
+    @property
+    def _latent_size(self) -> Tuple[int, int]:
+        """Height and width of x_t."""
+        height, width = to_2tuple(self.image_size)
+        factor = self.family.latent_factor
+        return height // factor, width // factor
+
+    def _check_modes(self) -> None:
+        if self.num_noises > 1 and self.input_mode == 'clean':
+            raise ValueError(
+                'expected teacher.num_noises=1 for images without noise, got '
+                f'{self.num_noises}; leave it out, or set '
+                "teacher.input_mode='noised'"
+            )
+        if self.encoder is None:
+            given = dict(vae_dtype=self.vae_dtype, posterior=self.posterior)
+            defaults = dict(vae_dtype='auto', posterior='mean')
+            unused = [k for k, v in given.items() if v != defaults[k]]
+            if unused:
+                raise ValueError(
+                    f'expected no teacher.{unused[0]} for a denoiser of '
+                    f'images, which has no image encoder; leave it out'
+                )
+        elif self.vae_dtype == 'float16' and self.encoder.overflows:
+            raise ValueError(
+                "expected teacher.vae_dtype 'bfloat16' or 'float32', got "
+                "'float16', with which this image encoder overflows "
+                '(force_upcast in its config); correct it'
+            )
+
+    def _extract(
+        self,
+        clean: torch.Tensor,
+        timesteps: torch.Tensor,
+        condition: Condition,
+    ) -> Dict[str, torch.Tensor]:
+        noised = clean
+        if self.input_mode == 'noised':
+            noise = torch.randn_like(clean)
+            noised = add_noise(clean, noise, timesteps, self._levels)
+        noised = noised.to(self.denoiser.dtype)
+        clock = self.family.clock(timesteps)
+        outputs = self.feature_extractor(
+            **self.family.arguments(noised, clock, condition)
+        )
+        return {k: self._readers[k](v).float() for k, v in outputs.items()}
+
+    def _expand_condition(
+        self, timesteps: torch.Tensor, data_samples: Optional[Sequence]
+    ) -> Condition:
+        condition = {
+            name: value.expand(len(timesteps), *value.shape[1:])
+            for name, value in self._condition.items()
+        }
+        condition.update(self.class_signal(timesteps, data_samples))
+        return condition
+
+    def _check_finite(self, feats: Dict[str, torch.Tensor]) -> None:
+        for name, feat in feats.items():
+            if not (feat.is_meta or feat.isfinite().all()):
+                raise ValueError(
+                    f'expected finite features of the layer {name!r}, got NaN '
+                    f'or Inf in {self.denoiser.dtype}; set '
+                    "model.teacher.dtype='float32' if that is float16, else "
+                    'fetch the weights again'
+                )
+        self._is_checked = True
 
     def _apply(self, fn, *args, **kwargs) -> DiffusersTeacher:
         """Cast the weights for the new device after ``.to()`` and the like."""
@@ -208,61 +387,21 @@ class DiffusersTeacher(BaseTeacher):
 
     def _cast_weights(self) -> None:
         device = self.denoiser.device
-        self._alphas_cumprod = self._alphas_cumprod.to(device)
         dtype = resolve_dtype(self.dtype, device)
         # Not self.to(), which calls _apply, nor diffusers' own to(), which
         # warns of every cast.
         nn.Module.to(self.denoiser, dtype=dtype)
         self.denoiser.to(memory_format=self.memory_format)
+        if self.encoder is not None:
+            self.encoder.cast(self.vae_dtype, dtype)
+        self._levels = self._levels.to(device)
+        self._condition = {
+            name: value.to(
+                device, dtype if value.is_floating_point() else value.dtype
+            )
+            for name, value in self._condition.items()
+        }
+        self._is_checked = False
         if self._logged_dtype != (dtype, device):
             self._logged_dtype = dtype, device
             print_log(f'teacher: computes in {dtype} on {device}', 'current')
-
-    @torch.no_grad()
-    def _extract(
-        self,
-        images: torch.Tensor,
-        timesteps: torch.Tensor,
-        data_samples: Optional[Sequence],
-    ) -> Dict[str, torch.Tensor]:
-        sample = self._to_denoiser_input(images, timesteps)
-        sample = sample.to(self.denoiser.dtype)
-        classes = self.class_signal(timesteps, data_samples)
-        with without_autocast(images.device):
-            return self.feature_extractor(sample, timesteps, **classes)
-
-    def _to_denoiser_input(
-        self, images: torch.Tensor, timesteps: torch.Tensor
-    ) -> torch.Tensor:
-        side = self.image_size
-        if self.input_size is None and images.shape[-2:] != (side, side):
-            raise ValueError(
-                f'expected images of {side} x {side}, which the teacher is '
-                f'made for, got {tuple(images.shape[-2:])}; set '
-                f'model.teacher.input_size={side} to resize them'
-            )
-        sample = resize_to(images, (side, side)) * 2 - 1
-        if self.input_mode == 'noised':
-            noise = torch.randn_like(sample)
-            sample = add_noise(sample, noise, timesteps, self._alphas_cumprod)
-        return sample
-
-    def _dry_run(self) -> Dict[str, Tuple[int, ...]]:
-        """Return (C, H, W) of each layer, and release unused weights."""
-        side = self.image_size
-        blank = torch.zeros(1, 3, side, side)
-        zeros = torch.zeros(1, dtype=torch.long)
-        samples = [BaseDataElement(gt_label=zeros)]
-        classes = self.class_signal(zeros, samples)
-        full_pass = partial(self.denoiser, blank, zeros, **classes)
-        extract = partial(self._extract, blank, zeros, samples)
-        check_layers(self.denoiser, self.layers, full_pass, extract, side)
-        if self.feature_extractor.early_stop:
-            used = count_calls(self.denoiser, extract)
-            released = release_unused(self.denoiser, set(used))
-            print_log(
-                f'teacher: exits after the last of {list(self.layers)}; '
-                f'released {released / 1e6:.1f} M parameters of later layers',
-                logger='current',
-            )
-        return {k: tuple(feat.shape[1:]) for k, feat in extract().items()}

@@ -1,22 +1,21 @@
-"""Hashes of a denoiser's weights and config."""
+"""Hashes of weights and configs."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from typing import Any, Mapping
 
 import torch
-import torch.nn as nn
 
 
-def hash_weights(module: nn.Module) -> str:
-    """Return the SHA-256 of the names, shapes and values of a module's state.
+def hash_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
+    """Return the SHA-256 of the names, shapes and values of tensors.
 
     The values are hashed in the dtype that they are stored in.
     """
     digest = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
+    for name, value in sorted(tensors.items()):
         digest.update(f'{name} {tuple(value.shape)}'.encode())
         flat = value.detach().cpu().contiguous().reshape(-1)
         digest.update(flat.view(torch.uint8).numpy())
@@ -24,7 +23,7 @@ def hash_weights(module: nn.Module) -> str:
 
 
 def hash_config(denoiser: Any) -> str:
-    """Return the SHA-256 of a denoiser's class and config.
+    """Return the SHA-256 of a diffusers model's class and config.
 
     Entries that begin with an underscore are left out: they hold the folder
     that it was loaded from, and the version of diffusers that wrote it.

@@ -11,6 +11,7 @@ from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 KINDS = dict(
     model=('ModelMixin', 'UNet2DModel'),
     scheduler=('SchedulerMixin', 'DDPMScheduler'),
+    pipeline=('DiffusionPipeline', 'DDPMPipeline'),
 )
 #: Classes that replace Transformer2DModel, by its ``norm_type``.
 TRANSFORMERS = dict(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import inspect
 from collections import Counter
 from typing import (
     Any,
@@ -12,6 +11,8 @@ from typing import (
     Dict,
     Iterator,
     Mapping,
+    NamedTuple,
+    Optional,
     Sequence,
     Set,
     Tuple,
@@ -21,6 +22,7 @@ import torch
 import torch.nn as nn
 
 from repfusion_mm.models.teachers.guided_diffusion import module_names
+from repfusion_mm.models.teachers.token_maps import MapReader
 
 CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.Sequential)
 
@@ -54,27 +56,33 @@ def resolve_layers(denoiser: Any, layers: Sequence[str]) -> Tuple[str, ...]:
 
 
 def check_denoiser(
-    denoiser: Any, num_timesteps: int, owner: str = 'model.teacher'
+    config: Mapping[str, Any],
+    num_timesteps: int,
+    owner: str = 'model.teacher',
 ) -> None:
-    """Check that a model is a denoiser of RGB images over these timesteps.
+    """Check that a denoiser is given t in [0, T - 1], and values in [-1, 1].
 
     Args:
-        denoiser: A diffusers model.
+        config: The config of the denoiser.
         num_timesteps: T of its scheduler.
         owner: The setting that contains ``scheduler``, for error messages.
 
     Raises:
-        ValueError: It is not, or it is not given t in
-            [0, ``num_timesteps`` - 1].
+        ValueError: It is not.
     """
-    check_config(type(denoiser), denoiser.config)
-    if denoiser.config.get('time_embedding_type') == 'fourier':
+    if config.get('center_input_sample'):
+        raise ValueError(
+            'expected a denoiser that is given images in [-1, 1], got '
+            'center_input_sample=True, with which it maps [0, 1] to [-1, 1] '
+            'itself; choose a denoiser with center_input_sample=False'
+        )
+    if config.get('time_embedding_type') == 'fourier':
         raise ValueError(
             'expected a denoiser that is given t in [0, T - 1], got '
             "time_embedding_type='fourier', which is given sigma (a score "
             'model, VE); choose a denoiser of the DDPM family'
         )
-    length = denoiser.config.get('num_train_timesteps') or num_timesteps
+    length = config.get('num_train_timesteps') or num_timesteps
     if length != num_timesteps:
         raise ValueError(
             f'expected one number of timesteps, got {length} in the denoiser '
@@ -82,69 +90,6 @@ def check_denoiser(
             f"dict(type='DDPMScheduler', num_train_timesteps={length}, ...) "
             'to the schedule of its training'
         )
-
-
-def check_config(cls: Any, config: Mapping, place: str = '') -> None:
-    """Check that a diffusers class is a denoiser of RGB images.
-
-    Args:
-        cls: The class.
-        config: Its arguments; others have their defaults.
-        place: The folder or hub id of the config, for error messages.
-
-    Raises:
-        ValueError: It is another model, such as an autoencoder, requires
-            more than (sample, timestep), or has other channels or another
-            range of values.
-    """
-    name = cls.__name__ + (f' in {place!r}' if place else '')
-    _, *arguments = inspect.signature(cls.forward).parameters.values()
-    names = [argument.name for argument in arguments[:2]]
-    required = [
-        argument.name
-        for argument in arguments[2:]
-        if argument.default is argument.empty
-        and argument.kind
-        not in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD)
-    ]
-    if 'timestep' not in names or required:
-        raise ValueError(
-            'expected a denoiser, whose forward takes (sample, timestep), '
-            f'got {name}, whose forward takes {names + required}; choose a '
-            'denoiser such as UNet2DModel'
-        )
-    defaults = inspect.signature(cls).parameters.items()
-    config = {**{key: value.default for key, value in defaults}, **config}
-    channels = config.get('in_channels')
-    if channels != 3:
-        raise ValueError(
-            'expected a denoiser of RGB images (in_channels 3), got '
-            f'in_channels {channels} ({name}); choose a denoiser of RGB '
-            'images, not of latents or grayscale images'
-        )
-    if config.get('center_input_sample'):
-        raise ValueError(
-            'expected a denoiser that is given images in [-1, 1], got '
-            'center_input_sample=True, with which it maps [0, 1] to [-1, 1] '
-            'itself; choose a denoiser with center_input_sample=False'
-        )
-
-
-def read_side(sample_size: object) -> int:
-    """Return the side in pixels of a denoiser's square images.
-
-    Raises:
-        ValueError: ``sample_size`` is neither an int nor a pair of equal ones.
-    """
-    pair = sample_size
-    if isinstance(pair, (list, tuple)) and len(set(pair)) == 1:
-        sample_size = pair[0]
-    if not isinstance(sample_size, int):
-        raise ValueError(
-            'expected a square image size, got sample_size '
-            f'{sample_size!r} in the denoiser; set model.teacher.input_size'
-        )
-    return sample_size
 
 
 def named_modules(module: nn.Module) -> Iterator[Tuple[str, nn.Module]]:
@@ -172,56 +117,85 @@ def count_calls(module: nn.Module, run: Callable[[], object]) -> Counter:
     return calls
 
 
-@torch.no_grad()
-def check_layers(
-    module: Any,
-    layers: Sequence[str],
-    full_pass: Callable[[], object],
-    extract: Callable[[], Dict[str, torch.Tensor]],
-    side: int,
-) -> None:
-    """Check that each layer runs once and outputs one finite map.
+class LayerRun(NamedTuple):
+    """What a layer does in a pass of its model."""
 
-    ``full_pass`` runs the denoiser to its end, ``extract`` up to the last
-    layer, both on images of ``side`` x ``side``.
+    num_runs: int
+    #: How to read a map from its output; None if it has none.
+    reader: Optional[MapReader]
+    #: Its output, on the meta device.
+    output: Any
+
+
+@torch.no_grad()
+def survey_layers(
+    module: Any,
+    run: Callable[[], object],
+    find: Callable[[Any], Optional[MapReader]],
+) -> Dict[str, LayerRun]:
+    """Run a model once, and return what each of its layers does.
+
+    Args:
+        module: A model on the meta device.
+        run: Runs it to its end.
+        find: Finds the map in an output.
+
+    Returns:
+        The layers in the order in which they end.
+    """
+    layers: Dict[str, LayerRun] = {}
+    with contextlib.ExitStack() as stack:
+        for name, child in named_modules(module):
+
+            def record(_module, _inputs, output, name=name):
+                before = layers.get(name)
+                num_runs = before.num_runs + 1 if before else 1
+                layers[name] = LayerRun(num_runs, find(output), output)
+
+            stack.enter_context(child.register_forward_hook(record))
+        run()
+    return layers
+
+
+def check_layers(
+    layers: Sequence[str], survey: Mapping[str, LayerRun]
+) -> Dict[str, MapReader]:
+    """Return how to read each layer's map.
+
+    Args:
+        layers: Paths of sub-modules.
+        survey: From :func:`survey_layers`.
 
     Raises:
-        ValueError: The denoiser does not run, or a layer does not pass.
+        ValueError: A layer does not run exactly once, or outputs no map of
+            the image.
     """
-    try:
-        calls = count_calls(module, full_pass)
-    except (TypeError, ValueError, RuntimeError) as error:
-        levels = len(module.config.get('block_out_channels', [0]))
-        multiple = 2 ** (levels - 1)
-        advice = 'choose another teacher'
-        if side % multiple:
-            advice = (
-                f'set model.teacher.input_size to a multiple of {multiple}'
-            )
-        raise ValueError(
-            'expected a denoiser that runs on (sample, timestep) only, at '
-            f'{side} x {side}, got {type(module).__name__}: {error}; {advice}'
-        ) from error
+    readers: Dict[str, MapReader] = {}
     for name in layers:
-        if calls[name] != 1:
+        num_runs, reader, output = survey.get(name, LayerRun(0, None, None))
+        if num_runs != 1:
             raise ValueError(
                 f'expected the layer {name!r} to run once in a forward '
-                f'pass, got {calls[name]} runs; name the block that '
+                f'pass, got {num_runs} runs; name the block that '
                 'contains it, or its last convolution'
             )
-    for name, output in extract().items():
-        if not (torch.is_tensor(output) and output.dim() == 4):
-            got = getattr(output, 'shape', type(output).__name__)
+        if reader is None:
+            maps = [k for k, v in survey.items() if v.reader and k]
+            near = difflib.get_close_matches(name, maps, n=4, cutoff=0.0)
             raise ValueError(
-                f'expected the layer {name!r} to output one N x C x H x W '
-                f'map, got {got}; name a convolution inside it'
+                f'expected the layer {name!r} to output a map of the image, '
+                f'got {describe(output)}; layers that do are {near}, and '
+                'tools/analysis_tools/list_layers.py lists all'
             )
-        if not (output.is_meta or output.isfinite().all()):
-            raise ValueError(
-                f'expected finite features of the layer {name!r}, got NaN or '
-                'Inf; the weights of the teacher are damaged: fetch them '
-                'again'
-            )
+        readers[name] = reader
+    return readers
+
+
+def describe(output: Any) -> object:
+    """Return the shape of an output, or of each element of a tuple."""
+    if isinstance(output, (tuple, list)):
+        return tuple(describe(element) for element in output)
+    return getattr(output, 'shape', type(output).__name__)
 
 
 def release_unused(module: nn.Module, used: Set[str], prefix: str = '') -> int:

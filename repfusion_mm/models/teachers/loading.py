@@ -4,39 +4,97 @@ from __future__ import annotations
 
 import inspect
 import logging
+from functools import partial
 from pathlib import Path
-from typing import Any, List, Optional
+from typing import Any, Callable, List, Optional, Union
 
 import torch
 from mmengine.dist import broadcast
 from mmengine.logging import print_log
 
+from repfusion_mm.models.teachers.families import DenoiserFamily, find_family
 from repfusion_mm.models.teachers.folders import (
     DENOISERS,
     Part,
     diffusers_class,
+    find_image_encoder,
     find_models,
     find_part,
 )
 from repfusion_mm.models.teachers.hub import fetch, fetch_weights
-from repfusion_mm.models.teachers.layers import check_config
+from repfusion_mm.models.teachers.latents import ImageEncoder
 from repfusion_mm.models.teachers.noise_schedule import (
     build_scheduler,
     load_scheduler,
 )
 from repfusion_mm.models.teachers.weights import (
+    Locations,
     build_empty,
     load_weights,
     locate_weights,
 )
 
 
-def load_teacher(
-    pretrained: Optional[str],
-    config: Optional[dict],
-    scheduler: Optional[dict],
-) -> tuple:
-    """Return a denoiser and its scheduler; see ``DiffusersTeacher``."""
+class Source:
+    """A diffusers model whose weights are read after it was cut off.
+
+    Args:
+        part: The model on this disk; None if its weights are random.
+        pretrained: Folder or hub id of the pipeline or model.
+        config: ``type`` and arguments of a model with random weights.
+    """
+
+    def __init__(
+        self,
+        part: Optional[Part] = None,
+        pretrained: str = '',
+        config: Optional[dict] = None,
+    ) -> None:
+        self._part, self._pretrained = part, pretrained
+        self._locations: Optional[Locations] = None
+        build: Callable[[], Any]
+        if part is None:
+            build = partial(build_denoiser, config)
+            self.model = build()
+            for value in self.model.state_dict().values():
+                broadcast(value)  # the seeds of the ranks may differ
+        else:
+            build = partial(part.cls.from_config, part.config)
+            #: Its parameters are on the meta device if they are in files.
+            self.model = build_empty(part.cls, part.config)
+        with torch.device('meta'):
+            #: A copy on the meta device.
+            self.shapes = build()
+
+    def locate(self) -> None:
+        """Find the weights of the complete model, and compare their shapes.
+
+        Raises:
+            OSError: There are none.
+            ValueError: They do not match.
+        """
+        # On the meta device nothing is read.
+        if self._part is None or torch.empty(0).is_meta:
+            return
+        folder = self._part.folder
+        name = folder.name if folder != fetch(self._pretrained) else ''
+        fetch_weights(self._pretrained, name)
+        self._locations = locate_weights(self.model, folder)
+
+    def load(self, dtype: Optional[torch.dtype]) -> None:
+        """Read the weights that are left; None keeps the files' dtype."""
+        if self._locations is not None:
+            load_weights(self.model, self._locations, dtype)
+
+
+def open_denoiser(pretrained: Optional[str], config: Optional[dict]) -> Source:
+    """Return the denoiser of a teacher; see ``DiffusersTeacher``.
+
+    Raises:
+        OSError: The folder or the hub id has no denoiser.
+        ValueError: Both or neither are given, or the files do not match the
+            architecture.
+    """
     if (pretrained is None) == (config is None):
         raise ValueError(
             'expected exactly one of teacher.pretrained and teacher.config, '
@@ -48,17 +106,80 @@ def load_teacher(
             logger='current',
             level=logging.WARNING,
         )
-        denoiser = build_denoiser(config)
-        for value in denoiser.state_dict().values():
-            broadcast(value)  # the seeds of the ranks may differ
-        return denoiser, build_scheduler(
-            scheduler or dict(type='DDPMScheduler')
-        )
+        return Source(config=config)
     assert pretrained is not None
-    denoiser = load_denoiser(pretrained)
+    part = find_denoiser(pretrained)
+    log_part(part)
+    return Source(part, pretrained)
+
+
+def open_encoder(
+    vae: Union[str, dict, None],
+    pretrained: Optional[str],
+    family: DenoiserFamily,
+    dtype: Optional[torch.dtype],
+) -> Optional[ImageEncoder]:
+    """Return the image encoder of a latent denoiser, or None.
+
+    Args:
+        vae: ``vae`` of the teacher.
+        pretrained: Folder or hub id of the pipeline, if any.
+        family: The family of the denoiser, whose ``latent_factor`` is set.
+        dtype: The dtype of the weights; None keeps that of the files.
+
+    Raises:
+        ValueError: The denoiser runs on latents of another encoder, or on
+            latents, and there is none.
+    """
+    place = vae or pretrained
+    part = None
+    if isinstance(place, (str, Path)):
+        part = find_image_encoder(fetch(str(place)))
+        if vae is not None and part is None:
+            raise ValueError(
+                f'expected an autoencoder of diffusers at {str(vae)!r}, got '
+                'none; correct model.teacher.vae'
+            )
+    if isinstance(vae, dict):
+        source = Source(config=vae)
+    elif part is not None:
+        print_log(f'teacher: images encoded by {part.folder}', 'current')
+        source = Source(part, str(place))
+    elif family.needs_latents or family.in_channels != 3:
+        raise ValueError(
+            'expected a pipeline with an image encoder (vae), or a denoiser '
+            'of RGB images (in_channels 3), got a denoiser with in_channels '
+            f'{family.in_channels} and no image encoder; fetch the complete '
+            'pipeline, or set model.teacher.vae'
+        )
+    else:
+        return None
+    source.locate()
+    encoder = ImageEncoder(source.model, source.shapes)
+    if encoder.channels != family.latent_channels:
+        raise ValueError(
+            'expected an image encoder of the latents that the denoiser takes '
+            f'({family.latent_channels} channels), got one of '
+            f'{encoder.channels} channels; correct model.teacher.vae, or '
+            'fetch the pipeline again'
+        )
+    family.latent_factor = encoder.factor
+    source.load(dtype)
+    return encoder
+
+
+def open_scheduler(
+    scheduler: Optional[dict],
+    pretrained: Optional[str],
+    family: DenoiserFamily,
+) -> Any:
+    """Return the scheduler of a teacher; see ``DiffusersTeacher``."""
     if scheduler is not None:
-        return denoiser, build_scheduler(scheduler)
-    return denoiser, load_scheduler(pretrained)
+        return build_scheduler(scheduler)
+    if pretrained is not None:
+        return load_scheduler(pretrained)
+    name = 'FlowMatchEulerDiscrete' if family.flow_matching else 'DDPM'
+    return build_scheduler(dict(type=f'{name}Scheduler'))
 
 
 def load_denoiser(pretrained: str) -> Any:
@@ -139,7 +260,7 @@ def find_denoiser(pretrained: str) -> Part:
             'set model.teacher.pretrained to '
             f'{advice or "a folder that save_pretrained wrote"}'
         ) from error
-    check_config(part.cls, part.config, str(part.folder))
+    find_family(part.cls.__name__, part.config)
     return part
 
 

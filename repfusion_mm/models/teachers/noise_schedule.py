@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from mmengine.logging import print_log
@@ -22,26 +22,81 @@ PREDICTIONS = ('epsilon', 'sample', 'v_prediction')
 TEACHER = 'model.teacher.scheduler'
 
 
+class NoiseLevels(NamedTuple):
+    """The factors of image and noise in x_t, T values of each."""
+
+    signal: torch.Tensor
+    noise: torch.Tensor
+
+    def to(self, device: torch.device) -> NoiseLevels:
+        """Move the factors to a device."""
+        return NoiseLevels(*(factor.to(device) for factor in self))
+
+
 def add_noise(
     clean: torch.Tensor,
     noise: torch.Tensor,
     timesteps: torch.Tensor,
-    alphas_cumprod: torch.Tensor,
+    levels: NoiseLevels,
 ) -> torch.Tensor:
-    """Return x_t = sqrt(a_t) x + sqrt(1 - a_t) eps.
+    """Return x_t = signal_t x + noise_t eps.
 
-    This is eq. 4 of DDPM (arXiv 2006.11239). The ``add_noise`` of diffusers'
-    schedulers differs from it by class: some scale by sigma only, others take
-    indices of their inference steps.
+    The ``add_noise`` of diffusers' schedulers differs from it by class: some
+    scale by sigma only, others take indices of their inference steps.
 
     Args:
-        clean: N x C x H x W, x in [-1, 1].
+        clean: N x C x H x W, images in [-1, 1] or latents of unit variance.
         noise: eps, of the same shape, from the standard normal distribution.
         timesteps: N integers in [0, T - 1].
-        alphas_cumprod: a, T values, on the device of ``clean``.
+        levels: The factors, on the device of ``clean``.
     """
-    alphas = alphas_cumprod[timesteps].view(-1, 1, 1, 1)
-    return alphas.sqrt() * clean + (1 - alphas).sqrt() * noise
+    signal, scale = (factor[timesteps].view(-1, 1, 1, 1) for factor in levels)
+    return signal * clean + scale * noise
+
+
+def read_noise_levels(
+    scheduler: Any, flow_matching: bool = False, setting: str = TEACHER
+) -> NoiseLevels:
+    """Return the noise levels of a diffusers scheduler.
+
+    DDPM (arXiv 2006.11239, eq. 4): sqrt(a_t) and sqrt(1 - a_t). Flow matching
+    (arXiv 2210.02747): 1 - t / T and t / T. A shift of the scheduler changes
+    which of these levels a sampling visits, not the levels.
+
+    Args:
+        scheduler: A diffusers scheduler.
+        flow_matching: Whether the denoiser is trained by flow matching.
+        setting: What error messages call the scheduler.
+
+    Raises:
+        ValueError: The scheduler is of another kind.
+    """
+    if not flow_matching:
+        return ddpm_levels(read_alphas_cumprod(scheduler, setting))
+    config = getattr(scheduler, 'config', {})
+    length = config.get('num_train_timesteps')
+    if not length or not _is_flow(scheduler):
+        raise ValueError(
+            'expected a scheduler of flow matching, which this denoiser is '
+            f'trained with, got {type(scheduler).__name__}; set {setting}='
+            "dict(type='FlowMatchEulerDiscreteScheduler')"
+        )
+    sigmas = torch.arange(length) / length
+    return NoiseLevels(1 - sigmas, sigmas)
+
+
+def ddpm_levels(alphas_cumprod: torch.Tensor) -> NoiseLevels:
+    """Return the noise levels of DDPM, from T values of a_t."""
+    return NoiseLevels(alphas_cumprod.sqrt(), (1 - alphas_cumprod).sqrt())
+
+
+def _is_flow(scheduler: Any) -> bool:
+    config = getattr(scheduler, 'config', {})
+    return (
+        type(scheduler).__name__.startswith('FlowMatch')
+        or config.get('prediction_type') == 'flow_prediction'
+        or bool(config.get('use_flow_sigmas'))
+    )
 
 
 def read_alphas_cumprod(
@@ -73,7 +128,7 @@ def read_alphas_cumprod(
         fault = 'betas outside of [0, 1]'
     elif (alphas == 1).all():
         fault = 'no noise, as all betas are 0'
-    elif predicts == 'flow_prediction' or config.get('use_flow_sigmas'):
+    elif _is_flow(scheduler):
         fault = f'flow matching (prediction_type {predicts!r})'
     elif predicts not in PREDICTIONS:
         raise ValueError(

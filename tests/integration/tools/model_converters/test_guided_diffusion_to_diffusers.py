@@ -14,7 +14,7 @@ from repfusion_mm.models.teachers.guided_diffusion_weights import (
 )
 from repfusion_mm.models.teachers.noise_schedule import (
     add_noise,
-    read_alphas_cumprod,
+    read_noise_levels,
 )
 from tests.helpers.adm_files import TOOL, convert
 from tests.helpers.launcher import load_script
@@ -146,7 +146,7 @@ def test_rescaled_timesteps_match_the_reference(schedule, steps, tmp_path):
     noised = alphas.sqrt() * sample + (1 - alphas).sqrt() * noise
     with torch.no_grad():
         got = denoiser(
-            add_noise(sample, noise, ours, read_alphas_cumprod(scheduler)),
+            add_noise(sample, noise, ours, read_noise_levels(scheduler)),
             ours,
         ).sample
         expected = adm(noised.float(), theirs * (1000 / steps))

@@ -11,6 +11,7 @@ from repfusion_mm.models import DiffusersTeacher
 from repfusion_mm.models.teachers.noise_schedule import (
     add_noise,
     build_scheduler,
+    ddpm_levels,
     read_alphas_cumprod,
 )
 from tests.helpers.toy import DENOISER, LAYER, SCHEDULER, save_teacher
@@ -102,7 +103,7 @@ def test_noise_is_that_of_ddpm_or_the_scheduler_is_refused(cls):
         noise = torch.randn(5, 3, 4, 4).double()
         at = a[t].view(-1, 1, 1, 1)
         expected = at.sqrt() * clean + (1 - at).clamp(min=0).sqrt() * noise
-        got = add_noise(clean.float(), noise.float(), t, alphas)
+        got = add_noise(clean.float(), noise.float(), t, ddpm_levels(alphas))
         assert (got - expected).abs().max() < 1e-3, arguments
         # Exactly the rule, with the values of the scheduler.
         at = alphas.double()[t].view(-1, 1, 1, 1)

@@ -1,0 +1,14 @@
+from .base import Condition, DenoiserFamily, Grid, find_family
+from .dit import DiTFamily
+from .unet2d import UNet2DFamily
+from .unet2d_condition import UNet2DConditionFamily
+
+__all__ = [
+    'Condition',
+    'DenoiserFamily',
+    'DiTFamily',
+    'Grid',
+    'UNet2DConditionFamily',
+    'UNet2DFamily',
+    'find_family',
+]

@@ -1,0 +1,178 @@
+"""The text that a denoiser is conditioned on, encoded once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+import torch
+from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.logging import print_log
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from repfusion_mm.models.teachers.families import Condition, DenoiserFamily
+from repfusion_mm.models.teachers.fingerprint import hash_config
+from repfusion_mm.models.teachers.folders import diffusers_class, read_index
+from repfusion_mm.models.teachers.hub import fetch, fetch_parts
+
+#: Where encoded prompts are kept, unless the user names a file.
+FOLDER = Path('work_dirs', 'prompts')
+#: Packages whose classes may encode text.
+LIBRARIES = ('transformers', 'diffusers')
+
+
+def load_condition(
+    family: DenoiserFamily,
+    denoiser: Any,
+    pretrained: Optional[str],
+    prompt: Optional[str],
+    file: Optional[str],
+) -> Condition:
+    """Return what the denoiser is conditioned on, without class labels.
+
+    It is read from a file, which is written first if it does not exist. That
+    needs the text encoders of the pipeline and the package transformers.
+
+    Args:
+        family: The family of the denoiser.
+        denoiser: The denoiser, which needs no weights.
+        pretrained: Folder or hub id of the pipeline; None for a denoiser of
+            random weights, which is conditioned on zeros.
+        prompt: One text for all images; None: the unconditional input of the
+            pipeline.
+        file: The file, or None for one in ``work_dirs/prompts``.
+
+    Raises:
+        ImportError: transformers is needed and not installed.
+        OSError: The text encoders are needed and missing.
+        ValueError: The file belongs to another denoiser or text, or is
+            damaged.
+    """
+    blank = family.blank_condition(family.num_tokens)
+    if not blank and (prompt is not None or file is not None):
+        raise ValueError(
+            'expected no model.teacher.prompt and prompt_file for a denoiser '
+            f'without text, got {prompt!r} and {file!r}; leave them out'
+        )
+    # On the meta device nothing is read.
+    if not blank or pretrained is None or torch.empty(0).is_meta:
+        return blank
+    folder = fetch(pretrained)
+    if prompt is None and file is None:
+        unconditional = family.unconditional(read_index(folder))
+        if unconditional is not None:
+            return unconditional
+    key = dict(denoiser=hash_config(denoiser), prompt=prompt or '')
+    if file is None:
+        name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:12]
+        file = str(FOLDER / f'{folder.resolve().name}-{name}.safetensors')
+    path = Path(file).expanduser()
+    shared: list = [None]
+    if is_main_process():
+        if not path.is_file():
+            condition = _encode(family, denoiser, pretrained, prompt or '')
+            _write(path, condition, key)
+        shared = [_read(path, key)]
+    broadcast_object_list(shared)
+    return shared[0]
+
+
+def _encode(
+    family: DenoiserFamily, denoiser: Any, pretrained: str, prompt: str
+) -> Condition:
+    folder = fetch(pretrained)
+    index = read_index(folder)
+    advice = (
+        'fetch the complete pipeline, or set model.teacher.prompt_file to a '
+        'file that was written where it is'
+    )
+    texts = _text_parts(index)
+    if not texts:
+        raise FileNotFoundError(
+            f'expected a pipeline with text encoders at {pretrained!r}, got '
+            f'none in its model_index.json; {advice}'
+        )
+    try:
+        import transformers  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            f'expected transformers, which encodes the prompt {prompt!r}, got '
+            'none; pip install transformers, or set model.teacher.prompt_file '
+            'to a file that was written where it is installed'
+        ) from error
+    folder = fetch_parts(pretrained, [f'{name}/*' for name in texts])
+    missing = [name for name in texts if not (folder / name).is_dir()]
+    if missing:
+        raise FileNotFoundError(
+            f'expected the text encoders {missing} in {str(folder)!r}, got '
+            f'none; {advice}'
+        )
+    cls = diffusers_class(index['_class_name'], 'pipeline')
+    others = {
+        name: denoiser if name == family.part else None
+        for name, value in index.items()
+        if isinstance(value, list) and name not in texts
+    }
+    print_log(f'teacher: encoding the prompt {prompt!r} once', 'current')
+    pipeline = cls.from_pretrained(folder, **others)
+    condition = family.encode_prompt(pipeline, prompt)
+    return {name: value.cpu() for name, value in condition.items()}
+
+
+def _text_parts(index: Dict[str, Any]) -> List[str]:
+    """Return the parts of a pipeline that encode text.
+
+    Raises:
+        ValueError: One is of a package that a pipeline may not load.
+    """
+    texts = [
+        name
+        for name, value in index.items()
+        if name.startswith(('text_encoder', 'tokenizer'))
+        and isinstance(value, list)
+        and value[0]
+    ]
+    for name in texts:
+        if index[name][0] not in LIBRARIES:
+            raise ValueError(
+                f'expected {name!r} of model_index.json to be a class of '
+                f'{" or ".join(LIBRARIES)}, got {index[name]}, whose code '
+                'would run; use another pipeline'
+            )
+    return texts
+
+
+def _write(path: Path, condition: Condition, key: Dict[str, str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}')
+    tensors = {name: value.contiguous() for name, value in condition.items()}
+    save_file(tensors, temporary, metadata=key)
+    temporary.replace(path)
+    print_log(f'teacher: wrote the encoded prompt to {path}', 'current')
+
+
+def _read(path: Path, key: Dict[str, str]) -> Condition:
+    try:
+        with safe_open(path, 'pt') as file:
+            theirs = file.metadata() or {}
+            condition = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise ValueError(
+            f'expected an encoded prompt at {str(path)!r}, got '
+            f'{" ".join(str(error).split())[:200]}; remove the file, so that '
+            'it is written again'
+        ) from error
+    for name, what in (('denoiser', 'denoiser'), ('prompt', 'text')):
+        if theirs.get(name) != key[name]:
+            raise ValueError(
+                f'expected the encoded prompt in {str(path)!r} to be of this '
+                f'{what}, {key[name][:40]!r}, got that of '
+                f'{str(theirs.get(name))[:40]!r}; set '
+                'model.teacher.prompt_file to another file, or remove this '
+                'one'
+            )
+    return condition

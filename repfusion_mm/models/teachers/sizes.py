@@ -1,0 +1,65 @@
+"""The size of the images that a denoiser runs on."""
+
+from __future__ import annotations
+
+from typing import Sequence, Tuple, Union
+
+from repfusion_mm.models.teachers.families import DenoiserFamily
+from repfusion_mm.utils.arguments import check_integer
+
+
+def find_image_size(
+    input_size: Union[int, Sequence[int], None], family: DenoiserFamily
+) -> Union[int, Tuple[int, int]]:
+    """Return the side of the images, or height and width if they differ.
+
+    Args:
+        input_size: ``input_size`` of the teacher, or None for the size that
+            the denoiser is made for.
+        family: The family of the denoiser.
+
+    Raises:
+        ValueError: The size is not given, or the denoiser does not run on it.
+    """
+    setting = 'model.teacher.input_size'
+    if input_size is None:
+        height, width = _read_pair(family.sample_size)
+        height *= family.latent_factor
+        width *= family.latent_factor
+    elif isinstance(input_size, (list, tuple)) and len(input_size) == 2:
+        height, width = input_size
+        check_integer(f'each of {setting}', height)
+        check_integer(f'each of {setting}', width)
+    else:
+        check_integer(setting, input_size)
+        assert isinstance(input_size, int)
+        height = width = input_size
+    multiple = family.latent_factor * family.patch_size
+    if height % multiple or width % multiple:
+        near = max(round(height / multiple), 1) * multiple
+        raise ValueError(
+            f'expected {setting} to be a multiple of {multiple} (the side of '
+            f'a latent pixel, {family.latent_factor}, times that of a patch, '
+            f'{family.patch_size}), got {height} x {width}; set it '
+            f'to {near}, for example'
+        )
+    if height == width:
+        return height
+    if family.only_squares:
+        raise ValueError(
+            f'expected a square {setting}, which this denoiser requires, got '
+            f'{(height, width)}; set it to one side'
+        )
+    return height, width
+
+
+def _read_pair(sample_size: object) -> Tuple[int, int]:
+    pair = sample_size
+    if isinstance(pair, int):
+        return pair, pair
+    if isinstance(pair, (list, tuple)) and [*map(type, pair)] == [int, int]:
+        return pair[0], pair[1]
+    raise ValueError(
+        f'expected an image size, got sample_size {sample_size!r} in the '
+        'denoiser; set model.teacher.input_size'
+    )

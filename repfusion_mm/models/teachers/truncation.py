@@ -1,0 +1,124 @@
+"""Cut a denoiser off after its last requested layer, before it has weights."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, NamedTuple, Sequence, Tuple
+
+import torch
+from mmengine.logging import print_log
+
+from repfusion_mm.models.teachers.families import (
+    Condition,
+    DenoiserFamily,
+    Grid,
+)
+from repfusion_mm.models.teachers.feature_extractor import FeatureExtractor
+from repfusion_mm.models.teachers.layers import (
+    LayerRun,
+    check_layers,
+    count_calls,
+    release_unused,
+    survey_layers,
+)
+from repfusion_mm.models.teachers.token_maps import MapReader, find_map
+
+#: Number of text tokens in a dry run: a prime, which no grid has as its
+#: number of positions.
+NUM_TEXT = 127
+
+
+class Truncated(NamedTuple):
+    """The layers of a denoiser that was cut off."""
+
+    readers: Dict[str, MapReader]
+    #: (C, H, W) of the map of each layer.
+    shapes: Dict[str, Tuple[int, ...]]
+
+
+def truncate(
+    denoiser: Any,
+    shapes: Any,
+    family: DenoiserFamily,
+    layers: Sequence[str],
+    size: Grid,
+    classes: Condition,
+    early_stop: bool,
+) -> Truncated:
+    """Find how to read the layers, and release all that runs after them.
+
+    Args:
+        denoiser: The denoiser.
+        shapes: A copy on the meta device, which is run and cut off, too.
+        family: Its family.
+        layers: Paths of sub-modules.
+        size: Height and width of x_t.
+        classes: ``class_labels`` of one image, if the denoiser needs them.
+        early_stop: Whether to release anything.
+
+    Raises:
+        ValueError: The denoiser does not run, or a layer does not run once or
+            outputs no map.
+    """
+    arguments = blank_arguments(family, size, classes, NUM_TEXT)
+    survey = survey_denoiser(shapes, family, size, arguments)
+    readers = check_layers(layers, survey)
+    extract = FeatureExtractor(shapes, layers, early_stop)
+    if early_stop:
+        used = set(count_calls(shapes, lambda: extract(**arguments)))
+        released = release_unused(denoiser, used)
+        release_unused(shapes, used)
+        print_log(
+            f'teacher: exits after the last of {list(layers)}; '
+            f'released {released / 1e6:.1f} M parameters of later layers',
+            logger='current',
+        )
+    outputs = extract(**arguments)
+    maps = {name: readers[name](output) for name, output in outputs.items()}
+    return Truncated(readers, {k: tuple(v.shape[1:]) for k, v in maps.items()})
+
+
+def blank_arguments(
+    family: DenoiserFamily, size: Grid, classes: Condition, num_text: int
+) -> Dict[str, Any]:
+    """Return the arguments of a pass for one image, on the meta device."""
+    with torch.device('meta'):
+        noised = torch.zeros(1, family.in_channels, *size)
+        clock = family.clock(torch.zeros(1, dtype=torch.long))
+        condition = {**family.blank_condition(num_text), **classes}
+    meta = {name: value.to('meta') for name, value in condition.items()}
+    return family.arguments(noised, clock, meta)
+
+
+def survey_denoiser(
+    shapes: Any,
+    family: DenoiserFamily,
+    size: Grid,
+    arguments: Dict[str, Any],
+) -> Dict[str, LayerRun]:
+    """Return what each layer does in a complete pass on the meta device.
+
+    Raises:
+        ValueError: The denoiser does not run on images of this size.
+    """
+    grids = family.grids(size)
+    try:
+        return survey_layers(
+            shapes,
+            lambda: shapes(**arguments),
+            lambda output: find_map(
+                output, grids, NUM_TEXT, family.text_first
+            ),
+        )
+    except (TypeError, ValueError, RuntimeError) as error:
+        levels = len(family.config.get('block_out_channels') or [0])
+        multiple = family.latent_factor * 2 ** (levels - 1)
+        side = tuple(family.latent_factor * value for value in size)
+        advice = 'choose another teacher'
+        if any(value % multiple for value in side):
+            advice = (
+                f'set model.teacher.input_size to a multiple of {multiple}'
+            )
+        raise ValueError(
+            f'expected a denoiser that runs on images of {side[0]} x '
+            f'{side[1]}, got {type(shapes).__name__}: {error}; {advice}'
+        ) from error
