@@ -22,6 +22,7 @@ from repfusion_mm.models.teachers.feature_extractor import FeatureExtractor
 from repfusion_mm.models.teachers.fingerprint import (
     hash_config,
     hash_tensors,
+    hash_weights,
 )
 from repfusion_mm.models.teachers.latents import POSTERIORS, ImageEncoder
 from repfusion_mm.models.teachers.layers import check_denoiser, resolve_layers
@@ -169,11 +170,9 @@ class DiffusersTeacher(BaseTeacher):
         # rounding to the CPU's bfloat16 first would lose bits.
         waits = dtype == 'auto' and torch.cuda.is_available()
         stored = None if waits else resolve_dtype(dtype, torch.device('cpu'))
-        source = open_denoiser(pretrained, config)
+        source = open_denoiser(pretrained, config, vae is not None)
         self.denoiser = source.model
-        self.family = find_family(
-            type(self.denoiser).__name__, self.denoiser.config
-        )
+        self.family = find_family(type(self.denoiser), self.denoiser.config)
         self.encoder = open_encoder(vae, pretrained, self.family, stored)
         self.scheduler = open_scheduler(scheduler, pretrained, self.family)
         self._levels = read_noise_levels(
@@ -297,7 +296,7 @@ class DiffusersTeacher(BaseTeacher):
                     'without CachedFeaturesDataset'
                 )
         parts: Dict[str, object] = dict(
-            weights=hash_tensors(self.denoiser.state_dict()),
+            weights=hash_weights(self.denoiser),
             denoiser=hash_config(self.denoiser),
             layers={k: list(v) for k, v in self.feature_shapes.items()},
             dtype=str(self.denoiser.dtype).replace('torch.', ''),

@@ -7,6 +7,7 @@ import json
 from typing import Any, Mapping
 
 import torch
+import torch.nn as nn
 
 
 def hash_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
@@ -18,8 +19,13 @@ def hash_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
     for name, value in sorted(tensors.items()):
         digest.update(f'{name} {tuple(value.shape)}'.encode())
         flat = value.detach().cpu().contiguous().reshape(-1)
-        digest.update(flat.view(torch.uint8).numpy())
+        digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def hash_weights(module: nn.Module) -> str:
+    """Return the SHA-256 of a module's state."""
+    return hash_tensors(module.state_dict())
 
 
 def hash_config(denoiser: Any) -> str:

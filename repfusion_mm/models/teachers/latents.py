@@ -8,7 +8,7 @@ import torch
 import torch.nn as nn
 
 from repfusion_mm.models.teachers.dtype import resolve_dtype
-from repfusion_mm.models.teachers.fingerprint import hash_config, hash_tensors
+from repfusion_mm.models.teachers.fingerprint import hash_config, hash_weights
 from repfusion_mm.models.teachers.layers import count_calls, release_unused
 from repfusion_mm.models.utils.autocast import without_autocast
 
@@ -107,7 +107,7 @@ class ImageEncoder(nn.Module):
     def fingerprint(self) -> Dict[str, str]:
         """Return what latents depend on, except the image."""
         return dict(
-            weights=hash_tensors(self.vae.state_dict()),
+            weights=hash_weights(self.vae),
             config=hash_config(self.vae),
             dtype=str(self.vae.dtype).replace('torch.', ''),
         )

@@ -172,22 +172,22 @@ def check_layers(
     """
     readers: Dict[str, MapReader] = {}
     for name in layers:
-        num_runs, reader, output = survey.get(name, LayerRun(0, None, None))
-        if num_runs != 1:
+        run = survey.get(name, LayerRun(0, None, None))
+        if run.num_runs != 1:
             raise ValueError(
                 f'expected the layer {name!r} to run once in a forward '
-                f'pass, got {num_runs} runs; name the block that '
+                f'pass, got {run.num_runs} runs; name the block that '
                 'contains it, or its last convolution'
             )
-        if reader is None:
+        if run.reader is None:
             maps = [k for k, v in survey.items() if v.reader and k]
             near = difflib.get_close_matches(name, maps, n=4, cutoff=0.0)
             raise ValueError(
                 f'expected the layer {name!r} to output a map of the image, '
-                f'got {describe(output)}; layers that do are {near}, and '
+                f'got {describe(run.output)}; layers that do are {near}, and '
                 'tools/analysis_tools/list_layers.py lists all'
             )
-        readers[name] = reader
+        readers[name] = run.reader
     return readers
 
 

@@ -54,7 +54,7 @@ class Source:
         self._locations: Optional[Locations] = None
         build: Callable[[], Any]
         if part is None:
-            build = partial(build_denoiser, config)
+            build = partial(build_denoiser, config or {})
             self.model = build()
             for value in self.model.state_dict().values():
                 broadcast(value)  # the seeds of the ranks may differ
@@ -87,7 +87,9 @@ class Source:
             load_weights(self.model, self._locations, dtype)
 
 
-def open_denoiser(pretrained: Optional[str], config: Optional[dict]) -> Source:
+def open_denoiser(
+    pretrained: Optional[str], config: Optional[dict], has_vae: bool
+) -> Source:
     """Return the denoiser of a teacher; see ``DiffusersTeacher``.
 
     Raises:
@@ -108,7 +110,7 @@ def open_denoiser(pretrained: Optional[str], config: Optional[dict]) -> Source:
         )
         return Source(config=config)
     assert pretrained is not None
-    part = find_denoiser(pretrained)
+    part = find_denoiser(pretrained, has_vae)
     log_part(part)
     return Source(part, pretrained)
 
@@ -145,14 +147,8 @@ def open_encoder(
     elif part is not None:
         print_log(f'teacher: images encoded by {part.folder}', 'current')
         source = Source(part, str(place))
-    elif family.needs_latents or family.in_channels != 3:
-        raise ValueError(
-            'expected a pipeline with an image encoder (vae), or a denoiser '
-            'of RGB images (in_channels 3), got a denoiser with in_channels '
-            f'{family.in_channels} and no image encoder; fetch the complete '
-            'pipeline, or set model.teacher.vae'
-        )
     else:
+        check_input(family, 'model.teacher.config')
         return None
     source.locate()
     encoder = ImageEncoder(source.model, source.shapes)
@@ -242,12 +238,12 @@ def build_denoiser(config: dict) -> Any:
     return diffusers_class(config.pop('type', None), 'model')(**config)
 
 
-def find_denoiser(pretrained: str) -> Part:
+def find_denoiser(pretrained: str, has_vae: bool = False) -> Part:
     """Return the denoiser of a pipeline, its class and its config.
 
     Raises:
         OSError: The folder or the hub id has no model.
-        ValueError: Its model is not a denoiser of RGB images.
+        ValueError: Its model is not a denoiser that can teach.
     """
     folder = fetch(pretrained)
     try:
@@ -260,8 +256,25 @@ def find_denoiser(pretrained: str) -> Part:
             'set model.teacher.pretrained to '
             f'{advice or "a folder that save_pretrained wrote"}'
         ) from error
-    find_family(part.cls.__name__, part.config)
+    family = find_family(part.cls, part.config)
+    if not has_vae and find_image_encoder(folder) is None:
+        check_input(family, str(part.folder))
     return part
+
+
+def check_input(family: DenoiserFamily, place: str) -> None:
+    """Check that a denoiser without an image encoder takes RGB images.
+
+    Raises:
+        ValueError: It takes latents, or grayscale images.
+    """
+    if family.needs_latents or family.in_channels != 3:
+        raise ValueError(
+            'expected a denoiser of RGB images (in_channels 3), or one of '
+            f'latents next to its image encoder (vae), got in_channels '
+            f'{family.in_channels} and no image encoder in {place!r}; fetch '
+            'the complete pipeline, or set model.teacher.vae'
+        )
 
 
 def find_denoisers(folder: Path) -> List[str]:

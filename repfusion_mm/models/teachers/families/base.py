@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import torch
@@ -138,16 +139,17 @@ class DenoiserFamily:
         raise NotImplementedError
 
 
-def find_family(name: str, config: Mapping[str, Any]) -> DenoiserFamily:
+def find_family(cls: type, config: Mapping[str, Any]) -> DenoiserFamily:
     """Return the family of a denoiser.
 
     Args:
-        name: Name of its diffusers class.
-        config: Its config.
+        cls: Its diffusers class.
+        config: Its config; other arguments have their defaults.
 
     Raises:
         ValueError: No family has this class, or not this variant of it.
     """
+    name = cls.__name__
     family = DENOISER_FAMILIES.get(name)
     if family is None:
         raise ValueError(
@@ -155,4 +157,9 @@ def find_family(name: str, config: Mapping[str, Any]) -> DenoiserFamily:
             f'{sorted(DENOISER_FAMILIES.module_dict)}, got {name}; choose '
             'another teacher, or register a family for it (docs/teachers.md)'
         )
-    return family(config)
+    defaults = {
+        key: parameter.default
+        for key, parameter in inspect.signature(cls).parameters.items()
+        if parameter.default is not parameter.empty
+    }
+    return family({**defaults, **config})

@@ -4,7 +4,7 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 
-from repfusion_mm.models.teachers.fingerprint import hash_tensors
+from repfusion_mm.models.teachers.fingerprint import hash_weights
 from tests.helpers.toy import LAYER
 
 
@@ -31,11 +31,11 @@ def test_parts_can_be_read(teacher_folder):
 
 def test_every_weight_changes_the_hash(teacher_folder):
     teacher = build(teacher_folder)
-    hashes = {hash_tensors(teacher.denoiser.state_dict())}
+    hashes = {hash_weights(teacher.denoiser)}
     parameters = list(teacher.denoiser.parameters())
     for parameter in parameters:
         parameter.flatten()[-1] += 0.1
-        hashes.add(hash_tensors(teacher.denoiser.state_dict()))
+        hashes.add(hash_weights(teacher.denoiser))
     assert len(hashes) == 1 + len(parameters)
 
 

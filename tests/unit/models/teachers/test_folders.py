@@ -104,13 +104,12 @@ SMALL = dict(block_out_channels=(8,), norm_num_groups=4)
         (integers, 'integers, quantized weights'),
         (two_variants, r"only the variants \['fp16', 'non_ema'\]"),
         (no_weights, r"got \['config.json', 'model.ckpt'"),
-        (config(sample_size=[16, 32]), r'sample_size \[16, 32\]'),
         (config(sample_size=None), 'sample_size None'),
         (config(_class_name=None), '_class_name in config.json'),
         (config(time_embedding_type='fourier'), 'given sigma'),
         (config(center_input_sample=True), 'center_input_sample=True'),
-        (model('VQModel', **SMALL), "got VQModel in '.*', whose forward"),
-        (model('AutoencoderKL', **SMALL), "KL in '.*', whose forward"),
+        (model('VQModel', **SMALL), 'DiTTransformer2DModel.*got VQModel;'),
+        (model('AutoencoderKL', **SMALL), 'got AutoencoderKL;'),
         (link_without_target, 'config.json of .* fetch the folder again'),
         (index('{'), 'model_index.json of .*damaged'),
         (index('[]'), r'model_index.json of .*damaged file \(list\)'),
@@ -138,13 +137,13 @@ def test_what_is_no_denoiser_of_pixels_is_refused(change, message, tmp_path):
     ('config', 'message'),
     [
         (dict(_class_name='DiTTransformer2DModel'),
-         r"in_channels 4 \(DiTTransformer2DModel in '.*/model'\)"),
+         r"in_channels 4 and no image encoder in '.*/model'"),
         (dict(_class_name='AutoencoderKL'),
-         r"AutoencoderKL in '.*/model', whose forward takes \['sample', "),
+         'got AutoencoderKL; choose'),
         (dict(_class_name='UNet2DModel', in_channels=1), 'in_channels 1 '),
         # DeepFloyd IF: of RGB images, but conditioned on a text.
         (dict(_class_name='UNet2DConditionModel', in_channels=3),
-         r"\['sample', 'timestep', 'encoder_hidden_states'\]; choose"),
+         'in_channels 3 and no image encoder'),
     ],
 )  # fmt: skip
 def test_the_config_is_checked_before_other_files(
@@ -152,9 +151,8 @@ def test_the_config_is_checked_before_other_files(
 ):
     (tmp_path / 'model').mkdir()
     (tmp_path / 'model' / 'config.json').write_text(json.dumps(config))
-    with pytest.raises(ValueError, match=message) as error:
+    with pytest.raises(ValueError, match=message):
         DiffusersTeacher([LAYER], str(tmp_path / pretrained))
-    assert 'model.teacher' not in str(error.value)
     save_teacher(tmp_path / 'other')  # only this one is recommended
     if not pretrained:
         with pytest.raises(FileNotFoundError, match=r"to '\S*other'$"):
