@@ -35,8 +35,9 @@ model = dict(
         pretrained=teacher,
         layers=['mid_block.resnets.1.conv2'],
     ),
+    distill_loss=dict(type='repfusion_mm.HintLoss'),
     # Features of a teacher of your own may have any scale.
-    distill_loss=dict(type='repfusion_mm.HintLoss', standardize=True),
+    normalizer=dict(type='repfusion_mm.StandardizeNormalizer'),
 )
 if labels:
     model['policy'] = dict(type='repfusion_mm.LearnedTimestepPolicy')

@@ -23,7 +23,7 @@ model = dict(
         dtype='float32',
     ),
     # Features of a teacher of your own may have any scale.
-    distill_loss=dict(standardize=True),
+    normalizer=dict(type='repfusion_mm.StandardizeNormalizer'),
 )
 
 # Half of each batch is drawn from the labeled images.

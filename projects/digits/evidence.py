@@ -38,6 +38,7 @@ OTHER_LOSS = [
     *FIXED,
     'model.policy.timestep=250',
     'model.distill_loss._delete_=True',
+    'model.normalizer=none',
     # The learning rate of the config is tuned for its own loss.
     'optim_wrapper.student.optimizer.lr=0.1',
 ]

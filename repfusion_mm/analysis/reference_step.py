@@ -74,16 +74,20 @@ class ReferenceStep:
         self.maps.clear()
         with torch.no_grad():
             self.teacher.denoiser(images * 2 - 1, timesteps)
+        teacher_maps = [
+            normalizer(feat)
+            for normalizer, feat in zip(model.normalizers, self.maps)
+        ]
         feats = as_tuple(model.student(data['inputs']))
         loss = sum(
             model.distill_loss(connector(feats[index]), teacher_map)
             for index, connector, teacher_map in zip(
-                model.student_indices, model.connectors, self.maps
+                model.student_indices, model.connectors, teacher_maps
             )
         )
         if model.decoder is not None:
             task_loss, labeled = model.decoder.loss(
-                self.maps[-1], data['data_samples']
+                teacher_maps[-1], data['data_samples']
             )
             count = labeled.sum().clamp(min=1)
             loss = loss + task_loss.sum() / count

@@ -5,6 +5,11 @@ from .decoders import ClsDecoder, KeypointDecoder, SegDecoder
 from .diffusion import AutoencoderTraining, DenoisingDiffusion
 from .distillers import RepFusion
 from .losses import AttentionTransferLoss, HintLoss, RelationalLoss
+from .normalizers import (
+    LayerNormNormalizer,
+    PHISNormalizer,
+    StandardizeNormalizer,
+)
 from .policies import (
     FixedTimestepPolicy,
     LearnedTimestepPolicy,
@@ -23,10 +28,13 @@ __all__ = [
     'FixedTimestepPolicy',
     'HintLoss',
     'KeypointDecoder',
+    'LayerNormNormalizer',
     'LearnedTimestepPolicy',
+    'PHISNormalizer',
     'RelationalLoss',
     'RepFusion',
     'SegDecoder',
+    'StandardizeNormalizer',
     'TimmTeacher',
     'UniformTimestepPolicy',
 ]

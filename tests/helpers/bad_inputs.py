@@ -142,6 +142,23 @@ ROWS = {
     'negative weight of the loss': (
         ['model.distill_loss.loss_weight=-1'], None,
         ['model.distill_loss.loss_weight', 'got -1', 'above 0']),
+    'unknown normalizer': (
+        ['model.normalizer=batch_norm'], None,
+        ['model.normalizer', "'batch_norm'", "'phi_s'", 'correct it']),
+    'statistics of one image': (
+        ['model.normalizer.type=repfusion_mm.PHISNormalizer',
+         'model.normalizer.num_images=1'], None,
+        ['model.normalizer.num_images', 'got 1', '2 or more']),
+    'channels without a Hadamard matrix': (
+        ['model.normalizer=phi_s',
+         'model.teacher.layers=[conv_out]'], None,
+        ['Hadamard', 'PHISNormalizer', 'got 3',
+         "model.normalizer='standardize'"]),
+    'normalizer without effect on the loss': (
+        ['model.normalizer=phi_s', 'model.distill_loss._delete_=True',
+         'model.distill_loss.type=repfusion_mm.RelationalLoss'], None,
+         ['PHISNormalizer for RelationalLoss',
+               "model.normalizer='standardize'"]),
     'wrong type, classes': (
         ['model.decoder.num_classes=ten'], None,
         ['model.decoder.num_classes', "'ten'", 'correct it']),

@@ -31,7 +31,7 @@ def config(tmp_path):
     cfg.model.policy = dict(
         type='repfusion_mm.FixedTimestepPolicy', timestep=200
     )
-    cfg.model.distill_loss.standardize = True
+    cfg.model.normalizer = 'standardize'
     loader = cfg.train_dataloader
     loader.update(num_workers=0, persistent_workers=False)
     loader.dataset.datasets[0].update(

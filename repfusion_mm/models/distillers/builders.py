@@ -16,6 +16,7 @@ from repfusion_mm.models.policies.base import TimestepPolicy
 from repfusion_mm.models.policies.static import FixedTimestepPolicy
 from repfusion_mm.models.utils.frozen_layers import freezing_settings
 from repfusion_mm.registry import MODELS
+from repfusion_mm.utils.arguments import check_choice
 from repfusion_mm.utils.types import init_arguments, resolve_type
 
 Shape = Tuple[int, ...]
@@ -29,6 +30,15 @@ MAP_SETTINGS = dict(
     out_type="'featmap'",
     reshape_last_feat=True,
     features_only=True,
+)
+
+
+#: Short names of normalizers with their default settings.
+NORMALIZERS = dict(
+    none=None,
+    layer_norm=dict(type='repfusion_mm.LayerNormNormalizer'),
+    standardize=dict(type='repfusion_mm.StandardizeNormalizer'),
+    phi_s=dict(type='repfusion_mm.PHISNormalizer'),
 )
 
 
@@ -213,6 +223,44 @@ def build_connectors(
             connector = MODELS.build({**default, **(config or {}), **channels})
         connectors.append(connector)
     return connectors
+
+
+def build_normalizers(
+    config: Union[str, dict, None],
+    loss: DistillLoss,
+    teacher_shapes: Sequence[Shape],
+) -> nn.ModuleList:
+    """Build a normalizer for each teacher layer.
+
+    Args:
+        config: A config, a short name of ``NORMALIZERS``, or None.
+        loss: The loss that compares normalized maps.
+        teacher_shapes: (C, H, W) of the layers.
+
+    Raises:
+        ValueError: The name is unknown, or the loss does not work with the
+            normalizer.
+    """
+    if isinstance(config, str):
+        check_choice('model.normalizer', config, [*NORMALIZERS])
+        config = NORMALIZERS[config]
+    if config is None:
+        return nn.ModuleList(nn.Identity() for _ in teacher_shapes)
+    normalizers: List[Any] = [
+        MODELS.build({**config, 'num_channels': shape[0]})
+        for shape in teacher_shapes
+    ]
+    for normalizer in normalizers:
+        normalizer.pooled = loss.pooled
+    name = type(normalizers[0]).__name__
+    if name in loss.refused_normalizers:
+        raise ValueError(
+            f'expected another normalizer than {name} for '
+            f'{type(loss).__name__}, got {name}, which '
+            f'{loss.refused_normalizers[name]}; set '
+            "model.normalizer='standardize' or 'none'"
+        )
+    return nn.ModuleList(normalizers)
 
 
 def build_policy(config: dict, num_timesteps: int) -> TimestepPolicy:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Dict, Iterable, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, Iterable, Optional, Sequence, Set, Tuple, Union
 
 import torch
 import torch.nn as nn
@@ -15,6 +15,7 @@ from repfusion_mm.models.distillers.builders import (
     as_tuple,
     build_connectors,
     build_decoder,
+    build_normalizers,
     build_policy,
     build_student,
     infer_feature_shapes,
@@ -91,6 +92,9 @@ class RepFusion(BaseModel):
             reads the last of the teacher's layers.
         connector: Config of the connector, for losses that need equal
             channels; a 1 x 1 convolution by default.
+        normalizer: Config of the normalizer of the teacher's maps, or
+            ``'none'``, ``'layer_norm'``, ``'standardize'`` or ``'phi_s'``.
+            The loss and the decoder see normalized maps.
         student_indices: The index of the student's map that is compared with
             each of the teacher's layers.
         channels_last: Store the student's weights, and so its maps, in the
@@ -120,6 +124,7 @@ class RepFusion(BaseModel):
         distill_loss: dict,
         decoder: Optional[dict] = None,
         connector: Optional[dict] = None,
+        normalizer: Union[str, dict, None] = 'none',
         student_indices: Sequence[int] = (-1,),
         channels_last: bool = True,
         input_size: Optional[int] = None,
@@ -152,6 +157,10 @@ class RepFusion(BaseModel):
         )
         self.distill_loss = MODELS.build(distill_loss)
         teacher_shapes = self.teacher.feature_shapes
+        #: One for each of the teacher's layers.
+        self.normalizers = build_normalizers(
+            normalizer, self.distill_loss, list(teacher_shapes.values())
+        )
         self.input_size = input_size or self.teacher.image_size
         self.connectors = build_connectors(
             connector,
@@ -244,7 +253,11 @@ class RepFusion(BaseModel):
         timesteps = self.policy.timesteps[actions]
 
         # 2. Extract the features of the frozen teacher: z_t = s(x, t).
-        teacher_feats = self.teacher(images, timesteps, data_samples)
+        maps = self.teacher(images, timesteps, data_samples)
+        teacher_feats = {
+            layer: normalizer(maps[layer])
+            for layer, normalizer in zip(maps, self.normalizers)
+        }
 
         # 3. Move the student's features towards z_t.
         timestep_mean, timestep_std = integer_moments(timesteps)
@@ -252,8 +265,10 @@ class RepFusion(BaseModel):
             loss_distill=self._distill(inputs, teacher_feats.values()),
             timestep_mean=timestep_mean,
             timestep_std=timestep_std,
+            # Not of normalized maps, in which equal maps of all images would
+            # be rounding errors, which differ.
             feature_relative_std=torch.stack(
-                [relative_std(feat) for feat in teacher_feats.values()]
+                [relative_std(feat) for feat in maps.values()]
             ).min(),
         )
         if self.decoder is None:

@@ -23,6 +23,12 @@ class AttentionTransferLoss(DistillLoss):
     """
 
     needs_grid = True
+    refused_normalizers = dict(
+        LayerNormNormalizer=(
+            'gives all positions the same norm, so that attention maps are '
+            'constant'
+        )
+    )
 
     def __init__(self, loss_weight: float = 1000.0) -> None:
         super().__init__(loss_weight)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Dict
 
 import torch
 import torch.nn as nn
@@ -29,6 +30,10 @@ class DistillLoss(nn.Module):
     needs_connector = False
     #: Whether both maps must have more than one pixel.
     needs_grid = False
+    #: Whether globally averaged maps are compared.
+    pooled = False
+    #: Normalizers that would have no or no sensible effect, and why.
+    refused_normalizers: Dict[str, str] = {}
 
     def __init__(self, loss_weight: float = 1.0) -> None:
         super().__init__()

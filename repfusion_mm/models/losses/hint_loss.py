@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from repfusion_mm.models.connectors.conv_connector import resize_to
 from repfusion_mm.models.losses.base import DistillLoss
-from repfusion_mm.models.losses.utils import pool, standardize
+from repfusion_mm.models.losses.utils import pool
 from repfusion_mm.registry import MODELS
 from repfusion_mm.utils.arguments import check_choice, check_flags
 
@@ -18,16 +18,13 @@ CRITERIA = {'l2': F.mse_loss, 'l1': F.l1_loss}
 class HintLoss(DistillLoss):
     """Regress the teacher's features (FitNets, arXiv 1412.6550, eq. 3).
 
+    The scale of the loss is that of the teacher's features, which varies
+    between teachers: set ``normalizer`` of the distiller.
+
     Args:
         pooled: Compare globally pooled features. Otherwise resize the
             student's map to the teacher's grid and compare every pixel.
         criterion: ``'l2'`` (mean squared error) or ``'l1'``.
-        standardize: Scale each of the teacher's channels to mean zero and
-            variance one over the batch. Otherwise the scale of the loss is
-            that of the teacher's features, which varies between teachers and
-            may be tiny. A standardized L2 loss of one means that the student
-            predicts the mean feature for every image, and a loss of zero that
-            it predicts the features exactly.
         loss_weight: Factor of the loss.
 
     Raises:
@@ -41,16 +38,14 @@ class HintLoss(DistillLoss):
         self,
         pooled: bool = True,
         criterion: str = 'l2',
-        standardize: bool = False,
         loss_weight: float = 1.0,
     ) -> None:
         super().__init__(loss_weight)
         place = 'model.distill_loss'
         check_choice(f'{place}.criterion', criterion, [*CRITERIA])
-        check_flags(place, pooled=pooled, standardize=standardize)
+        check_flags(place, pooled=pooled)
         self.pooled = pooled
         self.criterion = CRITERIA[criterion]
-        self.standardize = standardize
 
     def forward(
         self, student_feat: torch.Tensor, teacher_feat: torch.Tensor
@@ -60,6 +55,4 @@ class HintLoss(DistillLoss):
             student_feat, teacher_feat = pool(student_feat), pool(teacher_feat)
         else:
             student_feat = resize_to(student_feat, teacher_feat.shape[-2:])
-        if self.standardize:
-            teacher_feat = standardize(teacher_feat)
         return self.loss_weight * self.criterion(student_feat, teacher_feat)

@@ -38,6 +38,14 @@ class RelationalLoss(DistillLoss):
         ValueError: A weight is negative, or both terms have none.
     """
 
+    pooled = True
+    refused_normalizers = dict(
+        PHISNormalizer=(
+            'shifts, rotates and scales features, which changes neither '
+            'relative distances nor angles'
+        )
+    )
+
     def __init__(
         self,
         distance_weight: float = 25.0,

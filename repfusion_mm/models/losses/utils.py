@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import torch
-from mmengine.dist import all_reduce
-
-#: Standard deviation, relative to the mean, of a constant channel in float32.
-CONSTANT = 1e-5
 
 
 def pool(feat: torch.Tensor) -> torch.Tensor:
@@ -23,25 +19,6 @@ def relative_std(feat: torch.Tensor) -> torch.Tensor:
     pooled = pool(feat.float())
     variance = pooled.var(0, unbiased=False).mean()
     return (variance / pooled.pow(2).mean().clamp(min=1e-12)).sqrt()
-
-
-def standardize(feat: torch.Tensor) -> torch.Tensor:
-    """Scale each channel of N x C (x H x W) to mean zero and variance one.
-
-    Mean and variance are taken over the batches of all ranks, which have
-    equal sizes. A channel whose standard deviation is below ``CONSTANT``
-    times its mean (every channel, in a batch of one) becomes zero: only
-    rounding errors would be scaled.
-    """
-    dims = [dim for dim in range(feat.dim()) if dim != 1]
-    mean = feat.mean(dims, keepdim=True)
-    all_reduce(mean, 'mean')
-    centered = feat - mean
-    variance = centered.pow(2).mean(dims, keepdim=True)
-    all_reduce(variance, 'mean')
-    std = variance.sqrt()
-    constant = std <= CONSTANT * mean.abs()
-    return (centered / std.masked_fill(constant, 1)).masked_fill(constant, 0)
 
 
 def unit_range(feat: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,7 @@ from repfusion_mm.models import (
     data_preprocessors,
     decoders,
     losses,
+    normalizers,
     policies,
 )
 from repfusion_mm.models.policies.reinforce import Baseline
@@ -44,6 +45,10 @@ def locate(num_keypoints=3, **kwargs):
     return decoders.KeypointDecoder(num_keypoints, 4, **kwargs)
 
 
+def normalize(**kwargs):
+    return normalizers.StandardizeNormalizer(4, **kwargs)
+
+
 def connect(**kwargs):
     return connectors.ConvConnector(2, 4, **kwargs)
 
@@ -72,11 +77,12 @@ ROWS = [
     (losses.HintLoss, 'loss_weight', (*NO_NUMBER, 0)),
     (losses.HintLoss, 'criterion', ('l3',)),
     (losses.HintLoss, 'pooled', ('no',)),
-    (losses.HintLoss, 'standardize', ('no',)),
     (losses.AttentionTransferLoss, 'loss_weight', (*NO_NUMBER, 0)),
     (losses.RelationalLoss, 'loss_weight', (*NO_NUMBER, 0)),
     (losses.RelationalLoss, 'distance_weight', NO_NUMBER),
     (losses.RelationalLoss, 'angle_weight', NO_NUMBER),
+    (normalize, 'num_images', ('big', None, True, 1, -1, 2.5)),
+    (normalize, 'discard_massive', ('big', True, 1, -1, float('inf'))),
     (connect, 'kernel_size', (*NO_COUNT, 2)),
     (classify, 'num_classes', (*NO_COUNT, 1)),
     (classify, 'hidden_channels', ([0], ['a'], 8)),

@@ -57,7 +57,9 @@ def config_of(cifar10, work_dir, train_cfg, **options):
     )
     by_epoch = train_cfg['by_epoch']
     sampler = 'DefaultSampler' if by_epoch else 'InfiniteSampler'
-    model = distiller_config(channel_order='rgb')
+    # All runs are resumed while statistics are collected, in 12 iterations.
+    normalizer = dict(type='repfusion_mm.PHISNormalizer', num_images=96)
+    model = distiller_config(channel_order='rgb', normalizer=normalizer)
     model['data_preprocessor']['bgr_to_rgb'] = False  # CIFAR-10 is RGB
     optimizers = dict(
         student=dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9)),

@@ -4,7 +4,9 @@ from mmengine.runner import Runner
 from safetensors.torch import load, save
 
 from repfusion_mm.engine.checkpoint.io import load_from_local
+from repfusion_mm.engine.utils import select_prefix
 from tests.helpers.memory_run import config
+from tests.helpers.toy import LAYER
 
 
 @pytest.mark.parametrize('averaged', [False, True])
@@ -42,6 +44,23 @@ def test_checkpoints_do_not_contain_the_teacher(tmp_path):
         if part == 'ema_state_dict':
             roots = {k.split('.')[1] for k in checkpoint[part] if '.' in k}
         assert roots == {'student', 'connectors', 'policy', 'decoder'}
+
+
+def test_normalizers_are_saved_and_described(tmp_path):
+    hooks = [dict(type='repfusion_mm.ExportStudentHook')]
+    for name in ('none', 'phi_s'):
+        cfg = config(tmp_path, hooks, max_epochs=1, normalizer=name)
+        Runner.from_cfg(cfg).train()
+        checkpoint = load_from_local(tmp_path / 'epoch_1.pth')['state_dict']
+        meta = load_from_local(tmp_path / 'student.pth')['meta']
+        states = select_prefix(checkpoint, 'normalizers.')
+        if name == 'none':
+            assert not states and not meta['normalizer']
+    found = meta['normalizer'][LAYER]
+    assert found['type'] == 'PHISNormalizer'
+    assert (found['num_images'], found['complete']) == (8, False)
+    assert torch.equal(found['mean'], states['0.mean'])
+    assert found['scale'] == pytest.approx(float(states['0.scale']))
 
 
 @pytest.mark.parametrize('filename', ['', '.', '..', '../x', '/x'])

@@ -1,8 +1,16 @@
 import pytest
+import torch
 import torch.nn as nn
 from mmengine.registry import MODELS
 
+from repfusion_mm.models import (
+    AttentionTransferLoss,
+    HintLoss,
+    RelationalLoss,
+)
 from repfusion_mm.models.distillers.builders import (
+    NORMALIZERS,
+    build_normalizers,
     build_policy,
     infer_feature_shapes,
 )
@@ -65,3 +73,62 @@ def test_a_teacher_of_one_timestep_needs_the_fixed_policy(policy):
     fixed = dict(type='repfusion_mm.FixedTimestepPolicy')
     for config in (fixed, dict(fixed, timestep=0)):
         assert build_policy(config, 1).timesteps.tolist() == [0]
+
+
+SHAPES = [(8, 4, 4), (16, 2, 2)]
+
+
+def test_each_layer_has_a_normalizer_of_its_channels():
+    for name, config in NORMALIZERS.items():
+        by_name = build_normalizers(name, HintLoss(), SHAPES)
+        by_config = build_normalizers(config, HintLoss(), SHAPES)
+        for normalizer, other, shape in zip(by_name, by_config, SHAPES):
+            assert repr(normalizer) == repr(other)
+            feat = torch.randn(2, *shape)
+            assert normalizer(feat).shape == feat.shape
+            assert torch.equal(normalizer(feat), feat) == (name == 'none')
+
+
+def test_normalizers_scale_what_the_loss_compares():
+    student = torch.zeros(6, 8, 4, 4)
+    teacher = torch.randn(6, 8, 4, 4) + torch.randn(6, 8, 1, 1) + 7
+    for pooled in (False, True):
+        loss = HintLoss(pooled=pooled)
+        for scale in (1e-3, 1e3):
+            (normalizer,) = build_normalizers('standardize', loss, SHAPES[:1])
+            actual = float(loss(student, normalizer(scale * teacher)))
+            assert actual == pytest.approx(1, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ('name', 'loss', 'message'),
+    [
+        ('batch', HintLoss, r"model\.normalizer to be one of .* got 'batch'"),
+        ('layer_norm', AttentionTransferLoss, 'attention maps are constant'),
+        ('phi_s', RelationalLoss, 'neither relative distances nor angles'),
+    ],
+)
+def test_normalizers_without_effect_are_refused(name, loss, message):
+    with pytest.raises(ValueError, match=message):
+        build_normalizers(name, loss(), SHAPES)
+
+
+@pytest.mark.parametrize(
+    ('name', 'loss'),
+    [('layer_norm', AttentionTransferLoss), ('phi_s', RelationalLoss)],
+)
+def test_a_refused_normalizer_has_no_effect(name, loss):
+    """The attention map of the teacher is constant; the loss is the same."""
+    student, teacher = torch.randn(2, 6, 8, 4, 4)
+    config = dict(NORMALIZERS[name])
+    if name == 'phi_s':  # the batch completes the statistics
+        config['num_images'] = 6
+    (normalizer,) = build_normalizers(config, HintLoss(), SHAPES[:1])
+    normalized = normalizer(teacher)
+    if name == 'layer_norm':
+        norms = normalized.pow(2).sum(1)
+        torch.testing.assert_close(norms, torch.full_like(norms, 8))
+    else:
+        torch.testing.assert_close(
+            loss()(student, normalized), loss()(student, teacher)
+        )

@@ -9,6 +9,7 @@ from mmengine.registry import MODELS
 from mmpose.structures import PoseDataSample
 
 from repfusion_mm.models.decoders import KeypointDecoder, SegDecoder
+from repfusion_mm.models.distillers.builders import NORMALIZERS
 from repfusion_mm.models.policies import UniformTimestepPolicy
 from tests.helpers.dense_samples import pose_samples, seg_samples
 from tests.helpers.toy import DENOISER, LAYER, batch, distiller_config
@@ -48,6 +49,18 @@ def test_no_loss_synchronizes(loss):
         student_indices=(0, 1),
         distill_loss=dict(type=f'repfusion_mm.{loss}'),
     )
+
+
+@pytest.mark.parametrize('name', NORMALIZERS)
+def test_no_normalizer_synchronizes(name):
+    """A step of the collection, the last one, and one after it."""
+    config = NORMALIZERS[name]
+    if config is not None:
+        config = dict(config, num_images=8, discard_massive=10)
+    model = MODELS.build(distiller_config(normalizer=config)).to('meta')
+    for _ in range(3):
+        model.loss(**model.data_preprocessor(batch(), True))
+    assert all(getattr(i, 'steps_left', 0) == 0 for i in model.normalizers)
 
 
 @pytest.mark.parametrize('device', ['cpu', 'meta'])
@@ -97,6 +110,24 @@ def test_a_step_does_not_synchronize_with_a_gpu(loss, labels):
         try:
             losses = model.loss(**data)
             wrapper.update_params(model.parse_losses(losses)[0])
+        finally:
+            torch.cuda.set_sync_debug_mode('default')
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@pytest.mark.parametrize('name', NORMALIZERS)
+def test_no_normalizer_synchronizes_with_a_gpu(name):
+    """Except in the last step of the collection, if there is one."""
+    config = NORMALIZERS[name]
+    if config is not None:
+        config = dict(config, num_images=8, discard_massive=10)
+    model = MODELS.build(distiller_config(normalizer=config)).cuda()
+    data = model.data_preprocessor(batch(), True)
+    for mode in ('error', 'default', 'error'):
+        torch.cuda.set_sync_debug_mode(mode)
+        try:
+            model.loss(**data)
         finally:
             torch.cuda.set_sync_debug_mode('default')
 

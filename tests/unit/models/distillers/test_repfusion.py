@@ -86,6 +86,48 @@ def test_teacher_gets_images_in_the_unit_range_and_the_drawn_timesteps():
     assert timesteps.tolist() == [123] * 4
 
 
+@pytest.mark.parametrize('name', ['layer_norm', 'standardize', 'phi_s'])
+def test_loss_and_decoder_see_normalized_maps(name):
+    policy = dict(type='repfusion_mm.FixedTimestepPolicy', timestep=123)
+    loss = dict(type='repfusion_mm.HintLoss', pooled=False)
+    model = build(normalizer=name, policy=policy, distill_loss=loss)
+    seen = []
+    loss, decode = model.distill_loss.forward, model.decoder.loss
+    model.distill_loss.forward = lambda *args: (
+        seen.append(args[1]) or loss(*args)
+    )
+    model.decoder.loss = lambda *args: seen.append(args[0]) or decode(*args)
+    data = model.data_preprocessor(batch(), True)
+    losses = model.loss(**data)
+    timesteps = torch.full((4,), 123)
+    (maps,) = model.teacher(model.images(data['inputs']), timesteps).values()
+    # One batch: the statistics so far are its own.
+    dims = dict(layer_norm=(1,), standardize=(0, 2, 3), phi_s=(0, 1, 2, 3))
+    centered = maps - maps.mean(
+        (1,) if name == 'layer_norm' else (0, 2, 3), keepdim=True
+    )
+    variance = centered.square().mean(dims[name], keepdim=True)
+    for feat in seen:
+        torch.testing.assert_close(
+            feat, centered / variance.sqrt(), atol=1e-3, rtol=1e-3
+        )
+    assert len(seen) == 2
+    pooled = maps.mean((2, 3))
+    torch.testing.assert_close(
+        losses['feature_relative_std'],
+        (pooled.var(0, unbiased=False).mean() / pooled.pow(2).mean()).sqrt(),
+        rtol=1e-4,
+        atol=0,
+    )
+
+
+def test_equal_maps_of_all_images_are_seen_under_a_normalizer():
+    model = build(normalizer='standardize')
+    feat = torch.randn(1, 16, 8, 8).expand(4, -1, -1, -1)
+    model.teacher.forward = lambda *args: {LAYER: feat}
+    assert losses_of(model)['feature_relative_std'] < 1e-3
+
+
 def test_class_labels_reach_the_denoiser_if_configured():
     teacher = distiller_config()['teacher']
     teacher = dict(

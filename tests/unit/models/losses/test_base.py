@@ -9,7 +9,7 @@ from repfusion_mm.models import (
 
 LOSSES = [
     HintLoss(),
-    HintLoss(pooled=False, standardize=True),
+    HintLoss(pooled=False),
     AttentionTransferLoss(),
     RelationalLoss(),
 ]
