@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Dict, Optional, Sequence, Tuple, Union
 
+import torch
 import torch.nn as nn
 from mmengine.dist import broadcast
 from mmengine.logging import print_log
@@ -61,6 +62,12 @@ def load_timm_model(
         )
     if size is not None and config.fixed_input_size:
         arguments['img_size'] = size
+    with torch.device('meta'):
+        blank: Any = _build(timm, name, arguments)
+    if getattr(blank, 'dynamic_img_size', False):
+        # Otherwise each pass computes the rotary embedding of its size on the
+        # CPU, and copying it to a GPU synchronizes.
+        arguments.setdefault('dynamic_img_size', False)
     if isinstance(pretrained, bool):
         model = _create(timm, name, config, pretrained, arguments)
     else:

@@ -207,7 +207,13 @@ class TimmTeacher(BaseTeacher):
         # Not buffers, which .half() would round.
         self._mean, self._std = self._mean.to(device), self._std.to(device)
         dtype = resolve_dtype(self.dtype, device)
+        # Rotary embeddings stay in float32, in which timm applies them.
+        rope = getattr(self.backbone, 'rope', None)
+        if rope is not None:
+            self.backbone.rope = None
         self.backbone.to(dtype=dtype, memory_format=self.memory_format)
+        if rope is not None:
+            self.backbone.rope = rope.float()
         if self._logged_dtype != (dtype, device):
             self._logged_dtype = dtype, device
             print_log(f'teacher: computes in {dtype} on {device}', 'current')

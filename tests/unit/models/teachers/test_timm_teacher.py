@@ -7,6 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmengine.registry import MODELS as ALL_MODELS
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from repfusion_mm.models import TimmTeacher
 from tests.helpers.timm_models import MODELS, save_model, teacher_config
@@ -180,6 +182,38 @@ def test_the_dtype_survives_moves_and_casts():
     teacher = build(dtype='bfloat16').double()
     assert {p.dtype for p in teacher.parameters()} == {torch.bfloat16}
     assert teacher._mean.dtype == torch.float32
+
+
+def test_rotary_embeddings_stay_in_float32():
+    buffers = dict(build(kind='dinov3', dtype='bfloat16').named_buffers())
+    assert {b.dtype for b in buffers.values()} == {torch.float32}
+    assert buffers
+
+
+class RecordDevices(TorchDispatchMode):
+    """Record the devices of all tensors that operations return."""
+
+    def __init__(self):
+        super().__init__()
+        self.devices = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        output = func(*args, **kwargs or {})
+        for tensor in tree_leaves(output):
+            if torch.is_tensor(tensor):
+                self.devices.add(tensor.device.type)
+        return output
+
+
+@pytest.mark.parametrize('kind', MODELS)
+def test_a_pass_copies_nothing_from_the_cpu(kind):
+    """Such a copy synchronizes with a GPU; the test runs on meta tensors."""
+    with torch.device('meta'):
+        teacher = build(kind=kind)
+        images, zeros = torch.rand(2, 3, 40, 24), torch.zeros(2).long()
+    with RecordDevices() as recorder:
+        teacher(images, zeros)
+    assert recorder.devices == {'meta'}
 
 
 def test_fingerprints_differ_where_features_do(tmp_path):
