@@ -173,7 +173,9 @@ class DiffusersTeacher(BaseTeacher):
         source = open_denoiser(pretrained, config, vae is not None)
         self.denoiser = source.model
         self.family = find_family(type(self.denoiser), self.denoiser.config)
-        self.encoder = open_encoder(vae, pretrained, self.family, stored)
+        self.encoder = open_encoder(
+            vae, pretrained, self.family, stored, vae_dtype
+        )
         self.scheduler = open_scheduler(scheduler, pretrained, self.family)
         self._levels = read_noise_levels(
             self.scheduler, self.family.flow_matching
@@ -186,6 +188,7 @@ class DiffusersTeacher(BaseTeacher):
         if input_mode == 'auto':
             self.input_mode = 'clean' if self.encoder is None else 'noised'
         self._check_modes()
+        source.locate()
 
         # What it is conditioned on.
         self.class_signal = ClassSignal(class_signal, self.family)
@@ -196,7 +199,6 @@ class DiffusersTeacher(BaseTeacher):
         )
 
         # Cut it off, then read the weights that are left.
-        source.locate()
         self.layers = resolve_layers(self.denoiser, layers)
         zeros = torch.zeros(1, dtype=torch.long)
         labels = [BaseDataElement(gt_label=zeros)]
@@ -392,7 +394,8 @@ class DiffusersTeacher(BaseTeacher):
         nn.Module.to(self.denoiser, dtype=dtype)
         self.denoiser.to(memory_format=self.memory_format)
         if self.encoder is not None:
-            self.encoder.cast(self.vae_dtype, dtype)
+            vae_dtype = self.encoder.resolve_dtype(self.vae_dtype, dtype)
+            nn.Module.to(self.encoder.vae, dtype=vae_dtype)
         self._levels = self._levels.to(device)
         self._condition = {
             name: value.to(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, NamedTuple, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 import torch
 import torch.nn as nn
 
-from repfusion_mm.models.teachers.dtype import resolve_dtype
 from repfusion_mm.models.teachers.fingerprint import hash_config, hash_weights
 from repfusion_mm.models.teachers.layers import count_calls, release_unused
 from repfusion_mm.models.utils.autocast import without_autocast
@@ -91,18 +90,19 @@ class ImageEncoder(nn.Module):
         mean, std = mean.float(), std.float()
         return Posterior((mean - self.shift) * self.scale, std * self.scale)
 
-    def cast(self, name: str, dtype: torch.dtype) -> None:
-        """Cast the weights.
+    def resolve_dtype(
+        self, name: str, dtype: Optional[torch.dtype]
+    ) -> Optional[torch.dtype]:
+        """Return the dtype that the encoder computes in.
 
         Args:
             name: ``vae_dtype`` of the teacher.
-            dtype: The dtype of the denoiser.
+            dtype: The dtype of the denoiser; None if it is not known yet.
         """
         if name != 'auto':
-            dtype = resolve_dtype(name, self.vae.device)
-        elif dtype == torch.float16 and self.overflows:
-            dtype = torch.float32
-        nn.Module.to(self.vae, dtype=dtype)
+            return getattr(torch, name)
+        overflows = dtype == torch.float16 and self.overflows
+        return torch.float32 if overflows else dtype
 
     def fingerprint(self) -> Dict[str, str]:
         """Return what latents depend on, except the image."""

@@ -76,10 +76,8 @@ class Source:
         # On the meta device nothing is read.
         if self._part is None or torch.empty(0).is_meta:
             return
-        folder = self._part.folder
-        name = folder.name if folder != fetch(self._pretrained) else ''
-        fetch_weights(self._pretrained, name)
-        self._locations = locate_weights(self.model, folder)
+        fetch_weights(self._pretrained, self._part)
+        self._locations = locate_weights(self.model, self._part.folder)
 
     def load(self, dtype: Optional[torch.dtype]) -> None:
         """Read the weights that are left; None keeps the files' dtype."""
@@ -120,6 +118,7 @@ def open_encoder(
     pretrained: Optional[str],
     family: DenoiserFamily,
     dtype: Optional[torch.dtype],
+    vae_dtype: str,
 ) -> Optional[ImageEncoder]:
     """Return the image encoder of a latent denoiser, or None.
 
@@ -127,7 +126,9 @@ def open_encoder(
         vae: ``vae`` of the teacher.
         pretrained: Folder or hub id of the pipeline, if any.
         family: The family of the denoiser, whose ``latent_factor`` is set.
-        dtype: The dtype of the weights; None keeps that of the files.
+        dtype: The dtype of the denoiser; None if it is not known yet, so that
+            weights keep the dtype of the files.
+        vae_dtype: ``vae_dtype`` of the teacher.
 
     Raises:
         ValueError: The denoiser runs on latents of another encoder, or on
@@ -160,7 +161,7 @@ def open_encoder(
             'fetch the pipeline again'
         )
     family.latent_factor = encoder.factor
-    source.load(dtype)
+    source.load(encoder.resolve_dtype(vae_dtype, dtype))
     return encoder
 
 
