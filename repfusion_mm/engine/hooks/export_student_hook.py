@@ -59,6 +59,18 @@ class ExportStudentHook(Hook):
         """Log a warning if the student is never written."""
         check_export(runner, self.filename)
 
+    def after_train(self, runner) -> None:
+        """Log a warning if the statistics of normalizers are incomplete."""
+        for normalizer in unwrap_model(runner).normalizers:
+            if getattr(normalizer, 'steps_left', 0) != 0:
+                runner.logger.warning(
+                    'expected a run of at least model.normalizer.num_images='
+                    f'{normalizer.num_images} images, got a shorter one: its '
+                    'statistics were never fixed; lower num_images, or train '
+                    'longer'
+                )
+                return
+
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Write the student of ``checkpoint``."""
         model = unwrap_model(runner)

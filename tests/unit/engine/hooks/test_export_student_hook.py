@@ -46,11 +46,15 @@ def test_checkpoints_do_not_contain_the_teacher(tmp_path):
         assert roots == {'student', 'connectors', 'policy', 'decoder'}
 
 
-def test_normalizers_are_saved_and_described(tmp_path):
+def test_normalizers_are_saved_and_described(tmp_path, caplog):
     hooks = [dict(type='repfusion_mm.ExportStudentHook')]
     for name in ('none', 'phi_s'):
         cfg = config(tmp_path, hooks, max_epochs=1, normalizer=name)
-        Runner.from_cfg(cfg).train()
+        runner = Runner.from_cfg(cfg)
+        runner.logger.addHandler(caplog.handler)
+        runner.train()
+        # 8 images of 1024.
+        assert ('lower num_images' in caplog.text) == (name == 'phi_s')
         checkpoint = load_from_local(tmp_path / 'epoch_1.pth')['state_dict']
         meta = load_from_local(tmp_path / 'student.pth')['meta']
         states = select_prefix(checkpoint, 'normalizers.')
