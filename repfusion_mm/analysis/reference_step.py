@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from repfusion_mm.analysis.measuring import DEVICE
 from repfusion_mm.models.distillers.builders import as_tuple
 from repfusion_mm.models.policies import LearnedTimestepPolicy
+from repfusion_mm.models.teachers import DiffusersTeacher
 from repfusion_mm.registry import MODELS
 from repfusion_mm.utils.types import is_type
 
@@ -105,6 +106,11 @@ def _check_settings(model: dict, optim_wrapper: dict) -> None:
     optimizer = student['optimizer']['type']
     optimizer = getattr(optimizer, '__name__', optimizer).split('.')[-1]
     counts = optim_wrapper.get('accumulative_counts')
+    if not is_type(teacher, DiffusersTeacher, MODELS):
+        raise ValueError(
+            'expected DiffusersTeacher as model.teacher for the reference '
+            f'implementation, got {teacher["type"]}; leave the reference out'
+        )
     for name, got, expected in (
         ('model.teacher.input_mode', teacher.get('input_mode'), 'clean'),
         ('model.teacher.class_signal', teacher.get('class_signal'), 'none'),

@@ -145,7 +145,7 @@ def count_arithmetic(steps: Dict[str, Step], batch: dict) -> dict:
         flops['reference'] = trained + count_flops(
             lambda: complete(images, timesteps)
         )
-    dtype = model.teacher.live.denoiser.dtype
+    dtype = next(model.teacher.live.parameters()).dtype
     measure_rate = measuring.measure_matmul_rate
     rates = {kind: measure_rate(kind) for kind in {torch.float32, dtype}}
     return dict(

@@ -36,7 +36,8 @@ model = dict(
     ),
     teacher={teacher},
     policy=dict(type='repfusion_mm.FixedTimestepPolicy'),
-    distill_loss=dict(type='repfusion_mm.HintLoss', standardize=True),
+    distill_loss=dict(type='repfusion_mm.HintLoss'),
+    normalizer='standardize',
 )
 optim_wrapper = dict(policy=None, decoder=None)
 images = dict(
@@ -120,7 +121,7 @@ def test_it_distills_and_resumes_bit_identically(job):
     for part in ('state_dict', 'optimizer'):
         assert_equal(*(end[part] for end in ends), part)
     roots = {key.split('.')[0] for key in ends[0]['state_dict']}
-    assert roots == {'student', 'connectors'}
+    assert roots == {'student', 'connectors', 'normalizers'}
 
 
 def test_cached_features_distill_as_live_ones(job):

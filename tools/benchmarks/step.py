@@ -159,7 +159,7 @@ def measure_steps(cfg: Config, args: argparse.Namespace) -> dict:
         config=args.config, device=measuring.DEVICE, batch=args.batch,
         threads=torch.get_num_threads(), torch=torch.__version__, data=data,
         random_teacher=cfg.random_teacher,
-        teacher_dtype=str(ours.model.teacher.live.denoiser.dtype),
+        teacher_dtype=str(next(ours.model.teacher.live.parameters()).dtype),
         steps={name: measuring.summarize(times[name]) for name in names},
         parts=time_parts(ours, batches[0], args.rounds),
         arithmetic=count_arithmetic(steps, batches[0]),

@@ -137,7 +137,8 @@ class TimmTeacher(BaseTeacher):
         self.size = self.input_size or tuple(config['input_size'][-2:])
         self._check_patch()
         self.num_timesteps = 1
-        self.image_size = max(self.size)
+        height, width = self.size
+        self.image_size = height if height == width else self.size
         self._mean, self._std = (
             torch.tensor(config[name]).view(1, -1, 1, 1)
             for name in ('mean', 'std')
@@ -168,12 +169,11 @@ class TimmTeacher(BaseTeacher):
             ValueError: Images of another size, without ``input_size``.
         """
         if self.input_size is None and images.shape[-2:] != self.size:
-            side = self.size[0] if len(set(self.size)) == 1 else self.size
             raise ValueError(
                 f'expected images of {self.size[0]} x {self.size[1]}, which '
                 f'{self.model} is made for, got {tuple(images.shape[-2:])}; '
-                f'set model.teacher.input_size={side} to resize them, or to '
-                'another size, which costs less if it is smaller'
+                f'set model.teacher.input_size={self.image_size} to resize '
+                'them, or to a smaller size, which costs less'
             )
         feats = self._extract(images, self.feature_extractor)
         return {name: feat.float() for name, feat in feats.items()}

@@ -3,11 +3,14 @@
 import diffusers
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS
 
 from repfusion_mm.analysis.teacher_presets import (
     TEACHER_PRESETS,
     resolve_teacher,
 )
+from tests.helpers.launcher import ROOT
 
 #: Millions of parameters. DDPM (arXiv 2006.11239, app. B) has 35.7 and 114;
 #: the converter's tests count the two ADMs on their original architecture.
@@ -44,3 +47,16 @@ def test_a_preset_replaces_missing_weights(monkeypatch, tmp_path):
     assert resolved == dict(layers=['mid_block'], config=TEACHER_PRESETS[name])
     with pytest.raises(ValueError, match="on this disk, got 'nowhere'"):
         resolve_teacher(dict(pretrained='nowhere'))
+
+
+@pytest.mark.parametrize('name', ['dinov2_b14', 'dinov3_b16'])
+def test_timm_teachers_are_built_without_weights(name):
+    path = ROOT / f'configs/_base_/teachers/{name}.py'
+    teacher, is_random = resolve_teacher(Config.fromfile(path).teacher)
+    with torch.device('meta'):
+        built = MODELS.build(teacher)
+    assert is_random
+    assert built.feature_shapes == {'blocks.11': (768, 16, 16)}
+    # ViT-B: 86 M parameters (arXiv 2010.11929, table 1).
+    millions = sum(p.numel() for p in built.parameters()) / 1e6
+    assert millions == pytest.approx(86, abs=0.5)

@@ -64,6 +64,7 @@ def test_maps_are_patch_tokens_of_the_complete_model(tmp_path, kind, size):
     tokens = hooked(model, names, normalized(images, kind))
     feats = teacher(images, ZEROS)
     assert list(feats) == list(teacher.feature_shapes) == names
+    assert teacher.image_size == (size[0] if size[0] == size[1] else size)
     for name, expected in zip(names, tokens):
         expected = to_map(expected, *grid)
         assert feats[name].shape[1:] == teacher.feature_shapes[name]
