@@ -1,0 +1,83 @@
+"""Features against hooks on the components of diffusers' own pipelines.
+
+A pipeline is a module of ``tests.helpers.pipelines`` with
+
+- ``SIDE``: the side in pixels of its images;
+- ``LAYER``: the layer for distillations;
+- ``LAYERS``: layers of all kinds;
+- ``save(folder)``: writes it with random weights;
+- ``reference(folder, images, t, noise, layers)``: the maps of the layers by
+  diffusers' own code;
+- ``OTHER_SIZE``, if the denoiser takes images that are not square: height
+  and width;
+- ``VARIANTS``, if there are several: second arguments of ``save``.
+"""
+
+import importlib
+
+import pytest
+import torch
+
+from repfusion_mm.models import DiffusersTeacher
+
+MODULES = ('dit', 'sd')
+TIMESTEPS = (0, 261, 999)
+
+
+def pipelines():
+    for name in MODULES:
+        module = importlib.import_module(f'tests.helpers.pipelines.{name}')
+        for variant in getattr(module, 'VARIANTS', ('',)):
+            arguments = (variant,) if variant else ()
+            yield pytest.param(module, arguments, id=f'{name}{variant}')
+
+
+@pytest.fixture
+def saved(tmp_path, monkeypatch, module, arguments):
+    # Encoded prompts are written into the working directory.
+    monkeypatch.chdir(tmp_path)
+    module.save(tmp_path / 'pipeline', *arguments)
+    return str(tmp_path / 'pipeline')
+
+
+def build(module, folder, **arguments):
+    return DiffusersTeacher(
+        list(module.LAYERS), folder, dtype='float32', **arguments
+    )
+
+
+def check(module, folder, teacher, images, t):
+    timesteps = torch.full((len(images),), t)
+    torch.manual_seed(t)
+    ours = teacher(images, timesteps)
+    torch.manual_seed(t)
+    noise = torch.randn_like(teacher.encode(images))
+    theirs = module.reference(folder, images, t, noise, module.LAYERS)
+    assert list(ours) == list(module.LAYERS)
+    for name, feat in ours.items():
+        expected = theirs[name]
+        assert feat.shape == expected.shape, name
+        assert feat.shape[1:] == teacher.feature_shapes[name]
+        error = (feat - expected).norm() / expected.norm()
+        assert error < 1e-5, (name, float(error))
+
+
+@pytest.mark.parametrize(('module', 'arguments'), pipelines())
+def test_features_are_those_of_the_pipeline(module, saved):
+    teacher = build(module, saved)
+    images = torch.rand(2, 3, module.SIDE, module.SIDE)
+    for t in TIMESTEPS:
+        check(module, saved, teacher, images, t)
+
+    full = build(module, saved, early_stop=False)
+    feats = []
+    for each in (teacher, full):
+        torch.manual_seed(1)
+        feats.append(each(images, torch.tensor([3, 700])))
+    for name in module.LAYERS:
+        assert torch.equal(feats[0][name], feats[1][name]), name
+
+    if hasattr(module, 'OTHER_SIZE'):
+        size = module.OTHER_SIZE
+        teacher = build(module, saved, input_size=size)
+        check(module, saved, teacher, torch.rand(2, 3, *size), 261)
