@@ -30,6 +30,7 @@ class _DatasetRegistry(Registry):
 
     MODULES = {
         'CachedFeaturesDataset': 'feature_cache.dataset',
+        'CachedLatentsDataset': 'feature_cache.dataset',
         'CelebAMaskHQDataset': 'celebamask_hq',
         'ImageFolderDataset': 'image_folder',
         'SeededConcatDataset': 'seeded_concat_dataset',

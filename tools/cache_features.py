@@ -1,21 +1,35 @@
 """Write the teacher's features of a config's training images to disk.
 
     python tools/cache_features.py CONFIG
+    python tools/cache_features.py CONFIG --latents --views 4
 
 The training dataset must be a repfusion_mm.CachedFeaturesDataset, which sets
 the folder and the number of views of each image. tools/train.py then reads
-the features instead of running the teacher. See docs/feature_cache.md.
+the features instead of running the teacher.
+
+With --latents, the latents of the images are written instead, which depend on
+no timestep, layer or noise, and a config that trains on them. The dataset
+needs no changes. See docs/feature_cache.md.
 """
 
 import sys
+from pathlib import Path
 from typing import List, Optional
 
 import torch
+from mmengine.config import Config
 from mmengine.device import get_device
 
+from repfusion_mm.analysis.flops import count_distillation
 from repfusion_mm.cli import load_config, make_parser, report_errors
 from repfusion_mm.cli.argument_types import positive
-from repfusion_mm.engine.feature_cache import write_feature_caches
+from repfusion_mm.engine.feature_cache import (
+    wrap_in_latents,
+    write_feature_caches,
+)
+
+#: Where caches of latents, and the configs that train on them, are written.
+FOLDER = Path('work_dirs', 'latents')
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -29,18 +43,54 @@ def main(argv: Optional[List[str]] = None) -> int:
         action='store_true',
         help='replace an existing cache when the new one is complete',
     )
+    parser.add_argument(
+        '--latents',
+        action='store_true',
+        help="write the image encoder's latents to work_dirs/latents",
+    )
+    parser.add_argument(
+        '--views',
+        type=positive,
+        help='with --latents: number of views of each image (default: 1)',
+    )
     args = parser.parse_args(argv)
+    if args.views and not args.latents:
+        parser.error(
+            'expected --views only with --latents, got it without; set '
+            'num_views of CachedFeaturesDataset in the config'
+        )
     if args.device.startswith('cuda') and not torch.cuda.is_available():
         parser.error(
             f'expected a GPU for --device {args.device}, got none; use '
             '--device cpu'
         )
     with report_errors():
-        write_feature_caches(
-            load_config(args), args.device, args.batch_size, args.overwrite
-        )
-    print(f'next: python tools/train.py {args.config}')
+        cfg, config = load_config(args), Path(args.config)
+        if args.latents:
+            report_share(cfg)
+            name = config.stem
+            views = args.views or 1
+            config = FOLDER / f'{name}_latents.py'
+            cfg = wrap_in_latents(cfg, str(FOLDER / name), views)
+        write_feature_caches(cfg, args.device, args.batch_size, args.overwrite)
+        if args.latents:
+            cfg.dump(config)
+            print(
+                f'An epoch has {views} times as many images as before: divide '
+                'max_epochs by that.'
+            )
+    print(f'next: python tools/train.py {config}')
     return 0
+
+
+def report_share(cfg: Config) -> None:
+    """Print the share of the arithmetic of a step that latents save."""
+    cost = count_distillation(cfg)
+    print(
+        f'image encoder: {cost.encoder / 1e9:.1f} of {cost.total / 1e9:.1f} '
+        f'GFLOP per image and step ({cost.encoder / cost.total:.0%}), which '
+        'cached latents save'
+    )
 
 
 if __name__ == '__main__':

@@ -20,6 +20,7 @@ class DistillationCost(NamedTuple):
     #: Side of the student's images in pixels, or height and width.
     image_size: Union[int, Tuple[int, int]]
     teacher: int  # FLOP up to the last requested layer
+    encoder: int  # of these, FLOP of the image encoder
     student: int  # FLOP of a forward
     num_parameters: int  # of the student
 
@@ -49,6 +50,11 @@ def count_distillation(cfg: Config) -> DistillationCost:
     return DistillationCost(
         image_size=side,
         teacher=count_flops(lambda: teacher(teacher_images, timesteps)),
+        encoder=(
+            count_flops(lambda: teacher.encoder(teacher_images))
+            if getattr(teacher, 'encoder', None) is not None
+            else 0
+        ),
         student=count_flops(lambda: student(student_images)),
         num_parameters=sum(p.numel() for p in student.parameters()),
     )

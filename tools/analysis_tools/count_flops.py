@@ -15,6 +15,8 @@ import argparse
 import sys
 from typing import List, Optional
 
+from mmengine.utils import to_2tuple
+
 from repfusion_mm.analysis.flops import all_reduce_ms, count_distillation
 from repfusion_mm.cli import add_cfg_options, report_errors, script_parser
 from repfusion_mm.cli.argument_types import (
@@ -54,7 +56,8 @@ def count(args: argparse.Namespace) -> None:
     """Print the FLOP of an image and the estimates for a run."""
     cfg = read_distillation(args.config, args.cfg_options)
     cost = count_distillation(cfg)
-    print(f'per image of {cost.image_size} x {cost.image_size}, in GFLOP:')
+    height, width = to_2tuple(cost.image_size)
+    print(f'per image of {height} x {width}, in GFLOP:')
     for label, flop in (
         ('teacher, up to its last layer', cost.teacher),
         ('student, forward', cost.student),

@@ -69,6 +69,9 @@ class CachedFeaturesDataset(Dataset):
         self.seed = seed
         self._reader: Optional[FeatureReader] = None
 
+    #: What is cached.
+    kind = 'features'
+
     @property
     def metainfo(self) -> dict:
         """The ``metainfo`` of the wrapped dataset."""
@@ -151,6 +154,19 @@ class CachedFeaturesDataset(Dataset):
             f'the image of the features in {self.folder!r}, got another: '
             + reason
         )
+
+
+@DATASETS.register_module()
+class CachedLatentsDataset(CachedFeaturesDataset):
+    """Add the cached latents of an image encoder to V fixed views of images.
+
+    Unlike cached features they depend on no timestep, layer or noise: with
+    them a latent teacher works with every policy, without its image encoder.
+    ``tools/cache_features.py --latents`` writes them. See
+    :class:`CachedFeaturesDataset` for the views and the arguments.
+    """
+
+    kind = 'latents'
 
 
 #: Why a view is not repeatable, for error messages.

@@ -34,8 +34,8 @@ def check_cached_features(dataset: Dataset, model: Any) -> None:
             f'none, got {type(live[0]).__name__} without them; wrap it in '
             'CachedFeaturesDataset too'
         )
-    check_cacheable(model)
     for part in cached:
+        check_cacheable(model, part.kind)
         step = -(-len(part) // NUM_COMPARED)
         rows = [part[row] for row in range(0, len(part), step)]
         model.teacher.compare_to_live(
@@ -43,15 +43,20 @@ def check_cached_features(dataset: Dataset, model: Any) -> None:
         )
 
 
-def check_cacheable(model: Any) -> None:
+def check_cacheable(model: Any, kind: str = 'features') -> None:
     """Check that a model's teacher has one feature map for each image.
+
+    Args:
+        model: A distiller.
+        kind: Whether its features are cached, or only its latents, which
+            depend on no timestep and no noise.
 
     Raises:
         ValueError: The timestep, the teacher's input or the images change
             from step to step.
     """
     timesteps = model.policy.timesteps
-    if len(timesteps) != 1:
+    if kind == 'features' and len(timesteps) != 1:
         raise ValueError(
             'expected a policy of one timestep with cached features, got '
             f'{type(model.policy).__name__} with {len(timesteps)}; use '
@@ -66,18 +71,21 @@ def check_cacheable(model: Any) -> None:
                 'which change the images in each step; augment in the '
                 'pipeline, or distill without CachedFeaturesDataset'
             )
-    model.teacher.key(int(timesteps[0]))
+    if kind == 'latents':
+        model.teacher.latents_key()
+    else:
+        model.teacher.key(int(timesteps[0]))
 
 
 def prepare_teacher_inputs(
     model: Any, batch: dict
 ) -> Tuple[torch.Tensor, torch.Tensor, list]:
-    """Return what a training step at the only timestep passes to the teacher.
+    """Return what a training step at the first timestep gives the teacher.
 
     These are N x 3 x H x W RGB images in [0, 1], N timesteps, N data samples.
     """
     # In training mode, because only then mmseg pads images to its size.
     data = model.data_preprocessor(batch, True)
     images = model.images(data['inputs'])
-    timesteps = model.policy.timesteps.expand(len(images))
+    timesteps = model.policy.timesteps[:1].expand(len(images))
     return images, timesteps, data['data_samples']

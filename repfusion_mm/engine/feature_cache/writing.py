@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import shutil
 import sys
@@ -61,16 +62,54 @@ def write_feature_caches(
         _check_folder(dataset, overwrite)
         _check_views(dataset)
     model = MODELS.build(cfg.model).to(device)
-    check_cacheable(model)
     for dataset in datasets:
+        check_cacheable(model, dataset.kind)
         check_pixels(dataset, model)
-        _check_space(dataset, model.teacher.feature_shapes)
+        _check_space(dataset, _make_key(model, dataset)['layers'])
         write_features(
             model,
             dataset,
             batch_size or cfg.train_dataloader.batch_size,
             cfg.train_dataloader.get('num_workers', 0),
         )
+
+
+def wrap_in_latents(cfg: Config, folder: str, num_views: int) -> Config:
+    """Return a config that trains on cached latents of its images.
+
+    Args:
+        cfg: Config of a distillation.
+        folder: Folder of the caches, one for each part of the dataset.
+        num_views: Number of views of each image.
+
+    Raises:
+        ValueError: A part of the dataset is cached already.
+    """
+    cfg = copy.deepcopy(cfg)
+    loader = cfg.train_dataloader
+    parts = loader.dataset.get('datasets')
+    wrapped = [
+        dict(
+            type='repfusion_mm.CachedLatentsDataset',
+            dataset=part,
+            folder=f'{folder}/{index}',
+            num_views=num_views,
+        )
+        for index, part in enumerate(parts or [loader.dataset])
+    ]
+    for part in parts or [loader.dataset]:
+        name = str(part.get('type')).rpartition('.')[2]
+        if name in ('CachedFeaturesDataset', 'CachedLatentsDataset'):
+            raise ValueError(
+                f'expected datasets without a cache with --latents, got a '
+                f'{name}; leave --latents out to write the caches of the '
+                'config, or give the config without it'
+            )
+    if parts:
+        loader.dataset.datasets = wrapped
+    else:
+        loader.dataset = wrapped[0]
+    return cfg
 
 
 def write_features(
@@ -86,13 +125,17 @@ def write_features(
         num_workers=num_workers,
         collate_fn=pseudo_collate,
     )
-    key = model.teacher.key(int(model.policy.timesteps[0]))
+    key = _make_key(model, dataset)
     start = time.time()
     progress = ProgressBar(len(dataset), file=sys.stdout)
     with FeatureWriter(dataset.folder, key, dataset.settings) as writer:
         for batch in loader:
             images, timesteps, _ = prepare_teacher_inputs(model, batch)
-            feats = model.teacher.live(images, timesteps)
+            if dataset.kind == 'latents':
+                posterior = model.teacher.live.encode_latents(images)
+                feats = posterior._asdict()
+            else:
+                feats = model.teacher.live(images, timesteps)
             writer.write(
                 [image.numpy() for image in batch['inputs']],
                 {layer: feat.cpu().numpy() for layer, feat in feats.items()},
@@ -103,6 +146,13 @@ def write_features(
         f'\n{len(dataset)} rows of {len(set(writer.input_crcs))} different '
         f'images in {seconds:.1f} s, {len(dataset) / seconds:.1f} per second'
     )
+
+
+def _make_key(model: Any, dataset: CachedFeaturesDataset) -> dict:
+    """Return what the cached arrays belong to."""
+    if dataset.kind == 'latents':
+        return model.teacher.latents_key()
+    return model.teacher.key(int(model.policy.timesteps[0]))
 
 
 class _Views(Dataset):

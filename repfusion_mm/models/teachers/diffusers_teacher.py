@@ -24,7 +24,11 @@ from repfusion_mm.models.teachers.fingerprint import (
     hash_tensors,
     hash_weights,
 )
-from repfusion_mm.models.teachers.latents import POSTERIORS, ImageEncoder
+from repfusion_mm.models.teachers.latents import (
+    POSTERIORS,
+    ImageEncoder,
+    Posterior,
+)
 from repfusion_mm.models.teachers.layers import check_denoiser, resolve_layers
 from repfusion_mm.models.teachers.loading import (
     open_denoiser,
@@ -46,6 +50,10 @@ from repfusion_mm.utils.arguments import (
     check_integer,
 )
 
+NO_LATENTS = (
+    'expected a teacher with an image encoder (vae) for cached latents, got a '
+    'denoiser of images; use CachedFeaturesDataset'
+)
 INPUT_MODES = ('auto', 'clean', 'noised')
 
 
@@ -242,8 +250,16 @@ class DiffusersTeacher(BaseTeacher):
                 that are needed and missing, or not a class of the denoiser;
                 or, in the first batch, features that are NaN or Inf.
         """
-        with torch.no_grad(), without_autocast(images.device):
-            clean = self.encode(images)
+        return self.extract(self.encode(images), timesteps, data_samples)
+
+    def extract(
+        self,
+        clean: torch.Tensor,
+        timesteps: torch.Tensor,
+        data_samples: Optional[Sequence] = None,
+    ) -> Dict[str, torch.Tensor]:
+        """Extract the features from x_0, as :meth:`encode` returns it."""
+        with torch.no_grad(), without_autocast(clean.device):
             condition = self._expand_condition(timesteps, data_samples)
             feats = self._extract(clean, timesteps, condition)
             for _ in range(self.num_noises - 1):
@@ -263,6 +279,38 @@ class DiffusersTeacher(BaseTeacher):
         Args:
             images: N x 3 x H x W, RGB, float in [0, 1].
         """
+        if self.encoder is None:
+            return self._resize(images) * 2 - 1
+        return self.draw(self.encode_latents(images))
+
+    def encode_latents(self, images: torch.Tensor) -> Posterior:
+        """Return the distribution of the latents of images in [0, 1].
+
+        Raises:
+            ValueError: The teacher has no image encoder.
+        """
+        if self.encoder is None:
+            raise ValueError(NO_LATENTS)
+        return self.encoder(self._resize(images))
+
+    def draw(self, posterior: Posterior) -> torch.Tensor:
+        """Return x_0 of latents: their mean or a sample, as configured."""
+        return posterior.draw(self.posterior == 'sample')
+
+    def latents_fingerprint(self) -> Dict[str, object]:
+        """Return what cached latents depend on, except the image."""
+        if self.encoder is None:
+            raise ValueError(NO_LATENTS)
+        shape = [self.encoder.channels, *self._latent_size]
+        names = ['mean', 'std'] if self.posterior == 'sample' else ['mean']
+        return dict(
+            kind='latents',
+            encoder=self.encoder.fingerprint(),
+            image_size=self.image_size,
+            layers=dict.fromkeys(names, shape),
+        )
+
+    def _resize(self, images: torch.Tensor) -> torch.Tensor:
         size = to_2tuple(self.image_size)
         if self.input_size is None and images.shape[-2:] != size:
             raise ValueError(
@@ -270,10 +318,7 @@ class DiffusersTeacher(BaseTeacher):
                 f'is made for, got {tuple(images.shape[-2:])}; set '
                 f'model.teacher.input_size={self.image_size} to resize them'
             )
-        images = resize_to(images, size)
-        if self.encoder is None:
-            return images * 2 - 1
-        return self.encoder(images, self.posterior == 'sample')
+        return resize_to(images, size)
 
     def fingerprint(self) -> Dict[str, object]:
         """Return what features depend on; see the base class.

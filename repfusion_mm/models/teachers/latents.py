@@ -27,6 +27,12 @@ class Posterior(NamedTuple):
     mean: torch.Tensor
     std: torch.Tensor
 
+    def draw(self, sample: bool) -> torch.Tensor:
+        """Return a sample, or the mean."""
+        if not sample:
+            return self.mean
+        return self.mean + self.std * torch.randn_like(self.mean)
+
 
 class ImageEncoder(nn.Module):
     """Encode images to the latents that a denoiser is trained on.
@@ -69,21 +75,13 @@ class ImageEncoder(nn.Module):
             value = torch.tensor(value, dtype=torch.float32)
             self.register_buffer(name, value.view(1, -1, 1, 1), False)
 
-    def forward(
-        self, images: torch.Tensor, sample: bool = False
-    ) -> torch.Tensor:
-        """Return x_0, N x C x h x w float32.
+    @torch.no_grad()
+    def forward(self, images: torch.Tensor) -> Posterior:
+        """Return the distribution of the latents of images.
 
         Args:
             images: N x 3 x H x W, RGB, float in [0, 1].
-            sample: Whether to sample from the posterior, or return its mean.
         """
-        mean, std = self.encode(images)
-        return mean + std * torch.randn_like(mean) if sample else mean
-
-    @torch.no_grad()
-    def encode(self, images: torch.Tensor) -> Posterior:
-        """Return the distribution of the latents of images in [0, 1]."""
         with without_autocast(images.device):
             images = (images * 2 - 1).to(self.vae.dtype)
             mean, std = self._encode(self.vae, images)
