@@ -42,6 +42,7 @@ def count_distillation(cfg: Config) -> DistillationCost:
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     teacher = _build_teacher(cfg.model.teacher)
     student = MODELS.build(cfg.model.student).to('meta')
+    student.eval()  # batch norms in training mode need more than one value
     side = cfg.model.get('input_size') or teacher.image_size
     with torch.device('meta'):
         timesteps = torch.zeros(1, dtype=torch.long)

@@ -86,6 +86,7 @@ def wrap_in_latents(cfg: Config, folder: str, num_views: int) -> Config:
         ValueError: A part of the dataset is cached already.
     """
     cfg = copy.deepcopy(cfg)
+    cfg.pop('work_dir', None)  # a run of its own
     loader = cfg.train_dataloader
     parts = loader.dataset.get('datasets')
     wrapped = [
