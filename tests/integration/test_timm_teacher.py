@@ -71,7 +71,7 @@ default_hooks = dict(
 
 @pytest.fixture(scope='module')
 def job(tmp_path_factory):
-    """Images, weights, two configs, and a run of two epochs."""
+    """Images, weights and two configs."""
     folder = tmp_path_factory.mktemp('job')
     (folder / 'images').mkdir()
     rng = np.random.default_rng(0)
@@ -90,8 +90,13 @@ def job(tmp_path_factory):
             root=ROOT, folder=folder, teacher=teacher, cached=cached
         )
         (folder / f'{name}.py').write_text(text)
-    output = run('train', folder, 'live').output
-    return dict(folder=folder, model=model, output=output)
+    return dict(folder=folder, model=model)
+
+
+@pytest.fixture(scope='module')
+def output(job):
+    """Distill for two epochs, and return the output."""
+    return run('train', job['folder'], 'live').output
 
 
 def run(tool, folder, config, *flags, work='live'):
@@ -105,15 +110,16 @@ def losses(output):
     return [float(x) for x in re.findall(r'loss_distill: (\S+)', output)]
 
 
-def test_it_distills_and_resumes_bit_identically(job):
+@pytest.mark.slow
+def test_it_distills_and_resumes_bit_identically(job, output):
     folder = job['folder']
-    assert 'timestep_mean: 0.0' in job['output']
+    assert 'timestep_mean: 0.0' in output
     (folder / 'resumed').mkdir()
     shutil.copy(folder / 'live/epoch_1.pth', folder / 'resumed')
     last = folder / 'resumed/last_checkpoint'
     last.write_text(f'{folder}/resumed/epoch_1.pth')
-    output = run('train', folder, 'live', '--resume', work='resumed').output
-    assert 'resumed epoch: 1' in output
+    resumed = run('train', folder, 'live', '--resume', work='resumed').output
+    assert 'resumed epoch: 1' in resumed
     ends = [
         load_from_local(folder / work / 'epoch_2.pth')
         for work in ('live', 'resumed')
@@ -124,11 +130,12 @@ def test_it_distills_and_resumes_bit_identically(job):
     assert roots == {'student', 'connectors', 'normalizers'}
 
 
-def test_cached_features_distill_as_live_ones(job):
+@pytest.mark.slow
+def test_cached_features_distill_as_live_ones(job, output):
     folder = job['folder']
     assert 'blocks.2' in run('cache_features', folder, 'cached').output
-    output = run('train', folder, 'cached', work='cached').output
-    assert losses(output) == pytest.approx(losses(job['output']), rel=2e-3)
+    cached = run('train', folder, 'cached', work='cached').output
+    assert losses(cached) == pytest.approx(losses(output), rel=2e-3)
 
 
 def test_the_probe_scores_its_only_timestep(job):

@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from repfusion_mm.models import TimmTeacher
 from tests.helpers.timm_models import MODELS, save_model, teacher_config
+from tests.helpers.toy import batch, distiller_config
 
 timm = pytest.importorskip('timm')
 
@@ -215,6 +216,21 @@ def test_a_pass_copies_nothing_from_the_cpu(kind):
     with RecordDevices() as recorder:
         teacher(images, zeros)
     assert recorder.devices == {'meta'}
+
+
+def test_a_student_learns_its_features():
+    model = ALL_MODELS.build(distiller_config(
+        teacher=teacher_config(layers=[1, 2]),
+        student_indices=(-1, -1),
+        policy=dict(type='repfusion_mm.FixedTimestepPolicy'),
+        decoder=None,
+        input_size=16,
+    ))  # fmt: skip
+    losses = model(**model.data_preprocessor(batch(), True), mode='loss')
+    losses['loss_distill'].backward()
+    assert losses['timestep_mean'] == 0
+    assert model.student.conv1.weight.grad.abs().sum() > 0
+    assert not any(key.startswith('teacher') for key in model.state_dict())
 
 
 def test_fingerprints_differ_where_features_do(tmp_path):
