@@ -109,7 +109,8 @@ def name_option(name: str) -> str:
 
 def check_architecture(config: dict, preset: Optional[str]) -> None:
     """Refuse weights of another architecture than the preset's."""
-    known = TEACHER_PRESETS.get(f'data/teachers/{preset}', {})
+    teacher = TEACHER_PRESETS.get(f'data/teachers/{preset}', {})
+    known = teacher.get('config', {})
     wrong = {k: v for k, v in config.items() if known.get(k, v) != v}
     if wrong:
         raise ValueError(

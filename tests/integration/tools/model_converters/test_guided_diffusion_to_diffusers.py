@@ -247,7 +247,7 @@ def test_presets_have_the_published_sizes(preset, parameters, arguments):
             adm.state_dict(), known['image_size'], known['head_channels']
         )
         denoiser = diffusers.UNet2DModel(**config)
-    architecture = dict(TEACHER_PRESETS[f'data/teachers/{preset}'])
+    architecture = dict(TEACHER_PRESETS[f'data/teachers/{preset}']['config'])
     assert architecture.pop('type') == 'UNet2DModel'
     assert architecture.items() <= config.items()
     assert sum(p.numel() for p in denoiser.parameters()) == parameters
