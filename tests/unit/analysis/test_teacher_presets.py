@@ -16,8 +16,8 @@ from tests.helpers.launcher import ROOT
 #: Millions of parameters. DDPM (arXiv 2006.11239, app. B) has 35.7 and 114;
 #: the converter's tests count the two ADMs on their original architecture.
 #: The others are those of their papers and model cards, which round them: 860
-#: and 865 M (SD 1.5, 2.1), 2.6 B (SDXL), 675 M without the embedders
-#: of time and class in each block (DiT), 0.6 B (PixArt, Sana), 2 B (SD 3), 2.5 and
+#: and 865 M (SD 1.5, 2.1), 2.6 B (SDXL), 675 M without the embedders of time
+#: and class in each block (DiT), 0.6 B (PixArt, Sana), 2 B (SD 3), 2.5 and
 #: 8.1 B (SD 3.5), 12 B (FLUX.1) and 20 B (Qwen-Image).
 SIZES = {
     'google/ddpm-cifar10-32': 35.7,
