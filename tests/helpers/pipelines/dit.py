@@ -2,7 +2,7 @@
 
 import torch
 
-from tests.helpers.pipelines.parts import autoencoder, recorded, to_map
+from tests.helpers.pipelines.parts import autoencoder, load, recorded, to_map
 
 SIDE = 32
 LAYER = 'transformer_blocks.1'
@@ -36,9 +36,7 @@ def save(folder):
 
 
 def reference(folder, images, t, noise, layers):
-    from diffusers import DiTPipeline
-
-    pipeline = DiTPipeline.from_pretrained(folder, low_cpu_mem_usage=False)
+    pipeline = load(folder)
     with recorded(pipeline.transformer, layers) as outputs:
         vae = pipeline.vae
         latents = vae.encode(images * 2 - 1).latent_dist.mode()

@@ -1,6 +1,7 @@
 """What the miniature pipelines have in common; none of our code."""
 
 import contextlib
+import functools
 import json
 import string
 import tempfile
@@ -78,6 +79,14 @@ def autoencoder(**overrides):
         latent_channels=4,
     )
     return AutoencoderKL(**{**config, **overrides}).eval()
+
+
+@functools.lru_cache(maxsize=1)
+def load(folder):
+    """Return the pipeline in a folder."""
+    from diffusers import DiffusionPipeline
+
+    return DiffusionPipeline.from_pretrained(folder, low_cpu_mem_usage=False)
 
 
 @contextlib.contextmanager

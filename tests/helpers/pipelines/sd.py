@@ -6,6 +6,7 @@ from tests.helpers.pipelines.parts import (
     autoencoder,
     clip_encoder,
     clip_tokenizer,
+    load,
     recorded,
     to_map,
 )
@@ -77,11 +78,7 @@ def save(folder, variant='1.5'):
 
 
 def reference(folder, images, t, noise, layers):
-    from diffusers import StableDiffusionPipeline
-
-    pipeline = StableDiffusionPipeline.from_pretrained(
-        folder, low_cpu_mem_usage=False
-    )
+    pipeline = load(folder)
     with recorded(pipeline.unet, layers) as outputs:
         _, empty = pipeline.encode_prompt('', 'cpu', 1, True)
         vae = pipeline.vae

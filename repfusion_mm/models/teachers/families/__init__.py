@@ -1,5 +1,6 @@
 from .base import Condition, DenoiserFamily, Grid, find_family
 from .dit import DiTFamily
+from .pixart import PixArtFamily
 from .unet2d import UNet2DFamily
 from .unet2d_condition import UNet2DConditionFamily
 
@@ -8,6 +9,7 @@ __all__ = [
     'DenoiserFamily',
     'DiTFamily',
     'Grid',
+    'PixArtFamily',
     'UNet2DConditionFamily',
     'UNet2DFamily',
     'find_family',

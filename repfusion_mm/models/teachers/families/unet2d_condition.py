@@ -15,7 +15,12 @@ from repfusion_mm.models.teachers.families.unet2d import unet_grids
 from repfusion_mm.registry import DENOISER_FAMILIES
 
 #: Settings of variants that are conditioned on more than a text.
-UNSUPPORTED = ('class_embed_type', 'encoder_hid_dim_type', 'num_class_embeds')
+UNSUPPORTED = (
+    'class_embed_type',
+    'encoder_hid_dim_type',
+    'num_class_embeds',
+    'time_cond_proj_dim',
+)
 
 
 @DENOISER_FAMILIES.register_module('UNet2DConditionModel')
@@ -34,6 +39,9 @@ class UNet2DConditionFamily(DenoiserFamily):
         kind = config.get('addition_embed_type')
         if kind not in (None, 'text_time'):
             got['addition_embed_type'] = kind
+        latents = config['out_channels']
+        if config['in_channels'] != latents:  # a mask, an image or a depth
+            got['in_channels'] = config['in_channels'], f'latents {latents}'
         if got:
             raise ValueError(
                 'expected a UNet2DConditionModel that is conditioned on a '

@@ -20,7 +20,7 @@ import torch
 
 from repfusion_mm.models import DiffusersTeacher
 
-MODULES = ('dit', 'sd')
+MODULES = ('dit', 'latent_unet', 'pixart', 'sd', 'sdxl')
 TIMESTEPS = (0, 261, 999)
 
 
