@@ -43,6 +43,13 @@ def find_image_size(
             f'{family.patch_size}), got {height} x {width}; set it '
             f'to {near}, for example'
         )
+    largest = family.max_size and family.max_size * family.latent_factor
+    if largest and max(height, width) > largest:
+        raise ValueError(
+            f'expected {setting} of at most {largest}, which the positional '
+            f'embedding of this denoiser covers, got {height} x {width}; set '
+            'it to a smaller one'
+        )
     if height == width:
         return height
     if family.only_squares:

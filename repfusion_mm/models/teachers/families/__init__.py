@@ -1,6 +1,8 @@
 from .base import Condition, DenoiserFamily, Grid, find_family
 from .dit import DiTFamily
 from .pixart import PixArtFamily
+from .sana import SanaFamily
+from .sd3 import SD3Family
 from .unet2d import UNet2DFamily
 from .unet2d_condition import UNet2DConditionFamily
 
@@ -10,6 +12,8 @@ __all__ = [
     'DiTFamily',
     'Grid',
     'PixArtFamily',
+    'SD3Family',
+    'SanaFamily',
     'UNet2DConditionFamily',
     'UNet2DFamily',
     'find_family',

@@ -75,6 +75,11 @@ class DenoiserFamily:
         return self.config.get('sample_size')
 
     @property
+    def max_size(self) -> Optional[int]:
+        """Largest side of x_t that the denoiser runs on, or None."""
+        return None
+
+    @property
     def num_classes(self) -> int:
         """Number of classes that the denoiser is conditioned on."""
         return 0

@@ -1,0 +1,26 @@
+"""Variants of Sana."""
+
+import pytest
+
+from repfusion_mm.models import DiffusersTeacher
+
+SMALL = dict(
+    type='SanaTransformer2DModel',
+    in_channels=4,
+    out_channels=4,
+    num_attention_heads=1,
+    attention_head_dim=8,
+    num_layers=1,
+    num_cross_attention_heads=1,
+    cross_attention_head_dim=8,
+    cross_attention_dim=8,
+    caption_channels=8,
+    sample_size=8,
+)
+
+
+def test_sana_sprint_is_refused():
+    with pytest.raises(ValueError, match=r'Sana-Sprint.*TrigFlow; choose'):
+        DiffusersTeacher(
+            ['transformer_blocks.0'], config={**SMALL, 'guidance_embeds': True}
+        )
