@@ -56,11 +56,7 @@ def save(folder):
         flow_shift=3.0, prediction_type='flow_prediction', use_flow_sigmas=True
     )
     SanaPipeline(
-        gemma_tokenizer(),
-        text_encoder,
-        autoencoder_dc(),
-        transformer,
-        scheduler,
+        tokenizer, text_encoder, vae, transformer, scheduler
     ).save_pretrained(folder)
 
 

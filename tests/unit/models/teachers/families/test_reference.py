@@ -19,8 +19,10 @@ import pytest
 import torch
 
 from repfusion_mm.models import DiffusersTeacher
+from tests.helpers.launcher import ROOT
 
-MODULES = ('dit', 'latent_unet', 'pixart', 'sd', 'sdxl')
+FOLDER = ROOT / 'tests/helpers/pipelines'
+MODULES = sorted({path.stem for path in FOLDER.glob('*.py')} - {'parts'})
 TIMESTEPS = (0, 261, 999)
 
 
