@@ -42,7 +42,16 @@ def fetch(pretrained: str) -> Path:
     is_id = re.fullmatch(r'[\w.-]+/[\w.-]+', str(pretrained))
     if path.is_file() or not is_id:
         raise no_folder(path)
-    return fetch_parts(str(pretrained), CONFIGS)
+    from huggingface_hub import try_to_load_from_cache
+
+    try:
+        return fetch_parts(str(pretrained), CONFIGS)
+    except ConnectionError:  # part of the pipeline may be in the cache
+        for name in ('model_index.json', 'config.json'):
+            file = try_to_load_from_cache(str(pretrained), name)
+            if isinstance(file, str):
+                return Path(file).parent
+        raise
 
 
 def fetch_parts(pretrained: str, patterns: Sequence[str]) -> Path:
@@ -99,10 +108,10 @@ def fetch_weights(pretrained: str, part: Part) -> Path:
 
 def _list_names(pretrained: str, part: str) -> List[str]:
     """Return the names of the files in a folder of the hub."""
-    from huggingface_hub import list_repo_files
+    from huggingface_hub import HfApi
 
     try:
-        names = list_repo_files(pretrained)
+        names = HfApi().list_repo_files(pretrained)
     except Exception as error:  # of httpx, requests and the hub
         raise unreachable(pretrained, 'the weights of') from error
     paths = map(Path, names)

@@ -19,11 +19,7 @@ from torch.nn.modules.module import (
 #: Where a tensor of a model is: its file, and its name there.
 Locations = Dict[str, Tuple[Path, str]]
 
-FILES = re.compile(
-    r'diffusion_pytorch_model(?:\.(?P<variant>\w+))?(?:-\d+-of-\d+)?'
-    r'(?:\.(?P<old>\w+))?\.(?P<format>safetensors|bin)'
-    r'(?P<index>(?:\.\w+)?\.index(?:\.(?P<shards>\w+))?\.json)?'
-)
+FORMATS = ('safetensors', 'bin')  # the first one is preferred
 #: Names in attention layers of 2021 and 2022, and those of today.
 OLD_NAMES = {
     'query': 'to_q',
@@ -34,7 +30,7 @@ OLD_NAMES = {
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 #: Bytes that are read before a file is mapped again: pages of a mapped file
 #: that were read count as memory of this process until it is unmapped.
-CHUNK = 64 << 20
+CHUNK = 32 << 20
 
 
 def build_empty(cls: Any, config: dict) -> Any:
@@ -68,11 +64,9 @@ def select_weights(names: Sequence[str]) -> List[str]:
     """
     found: Dict[Tuple[str, str], List[str]] = {}
     for name in sorted(names):
-        match = FILES.fullmatch(name)
-        if match:
-            variant = match['variant'] or match['old'] or match['shards']
-            key = variant or '', match['format']
-            found.setdefault(key, []).append(name)
+        kind = _variant_and_format(name)
+        if kind:
+            found.setdefault(kind, []).append(name)
     variants = sorted({variant for variant, _ in found})
     if not variants or (len(variants) > 1 and variants[0]):
         got = f'only the variants {variants}' if variants else f'{names}'
@@ -80,8 +74,23 @@ def select_weights(names: Sequence[str]) -> List[str]:
             f'expected diffusion_pytorch_model.safetensors, got {got}; rename '
             'the file of the weights that you want, or fetch the folder again'
         )
-    formats = [name for variant, name in found if variant == variants[0]]
-    return found[variants[0], max(formats)]  # 'safetensors' > 'bin'
+    groups = (found.get((variants[0], name)) for name in FORMATS)
+    return next(filter(None, groups))
+
+
+def _variant_and_format(name: str) -> Optional[Tuple[str, str]]:
+    """Split a name such as ``diffusion_pytorch_model.fp16.safetensors``.
+
+    Versions of diffusers put the variant in different places.
+    """
+    stem, *words = re.sub(r'-\d+-of-\d+', '', name).split('.')
+    formats = [word for word in words if word in FORMATS]
+    if stem != 'diffusion_pytorch_model' or len(formats) != 1:
+        return None
+    if words[-1] not in (*FORMATS, 'json'):  # an incomplete download
+        return None
+    ignored = (*FORMATS, 'index', 'json')
+    return '.'.join(w for w in words if w not in ignored), formats[0]
 
 
 def find_files(folder: Path) -> List[Path]:
@@ -123,15 +132,16 @@ def locate_weights(model: nn.Module, folder: Path) -> Locations:
     found: Locations = {}
     unexpected, wrong, quantized = [], [], []
     ignored = dict(model.named_buffers())
-    for path in find_files(folder):
-        if path.suffix == '.bin':
-            size = path.stat().st_size / 1e9
-            print_log(
-                f'teacher: reading {path} takes up to {size:.1f} GB more '
-                'memory than a safetensors file; save it as safetensors '
-                'with save_pretrained',
-                logger='current',
-            )
+    paths = find_files(folder)
+    size = sum(p.stat().st_size for p in paths if p.suffix == '.bin')
+    if size:
+        print_log(
+            f'teacher: the .bin files in {str(folder)!r} take up to '
+            f'{size / 1e9:.1f} GB more memory while they are read than '
+            'safetensors, which save_pretrained writes',
+            logger='current',
+        )
+    for path in paths:
         for name, tensor in _open(path).items():
             key = _rename(name, expected)
             if key not in expected:

@@ -13,6 +13,10 @@ from mmengine.logging import MMLogger
 from safetensors.torch import load_file, save_file
 
 from repfusion_mm.models import DiffusersTeacher
+from repfusion_mm.models.teachers.folders import (
+    find_image_encoder,
+    find_part,
+)
 from tests.helpers.toy import LAYER, save_teacher
 
 FILE = 'diffusion_pytorch_model.safetensors'
@@ -309,3 +313,83 @@ def test_the_scheduler_of_a_score_model_is_named(tmp_path):
     diffusers.ScoreSdeVeScheduler().save_pretrained(folder)
     with pytest.raises(ValueError, match='got ScoreSdeVeScheduler'):
         DiffusersTeacher([LAYER], str(folder))
+
+
+def write_parts(folder, index=None, **parts):
+    """Write ``config.json`` of parts, and ``model_index.json``."""
+    for name, value in parts.items():
+        path = folder / name.replace('root', '') / 'config.json'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(value))
+    if index is not None:
+        (folder / 'model_index.json').write_text(json.dumps(index))
+
+
+def named(name, **config):
+    return dict(_class_name=name, **config)
+
+
+OLD = named('Transformer2DModel', norm_type='ada_norm_zero')
+
+
+@pytest.mark.parametrize(
+    ('parts', 'name', 'cls'),
+    [
+        (dict(unet=named('UNet2DConditionModel'), vae=named('AutoencoderKL')),
+         'unet', 'UNet2DConditionModel'),
+        (dict(transformer=named('FluxTransformer2DModel')),
+         'transformer', 'FluxTransformer2DModel'),
+        (dict(root=named('UNet2DModel'), vae=named('AutoencoderKL')),
+         '', 'UNet2DModel'),
+        # facebook/DiT-XL-2-256 and PixArt-alpha name a class of 2023.
+        (dict(transformer=OLD), 'transformer', 'DiTTransformer2DModel'),
+        (dict(transformer=dict(OLD, norm_type='ada_norm_single')),
+         'transformer', 'PixArtTransformer2DModel'),
+    ],
+)  # fmt: skip
+def test_the_denoiser_of_a_pipeline_is_found(parts, name, cls, tmp_path):
+    index = {
+        key: ['diffusers', value['_class_name']]
+        for key, value in parts.items()
+        if key != 'root'
+    }
+    write_parts(tmp_path, index, **parts)
+    part = find_part(tmp_path)
+    assert (part.name, part.folder) == (name, tmp_path / name)
+    assert part.cls is getattr(diffusers, cls)
+    assert part.config['_class_name'] == parts[name or 'root']['_class_name']
+
+
+VAE = named('AutoencoderKL', latent_channels=4)
+
+
+@pytest.mark.parametrize('place', ['', 'unet', 'unet_ema', 'last/unet_ema'])
+def test_the_autoencoder_of_a_pipeline_is_found(place, tmp_path):
+    parts = {'unet': named('UNet2DConditionModel'), 'vae': VAE}
+    index = dict(unet=['diffusers', 'UNet2DConditionModel'])
+    write_parts(tmp_path, index, **parts)
+    (tmp_path / place).mkdir(parents=True, exist_ok=True)
+    part = find_image_encoder(tmp_path / place)
+    assert part.cls is diffusers.AutoencoderKL
+    assert (part.name, part.config) == ('vae', VAE)
+    assert part.folder.samefile(tmp_path / 'vae')
+    itself = find_image_encoder(tmp_path / 'vae')
+    assert itself.cls is diffusers.AutoencoderKL
+    assert itself.folder.samefile(tmp_path / 'vae')
+
+
+def test_a_denoiser_of_pixels_has_no_autoencoder(tmp_path):
+    assert find_image_encoder(Path(save_teacher(tmp_path))) is None
+    write_parts(tmp_path / 'pipeline', {}, unet=named('UNet2DModel'))
+    assert find_image_encoder(tmp_path / 'pipeline') is None
+
+
+def test_an_autoencoder_that_is_missing_is_named(tmp_path):
+    index = dict(vae=['diffusers', 'AutoencoderKL'])
+    write_parts(tmp_path, index, unet=named('UNet2DConditionModel'))
+    with pytest.raises(FileNotFoundError, match=r'/vae.*\(AutoencoderKL\)'):
+        find_image_encoder(tmp_path)
+    index = dict(vae=['diffusers', 'AutoencoderTiny'])
+    write_parts(tmp_path, index, vae=VAE)
+    with pytest.raises(ValueError, match="'vae', got AutoencoderTiny in"):
+        find_image_encoder(tmp_path)
