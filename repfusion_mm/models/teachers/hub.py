@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import List, Sequence
+from typing import List, Optional, Sequence
 
 from repfusion_mm.models.teachers.folders import Part
 from repfusion_mm.models.teachers.weights import find_files, select_weights
@@ -23,7 +23,7 @@ def fetch(pretrained: str) -> Path:
     """Return the folder of a pipeline or model, without its weights.
 
     Args:
-        pretrained: A folder, which is returned as it is, or a hub id, whose
+        pretrained: A folder, which is returned unchanged, or a hub id, whose
             configs are downloaded into the hub's cache. Without a network,
             the cache is used.
 
@@ -54,8 +54,15 @@ def fetch(pretrained: str) -> Path:
         raise
 
 
-def fetch_parts(pretrained: str, patterns: Sequence[str]) -> Path:
+def fetch_parts(
+    pretrained: str, patterns: Sequence[str], revision: Optional[str] = None
+) -> Path:
     """Return the folder of a pipeline, with the files of ``patterns``.
+
+    Args:
+        pretrained: A folder, which is returned unchanged, or a hub id.
+        patterns: What is downloaded, such as ``'text_encoder/*'``.
+        revision: The commit on the hub; by default the latest one.
 
     Raises:
         OSError: The hub does not return them, and they are not in its cache.
@@ -67,7 +74,10 @@ def fetch_parts(pretrained: str, patterns: Sequence[str]) -> Path:
     if path.is_dir():
         return path
     try:
-        return Path(snapshot_download(pretrained, allow_patterns=[*patterns]))
+        folder = snapshot_download(
+            pretrained, revision=revision, allow_patterns=[*patterns]
+        )
+        return Path(folder)
     except GatedRepoError as error:
         raise PermissionError(
             f'expected access to {pretrained!r} on the hub, got none; accept '
@@ -96,22 +106,23 @@ def fetch_weights(pretrained: str, part: Part) -> Path:
     """
     if Path(pretrained).expanduser().is_dir():
         return part.folder
+    commit = (part.folder.parent if part.name else part.folder).name
     try:
         find_files(part.folder)
         return part.folder
     except ValueError:  # not in the cache, or not all
-        names = select_weights(_list_names(pretrained, part.name))
+        names = select_weights(_list_names(pretrained, part.name, commit))
     prefix = f'{part.name}/' if part.name else ''
-    folder = fetch_parts(pretrained, [prefix + name for name in names])
+    folder = fetch_parts(pretrained, [prefix + n for n in names], commit)
     return folder / part.name
 
 
-def _list_names(pretrained: str, part: str) -> List[str]:
+def _list_names(pretrained: str, part: str, commit: str) -> List[str]:
     """Return the names of the files in a folder of the hub."""
     from huggingface_hub import HfApi
 
     try:
-        names = HfApi().list_repo_files(pretrained)
+        names = HfApi().list_repo_files(pretrained, revision=commit)
     except Exception as error:  # of httpx, requests and the hub
         raise unreachable(pretrained, 'the weights of') from error
     paths = map(Path, names)

@@ -30,21 +30,6 @@ def features(folder):
     return teacher(IMAGES, TIMESTEPS)[LAYER]
 
 
-@pytest.mark.parametrize('variant', [None, 'fp16', 'non_ema'])
-@pytest.mark.parametrize('safe', [True, False])
-@pytest.mark.parametrize('size', ['10GB', '20KB'])
-def test_every_layout_of_the_weights_is_read(variant, safe, size, tmp_path):
-    plain = save_teacher(tmp_path / 'plain')
-    folder = tmp_path / 'other'
-    shutil.copytree(plain, folder)
-    (folder / FILE).unlink()
-    diffusers.UNet2DModel.from_pretrained(plain).save_pretrained(
-        folder, variant=variant, safe_serialization=safe, max_shard_size=size
-    )
-    assert not (folder / FILE).exists() or (variant, safe) == (None, True)
-    assert torch.equal(features(folder), features(plain))
-
-
 @pytest.mark.parametrize(
     ('dtype', 'tolerance'),
     [(torch.float64, 0), (torch.float16, 1e-2), (torch.bfloat16, 5e-2)],

@@ -31,27 +31,6 @@ def test_weights_in_the_subfolder_of_a_pipeline_are_found(tmp_path):
     )
 
 
-def test_attention_weights_with_old_names_are_loaded(tmp_path):
-    """google/ddpm-cifar10-32 names them query, key, value and proj_attn."""
-    new = save_teacher(tmp_path / 'new')
-    old = Path(save_teacher(tmp_path / 'old'))
-    renames = {
-        'to_q.': 'query.',
-        'to_k.': 'key.',
-        'to_v.': 'value.',
-        'to_out.0.': 'proj_attn.',
-    }
-    file = old / 'diffusion_pytorch_model.safetensors'
-    weights = load_file(file)
-    for modern, dated in renames.items():
-        weights = {k.replace(modern, dated): v for k, v in weights.items()}
-    assert any('query' in key for key in weights)
-    save_file(weights, file, metadata=dict(format='pt'))
-    ours = DiffusersTeacher([LAYER], str(old))(IMAGES, TIMESTEPS)
-    theirs = DiffusersTeacher([LAYER], new)(IMAGES, TIMESTEPS)
-    assert torch.equal(ours[LAYER], theirs[LAYER])
-
-
 def test_incomplete_weights_are_refused(tmp_path):
     folder = Path(save_teacher(tmp_path / 'damaged'))
     file = folder / 'diffusion_pytorch_model.safetensors'
