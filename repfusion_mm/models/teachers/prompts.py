@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import warnings
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
@@ -23,6 +24,11 @@ from repfusion_mm.models.teachers.hub import fetch, fetch_parts
 FOLDER = Path('work_dirs', 'prompts')
 #: Packages whose classes may encode text.
 LIBRARIES = ('transformers', 'diffusers')
+#: Size in bytes of text encoders' files above which they run in bfloat16, as
+#: T5-XXL (19 GB in float32), Gemma-2 and Qwen2.5-VL; CLIP is smaller.
+LARGE = 5_000_000_000
+#: Files of a tokenizer or text encoder, except weights in other formats.
+FILES = ('*.json', '*.txt', '*.model', '*.safetensors')
 
 
 def load_condition(
@@ -35,7 +41,9 @@ def load_condition(
     """Return what the denoiser is conditioned on, without class labels.
 
     It is read from a file, which is written first if it does not exist. That
-    needs the text encoders of the pipeline and the package transformers.
+    needs the text encoders of the pipeline and the package transformers. They
+    run on the CPU, in float32, or in bfloat16 if their files are larger than
+    5 GB, and are released afterwards.
 
     Args:
         family: The family of the denoiser.
@@ -52,24 +60,29 @@ def load_condition(
         ValueError: The file belongs to another denoiser or text, or is
             damaged.
     """
-    blank = family.blank_condition(family.num_tokens)
-    if not blank and (prompt is not None or file is not None):
+    if not isinstance(prompt, (str, type(None))):
         raise ValueError(
-            'expected no model.teacher.prompt and prompt_file for a denoiser '
-            f'without text, got {prompt!r} and {file!r}; leave them out'
+            'expected model.teacher.prompt to be one text for all images, got '
+            f'{prompt!r}; correct it'
         )
+    blank = family.blank_condition(family.num_tokens)
+    if not blank or pretrained is None:
+        _check_unused(prompt, file, 'a denoiser without text encoders')
     # On the meta device nothing is read.
     if not blank or pretrained is None or torch.empty(0).is_meta:
         return blank
-    folder = fetch(pretrained)
-    if prompt is None and file is None:
+    folder = fetch(pretrained).resolve()
+    if prompt is None:
         unconditional = family.unconditional(read_index(folder))
         if unconditional is not None:
+            _check_unused(prompt, file, 'the unconditional input of zeros')
             return unconditional
     key = dict(denoiser=hash_config(denoiser), prompt=prompt or '')
     if file is None:
-        name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:12]
-        file = str(FOLDER / f'{folder.resolve().name}-{name}.safetensors')
+        # Pipelines with other text encoders may have the same denoiser.
+        text = json.dumps([str(folder), key])
+        name = hashlib.sha256(text.encode()).hexdigest()[:12]
+        file = str(FOLDER / f'{folder.name}-{name}.safetensors')
     path = Path(file).expanduser()
     shared: list = [None]
     if is_main_process():
@@ -79,6 +92,16 @@ def load_condition(
         shared = [_read(path, key)]
     broadcast_object_list(shared)
     return shared[0]
+
+
+def _check_unused(
+    prompt: Optional[str], file: Optional[str], owner: str
+) -> None:
+    if prompt is not None or file is not None:
+        raise ValueError(
+            'expected no model.teacher.prompt and prompt_file for '
+            f'{owner}, got {prompt!r} and {file!r}; leave them out'
+        )
 
 
 def _encode(
@@ -104,22 +127,54 @@ def _encode(
             'none; pip install transformers, or set model.teacher.prompt_file '
             'to a file that was written where it is installed'
         ) from error
-    folder = fetch_parts(pretrained, [f'{name}/*' for name in texts])
+    folder = fetch_parts(
+        pretrained, [f'{n}/{f}' for n in texts for f in FILES]
+    )
     missing = [name for name in texts if not (folder / name).is_dir()]
     if missing:
         raise FileNotFoundError(
             f'expected the text encoders {missing} in {str(folder)!r}, got '
             f'none; {advice}'
         )
+    old = [
+        name
+        for name in texts
+        if name.startswith('text_encoder')
+        and not any((folder / name).glob('*.safetensors'))
+    ]
+    if old:
+        folder = fetch_parts(pretrained, [f'{name}/*.bin' for name in old])
     cls = diffusers_class(index['_class_name'], 'pipeline')
     others = {
         name: denoiser if name == family.part else None
         for name, value in index.items()
         if isinstance(value, list) and name not in texts
     }
-    print_log(f'teacher: encoding the prompt {prompt!r} once', 'current')
-    pipeline = cls.from_pretrained(folder, **others)
-    condition = family.encode_prompt(pipeline, prompt)
+    size = sum(
+        path.stat().st_size
+        for name in texts
+        for path in (folder / name).glob(
+            '*.bin' if name in old else '*.safetensors'
+        )
+    )
+    dtype = torch.bfloat16 if size > LARGE else torch.float32
+    print_log(
+        f'teacher: encoding the prompt {prompt!r} once, in {dtype}', 'current'
+    )
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            # New versions call it dtype, old ones do not know that.
+            warnings.simplefilter('ignore', FutureWarning)
+            pipeline = cls.from_pretrained(
+                folder, torch_dtype=dtype, low_cpu_mem_usage=False, **others
+            )
+            condition = family.encode_prompt(pipeline, prompt)
+    except OSError as error:
+        reason = ' '.join(str(error).split())[:200]
+        raise FileNotFoundError(
+            f'expected the files of {texts} in {str(folder)!r}, got an error '
+            f'({reason}); {advice}'
+        ) from error
     return {name: value.cpu() for name, value in condition.items()}
 
 
@@ -162,9 +217,9 @@ def _read(path: Path, key: Dict[str, str]) -> Condition:
             condition = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise ValueError(
-            f'expected an encoded prompt at {str(path)!r}, got '
-            f'{" ".join(str(error).split())[:200]}; remove the file, so that '
-            'it is written again'
+            f'expected an encoded prompt at {str(path)!r}, got a file that '
+            f'cannot be read ({" ".join(str(error).split())[:200]}); remove '
+            'it, and it is written again'
         ) from error
     for name, what in (('denoiser', 'denoiser'), ('prompt', 'text')):
         if theirs.get(name) != key[name]:

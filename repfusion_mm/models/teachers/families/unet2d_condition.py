@@ -42,6 +42,13 @@ class UNet2DConditionFamily(DenoiserFamily):
         latents = config['out_channels']
         if config['in_channels'] != latents:  # a mask, an image or a depth
             got['in_channels'] = config['in_channels'], f'latents {latents}'
+        if kind == 'text_time':
+            # SDXL's refiner has five sizes and a score; the width of its
+            # text is that of the pooled text.
+            added = config['projection_class_embeddings_input_dim']
+            sizes = added - 5 * config['addition_time_embed_dim']
+            if sizes == config['cross_attention_dim']:
+                got['addition_embed_type'] = 'an aesthetic score (refiner)'
         if got:
             raise ValueError(
                 'expected a UNet2DConditionModel that is conditioned on a '
@@ -92,7 +99,7 @@ class UNet2DConditionFamily(DenoiserFamily):
         self, pipeline: Mapping[str, Any]
     ) -> Optional[Condition]:
         """Return zeros, if the pipeline conditions on zeros."""
-        if pipeline.get('force_zeros_for_empty_prompt'):
+        if pipeline.get('force_zeros_for_empty_prompt', self._is_xl):
             return self.blank_condition(self.num_tokens)
         return None
 
