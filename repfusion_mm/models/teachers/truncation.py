@@ -101,12 +101,13 @@ def survey_denoiser(
         ValueError: The denoiser does not run on images of this size.
     """
     grids = family.grids(size)
+    num_text = family.count_text(family.blank_condition(NUM_TEXT))
     try:
         return survey_layers(
             shapes,
             lambda: shapes(**arguments),
             lambda output: find_map(
-                output, grids, NUM_TEXT, family.text_first
+                output, grids, num_text, family.text_first
             ),
         )
     except (TypeError, ValueError, RuntimeError) as error:

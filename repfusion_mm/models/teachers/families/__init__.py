@@ -1,6 +1,8 @@
 from .base import Condition, DenoiserFamily, Grid, find_family
 from .dit import DiTFamily
+from .flux import FluxFamily, PackedFamily
 from .pixart import PixArtFamily
+from .qwen_image import QwenImageFamily
 from .sana import SanaFamily
 from .sd3 import SD3Family
 from .unet2d import UNet2DFamily
@@ -10,8 +12,11 @@ __all__ = [
     'Condition',
     'DenoiserFamily',
     'DiTFamily',
+    'FluxFamily',
     'Grid',
+    'PackedFamily',
     'PixArtFamily',
+    'QwenImageFamily',
     'SD3Family',
     'SanaFamily',
     'UNet2DConditionFamily',

@@ -3,6 +3,7 @@
 A pipeline is a module of ``tests.helpers.pipelines`` with
 
 - ``SIDE``: the side in pixels of its images;
+- ``INPUT_SIZE``, if no config has it;
 - ``LAYER``: the layer for distillations;
 - ``LAYERS``: layers of all kinds;
 - ``save(folder)``: writes it with random weights;
@@ -43,6 +44,7 @@ def saved(tmp_path, monkeypatch, module, arguments):
 
 
 def build(module, folder, **arguments):
+    arguments.setdefault('input_size', getattr(module, 'INPUT_SIZE', None))
     return DiffusersTeacher(
         list(module.LAYERS), folder, dtype='float32', **arguments
     )

@@ -1,0 +1,57 @@
+"""Qwen-Image: a transformer of packed latents."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Mapping
+
+import torch
+
+from repfusion_mm.models.teachers.families.base import Condition
+from repfusion_mm.models.teachers.families.flux import PackedFamily
+from repfusion_mm.registry import DENOISER_FAMILIES
+
+#: Settings of variants that are also given an image, or a guidance scale.
+UNSUPPORTED = (
+    'guidance_embeds',
+    'use_additional_t_cond',
+    'use_layer3d_rope',
+    'zero_cond_t',
+)
+
+
+@DENOISER_FAMILIES.register_module('QwenImageTransformer2DModel')
+class QwenImageFamily(PackedFamily):
+    """``QwenImageTransformer2DModel`` (arXiv 2508.02324)."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__(config)
+        got = [name for name in UNSUPPORTED if config.get(name)]
+        if got:
+            raise ValueError(
+                'expected a QwenImageTransformer2DModel that is conditioned '
+                f'on a text only, such as Qwen/Qwen-Image, got one with {got}'
+                '; choose another teacher'
+            )
+
+    def arguments(
+        self, noised: torch.Tensor, clock: torch.Tensor, condition: Condition
+    ) -> Dict[str, Any]:
+        """Return the keyword arguments of the denoiser's forward."""
+        height, width = noised.shape[-2:]
+        # No mask: the embedding of one text has no padding.
+        return dict(
+            hidden_states=self.pack(noised),
+            timestep=clock,
+            encoder_hidden_states=condition['prompt_embeds'],
+            img_shapes=[[(1, height // 2, width // 2)]] * len(noised),
+        )
+
+    def blank_condition(self, num_tokens: int) -> Condition:
+        """Return zeros of the shapes of ``encode_prompt``."""
+        width = self.config['joint_attention_dim']
+        return dict(prompt_embeds=torch.zeros(1, num_tokens, width))
+
+    def encode_prompt(self, pipeline: Any, prompt: str) -> Condition:
+        """Return what the pipeline conditions one image on."""
+        embeds, _ = pipeline.encode_prompt(prompt, device='cpu')
+        return dict(prompt_embeds=embeds)
