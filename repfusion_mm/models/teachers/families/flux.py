@@ -62,7 +62,7 @@ class FluxFamily(PackedFamily):
         """Return the keyword arguments of the denoiser's forward."""
         prompt = condition['prompt_embeds']
         height, width = (side // 2 for side in noised.shape[-2:])
-        options = dict(dtype=torch.float32, device=noised.device)
+        options: Any = dict(dtype=torch.float32, device=noised.device)
         rows = torch.arange(height, **options).repeat_interleave(width)
         columns = torch.arange(width, **options).repeat(height)
         guidance = None
