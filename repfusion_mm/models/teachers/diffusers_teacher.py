@@ -380,7 +380,14 @@ class DiffusersTeacher(BaseTeacher):
                     f'expected no teacher.{unused[0]} for a denoiser of '
                     f'images, which has no image encoder; leave it out'
                 )
-        elif self.vae_dtype == 'float16' and self.encoder.overflows:
+            return
+        if self.posterior == 'sample' and not self.encoder.has_distribution:
+            raise ValueError(
+                "expected teacher.posterior='mean' for an image encoder "
+                f'without a distribution ({type(self.encoder.vae).__name__}), '
+                "got 'sample'; leave it out"
+            )
+        if self.vae_dtype == 'float16' and self.encoder.overflows:
             raise ValueError(
                 "expected teacher.vae_dtype 'bfloat16' or 'float32', got "
                 "'float16', with which this image encoder overflows "

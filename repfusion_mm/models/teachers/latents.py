@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+import math
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import torch
 import torch.nn as nn
@@ -55,25 +56,32 @@ class ImageEncoder(nn.Module):
     def __init__(self, vae: Any, shapes: Any) -> None:
         super().__init__()
         self.vae = vae
-        config = vae.config
-        #: Whether the encoder is for images or, with one frame, for videos.
-        self.is_video = next(
-            p.dim() == 5 for p in vae.parameters() if p.dim() > 3
-        )
-        self.overflows = bool(config.get('force_upcast', True))
+        #: Whether the encoder is for videos; an image is one frame.
+        self.is_video = any(p.dim() == 5 for p in vae.parameters())
+        self.overflows = bool(vae.config.get('force_upcast', True))
         image = torch.zeros(1, 3, PROBED_SIDE, PROBED_SIDE, device='meta')
         latents: list = []
-        used = count_calls(
-            shapes, lambda: latents.append(self._encode(shapes, image).mean)
-        )
+        try:
+            used = count_calls(
+                shapes,
+                lambda: latents.append(self._encode(shapes, image)),
+            )
+            mean, std = latents[0]
+            _, self.channels, side, _ = mean.shape
+        except (AttributeError, TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(
+                'expected an autoencoder of RGB images, got '
+                f'{type(vae).__name__}: {error}; correct model.teacher.vae'
+            ) from error
         release_unused(vae, set(used))
-        _, self.channels, side, _ = latents[0].shape
+        #: Whether latents have a distribution, or only a mean.
+        self.has_distribution = std is not None
         #: Side of the square of pixels that one latent pixel encodes.
         self.factor = PROBED_SIDE // side
-        shift, scale = _read_scale(config)
+        shift, scale = _read_scale(vae.config, self.channels)
         for name, value in (('shift', shift), ('scale', scale)):
-            value = torch.tensor(value, dtype=torch.float32)
-            self.register_buffer(name, value.view(1, -1, 1, 1), False)
+            tensor = torch.tensor(value).view(1, -1, 1, 1)
+            self.register_buffer(name, tensor, False)
 
     @torch.no_grad()
     def forward(self, images: torch.Tensor) -> Posterior:
@@ -85,7 +93,8 @@ class ImageEncoder(nn.Module):
         with without_autocast(images.device):
             images = (images * 2 - 1).to(self.vae.dtype)
             mean, std = self._encode(self.vae, images)
-        mean, std = mean.float(), std.float()
+        mean = mean.float()
+        std = torch.zeros_like(mean) if std is None else std.float()
         return Posterior((mean - self.shift) * self.scale, std * self.scale)
 
     def resolve_dtype(
@@ -110,7 +119,9 @@ class ImageEncoder(nn.Module):
             dtype=str(self.vae.dtype).replace('torch.', ''),
         )
 
-    def _encode(self, vae: Any, images: torch.Tensor) -> Posterior:
+    def _encode(
+        self, vae: Any, images: torch.Tensor
+    ) -> Tuple[torch.Tensor, Optional[torch.Tensor]]:
         if self.is_video:
             images = images.unsqueeze(2)
         encoded = vae.encode(images)
@@ -119,19 +130,41 @@ class ImageEncoder(nn.Module):
             mean, std = posterior.mean, posterior.std
         else:
             # AutoencoderTiny and AutoencoderDC
-            mean = encoded['latents' if 'latents' in encoded else 'latent']
-            std = torch.zeros_like(mean)
+            name = 'latents' if hasattr(encoded, 'latents') else 'latent'
+            mean, std = getattr(encoded, name), None
         if self.is_video:
-            mean, std = mean.squeeze(2), std.squeeze(2)
-        return Posterior(mean, std)
+            mean = mean.squeeze(2)
+            std = None if std is None else std.squeeze(2)
+        return mean, std
 
 
-def _read_scale(config: Any) -> Tuple[Any, Any]:
-    """Return shift and scale of the latents, for each channel or for all."""
-    scaling = config.get('scaling_factor') or 1.0
-    std = config.get('latents_std')
-    shift = config.get('latents_mean')
-    if shift is None:
-        shift = config.get('shift_factor') or 0.0
-    scale = scaling if std is None else [scaling / value for value in std]
-    return shift, scale
+def _read_scale(config: Any, channels: int) -> Tuple[List[float], List[float]]:
+    """Return shift and scale of the latents, for each channel or for all.
+
+    Statistics of each channel count if both are there, as in the pipelines of
+    diffusers.
+
+    Raises:
+        ValueError: They are not finite numbers, one for each channel.
+    """
+    names = ('scaling_factor', 'shift_factor', 'latents_mean', 'latents_std')
+    given = {name: config.get(name) for name in names}
+    scaling, shift, mean, std = given.values()
+    scaling = 1.0 if scaling is None else scaling
+    try:
+        if mean is None or std is None:
+            shifts, scales = [float(shift or 0)], [float(scaling)]
+        elif len(mean) == len(std) == channels:
+            shifts = [float(value) for value in mean]
+            scales = [scaling / value for value in std]
+        else:
+            raise ValueError('one value for each channel is expected')
+        if not all(map(math.isfinite, shifts + scales)) or min(scales) <= 0:
+            raise ValueError('values are not finite or not positive')
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        raise ValueError(
+            f'expected statistics of {channels} channels in the config of the '
+            f'image encoder, got {given} ({error}); fetch its config.json '
+            'again'
+        ) from error
+    return shifts, scales

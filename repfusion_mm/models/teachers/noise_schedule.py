@@ -60,8 +60,8 @@ def read_noise_levels(
     """Return the noise levels of a diffusers scheduler.
 
     DDPM (arXiv 2006.11239, eq. 4): sqrt(a_t) and sqrt(1 - a_t). Flow matching
-    (arXiv 2210.02747): 1 - t / T and t / T. A shift of the scheduler changes
-    which of these levels a sampling visits, not the levels.
+    (arXiv 2210.02747): 1 - t / T and t / T, where T is 1000. A shift of the
+    scheduler changes which of these levels a sampling visits, not the levels.
 
     Args:
         scheduler: A diffusers scheduler.
@@ -75,14 +75,24 @@ def read_noise_levels(
         return ddpm_levels(read_alphas_cumprod(scheduler, setting))
     config = getattr(scheduler, 'config', {})
     length = config.get('num_train_timesteps')
-    if not length or not _is_flow(scheduler):
-        raise ValueError(
-            'expected a scheduler of flow matching, which this denoiser is '
-            f'trained with, got {type(scheduler).__name__}; set {setting}='
-            "dict(type='FlowMatchEulerDiscreteScheduler')"
-        )
-    sigmas = torch.arange(length) / length
-    return NoiseLevels(1 - sigmas, sigmas)
+    if not (
+        type(scheduler).__name__.startswith('FlowMatch')
+        or config.get('use_flow_sigmas')
+    ):
+        fault = ''
+    elif config.get('invert_sigmas'):
+        fault = ' with invert_sigmas=True'
+    elif length != 1000:
+        # Pipelines differ in whether they give the denoiser t or t / 1000.
+        fault = f' with num_train_timesteps={length} instead of 1000'
+    else:
+        sigmas = torch.arange(length) / length
+        return NoiseLevels(1 - sigmas, sigmas)
+    raise ValueError(
+        'expected a scheduler of flow matching, which this denoiser is '
+        f'trained with, got {type(scheduler).__name__}{fault}; set '
+        f"{setting}=dict(type='FlowMatchEulerDiscreteScheduler')"
+    )
 
 
 def ddpm_levels(alphas_cumprod: torch.Tensor) -> NoiseLevels:

@@ -13,6 +13,7 @@ from repfusion_mm.models.teachers.noise_schedule import (
     build_scheduler,
     ddpm_levels,
     read_alphas_cumprod,
+    read_noise_levels,
 )
 from tests.helpers.toy import DENOISER, LAYER, SCHEDULER, save_teacher
 
@@ -168,3 +169,79 @@ def test_the_class_in_the_folder_gives_the_betas(tmp_path):
 def test_a_class_that_needs_another_package_names_it():
     with pytest.raises(ImportError, match='torchsde'):
         build_scheduler(dict(type='DPMSolverSDEScheduler'))
+
+
+def flow_schedulers():
+    """Return schedulers of flow matching."""
+    euler = diffusers.FlowMatchEulerDiscreteScheduler
+    for cls, arguments in (
+        (euler, {}),
+        (euler, dict(shift=3.0)),
+        (euler, dict(use_dynamic_shifting=True)),
+        (diffusers.FlowMatchHeunDiscreteScheduler, dict(shift=3.0)),
+        (diffusers.DPMSolverMultistepScheduler,
+         dict(use_flow_sigmas=True, flow_shift=3.0,
+              prediction_type='flow_prediction')),
+        (diffusers.UniPCMultistepScheduler, dict(use_flow_sigmas=True)),
+    ):  # fmt: skip
+        yield pytest.param(cls(**arguments), id=f'{cls.__name__}{arguments}')
+
+
+@pytest.mark.parametrize('scheduler', flow_schedulers())
+@pytest.mark.parametrize('t', [0, 261, 999])
+def test_noise_of_flow_matching_is_that_of_the_scheduler(scheduler, t):
+    levels = read_noise_levels(scheduler, flow_matching=True)
+    # A schedule of one step at this level.
+    clean, noise = torch.randn(2, 1, 4, 8, 8)
+    timesteps = torch.tensor([t])
+    ours = add_noise(clean, noise, timesteps, levels)
+    scheduler.timesteps = timesteps.float()
+    scheduler.sigmas = timesteps / 1000
+    if hasattr(scheduler, 'scale_noise'):
+        theirs = scheduler.scale_noise(clean, scheduler.timesteps, noise)
+    else:
+        theirs = scheduler.add_noise(clean, noise, scheduler.timesteps)
+    torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize('shift', [1.0, 3.0])
+def test_the_clock_of_flow_matching_is_the_level(shift):
+    """However a sampling is shifted, it visits sigma with t = 1000 sigma."""
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=shift)
+    scheduler.set_timesteps(20)
+    levels = read_noise_levels(scheduler, flow_matching=True)
+    for timestep, sigma in zip(scheduler.timesteps, scheduler.sigmas):
+        below = int(timestep.clamp(max=998))
+        share = timestep - below
+        ours = levels.noise[below].lerp(levels.noise[below + 1], share)
+        torch.testing.assert_close(ours, sigma)
+
+
+@pytest.mark.parametrize(
+    ('scheduler', 'got'),
+    [
+        (dict(type='DDPMScheduler'), 'got DDPMScheduler; set'),
+        (dict(type='SCMScheduler'), 'got SCMScheduler; set'),
+        (dict(type='DPMSolverMultistepScheduler',
+              prediction_type='flow_prediction'),
+         'got DPMSolverMultistepScheduler; set'),
+        (dict(type='FlowMatchEulerDiscreteScheduler', invert_sigmas=True),
+         'with invert_sigmas=True; set'),
+        (dict(type='FlowMatchEulerDiscreteScheduler',
+              num_train_timesteps=500),
+         'with num_train_timesteps=500 instead of 1000; set'),
+    ],
+)  # fmt: skip
+def test_schedulers_that_are_not_of_flow_matching_are_refused(scheduler, got):
+    with pytest.raises(ValueError, match=f'of flow matching.*{got}') as error:
+        read_noise_levels(build_scheduler(scheduler), flow_matching=True)
+    assert "scheduler=dict(type='FlowMatchEuler" in str(error.value)
+
+
+def test_flow_matching_is_refused_for_denoisers_of_ddpm():
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
+    with pytest.raises(ValueError, match='of the DDPM family') as error:
+        read_noise_levels(scheduler)
+    assert "model.teacher.scheduler=dict(type='DDPMScheduler'" in str(
+        error.value
+    )
