@@ -74,7 +74,11 @@ class ReferenceStep:
             )
         self.maps.clear()
         with torch.no_grad():
-            self.teacher.denoiser(images * 2 - 1, timesteps)
+            if self.teacher.encoder is None:
+                self.teacher.denoiser(images * 2 - 1, timesteps)
+            else:  # encodes the images in each step, and runs to the end
+                feats = self.teacher(images, timesteps)
+                self.maps[:] = feats.values()
         teacher_maps = [
             normalizer(feat)
             for normalizer, feat in zip(model.normalizers, self.maps)
@@ -111,8 +115,11 @@ def _check_settings(model: dict, optim_wrapper: dict) -> None:
             'expected DiffusersTeacher as model.teacher for the reference '
             f'implementation, got {teacher["type"]}; leave the reference out'
         )
+    mode = teacher.get('input_mode')
+    if mode == 'auto' or teacher.get('vae'):
+        mode = None
     for name, got, expected in (
-        ('model.teacher.input_mode', teacher.get('input_mode'), 'clean'),
+        ('model.teacher.input_mode', mode, 'clean'),
         ('model.teacher.class_signal', teacher.get('class_signal'), 'none'),
         ('optim_wrapper.student.optimizer.type', optimizer, 'SGD'),
         ('optim_wrapper.student.clip_grad', student.get('clip_grad'), None),

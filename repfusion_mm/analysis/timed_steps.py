@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from typing import Callable, Dict, List
+from typing import Any, Callable, Dict, List
 
 import torch
 from mmengine.config import Config
@@ -14,6 +14,8 @@ from mmengine.registry import MODELS
 from repfusion_mm.analysis import measuring
 from repfusion_mm.analysis.flops import count_flops
 from repfusion_mm.analysis.reference_step import ReferenceStep
+from repfusion_mm.datasets.feature_cache.dataset import FEATS_FIELD, KEY_FIELD
+from repfusion_mm.datasets.feature_cache.files import key_to_text
 from repfusion_mm.models.distillers.builders import as_tuple
 
 #: Single options of ours that are changed.
@@ -25,7 +27,9 @@ OPTIONS: Dict[str, dict] = {
 }
 #: The reference with the allocator settings of ours.
 KEEPING = 'reference, freed memory kept'
-NAMES = ['reference', KEEPING, 'ours', *OPTIONS, 'floor']
+#: Ours and the floor on batches that carry the latents of their images.
+CACHED = ('ours, latents cached', 'floor, latents cached')
+NAMES = ['reference', KEEPING, 'ours', *OPTIONS, 'floor', *CACHED]
 
 
 class Step:
@@ -33,7 +37,9 @@ class Step:
 
     def __init__(self, name: str, cfg: Config) -> None:
         torch.manual_seed(0)
-        self.is_floor = name == 'floor'
+        self._latents: Any = None
+        self.is_floor = name.startswith('floor')
+        self.is_cached = name in CACHED
         if name in ('reference', KEEPING):
             self.run: Callable = ReferenceStep(cfg.model, cfg.optim_wrapper)
             self.model = self.run.model
@@ -50,23 +56,38 @@ class Step:
     def prepare(self, batch: dict) -> object:
         """Return the argument of ``run`` for a batch of the data loader."""
         batch = copy.deepcopy(batch)
+        if self.is_cached:
+            self._add_latents(batch)
         return self.make_inputs(batch) if self.is_floor else batch
 
     def make_inputs(self, batch: dict) -> tuple:
-        """Return the student's inputs, images and random timesteps."""
-        inputs = self.model.data_preprocessor(batch, True)['inputs']
-        images = self.model.images(inputs)
+        """Return the student's inputs, images, random timesteps, samples."""
+        data = self.model.data_preprocessor(batch, True)
+        images = self.model.images(data['inputs'])
         length = self.model.teacher.num_timesteps
         timesteps = torch.randint(length, (len(images),), device=images.device)
-        return inputs, images, timesteps
+        return data['inputs'], images, timesteps, data['data_samples']
+
+    def _add_latents(self, batch: dict) -> None:
+        """Add latents to data samples, as ``CachedLatentsDataset`` does."""
+        if self._latents is None:
+            _, images, _, _ = self.make_inputs(copy.deepcopy(batch))
+            mean = self.model.teacher.live.encode_latents(images).mean
+            self._latents = mean.half().cpu().numpy()
+            self._key = key_to_text(self.model.teacher.latents_key())
+        for sample, latents in zip(batch['data_samples'], self._latents):
+            sample.set_field(dict(mean=latents), FEATS_FIELD)
+            sample.set_field(self._key, KEY_FIELD)
 
     def _train_step(self, batch: dict) -> None:
         self.model.train_step(batch, self.optim_wrapper)
 
     def _run_floor(self, data: tuple) -> None:
         """Run only the arithmetic that every distillation needs."""
-        inputs, images, timesteps = data
-        self.model.teacher(images, timesteps)
+        inputs, images, timesteps, samples = data
+        self.model.teacher(
+            images, timesteps, samples if self.is_cached else None
+        )
         self.model.student.zero_grad()
         feats = as_tuple(self.model.student(inputs))
         sum(feats[i].sum() for i in self.model.student_indices).backward()
@@ -132,7 +153,9 @@ def count_arithmetic(steps: Dict[str, Step], batch: dict) -> dict:
     convolutions many times too high.
     """
     model = steps['ours'].model
-    inputs, images, timesteps = steps['ours'].make_inputs(copy.deepcopy(batch))
+    inputs, images, timesteps, _ = steps['ours'].make_inputs(
+        copy.deepcopy(batch)
+    )
     data = model.data_preprocessor(copy.deepcopy(batch), True)
     with model.teacher.live.feature_extractor.uncompiled():
         teacher = count_flops(lambda: model.teacher(images, timesteps))

@@ -57,7 +57,7 @@ def distiller_config(**overrides) -> dict:
     """Return the config of a distiller that runs in milliseconds."""
     config = dict(
         type='repfusion_mm.RepFusion',
-        data_preprocessor=PIXELS,
+        data_preprocessor=dict(PIXELS),
         student=dict(
             type='mmpretrain.ResNet_CIFAR',
             depth=18,

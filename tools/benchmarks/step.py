@@ -7,7 +7,8 @@ implementation (complete U-Net, float32, one SGD); ours as configured; ours
 with single options changed; and the floor, which is the student's forward and
 backward and the teacher's forward up to its last layer. On a CPU, all but the
 reference keep freed memory, as tools/train.py does; the reference is timed
-with and without. Times are in milliseconds, memory is in MB.
+with and without. With a latent teacher, ours and the floor are also timed on
+cached latents. Times are in milliseconds, memory is in MB.
 """
 
 import argparse
@@ -34,6 +35,7 @@ from repfusion_mm.analysis.synthetic_data import (
 )
 from repfusion_mm.analysis.teacher_presets import resolve_teacher
 from repfusion_mm.analysis.timed_steps import (
+    CACHED,
     KEEPING,
     NAMES,
     Step,
@@ -152,7 +154,12 @@ def measure_steps(cfg: Config, args: argparse.Namespace) -> dict:
     names = [name for name in NAMES if name in (*args.variants, 'ours')]
     if measuring.DEVICE == 'cuda' and KEEPING in names:
         names.remove(KEEPING)  # the allocator of the GPU keeps memory anyway
-    steps = {name: Step(name, cfg) for name in names}
+    steps = {'ours': Step('ours', cfg)}
+    encoder = getattr(steps['ours'].model.teacher.live, 'encoder', None)
+    for name in names:
+        if name not in steps and (encoder is not None or name not in CACHED):
+            steps[name] = Step(name, cfg)
+    names = [name for name in names if name in steps]
     times = time_steps(steps, batches, args.rounds, args.warmup)
     ours = steps['ours']
     result = dict(
@@ -174,7 +181,12 @@ def measure_steps(cfg: Config, args: argparse.Namespace) -> dict:
         if 'reference' in names:
             ratio = compare(times['reference'], times[name])
             figures['reference_over'] = list(ratio.values())
-    for above, below in (('reference', 'ours'), ('ours', 'floor')):
+    for above, below in (
+        ('reference', 'ours'),
+        ('ours', 'floor'),
+        ('reference', CACHED[0]),
+        CACHED,
+    ):
         if {above, below} <= set(names):
             ratio = compare(times[above], times[below])
             result[f'{above}_over_{below}'] = ratio['median']

@@ -87,6 +87,10 @@ class CachedFeaturesDataset(Dataset):
         """Load the list of images if the wrapped dataset is lazy."""
         self.dataset.full_init()
 
+    def get_data_info(self, row: int) -> dict:
+        """Return the information of an item's image, such as its label."""
+        return self.dataset.get_data_info(row % len(self.dataset))
+
     def open(self) -> FeatureReader:
         """Open the cache, once in each process.
 

@@ -37,6 +37,7 @@ from repfusion_mm.models.teachers.loading import (
 )
 from repfusion_mm.models.teachers.noise_schedule import (
     add_noise,
+    draw_noise,
     read_noise_levels,
 )
 from repfusion_mm.models.teachers.prompts import load_condition
@@ -402,7 +403,7 @@ class DiffusersTeacher(BaseTeacher):
     ) -> Dict[str, torch.Tensor]:
         noised = clean
         if self.input_mode == 'noised':
-            noise = torch.randn_like(clean)
+            noise = draw_noise(clean)
             noised = add_noise(clean, noise, timesteps, self._levels)
         noised = noised.to(self.denoiser.dtype)
         clock = self.family.clock(timesteps)

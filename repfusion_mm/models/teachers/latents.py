@@ -10,6 +10,7 @@ import torch.nn as nn
 
 from repfusion_mm.models.teachers.fingerprint import hash_config, hash_weights
 from repfusion_mm.models.teachers.layers import count_calls, release_unused
+from repfusion_mm.models.teachers.noise_schedule import draw_noise
 from repfusion_mm.models.utils.autocast import without_autocast
 
 #: What an image is encoded to.
@@ -32,7 +33,7 @@ class Posterior(NamedTuple):
         """Return a sample, or the mean."""
         if not sample:
             return self.mean
-        return self.mean + self.std * torch.randn_like(self.mean)
+        return self.mean + self.std * draw_noise(self.mean)
 
 
 class ImageEncoder(nn.Module):

@@ -54,6 +54,11 @@ def add_noise(
     return signal * clean + scale * noise
 
 
+def draw_noise(clean: torch.Tensor) -> torch.Tensor:
+    """Return eps for x_0, the same in every memory format of x_0."""
+    return torch.randn_like(clean, memory_format=torch.contiguous_format)
+
+
 def read_noise_levels(
     scheduler: Any, flow_matching: bool = False, setting: str = TEACHER
 ) -> NoiseLevels:
