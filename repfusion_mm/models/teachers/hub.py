@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 from typing import List, Optional, Sequence
@@ -17,6 +18,8 @@ CONFIGS = (
     'scheduler_config.json',
     '*/scheduler_config.json',
 )
+#: How names of files end that describe a tokenizer or text encoder.
+VOCABULARIES = ('.jinja', '.json', '.model', '.txt')
 
 
 def fetch(pretrained: str) -> Path:
@@ -115,6 +118,35 @@ def fetch_weights(pretrained: str, part: Part) -> Path:
     prefix = f'{part.name}/' if part.name else ''
     folder = fetch_parts(pretrained, [prefix + n for n in names], commit)
     return folder / part.name
+
+
+def fetch_text_encoders(pretrained: str, parts: Sequence[str]) -> Path:
+    """Return the folder of a pipeline, with its text encoders.
+
+    Only one format and one variant of their weights is downloaded. Without a
+    network, those in the cache are used.
+
+    Args:
+        pretrained: A folder, which is returned unchanged, or a hub id.
+        parts: The sub-folders of text encoders and tokenizers.
+
+    Raises:
+        OSError: The pipeline is neither on the hub nor in its cache.
+    """
+    folder = fetch(pretrained)
+    if Path(pretrained).expanduser().is_dir():
+        return folder
+    files: List[str] = []
+    for part in parts:
+        try:
+            names = _list_names(pretrained, part, folder.name)
+        except ConnectionError:
+            return folder
+        kept = [name for name in names if name.endswith(VOCABULARIES)]
+        with contextlib.suppress(ValueError):  # tokenizers have no weights
+            kept += select_weights(names, ('model', 'pytorch_model'))
+        files += [f'{part}/{name}' for name in kept]
+    return fetch_parts(pretrained, files, folder.name)
 
 
 def _list_names(pretrained: str, part: str, commit: str) -> List[str]:

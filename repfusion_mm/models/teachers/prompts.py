@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from repfusion_mm.models.teachers.families import Condition, DenoiserFamily
 from repfusion_mm.models.teachers.fingerprint import hash_config
 from repfusion_mm.models.teachers.folders import diffusers_class, read_index
-from repfusion_mm.models.teachers.hub import fetch, fetch_parts
+from repfusion_mm.models.teachers.hub import fetch, fetch_text_encoders
 
 #: Where encoded prompts are kept, unless the user names a file.
 FOLDER = Path('work_dirs', 'prompts')
@@ -27,8 +27,6 @@ LIBRARIES = ('transformers', 'diffusers')
 #: Size in bytes of text encoders' files above which they run in bfloat16, as
 #: T5-XXL (19 GB in float32), Gemma-2 and Qwen2.5-VL; CLIP is smaller.
 LARGE = 5_000_000_000
-#: Files of a tokenizer or text encoder, except weights in other formats.
-FILES = ('*.json', '*.txt', '*.model', '*.safetensors')
 
 
 def load_condition(
@@ -127,9 +125,7 @@ def _encode(
             'none; pip install transformers, or set model.teacher.prompt_file '
             'to a file that was written where it is installed'
         ) from error
-    folder = fetch_parts(
-        pretrained, [f'{n}/{f}' for n in texts for f in FILES]
-    )
+    folder = fetch_text_encoders(pretrained, texts)
     missing = [name for name in texts if not (folder / name).is_dir()]
     if missing:
         raise FileNotFoundError(

@@ -53,11 +53,17 @@ def build_empty(cls: Any, config: dict) -> Any:
         handle.remove()
 
 
-def select_weights(names: Sequence[str]) -> List[str]:
+def select_weights(
+    names: Sequence[str], stems: Sequence[str] = ('diffusion_pytorch_model',)
+) -> List[str]:
     """Return those names of files in a model's folder that hold its weights.
 
     Weights without a variant come first, then safetensors. A variant, such as
     ``fp16``, is selected if it is the only one.
+
+    Args:
+        names: The names of the files.
+        stems: What the names of weights begin with.
 
     Raises:
         ValueError: There are no weights, or only those of several variants.
@@ -65,14 +71,14 @@ def select_weights(names: Sequence[str]) -> List[str]:
     found: Dict[Tuple[str, str], List[str]] = {}
     for name in sorted(names):
         kind = _variant_and_format(name)
-        if kind:
+        if kind and name.split('.')[0].split('-')[0] in stems:
             found.setdefault(kind, []).append(name)
     variants = sorted({variant for variant, _ in found})
     if not variants or (len(variants) > 1 and variants[0]):
         got = f'only the variants {variants}' if variants else f'{names}'
         raise ValueError(
-            f'expected diffusion_pytorch_model.safetensors, got {got}; rename '
-            'the file of the weights that you want, or fetch the folder again'
+            f'expected {stems[0]}.safetensors, got {got}; rename the file of '
+            'the weights that you want, or fetch the folder again'
         )
     groups = (found.get((variants[0], name)) for name in FORMATS)
     return next(filter(None, groups))
@@ -83,11 +89,9 @@ def _variant_and_format(name: str) -> Optional[Tuple[str, str]]:
 
     Versions of diffusers put the variant in different places.
     """
-    stem, *words = re.sub(r'-\d+-of-\d+', '', name).split('.')
+    _, *words = re.sub(r'-\d+-of-\d+', '', name).split('.')
     formats = [word for word in words if word in FORMATS]
-    if stem != 'diffusion_pytorch_model' or len(formats) != 1:
-        return None
-    if words[-1] not in (*FORMATS, 'json'):  # an incomplete download
+    if len(formats) != 1 or words[-1] not in (*FORMATS, 'json'):
         return None
     ignored = (*FORMATS, 'index', 'json')
     return '.'.join(w for w in words if w not in ignored), formats[0]

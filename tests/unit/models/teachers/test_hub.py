@@ -16,7 +16,11 @@ from repfusion_mm.models.teachers.folders import (
     find_image_encoder,
     find_part,
 )
-from repfusion_mm.models.teachers.hub import fetch, fetch_parts, fetch_weights
+from repfusion_mm.models.teachers.hub import (
+    fetch,
+    fetch_text_encoders,
+    fetch_weights,
+)
 from repfusion_mm.models.teachers.loading import load_denoiser
 from repfusion_mm.models.teachers.noise_schedule import load_scheduler
 from tests.helpers.toy import save_teacher
@@ -122,7 +126,11 @@ def save_pipeline(folder):
         SHARDS[2]: dict(weight_map={'a': SHARDS[0][4:], 'b': SHARDS[1][4:]}),
         'text_encoder/config.json': dict(),
         'text_encoder/model.safetensors': 3,
+        'text_encoder/model.fp16.safetensors': 3,
+        'text_encoder/pytorch_model.bin': 3,
+        'text_encoder/flax_model.msgpack': 3,
         'tokenizer/vocab.json': dict(),
+        'tokenizer/merges.txt': 3,
         'v1-5-pruned.ckpt': 4,
     }
     for variant in ('', '.fp16'):
@@ -159,14 +167,20 @@ def test_only_what_a_teacher_needs_is_downloaded(hub, monkeypatch):
     )
     weights |= set(SHARDS)
     assert names_in(folder) == configs | weights
-    assert fetch_parts('me/pipeline', ['tokenizer/*']) == folder
-    assert names_in(folder) == configs | weights | {'tokenizer/vocab.json'}
+    texts = ['text_encoder', 'tokenizer']
+    assert fetch_text_encoders('me/pipeline', texts) == folder
+    assert names_in(folder) == configs | weights | {
+        'text_encoder/model.safetensors',
+        'tokenizer/merges.txt',
+        'tokenizer/vocab.json',
+    }
     assert type(load_scheduler('me/pipeline')) is diffusers.DDPMScheduler
     # Without a network, the cache is read, also if it is not complete.
     monkeypatch.setattr('huggingface_hub.constants.HF_HUB_OFFLINE', True)
     (folder / 'text_encoder' / 'config.json').unlink()
     assert fetch('me/pipeline') == folder
     assert fetch_weights('me/pipeline', part) == folder / 'unet'
+    assert fetch_text_encoders('me/pipeline', texts) == folder
     (folder / 'unet' / f'{NAME}.safetensors').unlink()
     with pytest.raises(ConnectionError, match="the weights of 'me/pipeline'"):
         fetch_weights('me/pipeline', part)
@@ -200,7 +214,7 @@ def test_a_license_that_was_not_accepted_is_named(hub):
 def test_a_folder_is_returned_unchanged(tmp_path):
     save_pipeline(tmp_path)
     assert fetch(str(tmp_path)) == tmp_path
-    assert fetch_parts(str(tmp_path), ['none/*']) == tmp_path
+    assert fetch_text_encoders(str(tmp_path), ['none']) == tmp_path
     part = find_part(tmp_path)
     assert fetch_weights(str(tmp_path), part) == tmp_path / 'unet'
     shutil.rmtree(tmp_path / 'unet')
