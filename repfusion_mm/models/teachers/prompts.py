@@ -132,14 +132,6 @@ def _encode(
             f'expected the text encoders {missing} in {str(folder)!r}, got '
             f'none; {advice}'
         )
-    old = [
-        name
-        for name in texts
-        if name.startswith('text_encoder')
-        and not any((folder / name).glob('*.safetensors'))
-    ]
-    if old:
-        folder = fetch_parts(pretrained, [f'{name}/*.bin' for name in old])
     cls = diffusers_class(index['_class_name'], 'pipeline')
     others = {
         name: denoiser if name == family.part else None
@@ -149,9 +141,8 @@ def _encode(
     size = sum(
         path.stat().st_size
         for name in texts
-        for path in (folder / name).glob(
-            '*.bin' if name in old else '*.safetensors'
-        )
+        for path in [*(folder / name).glob('*.safetensors')]
+        or (folder / name).glob('*.bin')
     )
     dtype = torch.bfloat16 if size > LARGE else torch.float32
     print_log(
