@@ -1,4 +1,12 @@
 # Distill on any folder of images: edit the settings at the top of this file.
+_base_ = [
+    # The teacher: one of ../_base_/teachers, or a copy of one. This is the
+    # result of configs/teacher/ddpm_custom.py.
+    '../_base_/teachers/ddpm_custom.py',
+    '../_base_/runtime/default_runtime.py',
+    '../_base_/runtime/distill_hooks.py',
+    '../_base_/schedules/distill_cosine.py',
+]
 data_root = 'data/mine'
 # 'folders': each subfolder of data_root is a class. 'some.txt': a file in
 # data_root with a line "path label" for each labeled image; all other images
@@ -6,20 +14,11 @@ data_root = 'data/mine'
 # `timesteps`.
 labels = 'labels.txt'
 num_classes = 10
-timesteps = dict(low=50, high=400)
-# The folder that configs/teacher/ddpm_custom.py writes, or the hub id of any
-# RGB denoiser. Set image_size to the image size of that denoiser.
-teacher = 'work_dirs/ddpm_custom/teacher'
-image_size = 64
+timesteps = _base_.timesteps
+image_size = _base_.teacher_size
 student = dict(type='mmpretrain.ResNet', depth=18)
 batch_size = 64
 max_epochs = 200
-
-_base_ = [
-    '../_base_/runtime/default_runtime.py',
-    '../_base_/runtime/distill_hooks.py',
-    '../_base_/schedules/distill_cosine.py',
-]
 
 model = dict(
     type='repfusion_mm.RepFusion',
@@ -30,16 +29,14 @@ model = dict(
         bgr_to_rgb=True,
     ),
     student=student,
-    teacher=dict(
-        type='repfusion_mm.DiffusersTeacher',
-        pretrained=teacher,
-        layers=['mid_block.resnets.1.conv2'],
-    ),
+    teacher=_base_.teacher,
     distill_loss=dict(type='repfusion_mm.HintLoss'),
-    # Features of a teacher of your own may have any scale.
+    # The scale of features differs between teachers.
     normalizer=dict(type='repfusion_mm.StandardizeNormalizer'),
 )
-if labels:
+if _base_.teacher.type == 'repfusion_mm.TimmTeacher':
+    model['policy'] = dict(type='repfusion_mm.FixedTimestepPolicy')
+elif labels:
     model['policy'] = dict(type='repfusion_mm.LearnedTimestepPolicy')
     model['decoder'] = dict(
         type='repfusion_mm.ClsDecoder', num_classes=num_classes
@@ -48,6 +45,7 @@ else:
     model['policy'] = dict(
         type='repfusion_mm.UniformTimestepPolicy', **timesteps
     )
+if 'decoder' not in model:
     optim_wrapper = dict(policy=None, decoder=None)  # nothing to train
 
 images = dict(

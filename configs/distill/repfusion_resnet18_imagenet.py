@@ -4,7 +4,7 @@ _base_ = [
     '../_base_/runtime/distill_hooks.py',
     '../_base_/datasets/imagenet.py',
     '../_base_/models/repfusion_cls.py',
-    '../_base_/teachers/adm_imagenet256.py',
+    '../_base_/teachers/adm256.py',
     '../_base_/schedules/distill_200e.py',
 ]
 

@@ -5,8 +5,17 @@ from functools import partial
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 
-from repfusion_mm.cli.config import read_config
+import repfusion_mm
+from repfusion_mm.cli.config import (
+    CONFIG_SUFFIXES,
+    check_file,
+    read_config,
+)
+
+#: The configs of teachers; .mim links to the checkout, or is in the wheel.
+TEACHERS = Path(repfusion_mm.__file__).parent / '.mim/configs/_base_/teachers'
 
 
 def integer(text: str, minimum: int) -> int:
@@ -57,3 +66,37 @@ def read_distillation(path: str, options: dict) -> Config:
             'without model.teacher'
         )
     return cfg
+
+
+def read_teacher(text: str) -> dict:
+    """Return the teacher that an argument names.
+
+    Args:
+        text: A config with ``model.teacher`` or ``teacher``; the name of one
+            of ``configs/_base_/teachers``; or the folder or hub id of a
+            diffusers pipeline.
+
+    Raises:
+        ValueError: The config has no teacher.
+        OSError: There is no such file.
+    """
+    named = TEACHERS / f'{text}.py'
+    path = str(named) if named.is_file() else text
+    if Path(path).suffix not in CONFIG_SUFFIXES:
+        return dict(type='repfusion_mm.DiffusersTeacher', pretrained=text)
+    check_file(path, 'a config')
+    settings = Config.fromfile(path).to_dict()
+    settings = settings.get('model', settings)
+    teacher = settings.get('teacher')
+    if not isinstance(teacher, dict):
+        raise ValueError(
+            f'expected a config with model.teacher or teacher, got {path} '
+            f'with {sorted(settings)[:8]}; give the config of a distillation, '
+            'or one of configs/_base_/teachers'
+        )
+    return teacher
+
+
+def silence_logs() -> None:
+    """Log errors only, in tools whose output is a table."""
+    MMLogger.get_current_instance().setLevel('ERROR')

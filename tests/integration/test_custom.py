@@ -5,16 +5,19 @@ import re
 import cv2
 import numpy as np
 import pytest
+from mmengine.config import Config
 
 from repfusion_mm.engine.checkpoint.io import load_from_local
 from tests.helpers.launcher import ROOT, run_main
 
+TEACHERS = ROOT / 'configs/_base_/teachers'
 SMALL = dict(batch_size=4, image_size=16)
 
 
-def edited(config, out, **variables):
-    """Copy a config, and change variables at its top."""
+def edited(config, out, teacher='ddpm_custom', **variables):
+    """Copy a config, and change its teacher and variables at its top."""
     text = (ROOT / 'configs' / config).read_text()
+    text = text.replace('teachers/ddpm_custom.py', f'teachers/{teacher}.py')
     for name, value in variables.items():
         text, count = re.subn(
             rf'^{name} = .*$', f'{name} = {value!r}', text, flags=re.M
@@ -62,7 +65,6 @@ def test_a_student_is_distilled(images, tmp_path, teacher_folder, labels):
         'distill/repfusion_custom.py',
         tmp_path / 'distill.py',
         data_root=str(images),
-        teacher=teacher_folder,
         labels=labels,
         num_classes=2,
         max_epochs=1,
@@ -72,6 +74,7 @@ def test_a_student_is_distilled(images, tmp_path, teacher_folder, labels):
     output = run_main(
         'tools/train.py', config,
         '--work-dir', tmp_path / 'student', '--cfg-options',
+        f'model.teacher.pretrained={teacher_folder}',
         'train_dataloader.num_workers=0',
         'default_hooks.logger.interval=1',
         'default_hooks.timestep_policy.num_records=1',
@@ -80,3 +83,33 @@ def test_a_student_is_distilled(images, tmp_path, teacher_folder, labels):
     assert 'conv1.weight' in student['state_dict']
     assert ('reward' in output) == (labels is not None)
     assert ('policy: no parameters' in output) == (labels is None)
+
+
+@pytest.mark.parametrize('labels', ['labels.txt', None])
+@pytest.mark.parametrize(
+    'teacher', sorted(path.stem for path in TEACHERS.glob('*.py'))
+)
+def test_one_line_names_the_teacher(tmp_path, teacher, labels):
+    config = edited(
+        'distill/repfusion_custom.py',
+        tmp_path / 'distill.py',
+        teacher,
+        labels=labels,
+    )
+    base = Config.fromfile(TEACHERS / f'{teacher}.py')
+    cfg = Config.fromfile(config)
+    assert cfg.model.teacher == base.teacher
+    images = cfg.train_dataloader.dataset.datasets[-1]
+    assert images.pipeline[1].scale == base.teacher_size
+    policy = cfg.model.policy.type.removeprefix('repfusion_mm.')
+    if base.teacher.type == 'repfusion_mm.TimmTeacher':
+        assert policy == 'FixedTimestepPolicy'
+    elif labels:
+        assert policy == 'LearnedTimestepPolicy'
+    else:
+        assert policy == 'UniformTimestepPolicy'
+        assert cfg.model.policy.low == base.timesteps.low
+        assert cfg.model.policy.high == base.timesteps.high
+    is_trained = policy == 'LearnedTimestepPolicy'
+    assert ('decoder' in cfg.model) == is_trained
+    assert (cfg.optim_wrapper.decoder is not None) == is_trained

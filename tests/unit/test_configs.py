@@ -10,6 +10,8 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
+from repfusion_mm.analysis.teacher_costs import count_teacher
+from repfusion_mm.analysis.teacher_presets import resolve_teacher
 from repfusion_mm.engine.settings.names import find_unused
 
 ROOT = Path(__file__).parents[2]
@@ -33,6 +35,9 @@ HOOKS = dict(
 DISTILL_HOOKS = dict(
     timestep_policy='TimestepPolicyHook', export_student='ExportStudentHook'
 )
+
+
+TEACHERS = sorted((ROOT / 'configs/_base_/teachers').glob('*.py'))
 
 
 @functools.lru_cache(maxsize=None)
@@ -77,6 +82,43 @@ def test_runs_have_the_hooks_and_seeded_batches(path):
     loader = cfg.train_dataloader
     assert loader.batch_sampler.type == 'repfusion_mm.SeededBatchSampler'
     assert loader.dataset.type == 'repfusion_mm.SeededConcatDataset'
+
+
+@pytest.mark.parametrize('path', TEACHERS, ids=name)
+def test_teachers_have_a_size_and_a_range_of_timesteps(path):
+    cfg = load(path)
+    assert {*cfg} == {'teacher', 'teacher_size', 'timesteps'}
+    size = cfg.teacher_size
+    assert cfg.teacher.get('input_size', size) == size
+    is_timm = cfg.teacher.type == 'repfusion_mm.TimmTeacher'
+    last = 0 if is_timm else 999
+    assert 0 <= cfg.timesteps.low <= cfg.timesteps.high <= last
+    assert 'icense' in path.read_text() or 'custom' in path.name
+
+
+@pytest.mark.parametrize(
+    'path',
+    [
+        p if 'ddpm_c' in p.name else pytest.param(p, marks=pytest.mark.slow)
+        for p in TEACHERS
+        if p.name != 'ddpm_custom.py'  # that of the user
+    ],
+    ids=name,
+)
+def test_teachers_can_be_built_and_their_layer_is_a_map(path):
+    """Of the true architecture, on the meta device."""
+    cfg = load(path)
+    costs = count_teacher(resolve_teacher(cfg.teacher)[0])
+    assert costs.image_size == cfg.teacher_size
+    with torch.device('meta'):
+        teacher = MODELS.build(resolve_teacher(cfg.teacher)[0])
+        timesteps = torch.zeros(1, dtype=torch.long)
+        images = torch.zeros(1, 3, cfg.teacher_size, cfg.teacher_size)
+    feats = teacher(images, timesteps)
+    assert len(feats) == len(cfg.teacher.layers) == 1
+    for layer, feat in feats.items():
+        assert tuple(feat.shape[1:]) == costs.shapes[layer]
+        assert feat.shape[-1] >= 4
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=name)

@@ -9,3 +9,5 @@ teacher = dict(
     norm=True,
     input_size=256,  # 16 x 16 patches
 )
+teacher_size = 256
+timesteps = dict(low=0, high=0)  # the only one

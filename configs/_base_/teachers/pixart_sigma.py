@@ -1,0 +1,11 @@
+# PixArt-Sigma (arXiv 2403.04692). License: CreativeML Open RAIL++-M.
+teacher = dict(
+    type='repfusion_mm.DiffusersTeacher',
+    pretrained='PixArt-alpha/PixArt-Sigma-XL-2-1024-MS',
+    # No published choice: probe. This is the middle of 28 blocks, which is
+    # DDAE's choice for DiT.
+    layers=['transformer_blocks.13'],
+    input_size=256,  # 1024, the size of its training, costs 16 times as much
+)
+teacher_size = 256
+timesteps = dict(low=50, high=400)  # no published choice: probe

@@ -1,0 +1,11 @@
+# Stable Diffusion XL (arXiv 2307.01952). License: CreativeML Open RAIL++-M.
+teacher = dict(
+    type='repfusion_mm.DiffusersTeacher',
+    pretrained='stabilityai/stable-diffusion-xl-base-1.0',
+    # Generic Diffusion Feature (arXiv 2410.03558) uses transformer blocks 5
+    # and 7 inside of it.
+    layers=['up_blocks.0'],
+    input_size=256,  # 1024, the size of its training, costs 16 times as much
+)
+teacher_size = 256
+timesteps = dict(low=50, high=50)  # Generic Diffusion Feature
