@@ -116,7 +116,7 @@ def _count_denoiser(teacher: dict) -> TeacherCosts:
     source = open_denoiser(pretrained, teacher.get('config'), vae is not None)
     denoiser = source.shapes
     family = find_family(type(denoiser), denoiser.config)
-    encoder = open_encoder(vae, pretrained, family, None)
+    encoder = open_encoder(vae, pretrained, family, None, 'auto')
     image_size = find_image_size(teacher.get('input_size'), family)
     height, width = to_2tuple(image_size)
     factor = family.latent_factor

