@@ -155,7 +155,7 @@ def test_the_probe_refuses_input_modes(job):
         '--out', job['folder'] / 'modes', '--num-labels', '4',
         '--input-modes', 'noised', expect=1,
     )  # fmt: skip
-    assert 'clean with TimmTeacher' in result.last_line
+    assert 'no --input-modes with TimmTeacher' in result.last_line
 
 
 def test_its_flop_are_counted_up_to_its_last_layer(job):

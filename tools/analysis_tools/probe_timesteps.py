@@ -23,7 +23,6 @@ from repfusion_mm.analysis.probe.prober import MAX_IMAGES, Prober
 from repfusion_mm.analysis.probe.scores import draw_scores, recommend
 from repfusion_mm.cli import load_config, make_parser, report_errors
 from repfusion_mm.cli.argument_types import integer, positive
-from repfusion_mm.models.teachers.diffusers_teacher import INPUT_MODES
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -38,8 +37,9 @@ def main(argv: Optional[List[str]] = None) -> int:
     )
     parser.add_argument('--num-splits', type=two_or_more, default=10)
     parser.add_argument(
-        '--input-modes', nargs='+', choices=INPUT_MODES, default=['clean']
-    )
+        '--input-modes', nargs='+', choices=('clean', 'noised'),
+        help='default: that of model.teacher',
+    )  # fmt: skip
     parser.add_argument(
         '--max-images', type=positive, default=MAX_IMAGES,
         help='read so many labeled images at most (default: %(default)s)',

@@ -139,23 +139,28 @@ class Prober:
         return 4 * width * len(self.targets)
 
     def resume(
-        self, timesteps: List[int], input_modes: List[str], folder: Path
+        self,
+        timesteps: List[int],
+        input_modes: Optional[List[str]],
+        folder: Path,
     ) -> List[Score]:
         """Add the scores that a folder does not have yet; return all.
+
+        Without ``input_modes``, images are given as the teacher's config says.
 
         ``probe.csv`` is written after each timestep, so that an interrupted
         call can be repeated with the same teacher and images.
         """
         from rich.progress import track
 
-        if not hasattr(self.teacher, 'input_mode') and input_modes != [
-            'clean'
-        ]:
+        own = getattr(self.teacher, 'input_mode', None)
+        if own is None and input_modes:
             raise ValueError(
-                f'expected --input-modes clean with '
-                f'{type(self.teacher).__name__}, which has no other, got '
+                f'expected no --input-modes with '
+                f'{type(self.teacher).__name__}, which has no noise, got '
                 f'{input_modes}; remove --input-modes'
             )
+        input_modes = input_modes or [own or 'clean']
         self._check_settings(folder / 'probe.json')
         table = folder / 'probe.csv'
         scores = read_scores(table)

@@ -134,6 +134,11 @@ def find_image_encoder(folder: Path) -> Optional[Part]:
         OSError: ``model_index.json`` names one that is not there.
         ValueError: See :func:`find_part`.
     """
+    # First itself, which may be one of several in the folder of a pipeline.
+    if (folder / 'config.json').is_file():
+        part = find_part(folder)
+        if hasattr(part.cls, 'encode'):
+            return part
     for place in (folder, *find_pipelines(folder)):
         for name in IMAGE_ENCODERS:
             if (place / name / 'config.json').is_file():
@@ -145,10 +150,6 @@ def find_image_encoder(folder: Path) -> Optional[Part]:
                     f'model_index.json names ({named}), got none; fetch the '
                     'folder again'
                 )
-    if (folder / 'config.json').is_file():
-        part = find_part(folder)
-        if hasattr(part.cls, 'encode'):
-            return part
     return None
 
 

@@ -17,7 +17,11 @@ from safetensors.torch import save_file
 
 from repfusion_mm.models.teachers.families import Condition, DenoiserFamily
 from repfusion_mm.models.teachers.fingerprint import hash_config
-from repfusion_mm.models.teachers.folders import diffusers_class, read_index
+from repfusion_mm.models.teachers.folders import (
+    diffusers_class,
+    find_pipelines,
+    read_index,
+)
 from repfusion_mm.models.teachers.hub import fetch, fetch_text_encoders
 
 #: Where encoded prompts are kept, unless the user names a file.
@@ -126,6 +130,12 @@ def _encode(
             'to a file that was written where it is installed'
         ) from error
     folder = fetch_text_encoders(pretrained, texts)
+    # The denoiser may have been named, a part of the pipeline.
+    folder = next(
+        place
+        for place in (folder, *find_pipelines(folder))
+        if (place / 'model_index.json').is_file()
+    )
     missing = [name for name in texts if not (folder / name).is_dir()]
     if missing:
         raise FileNotFoundError(

@@ -41,7 +41,7 @@ class UNet2DConditionFamily(DenoiserFamily):
             got['addition_embed_type'] = kind
         latents = config['out_channels']
         if config['in_channels'] != latents:  # a mask, an image or a depth
-            got['in_channels'] = config['in_channels'], f'latents {latents}'
+            got['in_channels'] = f'{config["in_channels"]}, not {latents}'
         if kind == 'text_time':
             # SDXL's refiner has five sizes and a score; the width of its
             # text is that of the pooled text.

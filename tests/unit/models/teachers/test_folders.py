@@ -131,7 +131,8 @@ def test_what_is_no_denoiser_of_pixels_is_refused(change, message, tmp_path):
          'got AutoencoderKL; choose'),
         (dict(_class_name='UNet2DModel', in_channels=1), 'in_channels 1 '),
         # DeepFloyd IF: of RGB images, but conditioned on a text.
-        (dict(_class_name='UNet2DConditionModel', in_channels=3),
+        (dict(_class_name='UNet2DConditionModel', in_channels=3,
+              out_channels=3),
          'in_channels 3 and no image encoder'),
     ],
 )  # fmt: skip
