@@ -259,6 +259,10 @@ ROWS = {
     'no weights': (
         [], remove(f'teacher/{WEIGHTS}'),
         ['teacher', 'fetch the folder again']),
+    'missing shard': (
+        [], write(f'teacher/{WEIGHTS}.index.json',
+                  b'{"weight_map": {"conv_in.bias": "second.safetensors"}}'),
+        ['teacher', "['second.safetensors']", 'fetch the folder again']),
     'wrong channels': (
         [], replace(
             'teacher/config.json', '"out_channels": 3', '"out_channels": 4'),
