@@ -31,7 +31,7 @@ def write_config(folder, name, policy, **teacher):
         prompt_file=str(folder / 'prompt.safetensors'),
         **teacher,
     )
-    if name in ('dit', 'latent_unet'):  # no text
+    if name in ('dit', 'latent_unet', 'sdxl'):  # no text is encoded
         del cfg.model.teacher['prompt_file']
     # The statistics of batch normalization are those of a process.
     cfg.model.student.update(
