@@ -66,7 +66,7 @@ def encode(teacher):
 
 def noised(latents):
     schedule = diffusers.DDPMScheduler()
-    noise = torch.randn_like(latents)
+    noise = torch.randn(latents.shape)
     return schedule.add_noise(latents, noise, TIMESTEPS)
 
 
@@ -100,7 +100,7 @@ def test_latents_are_noised_by_default_and_may_be_sampled():
     teacher = build(early_stop=False, posterior='sample')
     got = run(teacher)
     torch.manual_seed(1)
-    latents = mean + std * torch.randn_like(mean)
+    latents = mean + std * torch.randn(mean.shape)
     expected = reference(teacher, noised(latents), null)
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
 
