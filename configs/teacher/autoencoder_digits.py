@@ -28,7 +28,7 @@ train_dataloader = dict(
         type='repfusion_mm.SeededConcatDataset', datasets=[_base_.unlabeled]
     ),
 )
-train_cfg = dict(by_epoch=True, max_epochs=75)
+train_cfg = dict(by_epoch=True, max_epochs=40)
 
 optim_wrapper = dict(optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.0))
 param_scheduler = [

@@ -55,12 +55,14 @@ class Method(NamedTuple):
             student per number of labels, and draws half of each batch from
             the labeled images. Other methods draw from all images.
         probed: Whether it uses the timestep with the best probe.
+        is_latent: Whether the teacher works on latents. It is not shipped.
     """
 
     title: str
     options: Optional[Sequence[str]]
     reads_labels: bool = False
     probed: bool = False
+    is_latent: bool = False
 
 
 METHODS: Dict[str, Method] = dict(
@@ -89,7 +91,10 @@ METHODS: Dict[str, Method] = dict(
         't of the best probe, half-labeled batches (as for learned t)',
         FIXED, True, True,
     ),
+    latent=Method('learned t, latent teacher', [], True, is_latent=True),
 )  # fmt: skip
+#: The methods whose teacher is shipped.
+SHIPPED = [name for name, method in METHODS.items() if not method.is_latent]
 
 
 @dataclass
@@ -204,7 +209,10 @@ class Study:
             # Renamed when complete, in case the study is killed.
             unfinished = folder.with_name(f'{folder.name}.part')
             shutil.rmtree(unfinished, ignore_errors=True)
-            runs.distill(unfinished, self.labels(labels, seed), options)
+            how = {}
+            if method.is_latent:
+                how = dict(teacher=None, config=runs.DISTILL_LATENT)
+            runs.distill(unfinished, self.labels(labels, seed), options, **how)
             for checkpoint in unfinished.glob('epoch_*.pth'):
                 checkpoint.unlink()
             unfinished.replace(folder)
@@ -255,7 +263,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        '--methods', nargs='+', choices=METHODS, default=list(METHODS)
+        '--methods', nargs='+', choices=METHODS, default=SHIPPED
     )
     parser.add_argument(
         '--num-labels', type=positive, nargs='+', default=[20, 50, 100, ALL]
@@ -276,7 +284,8 @@ def main(argv: Optional[List[str]] = None) -> int:
             study = Study(args.out.resolve(), args.num_labels, args.padding)
             for seed in range(args.seeds):
                 study.write_labels(seed)
-            study.probe()
+            if any(METHODS[name].probed for name in args.methods):
+                study.probe()
             study.run(args.methods, args.seeds, args.workers)
         scores = tables.read_scores(args.csv or args.out / 'scores.csv')
         titles = {name: method.title for name, method in METHODS.items()}

@@ -12,6 +12,8 @@ from repfusion_mm.cli import build_runner, load_config, make_parser
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 DISTILL = CONFIGS / 'distill/repfusion_resnet18_digits.py'
+#: The same with a teacher that works on latents.
+DISTILL_LATENT = CONFIGS / 'distill/repfusion_resnet18_latent-digits.py'
 #: The shipped denoiser of digits.
 TEACHER = Path(__file__).resolve().parent / 'ddpm_digits'
 #: Where the configs expect the images, from the current folder.
@@ -43,7 +45,8 @@ def distill(
     work_dir: Path,
     labels: Union[Path, str],
     options: Sequence[str] = (),
-    teacher: Path = TEACHER,
+    teacher: Optional[Path] = TEACHER,
+    config: Path = DISTILL,
 ) -> Runner:
     """Distill a student into ``work_dir / 'student.pth'``.
 
@@ -51,14 +54,13 @@ def distill(
         work_dir: Work directory of the run.
         labels: List of the labeled images.
         options: More values of ``--cfg-options``.
-        teacher: Folder of the denoiser.
+        teacher: Folder of the denoiser; None for that of the config.
+        config: The config of the distillation.
     """
-    options = [
-        *options,
-        f'model.teacher.pretrained={teacher}',
-        f'{LABELED}.ann_file={labels}',
-    ]
-    return train(DISTILL, work_dir, options)
+    options = [*options, f'{LABELED}.ann_file={labels}']
+    if teacher is not None:
+        options.append(f'model.teacher.pretrained={teacher}')
+    return train(config, work_dir, options)
 
 
 def finetune(

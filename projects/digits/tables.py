@@ -24,6 +24,7 @@ CLAIMS = (
     ),
     ('learned t > uniform t', 'learned', 'uniform', 0.0),
     ('learned t > from scratch', 'learned', 'scratch', 0.0),
+    ('learned t, latent teacher > from scratch', 'latent', 'scratch', 0.0),
 )
 
 

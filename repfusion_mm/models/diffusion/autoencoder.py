@@ -62,11 +62,12 @@ class AutoencoderTraining(GenerativeModel):
         self.register_buffer('num_batches', torch.zeros(()))
 
     def loss(self, images: torch.Tensor) -> Dict[str, torch.Tensor]:
-        """Compute the two losses of N x 3 x H x W images in [-1, 1].
+        """Compute the two losses of N x 3 x H x W images in [0, 1].
 
         Raises:
             ValueError: Reconstructions have another size than the images.
         """
+        images = images * 2 - 1
         posterior = self.autoencoder.encode(images).latent_dist
         latents = posterior.sample()
         decoded = self.autoencoder.decode(latents).sample
@@ -99,8 +100,9 @@ class AutoencoderTraining(GenerativeModel):
             reconstructions.
         """
         images = self.to_images(inputs)
-        decoded = self.autoencoder(images).sample  # from the posterior's mean
-        return (torch.stack([images, decoded]).clamp(-1, 1) + 1) / 2
+        # From the mean of the posterior.
+        decoded = self.autoencoder(images * 2 - 1).sample
+        return torch.stack([images, (decoded.clamp(-1, 1) + 1) / 2])
 
     def save_pretrained(self, folder: Path, dtype: torch.dtype) -> None:
         """Write the autoencoder with its ``scaling_factor``."""

@@ -23,7 +23,7 @@ class GenerativeModel(BaseModel, ABC):
         channel_order: ``'rgb'`` or ``'bgr'``, the channel order of the inputs.
             Required if the data preprocessor does not convert channels.
         data_preprocessor: Config of the data preprocessor. Its mean and std
-            are used to convert its outputs to images in [-1, 1].
+            are used to convert its outputs to images in [0, 1].
         init_cfg: Initialization config.
     """
 
@@ -58,15 +58,14 @@ class GenerativeModel(BaseModel, ABC):
         return self.loss(self.to_images(inputs))
 
     def to_images(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return N x 3 x H x W inputs as RGB images in [-1, 1]."""
-        images = to_unit_range(
+        """Return N x 3 x H x W inputs as RGB images in [0, 1]."""
+        return to_unit_range(
             inputs, self.data_preprocessor, self.channel_order
         )
-        return images * 2 - 1
 
     @abstractmethod
     def loss(self, images: torch.Tensor) -> Dict[str, torch.Tensor]:
-        """Return the losses of N x 3 x H x W images in [-1, 1]."""
+        """Return the losses of N x 3 x H x W images in [0, 1]."""
 
     @abstractmethod
     def save_pretrained(self, folder: Path, dtype: torch.dtype) -> None:

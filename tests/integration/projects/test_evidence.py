@@ -1,6 +1,7 @@
 """The evidence on the digits: its statistics, and shortened runs."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -92,7 +93,7 @@ def study(digits, tmp_path, monkeypatch):
     return study
 
 
-@pytest.mark.parametrize('name', evidence.METHODS)
+@pytest.mark.parametrize('name', evidence.SHIPPED)
 def test_options_of_every_method_build_a_model(study, name):
     options = evidence.METHODS[name].options
     if options is not None:
@@ -126,7 +127,7 @@ def short_runs(monkeypatch):
     'name',
     [
         pytest.param(name, marks=() if name in FAST else pytest.mark.slow)
-        for name in evidence.METHODS
+        for name in evidence.SHIPPED
     ],
 )
 def test_method_is_distilled_and_scored(study, short_runs, name):
@@ -148,6 +149,33 @@ def test_method_is_distilled_and_scored(study, short_runs, name):
     for student in students:
         assert student.stat().st_size > 0
         assert ('20' in student.parent.name) == method.reads_labels
+
+
+@pytest.mark.slow
+def test_latent_teacher_is_trained_and_distilled(study, short_runs):
+    """The configs find what the ones before them have written."""
+    small = [
+        'train_dataloader.batch_size=4',
+        'train_dataloader.dataset.datasets.0.indices=8',
+        'train_cfg.max_epochs=1',
+    ]
+    for name, options in (
+        ('autoencoder_digits', []),
+        ('ddpm_latent_digits', ['custom_hooks.1.num_steps=2']),
+    ):
+        run_main(
+            'tools/train.py', ROOT / f'configs/teacher/{name}.py',
+            '--cfg-options', *small, *options,
+        )  # fmt: skip
+    teacher = Path('work_dirs/ddpm_latent_digits/teacher')
+    index = json.loads((teacher / 'model_index.json').read_text())
+    assert index['_class_name'] == 'LDMPipeline'
+    assert list(teacher.parent.rglob('samples_2.png'))
+    study.write_labels(seed=0)
+    (score,) = study.score('latent', 0, [(20, 0)])
+    assert 0 < score.accuracy < 1
+    log = next(study.out.glob('distill/latent_0_20/*/*.log')).read_text()
+    assert 'images encoded by' in log
 
 
 def test_each_seed_has_its_own_labels(study):

@@ -6,10 +6,8 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 
-from repfusion_mm.models.diffusion.ddpm import (
-    DenoisingDiffusion,
-    check_sample_size,
-)
+from repfusion_mm.models.diffusion.checks import check_sample_size
+from repfusion_mm.models.diffusion.ddpm import DenoisingDiffusion
 from tests.helpers.toy import DENOISER, SCHEDULER, batch
 
 
