@@ -11,8 +11,9 @@ import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import init_default_scope
-from mmengine.runner import Runner
+from mmengine.runner import Runner, set_random_seed
 
+from repfusion_mm.analysis.probe.fingerprint import fingerprint_images
 from repfusion_mm.analysis.probe.scores import Score, read_scores, write_scores
 from repfusion_mm.analysis.probe.splits import make_splits
 from repfusion_mm.analysis.probe.tasks import Task, find_task
@@ -95,6 +96,7 @@ class Prober:
         ignore_index = find_ignore_index(dataloader.dataset, self.model)
         batches: List[torch.Tensor] = []
         targets: List[np.ndarray] = []
+        set_random_seed(self.seed)  # of augmentation
         for batch in dataloader:
             batch = self.model.data_preprocessor(batch, False)
             labeled = []
@@ -116,7 +118,14 @@ class Prober:
                 batches.append(self.model.images(batch['inputs'][labeled]))
             if len(targets) >= max_images:
                 break
-        return batches, stack_targets(targets)
+        excess = len(targets) - max_images
+        if excess > 0:
+            batches[-1] = batches[-1][:-excess]
+        return batches, stack_targets(targets[:max_images])
+
+    def fingerprint(self) -> Dict[str, object]:
+        """Return what identifies the images and their labels."""
+        return fingerprint_images(self.batches, self.targets)
 
     def select_timesteps(self, timesteps: Optional[List[int]]) -> List[int]:
         """Check timesteps, or return twenty and the last one by default."""
@@ -184,7 +193,7 @@ class Prober:
         """Write what the scores depend on, or compare it if it is there."""
         teacher = self.cfg.model.teacher.to_dict()
         teacher.pop('input_mode', None)  # a column of the scores
-        settings = dict(teacher=teacher, num_images=len(self.targets))
+        settings = dict(teacher=teacher, images=self.fingerprint())
         text = json.dumps(settings, indent=2, sort_keys=True) + '\n'
         if path.exists() and path.read_text(encoding='utf-8') != text:
             raise ValueError(

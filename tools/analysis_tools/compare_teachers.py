@@ -1,0 +1,91 @@
+"""Compare teachers on labeled images: score of linear probes over GFLOP.
+
+    compare_teachers.py sd15.py dinov2.py --num-labels 50 --out FOLDER
+
+Each config is that of a distillation; all must have the same labeled images
+(probe_dataset, or else the labeled training images). For each layer and
+timestep of each teacher, a linear model is fitted to the features of a few
+images and scored on the others, as by probe_timesteps.py.
+
+The script writes comparison.md (the table, and the lines of a config for each
+teacher), comparison.png, comparison.csv, and NAME/probe.csv for each config
+NAME.py. The same command resumes after an interruption.
+"""
+
+import argparse
+import sys
+from functools import partial
+from pathlib import Path
+from typing import List, Optional
+
+from repfusion_mm.analysis.comparison import (
+    Settings,
+    check_candidates,
+    draw_comparison,
+    format_comparison,
+    probe_candidates,
+    write_points,
+)
+from repfusion_mm.analysis.probe.prober import MAX_IMAGES
+from repfusion_mm.cli import (
+    add_cfg_options,
+    read_config,
+    report_errors,
+    script_parser,
+)
+from repfusion_mm.cli.argument_types import integer, positive
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    parser = script_parser(__doc__)
+    parser.add_argument('configs', nargs='+', metavar='CONFIG')
+    parser.add_argument(
+        '--timesteps', type=int, nargs='+',
+        help="default: twenty of each teacher's schedule, and its last one; "
+        'a teacher of one timestep is always probed at 0',
+    )  # fmt: skip
+    two_or_more = partial(integer, minimum=2)
+    parser.add_argument('--num-labels', type=two_or_more, default=50)
+    parser.add_argument('--num-splits', type=two_or_more, default=10)
+    parser.add_argument(
+        '--max-images', type=positive, default=MAX_IMAGES,
+        help='read so many labeled images at most (default: %(default)s)',
+    )  # fmt: skip
+    parser.add_argument(
+        '--out', type=Path, default=Path('work_dirs/compare_teachers'),
+        help='folder (default: %(default)s)',
+    )  # fmt: skip
+    add_cfg_options(parser)
+    args = parser.parse_args(argv)
+    with report_errors():
+        compare(args)
+    return 0
+
+
+def compare(args: argparse.Namespace) -> None:
+    """Probe all teachers; write and print the comparison."""
+    names = [Path(path).stem for path in args.configs]
+    if len(set(names)) < len(names):
+        raise ValueError(
+            f'expected configs of different names, got {sorted(names)}; '
+            'rename the files, or leave out one that is given twice'
+        )
+    configs = {
+        name: read_config(path, args.cfg_options)
+        for name, path in zip(names, args.configs)
+    }
+    settings = Settings(
+        args.num_labels, args.num_splits, args.timesteps, args.max_images
+    )
+    check_candidates(configs, settings)
+    points, baselines, metric = probe_candidates(configs, settings, args.out)
+    page = format_comparison(points, baselines, metric, configs)
+    (args.out / 'comparison.md').write_text(page, encoding='utf-8')
+    write_points(points, args.out / 'comparison.csv')
+    draw_comparison(points, baselines, metric, args.out / 'comparison.png')
+    print(page)
+    print(f'see comparison.md, .png and .csv in {args.out}')
+
+
+if __name__ == '__main__':
+    sys.exit(main())
