@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple, Union
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
 import torch
 import torch.nn as nn
@@ -13,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from repfusion_mm.models.teachers.conditioning import ClassSignal
 from repfusion_mm.models.teachers.families import find_family
+from repfusion_mm.models.teachers.guided_diffusion import module_names
 from repfusion_mm.models.teachers.latents import ImageEncoder
 from repfusion_mm.models.teachers.layers import named_modules
 from repfusion_mm.models.teachers.loading import open_denoiser, open_encoder
@@ -52,6 +63,19 @@ class TeacherCosts(NamedTuple):
     latents: Optional[Tuple[int, ...]] = None
     #: Number of text tokens that the denoiser is conditioned on.
     num_text: int = 0
+    #: Paths of layers by their names in guided-diffusion, if there are any.
+    aliases: Mapping[str, str] = {}
+
+    def find_last(self, layers: Sequence[Union[int, str]]) -> str:
+        """Return the path of the last of some layers of a config."""
+        paths = [*self.layers]
+        named = [
+            paths[layer]
+            if isinstance(layer, int)
+            else self.aliases.get(layer, layer)
+            for layer in layers
+        ]
+        return max(named, key=paths.index)
 
     def encoder_share(self, layer: str) -> float:
         """Return the part of FLOP up to a layer that encodes the image."""
@@ -149,6 +173,7 @@ def _count_denoiser(teacher: dict) -> TeacherCosts:
         encoder=_count_encoder(encoder, images) if encoder else None,
         latents=(family.latent_channels, *size) if encoder else None,
         num_text=num_text,
+        aliases=module_names(denoiser.config),
     )
 
 

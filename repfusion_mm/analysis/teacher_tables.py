@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fnmatch import fnmatch
-from typing import Iterator, Optional
+from typing import Iterator, Optional, Sequence, Union
 
 from mmengine.utils import to_2tuple
 
@@ -74,17 +74,26 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def format_teacher(name: str, layer: str, costs: TeacherCosts) -> str:
+def format_teacher(
+    name: str, layers: Sequence[Union[int, str]], costs: TeacherCosts
+) -> str:
     """Return a row of the table of teachers, in Markdown.
 
-    GFLOP and parameters are those of the denoiser up to the layer, and of its
-    complete pass. Latents are the mean of the posterior in float16.
+    GFLOP and parameters are those of the denoiser up to the last of the
+    layers, and of its complete pass. Latents are the mean of the posterior of
+    an image in float16.
+
+    Args:
+        name: Of the teacher.
+        layers: Of its config; an index counts the layers in their order.
+        costs: Those of the teacher.
     """
+    layer = costs.find_last(layers)
     cost = costs.layers[layer]
     cells = [
         name,
         f'`{layer}`',
-        _join(sorted(set(to_2tuple(costs.image_size)))),
+        ' x '.join(map(str, dict.fromkeys(to_2tuple(costs.image_size)))),
         _join(costs.shapes[layer]),
         f'{_gflop(cost)} ({_gflop(costs.complete)})',
         '',

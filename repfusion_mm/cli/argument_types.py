@@ -3,6 +3,7 @@
 import argparse
 from functools import partial
 from pathlib import Path
+from typing import List
 
 from mmengine.config import Config
 from mmengine.logging import MMLogger
@@ -66,6 +67,15 @@ def read_distillation(path: str, options: dict) -> Config:
             'without model.teacher'
         )
     return cfg
+
+
+def find_teachers() -> List[str]:
+    """Return the names of the teachers of ``configs/_base_/teachers``.
+
+    That of the user's own denoiser is left out.
+    """
+    names = sorted(path.stem for path in TEACHERS.glob('*.py'))
+    return [name for name in names if name != 'ddpm_custom']
 
 
 def read_teacher(text: str) -> dict:

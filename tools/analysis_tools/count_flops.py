@@ -1,6 +1,10 @@
 """Count the FLOP of a distillation and estimate its time and cost.
 
     count_flops.py configs/distill/repfusion_r18_cifar.py --images 50000
+    count_flops.py --teachers
+
+The second command prints what each teacher of configs/_base_/teachers costs
+for one image, as a table in Markdown; list_layers.py lists a teacher's layers.
 
 torch counts the operations of the configured architectures on meta tensors.
 One multiply-add is two FLOP, and a backward counts as two forwards. The
@@ -18,17 +22,28 @@ from typing import List, Optional
 from mmengine.utils import to_2tuple
 
 from repfusion_mm.analysis.flops import all_reduce_ms, count_distillation
+from repfusion_mm.analysis.teacher_costs import count_teacher
+from repfusion_mm.analysis.teacher_presets import resolve_teacher
+from repfusion_mm.analysis.teacher_tables import format_header, format_teacher
 from repfusion_mm.cli import add_cfg_options, report_errors, script_parser
 from repfusion_mm.cli.argument_types import (
     above_zero,
+    find_teachers,
     positive,
     read_distillation,
+    read_teacher,
+    silence_logs,
 )
 
 
 def main(argv: Optional[List[str]] = None) -> int:
     parser = script_parser(__doc__)
-    parser.add_argument('config')
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument('config', nargs='?')
+    what.add_argument(
+        '--teachers', nargs='*', metavar='NAME',
+        help='compare the teachers of configs/_base_/teachers, or those named',
+    )  # fmt: skip
     parser.add_argument(
         '--images', type=positive, help='number of training images'
     )
@@ -48,8 +63,22 @@ def main(argv: Optional[List[str]] = None) -> int:
     add_cfg_options(parser)
     args = parser.parse_args(argv)
     with report_errors():
-        count(args)
+        if args.config is None:
+            compare_teachers(args.teachers)
+        else:
+            count(args)
     return 0
+
+
+def compare_teachers(names: List[str]) -> None:
+    """Print the table of teachers."""
+    silence_logs()
+    print(format_header())
+    for name in names or find_teachers():
+        config = read_teacher(name)
+        teacher, _ = resolve_teacher(config)
+        costs = count_teacher(teacher)
+        print(format_teacher(name, config['layers'], costs), flush=True)
 
 
 def count(args: argparse.Namespace) -> None:

@@ -126,7 +126,7 @@ def test_a_list_holds_the_layers_of_a_depth_or_a_pattern(costs):
 
 
 def test_a_row_of_the_table(costs):
-    row = format_teacher('mine', 'mid_block', costs)
+    row = format_teacher('mine', ['mid_block', 'conv_in'], costs)
     cells = [cell.strip() for cell in row.strip('|').split('|')]
     assert cells[:4] == ['mine', '`mid_block`', '16', '16 x 4 x 4']
     assert cells[-1] == '0 KiB'  # 2 x 4 x 8 x 8 bytes

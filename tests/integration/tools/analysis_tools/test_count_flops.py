@@ -56,3 +56,14 @@ def test_an_unknown_teacher_is_refused():
 def test_a_config_without_a_teacher_is_refused():
     done = run_main(SCRIPT, 'configs/teacher/ddpm_digits.py', expect=1)
     assert 'without model.teacher' in done.last_line
+
+
+def test_teachers_are_compared_in_a_table():
+    done = run_main(SCRIPT, '--teachers', 'ddpm_cifar10', 'dinov2_b14')
+    lines = done.output.splitlines()
+    header, _, ddpm, dino = (line.strip('| ').split(' | ') for line in lines)
+    assert header[:4] == ['teacher', 'layer', 'pixels', 'map']
+    assert ddpm[2:5] == ['32', '256 x 4 x 4', '3.3 (12.4)']
+    assert dino[1:5] == [
+        '`blocks.11`', '224', '768 x 16 x 16', '47.1 (47.1)',
+    ]  # fmt: skip
