@@ -41,5 +41,14 @@ setup(
         # Augmentations of BatchDataPreprocessor. Versions before 0.9, which
         # needs Python 3.11, synchronize with the device in each step.
         'augments': ['kornia>=0.8.2'],
+        # TimmTeacher (DINOv3 needs timm 1.0.20), and the text encoders of
+        # diffusion models, which run once for each prompt. The version of
+        # huggingface-hub that diffusers needs selects transformers 4 or 5.
+        'teachers': [
+            'protobuf',
+            'sentencepiece',
+            'timm>=1.0.20',
+            'transformers>=4.41.2',
+        ],
     },
 )

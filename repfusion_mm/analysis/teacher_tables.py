@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fnmatch import fnmatch
-from typing import Iterator, Optional, Sequence, Union
+from typing import Iterable, Iterator, Optional, Sequence, Union
 
 from mmengine.utils import to_2tuple
 
@@ -69,8 +69,8 @@ def find_depth(path: str) -> int:
 #: Columns of the table of teachers.
 COLUMNS = (
     'teacher', 'layer', 'pixels', 'map', 'GFLOP (complete)',
-    'of the encoder', 'share', 'M parameters (complete)',
-    'of the encoder', 'latents',
+    'encoder (share)', 'M parameters (complete)', 'encoder',
+    'weights in 16 bit', 'latents',
 )  # fmt: skip
 
 
@@ -90,24 +90,27 @@ def format_teacher(
     """
     layer = costs.find_last(layers)
     cost = costs.layers[layer]
-    cells = [
-        name,
-        f'`{layer}`',
-        ' x '.join(map(str, dict.fromkeys(to_2tuple(costs.image_size)))),
-        _join(costs.shapes[layer]),
-        f'{_gflop(cost)} ({_gflop(costs.complete)})',
-        '',
-        '',
-        f'{_millions(cost)} ({_millions(costs.complete)})',
-        '',
-        '',
-    ]
+    num_parameters = cost.num_parameters
+    encoder = latents = kept = ''
     if costs.encoder and costs.latents:
         channels, height, width = costs.latents
-        cells[5] = _gflop(costs.encoder)
-        cells[6] = f'{costs.encoder_share(layer):.0%}'
-        cells[8] = _millions(costs.encoder)
-        cells[9] = f'{2 * channels * height * width / 1024:.0f} KiB'
+        share = costs.encoder_share(layer)
+        encoder = f'{_gflop(costs.encoder)} ({share:.0%})'
+        kept = _millions(costs.encoder)
+        latents = f'{2 * channels * height * width / 1024:.0f} KiB'
+        num_parameters += costs.encoder.num_parameters
+    cells = (
+        name,
+        f'`{layer}`',
+        _join(dict.fromkeys(to_2tuple(costs.image_size))),
+        _join(costs.shapes[layer]),
+        f'{_gflop(cost)} ({_gflop(costs.complete)})',
+        encoder,
+        f'{_millions(cost)} ({_millions(costs.complete)})',
+        kept,
+        f'{2 * num_parameters / 1e9:.2f} GB',
+        latents,
+    )
     return f'| {" | ".join(cells)} |'
 
 
@@ -126,5 +129,5 @@ def _millions(cost: Cost) -> str:
     return f'{millions:.1f}' if millions < 100 else f'{millions:.0f}'
 
 
-def _join(values) -> str:
+def _join(values: Iterable[int]) -> str:
     return ' x '.join(map(str, values))
