@@ -1,5 +1,6 @@
 from types import SimpleNamespace
 
+import pytest
 import torch
 import torch.nn as nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -37,6 +38,7 @@ def count(teacher, config=None):
     return count_layers(config, prober)
 
 
+@pytest.mark.slow
 def test_the_encoder_and_each_draw_of_noise_count():
     config = dict(LATENT, type='repfusion_mm.DiffusersTeacher', layers=[LAYER])
     with torch.device('meta'):
