@@ -164,6 +164,19 @@ def test_a_teacher_s_image_size_must_fit_its_levels(folder):
     assert_explained(result, ['sample_size=28', 'to a multiple of 8'])
 
 
+def test_the_autoencoder_of_a_latent_training_must_exist(folder):
+    result = run_main(
+        'tools/train.py', ROOT / 'configs/teacher/ddpm_latent_digits.py',
+        '--work-dir', folder / 'run', '--cfg-options',
+        f'{PARTS}.0.data_root={folder / "images"}',
+        f'{PARTS}.0.data_prefix=', 'model.vae=nowhere',
+        expect=1,
+    )  # fmt: skip
+    assert_explained(
+        result, ["in 'nowhere', got no such folder", 'autoencoder_digits.py']
+    )
+
+
 def test_home_is_expanded_in_options_and_settings(folder):
     """Shells do not expand it after an equals sign."""
     result = run_main(
