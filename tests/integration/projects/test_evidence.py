@@ -69,9 +69,10 @@ def test_page_shows_means_and_missing_seeds():
         assert missing not in page
 
 
-def test_page_of_the_project_shows_its_scores():
+@pytest.mark.parametrize('name', ['scores.csv', 'scores_latent.csv'])
+def test_page_of_the_project_shows_its_scores(name):
     """Written by: python -m projects.digits.evidence --csv scores.csv"""
-    page = make_page(read_scores(PROJECT / 'scores.csv'), TITLES)
+    page = make_page(read_scores(PROJECT / name), TITLES)
     assert page in (PROJECT / 'README.md').read_text()
 
 
