@@ -9,4 +9,5 @@ teacher = dict(
 )
 teacher_size = 64
 # No published range, RepFusion learns the timestep: probe.
+# Only used without labels: see "Timesteps" in docs/teachers.md.
 timesteps = dict(low=50, high=400)

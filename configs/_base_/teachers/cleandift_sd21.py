@@ -12,4 +12,5 @@ teacher = dict(
 teacher_size = 256
 # Its features are made to replace those of all timesteps. The number that its
 # U-Net is given is no published choice; 261 is DIFT's.
+# Only used without labels: see "Timesteps" in docs/teachers.md.
 timesteps = dict(low=261, high=261)

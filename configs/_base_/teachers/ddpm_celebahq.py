@@ -8,4 +8,5 @@ teacher = dict(
 teacher_size = 256
 # No published range, RepFusion learns the timestep: probe. DreamTeacher (arXiv
 # 2307.07487) uses t = 50 of an ADM of faces.
+# Only used without labels: see "Timesteps" in docs/teachers.md.
 timesteps = dict(low=50, high=400)

@@ -7,4 +7,5 @@ teacher = dict(
 )
 teacher_size = 32
 # No published range, RepFusion learns the timestep: probe.
+# Only used without labels: see "Timesteps" in docs/teachers.md.
 timesteps = dict(low=50, high=400)

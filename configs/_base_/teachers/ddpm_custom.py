@@ -7,4 +7,5 @@ teacher = dict(
     layers=['mid_block.resnets.1.conv2'],
 )
 teacher_size = 64  # the one that the denoiser is made for
+# Only used without labels: see "Timesteps" in docs/teachers.md.
 timesteps = dict(low=50, high=400)

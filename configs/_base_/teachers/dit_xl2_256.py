@@ -7,4 +7,5 @@ teacher = dict(
     input_size=256,
 )
 teacher_size = 256
+# Only used without labels: see "Timesteps" in docs/teachers.md.
 timesteps = dict(low=81, high=121)  # DDAE: Tiny-ImageNet and CIFAR-10

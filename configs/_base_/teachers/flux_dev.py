@@ -10,4 +10,5 @@ teacher = dict(
     input_size=256,
 )
 teacher_size = 256
+# Only used without labels: see "Timesteps" in docs/teachers.md.
 timesteps = dict(low=260, high=260)  # DiTF

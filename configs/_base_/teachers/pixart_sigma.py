@@ -8,4 +8,5 @@ teacher = dict(
     input_size=256,  # 1024, the size of its training, costs 16 times as much
 )
 teacher_size = 256
+# Only used without labels: see "Timesteps" in docs/teachers.md.
 timesteps = dict(low=50, high=400)  # no published choice: probe

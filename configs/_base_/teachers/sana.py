@@ -8,4 +8,5 @@ teacher = dict(
     input_size=512,  # a latent pixel has 32: maps are 16 x 16
 )
 teacher_size = 512
+# Only used without labels: see "Timesteps" in docs/teachers.md.
 timesteps = dict(low=50, high=400)  # no published choice: probe

@@ -10,4 +10,5 @@ teacher = dict(
 teacher_size = 256
 # ODISE 0, VPD 1, Generic Diffusion Feature 50, sd-dino 100; CleanDIFT (arXiv
 # 2412.03439) finds 100 for segmentation and 261 for matching.
+# Only used without labels: see "Timesteps" in docs/teachers.md.
 timesteps = dict(low=0, high=261)

@@ -10,4 +10,5 @@ teacher = dict(
 teacher_size = 256
 # DIFT uses 261; CleanDIFT (arXiv 2412.03439) finds 100 for segmentation and
 # classification, 261 for matching and 299 for depth.
+# Only used without labels: see "Timesteps" in docs/teachers.md.
 timesteps = dict(low=100, high=299)
