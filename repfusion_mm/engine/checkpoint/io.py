@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from repfusion_mm.engine.checkpoint import safe_pickle
 from repfusion_mm.utils.compat import READS_SAFELY
+from repfusion_mm.utils.messages import find_reason
 
 StateDict = Dict[str, torch.Tensor]
 
@@ -88,7 +89,7 @@ def load_from_local(
     except Exception as error:
         raise ValueError(
             f'expected a checkpoint of weights at {str(name or path)!r}, got '
-            f'a file that cannot be read safely ({_reason(error)}): it is '
+            f'a file that cannot be read safely ({find_reason(error)}): it is '
             'damaged, or holds more than weights; write it again, or get '
             'another one'
         ) from error
@@ -130,15 +131,3 @@ def remove_config(checkpoint: object) -> None:
 def find_loaded_path(runner) -> str:
     """Return the path of the checkpoint that a runner loads."""
     return runner._load_from or find_latest_checkpoint(runner.work_dir)
-
-
-def _reason(error: Exception) -> str:
-    """Return the line of torch's long error message that tells the cause."""
-    text = str(error)
-    if 'WeightsUnpickler error' in text:
-        # The rest asks to report an issue of torch, and to read its docs.
-        text = text.partition('WeightsUnpickler error:')[2]
-        text = text.partition('Check the documentation')[0]
-    lines = [i.strip() for i in text.splitlines() if i.strip()]
-    named = [i for i in lines if 'GLOBAL' in i]
-    return (named or lines or [type(error).__name__])[-1][:200]

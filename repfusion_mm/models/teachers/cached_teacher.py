@@ -212,4 +212,6 @@ def compare_keys(cached: str, expected: str, kind: str = 'features') -> None:
 
 
 def _abbreviate(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _abbreviate(part) for name, part in value.items()}
     return value[:12] if isinstance(value, str) else value

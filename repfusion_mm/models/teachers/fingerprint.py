@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Mapping
+from pathlib import Path
+from typing import Any, Iterable, Mapping
 
 import torch
 import torch.nn as nn
+
+#: Bytes of a block of a large file, and the number of blocks.
+BLOCK, NUM_BLOCKS = 64 << 10, 64
 
 
 def hash_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
@@ -40,3 +44,25 @@ def hash_config(denoiser: Any) -> str:
         [type(denoiser).__name__, kept], sort_keys=True, default=str
     )
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def hash_files(files: Iterable[Path]) -> str:
+    """Return the SHA-256 of the names, sizes and contents of files.
+
+    Of files above 4 MiB, 64 blocks of 64 KiB are read that are spread over
+    the file: the weights of a text encoder may have 10 GB, and training it
+    changes all of them.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        size = path.stat().st_size
+        digest.update(f'{path.parent.name}/{path.name} {size} '.encode())
+        last = max(size - BLOCK, 0)
+        starts = [*range(0, size, BLOCK)]
+        if len(starts) > NUM_BLOCKS:
+            starts = [i * last // (NUM_BLOCKS - 1) for i in range(NUM_BLOCKS)]
+        with path.open('rb') as file:
+            for start in starts:
+                file.seek(start)
+                digest.update(file.read(BLOCK))
+    return digest.hexdigest()

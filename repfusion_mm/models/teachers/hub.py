@@ -20,6 +20,8 @@ CONFIGS = (
 )
 #: How names of files end that describe a tokenizer or text encoder.
 VOCABULARIES = ('.jinja', '.json', '.model', '.txt')
+#: What names of the weights of text encoders begin with.
+WEIGHTS = ('model', 'pytorch_model')
 
 
 def fetch(pretrained: str) -> Path:
@@ -114,7 +116,10 @@ def fetch_weights(pretrained: str, part: Part) -> Path:
         find_files(part.folder)
         return part.folder
     except ValueError:  # not in the cache, or not all
-        names = select_weights(_list_names(pretrained, part.name, commit))
+        names = select_weights(
+            _list_names(pretrained, part.name, commit),
+            where=f' in {part.name!r} of {pretrained!r} on the hub',
+        )
     prefix = f'{part.name}/' if part.name else ''
     folder = fetch_parts(pretrained, [prefix + n for n in names], commit)
     return folder / part.name
@@ -142,11 +147,16 @@ def fetch_text_encoders(pretrained: str, parts: Sequence[str]) -> Path:
             names = _list_names(pretrained, part, folder.name)
         except ConnectionError:
             return folder
-        kept = [name for name in names if name.endswith(VOCABULARIES)]
+        kept = [*filter(is_vocabulary, names)]
         with contextlib.suppress(ValueError):  # tokenizers have no weights
-            kept += select_weights(names, ('model', 'pytorch_model'))
+            kept += select_weights(names, WEIGHTS)
         files += [f'{part}/{name}' for name in kept]
     return fetch_parts(pretrained, files, folder.name)
+
+
+def is_vocabulary(name: str) -> bool:
+    """Whether a file describes a tokenizer or text encoder."""
+    return name.endswith(VOCABULARIES) and '.index.' not in name
 
 
 def _list_names(pretrained: str, part: str, commit: str) -> List[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -16,13 +17,19 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from repfusion_mm.models.teachers.families import Condition, DenoiserFamily
-from repfusion_mm.models.teachers.fingerprint import hash_config
+from repfusion_mm.models.teachers.fingerprint import hash_config, hash_files
 from repfusion_mm.models.teachers.folders import (
     diffusers_class,
     find_pipelines,
     read_index,
 )
-from repfusion_mm.models.teachers.hub import fetch, fetch_text_encoders
+from repfusion_mm.models.teachers.hub import (
+    WEIGHTS,
+    fetch,
+    fetch_text_encoders,
+    is_vocabulary,
+)
+from repfusion_mm.models.teachers.weights import find_files
 
 #: Where encoded prompts are kept, unless the user names a file.
 FOLDER = Path('work_dirs', 'prompts')
@@ -31,6 +38,8 @@ LIBRARIES = ('transformers', 'diffusers')
 #: Size in bytes of text encoders' files above which they run in bfloat16, as
 #: T5-XXL (19 GB in float32), Gemma-2 and Qwen2.5-VL; CLIP is smaller.
 LARGE = 5_000_000_000
+#: What an encoded prompt belongs to.
+WORDS = dict(denoiser='denoiser', prompt='text', text_encoders='text encoder')
 
 
 def load_condition(
@@ -59,8 +68,9 @@ def load_condition(
     Raises:
         ImportError: transformers is needed and not installed.
         OSError: The text encoders are needed and missing.
-        ValueError: The file belongs to another denoiser or text, or is
-            damaged.
+        ValueError: The file belongs to another denoiser, text or text
+            encoder, or is damaged. Text encoders that are not on this disk
+            are not compared.
     """
     if not isinstance(prompt, (str, type(None))):
         raise ValueError(
@@ -80,20 +90,61 @@ def load_condition(
             _check_unused(prompt, file, 'the unconditional input of zeros')
             return unconditional
     key = dict(denoiser=hash_config(denoiser), prompt=prompt or '')
-    if file is None:
-        # Pipelines with other text encoders may have the same denoiser.
-        text = json.dumps([str(folder), key])
-        name = hashlib.sha256(text.encode()).hexdigest()[:12]
-        file = str(FOLDER / f'{folder.name}-{name}.safetensors')
-    path = Path(file).expanduser()
     shared: list = [None]
     if is_main_process():
+        key.update(_hash_encoders(folder))
+        path = _find(folder, key, file)
         if not path.is_file():
             condition = _encode(family, denoiser, pretrained, prompt or '')
+            key.update(_hash_encoders(folder))  # they may be downloaded now
+            path = _find(folder, key, file)
             _write(path, condition, key)
         shared = [_read(path, key)]
     broadcast_object_list(shared)
     return shared[0]
+
+
+def _hash_encoders(folder: Path) -> Dict[str, str]:
+    """Return the hash of the files that encode text, {} if one is missing."""
+    files: List[Path] = []
+    with contextlib.suppress(OSError, ValueError):  # incomplete or missing
+        texts = _text_parts(read_index(folder))
+        for part in (_find_pipeline(folder) / name for name in texts):
+            small = [p for p in part.iterdir() if is_vocabulary(p.name)]
+            if part.name.startswith('text_encoder'):
+                files += find_files(part, WEIGHTS)
+            elif not small:
+                return {}
+            files += small
+        return dict(text_encoders=hash_files(files)) if texts else {}
+    return {}
+
+
+def _find(folder: Path, key: Dict[str, str], file: Optional[str]) -> Path:
+    """Return the file of a prompt, which may not exist."""
+    if file is not None:
+        return Path(file).expanduser()
+    key = dict(key)
+    encoders = key.pop('text_encoders', '')
+    text = json.dumps([str(folder), key])
+    name = hashlib.sha256(text.encode()).hexdigest()[:12]
+    path = FOLDER / f'{folder.name}-{name}-{encoders[:12]}.safetensors'
+    if encoders:
+        return path
+    found = [p for p in FOLDER.glob('*.safetensors') if f'-{name}-' in p.name]
+    if len(found) > 1:
+        raise ValueError(
+            f'expected one encoded prompt of {str(folder)!r}, whose text '
+            f'encoders are not on this disk, got {sorted(map(str, found))}; '
+            'set model.teacher.prompt_file to one of them'
+        )
+    return found[0] if found else path
+
+
+def _find_pipeline(folder: Path) -> Path:
+    """Return the pipeline of a folder, which may be that of a part of it."""
+    places = (folder, *find_pipelines(folder))
+    return next(p for p in places if (p / 'model_index.json').is_file())
 
 
 def _check_unused(
@@ -129,13 +180,7 @@ def _encode(
             'none; pip install transformers, or set model.teacher.prompt_file '
             'to a file that was written where it is installed'
         ) from error
-    folder = fetch_text_encoders(pretrained, texts)
-    # The denoiser may have been named, a part of the pipeline.
-    folder = next(
-        place
-        for place in (folder, *find_pipelines(folder))
-        if (place / 'model_index.json').is_file()
-    )
+    folder = _find_pipeline(fetch_text_encoders(pretrained, texts))
     missing = [name for name in texts if not (folder / name).is_dir()]
     if missing:
         raise FileNotFoundError(
@@ -218,13 +263,14 @@ def _read(path: Path, key: Dict[str, str]) -> Condition:
             f'cannot be read ({" ".join(str(error).split())[:200]}); remove '
             'it, and it is written again'
         ) from error
-    for name, what in (('denoiser', 'denoiser'), ('prompt', 'text')):
-        if theirs.get(name) != key[name]:
+    for name, value in key.items():
+        if theirs.get(name) != value:
+            what = WORDS[name]
             raise ValueError(
                 f'expected the encoded prompt in {str(path)!r} to be of this '
-                f'{what}, {key[name][:40]!r}, got that of '
+                f'{what}, {value[:40]!r}, got that of '
                 f'{str(theirs.get(name))[:40]!r}; set '
                 'model.teacher.prompt_file to another file, or remove this '
-                'one'
+                'one, and it is written again'
             )
     return condition

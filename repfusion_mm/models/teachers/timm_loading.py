@@ -13,6 +13,7 @@ from mmengine.dist import broadcast
 from mmengine.logging import print_log
 
 from repfusion_mm.utils.arguments import check_list
+from repfusion_mm.utils.messages import find_reason
 
 #: Arguments of ``timm.create_model`` that other settings, or no one, sets.
 RESERVED = (
@@ -202,10 +203,9 @@ def _load_file(
     try:
         state: Dict[str, Any] = timm.models.load_state_dict(str(file))
     except Exception as error:  # safetensors, pickle and torch raise many
-        reason = ' '.join(str(error).split())[:200]
         raise ValueError(
             f'expected weights of {name} in {str(file)!r} that can be read '
-            f'safely, got: {reason}; fetch the file again'
+            f'safely, got: {find_reason(error)}; fetch the file again'
         ) from error
     # A classifier in the file may have any number of classes. With another
     # number than the file's, timm would not compare the other names either.

@@ -24,6 +24,7 @@ from repfusion_mm.utils.arguments import (
     check_flags,
     check_integer,
 )
+from repfusion_mm.utils.messages import PARAMETERS, scale
 
 
 class IntermediatesExtractor(FeatureExtractor):
@@ -238,7 +239,7 @@ class TimmTeacher(BaseTeacher):
         released = before - _count_parameters(self.backbone)
         print_log(
             f'teacher: exits after the last of {list(self.layers)}; '
-            f'released {released / 1e6:.1f} M parameters of later layers',
+            f'released {scale(released, PARAMETERS)} of later layers',
             logger='current',
         )
 

@@ -21,6 +21,7 @@ from repfusion_mm.models.teachers.layers import (
     survey_layers,
 )
 from repfusion_mm.models.teachers.token_maps import MapReader, find_map
+from repfusion_mm.utils.messages import PARAMETERS, scale
 
 #: Number of text tokens in a dry run: a prime, which no grid has as its
 #: number of positions.
@@ -69,7 +70,7 @@ def truncate(
         release_unused(shapes, used)
         print_log(
             f'teacher: exits after the last of {list(layers)}; '
-            f'released {released / 1e6:.1f} M parameters of later layers',
+            f'released {scale(released, PARAMETERS)} of later layers',
             logger='current',
         )
     outputs = extract(**arguments)

@@ -16,10 +16,15 @@ from torch.nn.modules.module import (
     register_module_parameter_registration_hook,
 )
 
+from repfusion_mm.utils.messages import BYTES, find_reason, scale
+
 #: Where a tensor of a model is: its file, and its name there.
 Locations = Dict[str, Tuple[Path, str]]
 
+STEMS = ('diffusion_pytorch_model',)
 FORMATS = ('safetensors', 'bin')  # the first one is preferred
+#: How a file begins that git-lfs has not replaced by the weights.
+POINTER = b'version https://git-lfs'
 #: Names in attention layers of 2021 and 2022, and those of today.
 OLD_NAMES = {
     'query': 'to_q',
@@ -54,7 +59,7 @@ def build_empty(cls: Any, config: dict) -> Any:
 
 
 def select_weights(
-    names: Sequence[str], stems: Sequence[str] = ('diffusion_pytorch_model',)
+    names: Sequence[str], stems: Sequence[str] = STEMS, where: str = ''
 ) -> List[str]:
     """Return those names of files in a model's folder that hold its weights.
 
@@ -64,6 +69,7 @@ def select_weights(
     Args:
         names: The names of the files.
         stems: What the names of weights begin with.
+        where: The folder, for errors.
 
     Raises:
         ValueError: There are no weights, or only those of several variants.
@@ -77,8 +83,8 @@ def select_weights(
     if not variants or (len(variants) > 1 and variants[0]):
         got = f'only the variants {variants}' if variants else f'{names}'
         raise ValueError(
-            f'expected {stems[0]}.safetensors, got {got}; rename the file of '
-            'the weights that you want, or fetch the folder again'
+            f'expected {stems[0]}.safetensors{where}, got {got}; rename the '
+            'file of the weights that you want, or fetch the folder again'
         )
     groups = (found.get((variants[0], name)) for name in FORMATS)
     return next(filter(None, groups))
@@ -97,17 +103,18 @@ def _variant_and_format(name: str) -> Optional[Tuple[str, str]]:
     return '.'.join(w for w in words if w not in ignored), formats[0]
 
 
-def find_files(folder: Path) -> List[Path]:
+def find_files(folder: Path, stems: Sequence[str] = STEMS) -> List[Path]:
     """Return the files of a model's weights, which all exist.
+
+    Args:
+        folder: Their folder.
+        stems: What their names begin with.
 
     Raises:
         ValueError: There are none, or shards are missing.
     """
     names = sorted(path.name for path in folder.iterdir())
-    try:
-        files = select_weights(names)
-    except ValueError as error:
-        raise mismatch(folder, str(error)) from error
+    files = select_weights(names, stems, f' in {str(folder)!r}')
     indexes = [name for name in files if name.endswith('.json')]
     if indexes:
         try:
@@ -141,7 +148,7 @@ def locate_weights(model: nn.Module, folder: Path) -> Locations:
     if size:
         print_log(
             f'teacher: the .bin files in {str(folder)!r} take up to '
-            f'{size / 1e9:.1f} GB more memory while they are read than '
+            f'{scale(size, BYTES)} more memory while they are read than '
             'safetensors, which save_pretrained writes',
             logger='current',
         )
@@ -231,8 +238,14 @@ def _open(path: Path) -> Dict[str, torch.Tensor]:
             return tensors
         raise TypeError(f'{path.name} has values that are no tensors')
     except Exception as error:  # safetensors, pickle and torch raise many
-        reason = ' '.join(str(error).split())[:300]
-        raise mismatch(path.parent, reason) from error
+        with path.open('rb') as file:
+            is_pointer = file.read(len(POINTER)) == POINTER
+        if is_pointer:
+            raise ValueError(
+                f'expected weights in {str(path)!r}, got a git-lfs pointer; '
+                'run git lfs pull in its folder'
+            ) from error
+        raise mismatch(path.parent, find_reason(error)) from error
 
 
 def _read(path: Path, names: List[str]) -> Iterator[Tuple[str, torch.Tensor]]:

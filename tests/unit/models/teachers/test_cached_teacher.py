@@ -258,6 +258,9 @@ def test_keys_are_compared_part_by_part():
         error.value
     )
     assert 'a: ' not in str(error.value)
+    ours['b'] = dict(config=ours['b'])
+    with pytest.raises(ValueError, match=r"expected \{'config': 'x{12}'\}"):
+        compare_keys(json.dumps(theirs), json.dumps(ours))
 
 
 def test_the_fingerprint_is_computed_once(cached, monkeypatch):

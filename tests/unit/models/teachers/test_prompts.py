@@ -131,6 +131,31 @@ def test_prompt_of_another_text_or_denoiser_is_refused(folder, tmp_path):
         build(folder, prompt='a cat', prompt_file=file)
 
 
+def test_prompt_of_another_text_encoder_is_not_used(folder, tmp_path):
+    named = dict(prompt_file=str(tmp_path / 'prompt.safetensors'))
+    before = build(folder)
+    build(folder, **named)
+    build(f'{folder}/unet', **named)  # the same pipeline
+    vocabulary = sorted((tmp_path / 'pipeline/tokenizer').glob('*.json'))[0]
+    content = vocabulary.read_text()
+    vocabulary.write_text(content + ' ')
+    refused = r'text encoder, .* remove this one, and it is written again'
+    with pytest.raises(ValueError, match=refused):
+        build(folder, **named)
+    vocabulary.write_text(content)
+    file = tmp_path / 'pipeline/text_encoder/model.safetensors'
+    weights = {name: value * 2 for name, value in load_file(file).items()}
+    save_file(weights, file, metadata=dict(format='pt'))
+    with pytest.raises(ValueError, match=refused):
+        build(folder, **named)
+    assert not torch.equal(features(before), features(build(folder)))
+    # Without text encoders it is unknown which file is theirs.
+    file.unlink()
+    build(folder, **named)
+    with pytest.raises(ValueError, match='prompt_file to one of them'):
+        build(folder)
+
+
 def test_damaged_prompt_is_refused(folder, tmp_path):
     file = tmp_path / 'prompt.safetensors'
     file.write_bytes(b'nothing')
