@@ -11,8 +11,10 @@ from mmengine.runner import set_random_seed
 from repfusion_mm.engine.checkpoint.io import find_loaded_path
 from repfusion_mm.engine.optimizers import batches_per_update
 from repfusion_mm.engine.resume.checks import (
+    check_external_hashes,
     check_immutable_settings,
     check_resumable,
+    external_hashes,
     immutable_settings,
     log_changed_model,
     model_settings,
@@ -47,7 +49,8 @@ class ExactResumeHook(Hook):
             not hold. On resuming: the checkpoint is partial, such as without
             an optimizer; or it was written by a run of another length, on
             which schedules or a learned policy depend, or with other
-            optimizers, schedules, batches, seed or number of processes.
+            optimizers, schedules, batches, seed or number of processes; or
+            the autoencoder of a ``DenoisingDiffusion`` has changed.
     """
 
     # Before any hook that draws random numbers.
@@ -67,6 +70,7 @@ class ExactResumeHook(Hook):
             return
         check_resumable(runner, checkpoint)
         check_immutable_settings(runner, checkpoint['meta'])
+        check_external_hashes(runner, checkpoint['meta'])
         log_changed_model(runner, checkpoint['meta'])
         self._sampler_seed = checkpoint['meta'].get('sampler_seed')
         self._position = checkpoint['meta'].get('train_position')
@@ -83,6 +87,7 @@ class ExactResumeHook(Hook):
             checkpoint['meta']['train_position'] = dict(batches.position)
         checkpoint['meta']['immutable_settings'] = immutable_settings(runner)
         checkpoint['meta']['model_settings'] = model_settings(runner)
+        checkpoint['meta']['external_hashes'] = external_hashes(runner)
 
     def before_train(self, runner) -> None:
         """Seed the batches, and continue after the last one."""

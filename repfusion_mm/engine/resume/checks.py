@@ -97,6 +97,29 @@ def check_immutable_settings(runner, meta: dict) -> None:
         )
 
 
+def external_hashes(runner) -> Dict[str, str]:
+    """Return hashes of what the model depends on but does not save."""
+    return getattr(unwrap_model(runner), 'external_hashes', {})
+
+
+def check_external_hashes(runner, meta: dict) -> None:
+    """Refuse other frozen files than those of the checkpoint's run."""
+    before, now = meta.get('external_hashes'), external_hashes(runner)
+    if before is None:  # written without them
+        return
+    differ = [
+        name
+        for name in sorted({*before, *now})
+        if before.get(name) != now.get(name)
+    ]
+    if differ:
+        raise ValueError(
+            'expected the frozen model that the checkpoint was trained with, '
+            f'got another one ({", ".join(differ)}); put its files back, or '
+            'start a new run with load_from=CHECKPOINT'
+        )
+
+
 def model_settings(runner) -> Dict[str, str]:
     """Return the settings of the model, flattened."""
     return flatten_settings(runner.cfg.to_dict().get('model', {}), 'model')

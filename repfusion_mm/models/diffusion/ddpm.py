@@ -51,7 +51,8 @@ class DenoisingDiffusion(GenerativeModel):
             :class:`AutoencoderTraining` has exported. The denoiser is then
             trained on its scaled latents (latent diffusion, arXiv
             2112.10752). It is not part of the model's state: a resumed run
-            reads it again. By default the denoiser takes images.
+            reads it again, and is refused if it has changed
+            (``ExactResumeHook``). By default the denoiser takes images.
         channel_order: ``'rgb'`` or ``'bgr'``, the channel order of the inputs.
             Required if the data preprocessor does not convert channels.
         data_preprocessor: Config of the data preprocessor. Its mean and std
@@ -66,6 +67,9 @@ class DenoisingDiffusion(GenerativeModel):
 
     denoiser: Any
     encoder: Optional[ImageEncoder]
+    #: Hashes of what a resumed run must find unchanged, as no checkpoint
+    #: holds it.
+    external_hashes: Dict[str, str]
     alphas_cumprod: torch.Tensor
 
     def __init__(
@@ -90,9 +94,15 @@ class DenoisingDiffusion(GenerativeModel):
         # state_dict() nor parameters() includes the autoencoder.
         self.vae = None if vae is None else find_autoencoder(vae)
         object.__setattr__(self, 'encoder', None)
+        self.external_hashes = {}
         if self.vae is not None:
             check_latents(self.denoiser, self.scheduler, self.vae)
-            object.__setattr__(self, 'encoder', load_encoder(self.vae))
+            encoder = load_encoder(self.vae)
+            object.__setattr__(self, 'encoder', encoder)
+            # Here, because the weights are not cast yet.
+            parts = encoder.fingerprint()
+            for part in ('weights', 'config'):
+                self.external_hashes[f'model.vae: {part}'] = parts[part]
         check_denoiser(self.denoiser.config, len(self.alphas_cumprod), 'model')
         check_channels(self.denoiser, self.vae is not None)
         check_conditions(self.denoiser)

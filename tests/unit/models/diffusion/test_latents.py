@@ -1,6 +1,7 @@
 """Denoisers that are trained on the latents of an autoencoder."""
 
 import copy
+import shutil
 
 import diffusers
 import pytest
@@ -125,6 +126,46 @@ def test_exported_folder_is_a_pipeline_of_diffusers(tmp_path, vae, name):
     expected = torch.from_numpy(images).permute(0, 3, 1, 2)
     assert expected.shape == (1, 3, 16, 16)
     torch.testing.assert_close(model.sample(1, 2, seed=5), expected)
+
+
+def test_a_run_is_resumed_with_its_autoencoder_only(tmp_path, vae):
+    folder = tmp_path / 'vae'
+    shutil.copytree(vae, folder)
+    run_resumable(tmp_path, folder).train()
+
+    shutil.move(folder, tmp_path / 'moved')  # the path does not matter
+    resumed = run_resumable(tmp_path, tmp_path / 'moved', resume=True)
+    resumed.model.half()  # nor does the dtype
+    resumed.train()
+
+    other = diffusers.AutoencoderKL.from_pretrained(vae)
+    with torch.no_grad():
+        other.encoder.conv_in.weight.mul_(1.1)
+    other.register_to_config(scaling_factor=0.9)
+    other.save_pretrained(folder)
+    with pytest.raises(
+        ValueError, match=r'got another one .*: config, .*: weights'
+    ):
+        run_resumable(tmp_path, folder, resume=True).train()
+    started = run_resumable(
+        tmp_path / 'new', folder, load_from=str(tmp_path / 'epoch_1.pth')
+    )
+    started.train()
+
+
+def run_resumable(work_dir, vae, **settings):
+    """Build a run with the hooks that read and write checkpoints."""
+    hooks = [
+        dict(type='EMAHook', momentum=0.5),
+        dict(type='repfusion_mm.StrictLoadHook'),
+        dict(type='repfusion_mm.ExactResumeHook'),
+        dict(type='repfusion_mm.ExportDiffusersHook'),
+    ]
+    cfg = teacher_config(work_dir, hooks)
+    cfg.model = config(str(vae))
+    cfg.experiment_name = f'{work_dir.name}-{vae.name}-{len(settings)}'
+    cfg.update(settings)
+    return Runner.from_cfg(cfg)
 
 
 @pytest.mark.parametrize(
