@@ -4,7 +4,7 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 
-from repfusion_mm.models.teachers.fingerprint import hash_weights
+from repfusion_mm.models.teachers.fingerprint import hash_files, hash_weights
 from tests.helpers.toy import LAYER
 
 
@@ -57,3 +57,20 @@ def test_moves_and_passes_keep_the_fingerprint(teacher_folder):
     assert teacher.fingerprint() == before
     teacher(torch.zeros(1, 3, 16, 16), torch.zeros(1, dtype=torch.long))
     assert teacher.fingerprint() == before
+
+
+@pytest.mark.parametrize('position', [0, 100_000, 8_399_999])
+def test_hash_of_files_covers_small_ones_and_both_ends_of_large_ones(
+    tmp_path, position
+):
+    file = tmp_path / 'weights'
+    for size in (200_000, 8_400_000):
+        content = bytearray(size)
+        file.write_bytes(content)
+        before = hash_files([file])
+        content[min(position, size - 1)] = 1
+        file.write_bytes(content)
+        is_read = size == 200_000 or position != 100_000
+        assert (hash_files([file]) != before) == is_read
+        renamed = file.rename(tmp_path / 'renamed')
+        assert hash_files([renamed]) != before
