@@ -64,8 +64,7 @@ def test_loss_is_the_error_of_the_noise_in_scaled_latents(vae, denoiser):
     got = model(**data, mode='loss')['loss']
     torch.manual_seed(3)
     posterior = reference.encode(data['inputs']).latent_dist
-    # Noise has the layout of the convolutions' outputs.
-    noise = torch.randn_like(posterior.mean)
+    noise = torch.randn(posterior.mean.shape)  # in the contiguous format
     latents = 0.7 * (posterior.mean + posterior.std * noise)
     timesteps = torch.randint(1000, (4,))
     noise = torch.randn_like(latents)
