@@ -22,11 +22,12 @@ from mmengine.utils import to_2tuple
 from torch.utils.flop_counter import FlopCounterMode
 
 from repfusion_mm.models.teachers.conditioning import ClassSignal
+from repfusion_mm.models.teachers.encoder_loading import open_encoder
 from repfusion_mm.models.teachers.families import find_family
 from repfusion_mm.models.teachers.guided_diffusion import module_names
 from repfusion_mm.models.teachers.latents import ImageEncoder
 from repfusion_mm.models.teachers.layers import named_modules
-from repfusion_mm.models.teachers.loading import open_denoiser, open_encoder
+from repfusion_mm.models.teachers.loading import open_denoiser
 from repfusion_mm.models.teachers.sizes import find_image_size
 from repfusion_mm.models.teachers.timm_teacher import TimmTeacher
 from repfusion_mm.models.teachers.truncation import (

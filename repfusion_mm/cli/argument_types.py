@@ -1,6 +1,7 @@
 """Types of arguments, and the config argument of the analysis tools."""
 
 import argparse
+import difflib
 from functools import partial
 from pathlib import Path
 from typing import List
@@ -88,11 +89,19 @@ def read_teacher(text: str) -> dict:
 
     Raises:
         ValueError: The config has no teacher.
-        OSError: There is no such file.
+        OSError: There is no such file, folder or name.
     """
     named = TEACHERS / f'{text}.py'
     path = str(named) if named.is_file() else text
     if Path(path).suffix not in CONFIG_SUFFIXES:
+        if '/' not in text and not Path(text).expanduser().exists():
+            names = find_teachers()
+            near = difflib.get_close_matches(text, names, n=3, cutoff=0.0)
+            raise FileNotFoundError(
+                'expected a teacher of configs/_base_/teachers, a config, a '
+                f'folder or a hub id, got {text!r}; did you mean '
+                f'{" or ".join(map(repr, near))}?'
+            )
         return dict(type='repfusion_mm.DiffusersTeacher', pretrained=text)
     check_file(path, 'a config')
     settings = Config.fromfile(path).to_dict()

@@ -21,7 +21,7 @@ def find_autoencoder(folder: str) -> Part:
         OSError: There is none.
     """
     path = Path(folder).expanduser()
-    part = find_image_encoder(path) if path.is_dir() else None
+    part = find_image_encoder(path, False) if path.is_dir() else None
     if part is None:
         raise FileNotFoundError(
             f'expected an autoencoder of diffusers in {str(folder)!r}, got '

@@ -17,6 +17,7 @@ from repfusion_mm.models.teachers.conditioning import (
     ClassSignal,
 )
 from repfusion_mm.models.teachers.dtype import DTYPES, resolve_dtype
+from repfusion_mm.models.teachers.encoder_loading import open_encoder
 from repfusion_mm.models.teachers.families import Condition, find_family
 from repfusion_mm.models.teachers.feature_extractor import FeatureExtractor
 from repfusion_mm.models.teachers.fingerprint import (
@@ -30,11 +31,7 @@ from repfusion_mm.models.teachers.latents import (
     Posterior,
 )
 from repfusion_mm.models.teachers.layers import check_denoiser, resolve_layers
-from repfusion_mm.models.teachers.loading import (
-    open_denoiser,
-    open_encoder,
-    open_scheduler,
-)
+from repfusion_mm.models.teachers.loading import open_denoiser, open_scheduler
 from repfusion_mm.models.teachers.noise_schedule import (
     add_noise,
     draw_noise,
@@ -391,8 +388,8 @@ class DiffusersTeacher(BaseTeacher):
         if self.vae_dtype == 'float16' and self.encoder.overflows:
             raise ValueError(
                 "expected teacher.vae_dtype 'bfloat16' or 'float32', got "
-                "'float16', with which this image encoder overflows "
-                '(force_upcast in its config); correct it'
+                "'float16', with which this image encoder may overflow, as "
+                'its config does not have force_upcast=False; correct it'
             )
 
     def _extract(

@@ -85,9 +85,17 @@ def find_config(
         found.append((place, config))
     if not found:
         raise missing
+    other = found[0][1]
+    for key in ('architectures', 'model_type', 'architecture'):
+        if other.get(key):  # of transformers or timm
+            raise ValueError(
+                f'expected a model of diffusers in {str(pretrained)!r}, got '
+                f'one of another library ({key} {other[key]!r}); give the '
+                "pipeline's folder, or choose another model"
+            )
     raise ValueError(
         f'expected _class_name in {owner.config_name} of {str(pretrained)!r}, '
-        f'got only {sorted(found[0][1])[:5]}; add the name of its class in '
+        f'got only {sorted(other)[:5]}; add the name of its class in '
         'diffusers'
     )
 
@@ -125,10 +133,14 @@ def find_part(folder: Path, names: Sequence[str] = DENOISERS) -> Part:
     return Part(place or '', folder / (place or ''), cls, config)
 
 
-def find_image_encoder(folder: Path) -> Optional[Part]:
+def find_image_encoder(
+    folder: Path, in_parents: bool = True
+) -> Optional[Part]:
     """Return the autoencoder of a pipeline or of a part of it, if any.
 
-    ``folder`` may also be that of an autoencoder.
+    Args:
+        folder: That of a pipeline, or of an autoencoder.
+        in_parents: Whether it may also be that of another part of a pipeline.
 
     Raises:
         OSError: ``model_index.json`` names one that is not there.
@@ -139,7 +151,8 @@ def find_image_encoder(folder: Path) -> Optional[Part]:
         part = find_part(folder)
         if hasattr(part.cls, 'encode'):
             return part
-    for place in (folder, *find_pipelines(folder)):
+    parents = find_pipelines(folder) if in_parents else []
+    for place in (folder, *parents):
         for name in IMAGE_ENCODERS:
             if (place / name / 'config.json').is_file():
                 return find_part(place / name)._replace(name=name)

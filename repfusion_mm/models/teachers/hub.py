@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import List, Optional, Sequence
 
 from repfusion_mm.models.teachers.folders import Part
+from repfusion_mm.models.teachers.single_files import advise_on_file
 from repfusion_mm.models.teachers.weights import find_files, select_weights
 
 #: What describes a pipeline: its parts, their configs, the noise schedule.
@@ -22,15 +23,18 @@ CONFIGS = (
 VOCABULARIES = ('.jinja', '.json', '.model', '.txt')
 #: What names of the weights of text encoders begin with.
 WEIGHTS = ('model', 'pytorch_model')
+#: What the settings of a teacher name.
+KINDS = dict(pretrained='denoiser', vae='autoencoder')
 
 
-def fetch(pretrained: str) -> Path:
+def fetch(pretrained: str, setting: str = 'pretrained') -> Path:
     """Return the folder of a pipeline or model, without its weights.
 
     Args:
         pretrained: A folder, which is returned unchanged, or a hub id, whose
             configs are downloaded into the hub's cache. Without a network,
             the cache is used.
+        setting: The setting of the teacher that names it; see ``KINDS``.
 
     Raises:
         OSError: There is no such folder, and the hub does not return it.
@@ -38,19 +42,19 @@ def fetch(pretrained: str) -> Path:
     """
     if not isinstance(pretrained, (str, Path)) or not str(pretrained):
         raise ValueError(
-            'expected teacher.pretrained to be a hub id or a folder, got '
-            f'{pretrained!r}'
+            f'expected model.teacher.{setting} to be a hub id or a folder, '
+            f'got {pretrained!r}; correct it'
         )
     path = Path(pretrained).expanduser()
     if path.is_dir():
         return path
     is_id = re.fullmatch(r'[\w.-]+/[\w.-]+', str(pretrained))
     if path.is_file() or not is_id:
-        raise no_folder(path)
+        raise no_folder(path, setting)
     from huggingface_hub import try_to_load_from_cache
 
     try:
-        return fetch_parts(str(pretrained), CONFIGS)
+        return fetch_parts(str(pretrained), CONFIGS, setting=setting)
     except ConnectionError:  # part of the pipeline may be in the cache
         for name in ('model_index.json', 'config.json'):
             file = try_to_load_from_cache(str(pretrained), name)
@@ -60,7 +64,10 @@ def fetch(pretrained: str) -> Path:
 
 
 def fetch_parts(
-    pretrained: str, patterns: Sequence[str], revision: Optional[str] = None
+    pretrained: str,
+    patterns: Sequence[str],
+    revision: Optional[str] = None,
+    setting: str = 'pretrained',
 ) -> Path:
     """Return the folder of a pipeline, with the files of ``patterns``.
 
@@ -68,6 +75,7 @@ def fetch_parts(
         pretrained: A folder, which is returned unchanged, or a hub id.
         patterns: What is downloaded, such as ``'text_encoder/*'``.
         revision: The commit on the hub; by default the latest one.
+        setting: The setting of the teacher that names it; see ``KINDS``.
 
     Raises:
         OSError: The hub does not return them, and they are not in its cache.
@@ -91,8 +99,8 @@ def fetch_parts(
         ) from error
     except Exception as error:  # of httpx, requests and the hub
         if Path(path.parts[0]).is_dir():  # a folder, not a user of the hub
-            raise no_folder(path) from error
-        raise unreachable(pretrained) from error
+            raise no_folder(path, setting) from error
+        raise unreachable(pretrained, setting=setting) from error
 
 
 def fetch_weights(pretrained: str, part: Part) -> Path:
@@ -171,35 +179,37 @@ def _list_names(pretrained: str, part: str, commit: str) -> List[str]:
     return [path.name for path in paths if path.parent == Path(part)]
 
 
-def no_folder(path: Path) -> FileNotFoundError:
+def no_folder(path: Path, setting: str = 'pretrained') -> FileNotFoundError:
     """Return the error of a folder that does not exist."""
-    expected = f'expected a folder with a diffusers denoiser at {str(path)!r}'
-    for name in ('config.json', 'model_index.json'):
-        if path.is_file() and path.with_name(name).is_file():
-            return FileNotFoundError(
-                f'{expected}, got a file; set model.teacher.pretrained to '
-                f'its folder, {str(path.parent)!r}'
-            )
+    kind = KINDS[setting]
+    expected = f'expected a folder with a diffusers {kind} at {str(path)!r}'
+    advice = advise_on_file(path, setting) if path.is_file() else ''
+    if advice:
+        return FileNotFoundError(f'{expected}, got {advice}')
     got = 'a file' if path.is_file() else 'no such folder'
+    train = (
+        'train one with tools/train.py configs/teacher/..., convert a '
+        'guided-diffusion checkpoint with '
+        'tools/model_converters/guided_diffusion_to_diffusers.py, or '
+    )
     return FileNotFoundError(
-        f'{expected}, got {got} in {str(Path.cwd())!r}; train one with '
-        'tools/train.py configs/teacher/..., convert a guided-diffusion '
-        'checkpoint with '
-        'tools/model_converters/guided_diffusion_to_diffusers.py, or set '
-        'model.teacher.pretrained to a hub id or to a folder that exists'
+        f'{expected}, got {got} in {str(Path.cwd())!r}; '
+        f'{train if setting == "pretrained" else ""}set '
+        f'model.teacher.{setting} to a hub id or to a folder that exists'
     )
 
 
 def unreachable(
-    pretrained: str, what: str = 'the denoiser'
+    pretrained: str, what: str = '', setting: str = 'pretrained'
 ) -> ConnectionError:
     """Return the error of a hub id that neither hub nor cache returns."""
     return ConnectionError(
-        f'expected {what} {pretrained!r} on this disk or on the '
-        f'hub, got neither (there is no folder {pretrained} in {Path.cwd()}, '
+        f'expected {what or "the " + KINDS[setting]} {pretrained!r} on this '
+        f'disk or on the hub, got neither (there is no '
+        f'folder {pretrained} in {Path.cwd()}, '
         'it is not in the cache, and the hub did not return it); if it is a '
         'folder, correct its path; if it is on the hub, run "hf download '
         f'{pretrained} --local-dir TEACHER" on a machine with a network, copy '
         'the folder TEACHER to this machine, and add --cfg-options '
-        'model.teacher.pretrained=TEACHER'
+        f'model.teacher.{setting}=TEACHER'
     )

@@ -15,6 +15,8 @@ from repfusion_mm.models.utils.autocast import without_autocast
 
 #: What an image is encoded to.
 POSTERIORS = ('mean', 'sample')
+#: Settings of an autoencoder that give shift and scale of its latents.
+STATISTICS = ('scaling_factor', 'shift_factor', 'latents_mean', 'latents_std')
 #: Side in pixels of the image that shows the size of the latents.
 PROBED_SIDE = 256
 
@@ -148,8 +150,7 @@ def _read_scale(config: Any, channels: int) -> Tuple[List[float], List[float]]:
     Raises:
         ValueError: They are not finite numbers, one for each channel.
     """
-    names = ('scaling_factor', 'shift_factor', 'latents_mean', 'latents_std')
-    given = {name: config.get(name) for name in names}
+    given = {name: config.get(name) for name in STATISTICS}
     scaling, shift, mean, std = given.values()
     scaling = 1.0 if scaling is None else scaling
     try:

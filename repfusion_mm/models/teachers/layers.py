@@ -171,17 +171,17 @@ def check_layers(
             the image.
     """
     readers: Dict[str, MapReader] = {}
+    maps = [k for k, v in survey.items() if v.reader and v.num_runs == 1 and k]
     for name in layers:
+        near = difflib.get_close_matches(name, maps, n=4, cutoff=0.0)
         run = survey.get(name, LayerRun(0, None, None))
         if run.num_runs != 1:
             raise ValueError(
                 f'expected the layer {name!r} to run once in a forward '
                 f'pass, got {run.num_runs} runs; name the block that '
-                'contains it, or its last convolution'
+                f'contains it, or one of {near}'
             )
         if run.reader is None:
-            maps = [k for k, v in survey.items() if v.reader and k]
-            near = difflib.get_close_matches(name, maps, n=4, cutoff=0.0)
             raise ValueError(
                 f'expected the layer {name!r} to output a map of the image, '
                 f'got {describe(run.output)}; layers that do are {near}, and '

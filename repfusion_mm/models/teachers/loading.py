@@ -6,7 +6,7 @@ import inspect
 import logging
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, List, Optional, Union
+from typing import Any, Callable, List, Optional
 
 import torch
 from mmengine.dist import broadcast
@@ -15,6 +15,7 @@ from mmengine.logging import print_log
 from repfusion_mm.models.teachers.families import DenoiserFamily, find_family
 from repfusion_mm.models.teachers.folders import (
     DENOISERS,
+    IMAGE_ENCODERS,
     Part,
     diffusers_class,
     find_image_encoder,
@@ -22,10 +23,13 @@ from repfusion_mm.models.teachers.folders import (
     find_part,
 )
 from repfusion_mm.models.teachers.hub import fetch, fetch_weights
-from repfusion_mm.models.teachers.latents import ImageEncoder
 from repfusion_mm.models.teachers.noise_schedule import (
     build_scheduler,
     load_scheduler,
+)
+from repfusion_mm.models.teachers.single_files import (
+    advise_on_file,
+    check_files,
 )
 from repfusion_mm.models.teachers.weights import (
     Locations,
@@ -77,6 +81,7 @@ class Source:
         if self._part is None or torch.empty(0).is_meta:
             return
         fetch_weights(self._pretrained, self._part)
+        check_files(self._part.folder)
         self._locations = locate_weights(self.model, self._part.folder)
 
     def load(self, dtype: Optional[torch.dtype]) -> None:
@@ -113,58 +118,6 @@ def open_denoiser(
     return Source(part, pretrained)
 
 
-def open_encoder(
-    vae: Union[str, dict, None],
-    pretrained: Optional[str],
-    family: DenoiserFamily,
-    dtype: Optional[torch.dtype],
-    vae_dtype: str,
-) -> Optional[ImageEncoder]:
-    """Return the image encoder of a latent denoiser, or None.
-
-    Args:
-        vae: ``vae`` of the teacher.
-        pretrained: Folder or hub id of the pipeline, if any.
-        family: The family of the denoiser, whose ``latent_factor`` is set.
-        dtype: The dtype of the denoiser; None if it is not known yet, so that
-            weights keep the dtype of the files.
-        vae_dtype: ``vae_dtype`` of the teacher.
-
-    Raises:
-        ValueError: The denoiser runs on latents of another encoder, or on
-            latents, and there is none.
-    """
-    place = vae or pretrained
-    part = None
-    if isinstance(place, (str, Path)):
-        part = find_image_encoder(fetch(str(place)))
-        if vae is not None and part is None:
-            raise ValueError(
-                f'expected an autoencoder of diffusers at {str(vae)!r}, got '
-                'none; correct model.teacher.vae'
-            )
-    if isinstance(vae, dict):
-        source = Source(config=vae)
-    elif part is not None:
-        print_log(f'teacher: images encoded by {part.folder}', 'current')
-        source = Source(part, str(place))
-    else:
-        check_input(family, 'model.teacher.config')
-        return None
-    source.locate()
-    encoder = ImageEncoder(source.model, source.shapes)
-    if encoder.channels != family.latent_channels:
-        raise ValueError(
-            'expected an image encoder of the latents that the denoiser takes '
-            f'({family.latent_channels} channels), got one of '
-            f'{encoder.channels} channels; correct model.teacher.vae, or '
-            'fetch the pipeline again'
-        )
-    family.latent_factor = encoder.factor
-    source.load(encoder.resolve_dtype(vae_dtype, dtype))
-    return encoder
-
-
 def open_scheduler(
     scheduler: Optional[dict],
     pretrained: Optional[str],
@@ -172,9 +125,9 @@ def open_scheduler(
 ) -> Any:
     """Return the scheduler of a teacher; see ``DiffusersTeacher``."""
     if scheduler is not None:
-        return build_scheduler(scheduler)
+        return build_scheduler(scheduler, flow_matching=family.flow_matching)
     if pretrained is not None:
-        return load_scheduler(pretrained)
+        return load_scheduler(pretrained, family.flow_matching)
     name = 'FlowMatchEulerDiscrete' if family.flow_matching else 'DDPM'
     return build_scheduler(dict(type=f'{name}Scheduler'))
 
@@ -250,13 +203,24 @@ def find_denoiser(pretrained: str, has_vae: bool = False) -> Part:
     try:
         part = find_part(folder)
     except OSError as error:
+        for place in (folder, *(folder / name for name in DENOISERS)):
+            check_files(place)
         advice = ' or '.join(map(repr, find_denoisers(folder)[:5]))
+        if not advice:
+            check_files(folder, advise_on_file)
         raise FileNotFoundError(
             f'expected config.json in {str(pretrained)!r} or in its '
             f'sub-folder {" or ".join(map(repr, DENOISERS))}, got neither; '
             'set model.teacher.pretrained to '
             f'{advice or "a folder that save_pretrained wrote"}'
         ) from error
+    name = part.cls.__name__
+    if hasattr(part.cls, 'encode') or 'ControlNet' in name:
+        raise ValueError(
+            f'expected a denoiser in {str(pretrained)!r}, got {name}, which '
+            "goes with one; set model.teacher.pretrained to the pipeline's "
+            'folder'
+        )
     family = find_family(part.cls, part.config)
     if not has_vae and find_image_encoder(folder) is None:
         check_input(family, str(part.folder))
@@ -287,6 +251,8 @@ def find_denoisers(folder: Path) -> List[str]:
     found: List[str] = []
     refused: Optional[Exception] = None
     for place in find_models(folder):
+        if Path(place).name in IMAGE_ENCODERS:
+            continue
         try:
             find_denoiser(place)
             found.append(place)

@@ -95,8 +95,8 @@ def read_noise_levels(
         return NoiseLevels(1 - sigmas, sigmas)
     raise ValueError(
         'expected a scheduler of flow matching, which this denoiser is '
-        f'trained with, got {type(scheduler).__name__}{fault}; set '
-        f"{setting}=dict(type='FlowMatchEulerDiscreteScheduler')"
+        f'trained with, got {type(scheduler).__name__}{fault}; '
+        f'{_advice(setting, True)}'
     )
 
 
@@ -162,17 +162,21 @@ def read_alphas_cumprod(
     )
 
 
-def load_scheduler(pretrained: str) -> Any:
+def load_scheduler(pretrained: str, flow_matching: bool = False) -> Any:
     """Load the noise schedule of a denoiser.
 
     It is in the folder itself, in its sub-folder ``scheduler``, or in that of
     the pipeline which the folder is a part of.
 
+    Args:
+        pretrained: Folder or hub id.
+        flow_matching: Whether the denoiser is trained by flow matching.
+
     Raises:
         FileNotFoundError: There is no ``scheduler_config.json``.
         ValueError: The file is damaged, or names no scheduler of diffusers.
     """
-    config = load_scheduler_config(pretrained)
+    config = load_scheduler_config(pretrained, flow_matching)
     cls = diffusers_class(config.pop('type'), 'scheduler')
     try:
         with torch.device('cpu'):
@@ -183,7 +187,9 @@ def load_scheduler(pretrained: str) -> Any:
         raise damaged_config(cls, pretrained, error) from error
 
 
-def load_scheduler_config(pretrained: str) -> dict:
+def load_scheduler_config(
+    pretrained: str, flow_matching: bool = False
+) -> dict:
     """Return ``type`` and arguments in the ``scheduler_config.json``."""
     from diffusers import DDPMScheduler
 
@@ -199,11 +205,13 @@ def load_scheduler_config(pretrained: str) -> dict:
         return dict(config, type=config.get('_class_name'))
     raise FileNotFoundError(
         'expected scheduler_config.json with the denoiser '
-        f'{str(pretrained)!r}, got none; {_advice(TEACHER)}'
+        f'{str(pretrained)!r}, got none; {_advice(TEACHER, flow_matching)}'
     ) from missing
 
 
-def build_scheduler(config: dict, setting: str = TEACHER) -> Any:
+def build_scheduler(
+    config: dict, setting: str = TEACHER, flow_matching: bool = False
+) -> Any:
     """Build a diffusers scheduler from ``type`` and its arguments.
 
     Raises:
@@ -213,7 +221,7 @@ def build_scheduler(config: dict, setting: str = TEACHER) -> Any:
     if not isinstance(config, dict):
         raise ValueError(
             f'expected {setting} to be a dict, got {config!r}; '
-            f'{_advice(setting)}'
+            f'{_advice(setting, flow_matching)}'
         )
     arguments = dict(config)
     cls = diffusers_class(arguments.pop('type', None), 'scheduler')
@@ -228,9 +236,15 @@ def build_scheduler(config: dict, setting: str = TEACHER) -> Any:
         ) from error
 
 
-def _advice(setting: str) -> str:
+def _advice(setting: str, flow_matching: bool = False) -> str:
+    if flow_matching:
+        return f"set {setting}=dict(type='FlowMatchEulerDiscreteScheduler')"
     another = 'choose another teacher, or ' if setting == TEACHER else ''
+    # The defaults of DDPMScheduler are other noise than Stable Diffusion's.
     return (
         f"{another}set {setting}=dict(type='DDPMScheduler', "
-        'num_train_timesteps=...) to the schedule of its training'
+        'num_train_timesteps=..., beta_schedule=..., beta_start=..., '
+        "beta_end=...) to the schedule of its training ('scaled_linear', "
+        "0.00085 and 0.012 for Stable Diffusion, 'linear', 0.0001 and 0.02 "
+        'for DDPM)'
     )

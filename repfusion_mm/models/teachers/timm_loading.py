@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Dict, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
 import torch.nn as nn
@@ -106,13 +107,28 @@ def find_config(timm: Any, name: str) -> Any:
         candidates = tagged
     else:
         candidates = timm.list_models() + timm.list_pretrained()
-    near = get_close_matches(str(name), candidates, cutoff=0.5)
+    near = find_near(str(name), candidates)
     raise ValueError(
         f'expected model.teacher.model to be a model of timm '
         f'{timm.__version__}, got {name!r}; did you mean '
         f'{" or ".join(map(repr, near or candidates[:3]))}? '
         'timm.list_models(pretrained=True) lists all'
     )
+
+
+def find_near(name: str, candidates: List[str]) -> List[str]:
+    """Return up to three names that share rare words, such as dinov2."""
+    sharing = {}
+    for word in re.split(r'[\W_]+', name.rpartition('/')[2].lower()):
+        found = {other for other in candidates if word in other}
+        if len(word) > 2 and found:
+            sharing[word] = found
+    if not sharing:
+        return get_close_matches(name, candidates, cutoff=0.5)
+    near, *others = sorted(sharing.values(), key=len)  # the rarest word
+    for other in others:
+        near = near & other or near
+    return get_close_matches(name, sorted(near), cutoff=0.0)
 
 
 def resolve_layers(

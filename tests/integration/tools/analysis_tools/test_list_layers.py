@@ -47,6 +47,11 @@ def test_a_config_without_a_teacher_is_refused():
     assert 'expected a config with model.teacher or teacher' in done.last_line
 
 
+def test_similar_names_of_teachers_are_listed():
+    done = run_main(SCRIPT, 'sdx', expect=1)
+    assert "got 'sdx'; did you mean 'sdxl'" in done.last_line
+
+
 def test_a_filter_that_matches_nothing_is_refused():
     done = run_main(SCRIPT, 'ddpm_cifar10', '--filter', 'nothing', expect=1)
     assert "a map, got 'nothing'" in done.last_line

@@ -273,6 +273,31 @@ def test_missing_encoder_of_a_pipeline_is_named(pipeline):
         open_pipeline(pipeline)
 
 
+def test_what_is_not_an_encoder_is_refused_by_its_setting(pipeline):
+    file = pipeline.parent / 'vae-ft.safetensors'
+    file.touch()
+    name = r'model\.teacher\.vae'
+    for place, error, message in (
+        (file, OSError, rf'AutoencoderKL\.from_single_file.*{name}=FOLDER'),
+        (pipeline / 'x', OSError, f'autoencoder.*no such folder.*set {name}'),
+        (pipeline / 'unet', ValueError, f'got none; correct {name}'),
+    ):
+        with pytest.raises(error, match=message):
+            DiffusersTeacher(['mid_block'], str(pipeline), vae=str(place))
+
+
+@pytest.mark.parametrize('factor', [0.13025, None])
+def test_encoder_of_other_latents_is_named(pipeline, tmp_path, log, factor):
+    file = pipeline / 'vqvae/config.json'
+    own = json.loads(file.read_text())['scaling_factor']
+    shutil.copytree(pipeline / 'vqvae', tmp_path / 'other')
+    edit(tmp_path / 'other/config.json', scaling_factor=factor or own)
+    DiffusersTeacher(['mid_block'], str(pipeline), vae=str(tmp_path / 'other'))
+    got = f"has {{'scaling_factor': {factor}}}, the autoencoder"
+    assert (got in log.text) == (factor is not None)
+    assert (f"has {{'scaling_factor': {own}}};" in log.text) == bool(factor)
+
+
 def test_encoder_of_other_channels_is_refused(pipeline):
     autoencoder(latent_channels=3).save_pretrained(pipeline / 'other')
     with pytest.raises(ValueError, match='got one of 3 channels'):

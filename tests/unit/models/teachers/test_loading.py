@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from repfusion_mm.models import DiffusersTeacher
+from repfusion_mm.models.teachers.noise_schedule import load_scheduler
 from tests.helpers.toy import LAYER, SCHEDULER, save_teacher
 
 IMAGES = torch.linspace(0, 1, 4 * 3 * 16 * 16).reshape(4, 3, 16, 16)
@@ -54,8 +55,10 @@ def test_damaged_weights_are_refused(tmp_path):
 def test_a_missing_scheduler_is_refused(tmp_path):
     folder = Path(save_teacher(tmp_path / 'bare'))
     (folder / 'scheduler_config.json').unlink()
-    with pytest.raises(FileNotFoundError, match='num_train_timesteps'):
+    with pytest.raises(FileNotFoundError, match=r'beta_start=.*0\.00085 and'):
         DiffusersTeacher([LAYER], str(folder))
+    with pytest.raises(FileNotFoundError, match=r"dict\(type='FlowMatchEu"):
+        load_scheduler(str(folder), flow_matching=True)
     teacher = DiffusersTeacher(
         [LAYER], str(folder), scheduler={**SCHEDULER, 'num_train_timesteps': 7}
     )
@@ -100,6 +103,48 @@ def test_the_folder_of_a_file_is_named(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # the path has the form of a hub id
     with pytest.raises(FileNotFoundError, match="its folder, 'teacher'"):
         DiffusersTeacher([LAYER], f'teacher/{name}')
+
+
+SD = r'StableDiffusionPipeline\.from_single_file'
+
+
+@pytest.mark.parametrize(
+    ('name', 'text', 'message'),
+    [
+        ('sd15.safetensors', '{"unet.a":', SD),
+        ('sd15.ckpt', '', SD),
+        ('pytorch_lora_weights.safetensors', '', 'load_lora_weights.*fuse'),
+        ('style.safetensors', '{"lora_unet_a.alpha":', 'load_lora_weights'),
+        ('unet/flux-Q4.gguf', '', 'quantized.*the original weights'),
+    ],
+)
+def test_a_single_file_is_explained(name, text, message, tmp_path):
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(text)
+    for place in (file, tmp_path):
+        with pytest.raises(FileNotFoundError, match=message):
+            DiffusersTeacher([LAYER], str(place))
+
+
+def test_quantized_weights_in_the_folder_of_a_model_are_named(tmp_path):
+    folder = Path(save_teacher(tmp_path))
+    weights = next(folder.glob('*.safetensors'))
+    weights.rename(folder / 'q4.gguf')
+    with pytest.raises(FileNotFoundError, match='the original weights'):
+        DiffusersTeacher([LAYER], str(folder))
+
+
+def test_other_parts_of_a_pipeline_are_named(tmp_path):
+    file = tmp_path / 'config.json'
+    for config, message in (
+        (dict(_class_name='AutoencoderKL'), "AutoencoderKL, .* pipeline's"),
+        (dict(_class_name='ControlNetModel'), 'ControlNetModel, .* pipeline'),
+        (dict(architectures=['CLIPTextModel']), 'another library.*CLIPText'),
+    ):
+        file.write_text(json.dumps(config))
+        with pytest.raises(ValueError, match=message):
+            DiffusersTeacher([LAYER], str(tmp_path))
 
 
 def test_unreachable_hub_error_names_the_id_and_the_remedy(monkeypatch):

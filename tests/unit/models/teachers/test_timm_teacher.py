@@ -297,12 +297,13 @@ def test_random_weights_are_logged(log):
         (dict(model_args=dict(img_size=28)), 'model.teacher.input_size'),
         (
             dict(model='vit_base_patch14_reg4_dinov3'),
-            'did you mean .*vit_base_patch14_reg4_dinov2',
+            'did you mean .*vit_base_patch16_dinov3',
         ),
         (
             dict(model='vit_base_patch14_reg4_dinov2.lvd143m'),
             "did you mean 'vit_base_patch14_reg4_dinov2.lvd142m'",
         ),
+        (dict(model='facebook/dinov2-base'), "mean 'vit_base_.*dinov2"),
         (dict(model='timm/resnet18'), "did you mean 'resnet18"),
     ],
 )
