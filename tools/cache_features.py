@@ -21,6 +21,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 
 from repfusion_mm.analysis.flops import count_distillation
+from repfusion_mm.analysis.teacher_presets import resolve_teacher
 from repfusion_mm.cli import load_config, make_parser, report_errors
 from repfusion_mm.cli.argument_types import positive
 from repfusion_mm.engine.feature_cache import (
@@ -67,7 +68,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     with report_errors():
         cfg, config = load_config(args), Path(args.config)
         if args.latents:
-            report_share(cfg)
+            if not resolve_teacher(cfg.model.teacher)[1]:
+                report_share(cfg)
             name = config.stem
             views = args.views or 1
             config = FOLDER / f'{name}_latents.py'
@@ -77,7 +79,7 @@ def main(argv: Optional[List[str]] = None) -> int:
             cfg.dump(config)
             print(
                 f'An epoch has {views} times as many images as before: divide '
-                'max_epochs by that.'
+                'train_cfg.max_epochs by that.'
             )
     print(f'next: python tools/train.py {config}')
     return 0

@@ -9,6 +9,7 @@ from typing import List, Optional
 
 import torch
 import torch.nn.functional as F
+from mmengine.utils import to_2tuple
 
 from repfusion_mm.analysis.measuring import DEVICE
 from repfusion_mm.models.distillers.builders import as_tuple
@@ -67,10 +68,10 @@ class ReferenceStep:
         actions = pi.sample()
         if timesteps is None:
             timesteps = model.policy.timesteps[actions]
-        side = self.teacher.image_size
-        if images.shape[-1] != side:
+        size = to_2tuple(self.teacher.image_size)
+        if images.shape[2:] != size:
             images = F.interpolate(
-                images, size=side, mode='bilinear', antialias=True
+                images, size=size, mode='bilinear', antialias=True
             )
         self.maps.clear()
         with torch.no_grad():

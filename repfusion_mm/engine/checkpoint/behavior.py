@@ -9,11 +9,12 @@ from __future__ import annotations
 import copy
 import itertools
 import logging
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence, Union
 
 import torch
 import torch.nn as nn
 from mmengine.logging import print_log
+from mmengine.utils import to_2tuple
 
 #: Largest relative difference of outputs. Other memory formats and CPUs cause
 #: about 1e-5.
@@ -36,14 +37,16 @@ EXCHANGEABLE = ('Norm', 'Drop', 'Identity')
 
 
 def describe_behavior(
-    module: nn.Module, weights: Dict[str, torch.Tensor], size: int
+    module: nn.Module,
+    weights: Dict[str, torch.Tensor],
+    size: Union[int, Sequence[int]],
 ) -> Dict[str, Any]:
     """Return a backbone's outputs for two fixed images, and its settings.
 
     Args:
         module: The backbone. It is not changed.
         weights: Its weights.
-        size: Side of the images.
+        size: Side of the images, or height and width.
     """
     return dict(
         size=size,
@@ -116,11 +119,14 @@ def find_changes(
 
 
 def _outputs(
-    module: nn.Module, weights: Dict[str, torch.Tensor], size: int
+    module: nn.Module,
+    weights: Dict[str, torch.Tensor],
+    size: Union[int, Sequence[int]],
 ) -> Optional[List[dict]]:
     """Return shape and some values of each output, None if it fails."""
-    count = torch.arange(3 * size * size, dtype=torch.float64)
-    image = torch.sin(count * count % 1013).float().view(3, size, size)
+    height, width = to_2tuple(size)
+    count = torch.arange(3 * height * width, dtype=torch.float64)
+    image = torch.sin(count * count % 1013).float().view(3, height, width)
     # The second image reaches the bounds of activations such as ReLU6.
     images = torch.stack([2 * image, 100 * image])
     try:

@@ -30,6 +30,7 @@ from repfusion_mm.engine.feature_cache.checks import (
     prepare_teacher_inputs,
 )
 from repfusion_mm.engine.preflight.pixels import check_pixels
+from repfusion_mm.engine.settings.names import SETTINGS
 from repfusion_mm.registry import DATASETS, MODELS
 
 #: Number of rows that are drawn several times before any is written.
@@ -62,10 +63,14 @@ def write_feature_caches(
         _check_folder(dataset, overwrite)
         _check_views(dataset)
     model = MODELS.build(cfg.model).to(device)
+    total = 0
     for dataset in datasets:
         check_cacheable(model, dataset.kind)
         check_pixels(dataset, model)
-        _check_space(dataset, _make_key(model, dataset)['layers'])
+        total += _check_space(
+            dataset, _make_key(model, dataset)['layers'], total
+        )
+    for dataset in datasets:
         write_features(
             model,
             dataset,
@@ -77,6 +82,8 @@ def write_feature_caches(
 def wrap_in_latents(cfg: Config, folder: str, num_views: int) -> Config:
     """Return a config that trains on cached latents of its images.
 
+    It has no variables that nothing reads, such as ``max_epochs``.
+
     Args:
         cfg: Config of a distillation.
         folder: Folder of the caches, one for each part of the dataset.
@@ -85,8 +92,8 @@ def wrap_in_latents(cfg: Config, folder: str, num_views: int) -> Config:
     Raises:
         ValueError: A part of the dataset is cached already.
     """
-    cfg = copy.deepcopy(cfg)
-    cfg.pop('work_dir', None)  # a run of its own
+    names = SETTINGS - {'work_dir'}  # a run of its own
+    cfg = Config({k: copy.deepcopy(cfg[k]) for k in cfg if k in names})
     loader = cfg.train_dataloader
     parts = loader.dataset.get('datasets')
     wrapped = [
@@ -216,9 +223,14 @@ def _check_views(dataset: CachedFeaturesDataset) -> None:
 
 
 def _check_space(
-    dataset: CachedFeaturesDataset, layers: Dict[str, Sequence[int]]
-) -> None:
-    """Log the size of the cache, and check it against the free space."""
+    dataset: CachedFeaturesDataset,
+    layers: Dict[str, Sequence[int]],
+    others: int,
+) -> int:
+    """Log and return the size of the cache, and check the free space.
+
+    ``others`` is the size of the caches that are written before it.
+    """
     size = len(dataset) * sum(2 * math.prod(s) for s in layers.values())
     shapes = ', '.join(f'{k} {tuple(v)}' for k, v in layers.items())
     folder = Path(dataset.folder).absolute()
@@ -230,13 +242,14 @@ def _check_space(
         f'float16 of {shapes}: {_format_size(size)}, of {_format_size(free)} '
         'free'
     )
-    if size > free:
+    if others + size > free:
         raise ValueError(
-            f'expected {_format_size(size)} of free disk space at '
+            f'expected {_format_size(others + size)} of free disk space at '
             f'{str(existing)!r}, got {_format_size(free)}; cache fewer views '
             'or layers, or change the folder (an existing cache is removed '
             'only after the new one is complete)'
         )
+    return size
 
 
 def _format_size(num_bytes: int) -> str:

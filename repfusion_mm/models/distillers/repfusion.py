@@ -9,9 +9,11 @@ import torch
 import torch.nn as nn
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
+from mmengine.utils import to_2tuple
 
 from repfusion_mm.models.decoders.base import TaskDecoder
 from repfusion_mm.models.distillers.builders import (
+    Size,
     as_tuple,
     build_connectors,
     build_decoder,
@@ -99,8 +101,8 @@ class RepFusion(BaseModel):
             each of the teacher's layers.
         channels_last: Store the student's weights, and so its maps, in the
             channels last memory format, in which convolutions are fastest.
-        input_size: Side in pixels of the student's images, for the dry run;
-            the teacher's by default.
+        input_size: Side in pixels of the student's images, or height and
+            width, for the dry run; the teacher's by default.
         channel_order: ``'rgb'`` or ``'bgr'``, the order of the inputs'
             channels. Required if the data preprocessor does not convert.
         data_preprocessor: Config of the student's data preprocessor. Its mean
@@ -127,7 +129,7 @@ class RepFusion(BaseModel):
         normalizer: Union[str, dict, None] = 'none',
         student_indices: Sequence[int] = (-1,),
         channels_last: bool = True,
-        input_size: Optional[int] = None,
+        input_size: Union[int, Sequence[int], None] = None,
         channel_order: Optional[str] = None,
         data_preprocessor: Optional[dict] = None,
         init_cfg: Optional[dict] = None,
@@ -143,7 +145,8 @@ class RepFusion(BaseModel):
         self.student = build_student(student)
         check_flags('model', channels_last=channels_last)
         if input_size is not None:
-            check_integer('model.input_size', input_size)
+            for side in to_2tuple(input_size):
+                check_integer('model.input_size', side)
         self.memory_format = (
             torch.channels_last if channels_last else torch.contiguous_format
         )
@@ -161,7 +164,10 @@ class RepFusion(BaseModel):
         self.normalizers = build_normalizers(
             normalizer, self.distill_loss, list(teacher_shapes.values())
         )
-        self.input_size = input_size or self.teacher.image_size
+        size = input_size or self.teacher.image_size
+        self.input_size: Size = (
+            size if isinstance(size, int) else (size[0], size[1])
+        )
         self.connectors = build_connectors(
             connector,
             self.distill_loss,

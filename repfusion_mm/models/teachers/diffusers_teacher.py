@@ -454,6 +454,6 @@ class DiffusersTeacher(BaseTeacher):
             for name, value in self._condition.items()
         }
         self._is_checked = False
-        if self._logged_dtype != (dtype, device):
+        if device.type != 'meta' and self._logged_dtype != (dtype, device):
             self._logged_dtype = dtype, device
             print_log(f'teacher: computes in {dtype} on {device}', 'current')

@@ -102,6 +102,13 @@ def test_the_size_and_the_share_are_printed_first(job):
     assert json.loads((cache / 'cache.json').read_text())['num_views'] == 2
 
 
+def test_the_config_has_no_variables_that_nothing_reads(config):
+    cfg = Config.fromfile(config)
+    assert 'model' in cfg
+    assert 'work_dir' not in cfg
+    assert not {'images', 'data_preprocessor', 'max_epochs'} & set(cfg)
+
+
 def test_features_of_cached_latents_are_live_ones(config):
     cfg = Config.fromfile(config)
     model = MODELS.build(cfg.model)

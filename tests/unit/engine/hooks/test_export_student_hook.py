@@ -6,7 +6,7 @@ from safetensors.torch import load, save
 from repfusion_mm.engine.checkpoint.io import load_from_local
 from repfusion_mm.engine.utils import select_prefix
 from tests.helpers.memory_run import config
-from tests.helpers.toy import LAYER
+from tests.helpers.toy import LAYER, distiller_config
 
 
 @pytest.mark.parametrize('averaged', [False, True])
@@ -44,6 +44,15 @@ def test_checkpoints_do_not_contain_the_teacher(tmp_path):
         if part == 'ema_state_dict':
             roots = {k.split('.')[1] for k in checkpoint[part] if '.' in k}
         assert roots == {'student', 'connectors', 'policy', 'decoder'}
+
+
+def test_students_of_oblong_images_are_exported(tmp_path):
+    hooks = [dict(type='repfusion_mm.ExportStudentHook')]
+    teacher = dict(distiller_config()['teacher'], input_size=(16, 24))
+    cfg = config(tmp_path, hooks, max_epochs=1, teacher=teacher)
+    Runner.from_cfg(cfg).train()
+    meta = load_from_local(tmp_path / 'student.pth')['meta']
+    assert list(meta['behavior']['size']) == [16, 24]
 
 
 def test_normalizers_are_saved_and_described(tmp_path, caplog):
