@@ -98,7 +98,7 @@ SMALL = dict(block_out_channels=(8,), norm_num_groups=4)
         (config(time_embedding_type='fourier'), 'given sigma'),
         (config(center_input_sample=True), 'center_input_sample=True'),
         (model('VQModel', **SMALL), 'expected a denoiser.*got VQModel, '),
-        (model('AutoencoderKL', **SMALL), 'got AutoencoderKL;'),
+        (model('AutoencoderKL', **SMALL), 'got AutoencoderKL, '),
         (link_without_target, 'config.json of .* fetch the folder again'),
         (index('{'), 'model_index.json of .*damaged'),
         (index('[]'), r'model_index.json of .*damaged file \(list\)'),
@@ -128,7 +128,7 @@ def test_what_is_no_denoiser_of_pixels_is_refused(change, message, tmp_path):
         (dict(_class_name='DiTTransformer2DModel'),
          r"in_channels 4 and no image encoder in '.*/model'"),
         (dict(_class_name='AutoencoderKL'),
-         'got AutoencoderKL; choose'),
+         'got AutoencoderKL, which'),
         (dict(_class_name='UNet2DModel', in_channels=1), 'in_channels 1 '),
         # DeepFloyd IF: of RGB images, but conditioned on a text.
         (dict(_class_name='UNet2DConditionModel', in_channels=3,
