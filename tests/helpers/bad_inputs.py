@@ -280,10 +280,10 @@ ROWS = {
     'schedule of no class': (
         [], replace('teacher/scheduler_config.json', '_class_name', 'name'),
         ['_class_name', 'scheduler_config.json', 'teacher']),
-    'denoiser that is not square': (
+    'denoiser of no size': (
         [], replace('teacher/config.json', '"sample_size": 16',
-                    '"sample_size": [16, 8]'),
-        ['square', '[16, 8]', 'teacher.input_size']),
+                    '"sample_size": [16, 8, 3]'),
+        ['image size', '[16, 8, 3]', 'teacher.input_size']),
     'folder of two parts': (
         ['model.teacher.pretrained=projects/nothing'], None,
         ['projects/nothing', 'no such folder']),

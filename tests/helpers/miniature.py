@@ -137,13 +137,13 @@ def check_distillation(name, monkeypatch):
     normalization.
     """
     seen = []
-    original = DiffusersTeacher._to_denoiser_input
+    original = DiffusersTeacher.encode
 
-    def spy(self, images, timesteps):
-        seen.append(original(self, images, timesteps))
+    def spy(self, images):
+        seen.append(original(self, images))
         return seen[-1]
 
-    monkeypatch.setattr(DiffusersTeacher, '_to_denoiser_input', spy)
+    monkeypatch.setattr(DiffusersTeacher, 'encode', spy)
     student = load_from_local(distill(name))
     assert all(v.isfinite().all() for v in student['state_dict'].values())
     assert seen[-1].min() >= -1 and seen[-1].max() <= 1

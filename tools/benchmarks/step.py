@@ -154,12 +154,10 @@ def measure_steps(cfg: Config, args: argparse.Namespace) -> dict:
     names = [name for name in NAMES if name in (*args.variants, 'ours')]
     if measuring.DEVICE == 'cuda' and KEEPING in names:
         names.remove(KEEPING)  # the allocator of the GPU keeps memory anyway
-    steps = {'ours': Step('ours', cfg)}
-    encoder = getattr(steps['ours'].model.teacher.live, 'encoder', None)
-    for name in names:
-        if name not in steps and (encoder is not None or name not in CACHED):
-            steps[name] = Step(name, cfg)
-    names = [name for name in names if name in steps]
+    steps = {n: Step(n, cfg) for n in names if n not in CACHED}
+    if getattr(steps['ours'].model.teacher.live, 'encoder', None) is None:
+        names = [*steps]  # no latents
+    steps.update({n: Step(n, cfg) for n in names if n not in steps})
     times = time_steps(steps, batches, args.rounds, args.warmup)
     ours = steps['ours']
     result = dict(

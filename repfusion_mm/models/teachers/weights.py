@@ -118,7 +118,9 @@ def find_files(folder: Path, stems: Sequence[str] = STEMS) -> List[Path]:
     indexes = [name for name in files if name.endswith('.json')]
     if indexes:
         try:
-            index = json.loads((folder / indexes[0]).read_text('utf-8'))
+            index = json.loads(
+                (folder / indexes[0]).read_text(encoding='utf-8')
+            )
             files = sorted(set(index['weight_map'].values()))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise mismatch(folder, f'damaged {indexes[0]}') from error

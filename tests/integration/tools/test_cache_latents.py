@@ -16,6 +16,7 @@ from tests.helpers.launcher import ROOT, run_main
 from tests.helpers.pipelines import dit
 from tests.helpers.toy import save_teacher
 
+pytestmark = pytest.mark.slow
 CONFIG = """
 _base_ = [
     '{root}/configs/_base_/runtime/default_runtime.py',

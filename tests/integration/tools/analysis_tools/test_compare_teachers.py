@@ -78,6 +78,7 @@ def compare(job, *names, flags=FLAGS, options=(), expect=0, out='out'):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_teachers_are_compared(job, monkeypatch):
     output = compare(job, 'ddpm', 'resnet').output
     page = (job / 'out/comparison.md').read_text()

@@ -24,15 +24,24 @@ from tests.helpers.launcher import ROOT
 
 FOLDER = ROOT / 'tests/helpers/pipelines'
 MODULES = sorted({path.stem for path in FOLDER.glob('*.py')} - {'parts'})
+#: One U-Net, one transformer, and one of flow matching with two streams.
+FAST = ('sd', 'dit', 'sd3')
 TIMESTEPS = (0, 261, 999)
 
 
 def pipelines():
     for name in MODULES:
         module = importlib.import_module(f'tests.helpers.pipelines.{name}')
-        for variant in getattr(module, 'VARIANTS', ('',)):
+        variants = getattr(module, 'VARIANTS', ('',))
+        for variant in variants:
             arguments = (variant,) if variant else ()
-            yield pytest.param(module, arguments, id=f'{name}{variant}')
+            fast = name in FAST and variant == variants[0]
+            yield pytest.param(
+                module,
+                arguments,
+                id=f'{name}{variant}',
+                marks=() if fast else pytest.mark.slow,
+            )
 
 
 @pytest.fixture
