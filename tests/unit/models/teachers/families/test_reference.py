@@ -82,6 +82,15 @@ def test_features_are_those_of_the_pipeline(module, saved):
     for t in TIMESTEPS:
         check(module, saved, teacher, images, t)
 
+    # Cached latents, which are rounded to float16.
+    latents = teacher.encode_latents(images).mean.half().float()
+    timesteps = torch.tensor([3, 700])
+    torch.manual_seed(1)
+    cached = teacher.extract(latents, timesteps)
+    torch.manual_seed(1)
+    for name, feat in teacher(images, timesteps).items():
+        assert (cached[name] - feat).norm() / feat.norm() < 2e-3, name
+
     full = build(module, saved, early_stop=False)
     feats = []
     for each in (teacher, full):
