@@ -103,20 +103,26 @@ def external_hashes(runner) -> Dict[str, str]:
 
 
 def check_external_hashes(runner, meta: dict) -> None:
-    """Refuse other frozen files than those of the checkpoint's run."""
+    """Refuse other frozen weights than those of the checkpoint's run.
+
+    Those of another dtype or structure, and so another name, cannot be
+    compared, which is logged as a warning.
+    """
     before, now = meta.get('external_hashes'), external_hashes(runner)
     if before is None:  # written without them
         return
-    differ = [
-        name
-        for name in sorted({*before, *now})
-        if before.get(name) != now.get(name)
-    ]
+    both = sorted(before.keys() & now.keys())
+    differ = [name for name in both if before[name] != now[name]]
     if differ:
         raise ValueError(
             'expected the frozen model that the checkpoint was trained with, '
             f'got another one ({", ".join(differ)}); put its files back, or '
             'start a new run with load_from=CHECKPOINT'
+        )
+    if before.keys() != now.keys():
+        runner.logger.warning(
+            f'the checkpoint was trained with {sorted(before)}, now is '
+            f'{sorted(now)}: whether these are the same weights is not checked'
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import cached_property
 from typing import Any, Dict, Iterable, Optional, Sequence, Set, Tuple, Union
 
 import torch
@@ -31,6 +32,7 @@ from repfusion_mm.models.policies.reinforce import (
     sum_over_ranks,
 )
 from repfusion_mm.models.teachers.cached_teacher import CachedTeacher
+from repfusion_mm.models.teachers.fingerprint import hash_samples
 from repfusion_mm.models.utils.frozen_layers import frozen_parameters
 from repfusion_mm.models.utils.image_range import (
     resolve_channel_order,
@@ -299,6 +301,19 @@ class RepFusion(BaseModel):
         return to_unit_range(
             inputs, self.data_preprocessor, self.channel_order
         )
+
+    @cached_property
+    def external_hashes(self) -> Dict[str, str]:
+        """Hashes of the teacher's weights, which no checkpoint holds.
+
+        They are those of the dtype that the teacher computes in, which the
+        names hold.
+        """
+        return {
+            f'model.teacher: {name} in {value.dtype}': hash_samples(part)
+            for name, part in self.teacher.live.named_children()
+            for value in list(part.state_dict().values())[:1]
+        }
 
     def optim_parts(self) -> Dict[str, nn.ModuleDict]:
         """Return the parts of which each has its own optimizer."""

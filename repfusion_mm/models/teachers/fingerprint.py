@@ -12,6 +12,8 @@ import torch.nn as nn
 
 #: Bytes of a block of a large file, and the number of blocks.
 BLOCK, NUM_BLOCKS = 64 << 10, 64
+#: Values of a large tensor that are read for a sampled hash.
+NUM_VALUES = 4096
 
 
 def hash_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
@@ -30,6 +32,23 @@ def hash_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
 def hash_weights(module: nn.Module) -> str:
     """Return the SHA-256 of a module's state."""
     return hash_tensors(module.state_dict())
+
+
+def hash_samples(module: nn.Module) -> str:
+    """Return the SHA-256 of names, shapes and sampled values of a state.
+
+    Of tensors of more than 4,096 values, that many are read, evenly spread:
+    weights may have 10 GB, and training changes all of them.
+    """
+    samples = {}
+    for name, value in module.state_dict().items():
+        size = value.numel()
+        count = min(size, NUM_VALUES)
+        indices = torch.arange(count, device=value.device) * (size - 1)
+        indices = indices // max(count - 1, 1)
+        # Does not copy a tensor that is not contiguous.
+        samples[f'{name} {tuple(value.shape)}'] = value.take(indices)
+    return hash_tensors(samples)
 
 
 def hash_config(denoiser: Any) -> str:

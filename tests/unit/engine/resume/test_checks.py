@@ -1,11 +1,15 @@
 """Only complete checkpoints are resumed from."""
 
+import shutil
+
 import pytest
 import torch
 from mmengine.runner import Runner
 
 from repfusion_mm.engine.checkpoint.io import load_from_local
 from tests.helpers.memory_run import config
+from tests.helpers.pipelines import latent_unet
+from tests.helpers.timm_models import save_model, teacher_config
 
 
 def without(*path):
@@ -143,3 +147,81 @@ def test_runs_of_another_length_are_refused(tmp_path, settings, reason):
     with pytest.raises(ValueError, match=reason) as error:
         run(tmp_path, 'second', resume=True, **settings)
     assert 'but not the state of optimizers' in str(error.value)
+
+
+def latent_teacher(folder, **settings):
+    return dict(
+        type='repfusion_mm.DiffusersTeacher',
+        pretrained=str(folder),
+        layers=[latent_unet.LAYER],
+        input_size=16,
+        **settings,
+    )
+
+
+def timm_teacher(file):
+    return teacher_config('convnext', [1], pretrained=str(file))
+
+
+def with_teacher(teacher, **settings):
+    return {
+        'model.teacher': dict(_delete_=True, **teacher),
+        'model.policy': dict(
+            _delete_=True,
+            type='repfusion_mm.FixedTimestepPolicy',
+            timestep=0,
+        ),
+        **settings,
+    }
+
+
+def scale_weight(file, name):
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(file)
+    weights[name] *= 1.01
+    save_file(weights, file)
+
+
+def test_runs_are_resumed_with_the_weights_of_their_teacher_only(
+    tmp_path, capsys
+):
+    folder = tmp_path / 'pipeline'
+    latent_unet.save(folder, 'KL')
+    teacher = latent_teacher(folder, dtype='float32')
+    run(tmp_path, 'first', **with_teacher(teacher))
+    again = dict(resume=True, load_from=str(tmp_path / 'epoch_1.pth'))
+
+    moved = shutil.copytree(folder, tmp_path / 'moved')
+    teacher = latent_teacher(moved, dtype='float32')
+    run(tmp_path, 'moved', **with_teacher(teacher, **again))
+    assert 'is not checked' not in ''.join(capsys.readouterr())
+    teacher = latent_teacher(folder, dtype='bfloat16')
+    run(tmp_path, 'cast', **with_teacher(teacher, **again))
+    assert 'encoder in torch.bfloat16' in ''.join(capsys.readouterr())
+
+    teacher = latent_teacher(folder, dtype='float32')
+    for part, weight in (
+        ('vqvae', 'encoder.conv_in.weight'),
+        ('unet', 'conv_in.weight'),
+    ):
+        place = shutil.copytree(moved, tmp_path / part)
+        teacher = latent_teacher(place, dtype='float32')
+        file = place / part / 'diffusion_pytorch_model.safetensors'
+        scale_weight(file, weight)
+        named = 'denoiser' if part == 'unet' else 'encoder'
+        got = rf'got another one \(model.teacher: {named} in torch.float32'
+        with pytest.raises(ValueError, match=got):
+            run(tmp_path, part, **with_teacher(teacher, **again))
+
+
+def test_weights_of_timm_teachers_are_compared(tmp_path):
+    file = tmp_path / 'model.safetensors'
+    save_model(file, 'convnext')
+    settings = with_teacher(timm_teacher(file))
+    run(tmp_path, 'first', **settings)
+    again = dict(resume=True, load_from=str(tmp_path / 'epoch_1.pth'))
+    run(tmp_path, 'same', **settings, **again)
+    scale_weight(file, 'stem.0.weight')
+    with pytest.raises(ValueError, match=r'another one .*: backbone in torch'):
+        run(tmp_path, 'other', **settings, **again)

@@ -4,7 +4,11 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 
-from repfusion_mm.models.teachers.fingerprint import hash_files, hash_weights
+from repfusion_mm.models.teachers.fingerprint import (
+    hash_files,
+    hash_samples,
+    hash_weights,
+)
 from tests.helpers.toy import LAYER
 
 
@@ -74,3 +78,23 @@ def test_hash_of_files_covers_small_ones_and_both_ends_of_large_ones(
         assert (hash_files([file]) != before) == is_read
         renamed = file.rename(tmp_path / 'renamed')
         assert hash_files([renamed]) != before
+
+
+def test_sampled_hash_covers_small_tensors_and_both_ends_of_large_ones():
+    small, large = torch.nn.Linear(3, 7), torch.nn.Conv2d(100, 100, 9)
+    module = torch.nn.Sequential(small, large)
+    before = hash_samples(module)
+    module.to(memory_format=torch.channels_last)
+    assert hash_samples(module) == before
+    for values, position, is_read in (
+        (small.weight, 10, True),
+        (large.weight, 0, True),
+        (large.weight, 1, False),
+        (large.weight, -1, True),
+    ):
+        value = values.data.contiguous().view(-1)[position].item()
+        index = torch.tensor([position % values.numel()])
+        values.data.put_(index, torch.tensor([value + 1]))
+        assert (hash_samples(module) != before) == is_read
+        values.data.put_(index, torch.tensor([value]))
+    assert hash_samples(module) == before
