@@ -24,13 +24,14 @@ from repfusion_mm.models.teachers.guided_diffusion_weights import (
 )
 from tests.helpers import layouts
 from tests.helpers.launcher import ROOT, run_main
+from tests.helpers.pipelines import latent_unet
 from tests.helpers.reference_adm import ReferenceADM
 from tests.helpers.toy import save_cifar10, save_teacher
 
 #: Batch sizes that give two iterations per epoch.
 BATCH = {
     'cifar': 20, 'tiny-imagenet': 10, 'imagenet': 2, 'celebahq': 2,
-    'digits': 640, 'custom': 8, 'cifar10': 20, 'in1k': 2,
+    'digits': 640, 'latent-digits': 640, 'custom': 8, 'cifar10': 20, 'in1k': 2,
     'celebamask-hq-448x448': 2, 'wflw-256x256': 2,
     'celebamask': 2, 'wflw': 2,
 }  # fmt: skip
@@ -56,6 +57,7 @@ def make_site(site: Path) -> None:
 
     teachers = site / 'teachers'
     save_teacher(teachers / 'digits', sample_size=16)
+    latent_unet.save(teachers / 'latent-digits', 'KL')
     save_teacher(teachers / 'cifar', sample_size=32)
     save_teacher(teachers / 'custom', sample_size=64)
     save_teacher(
@@ -134,14 +136,21 @@ def check_distillation(name, monkeypatch):
     """Distill, and check the student and the batches of the teacher.
 
     In the reference implementation, the teacher gets images with ImageNet's
-    normalization.
+    normalization. A latent teacher's images are checked as its VAE gets them.
     """
     seen = []
     original = DiffusersTeacher.encode
 
     def spy(self, images):
-        seen.append(original(self, images))
-        return seen[-1]
+        if self.encoder is None:
+            seen.append(original(self, images))
+            return seen[-1]
+        handle = self.encoder.vae.encoder.register_forward_pre_hook(
+            lambda _module, inputs: seen.append(inputs[0])
+        )
+        latents = original(self, images)
+        handle.remove()
+        return latents
 
     monkeypatch.setattr(DiffusersTeacher, 'encode', spy)
     student = load_from_local(distill(name))
