@@ -35,6 +35,7 @@ from repfusion_mm.models.teachers.loading import open_denoiser, open_scheduler
 from repfusion_mm.models.teachers.noise_schedule import (
     add_noise,
     draw_noise,
+    log_unused_schedule,
     read_noise_levels,
 )
 from repfusion_mm.models.teachers.prompts import load_condition
@@ -78,7 +79,8 @@ class DiffusersTeacher(BaseTeacher):
             denoiser with random weights, for tests and timing.
         scheduler: ``type`` and arguments of a diffusers scheduler of the DDPM
             family, which gives T and a_t of the denoiser's training, or of
-            flow matching. By default the scheduler of ``pretrained``.
+            flow matching. By default the scheduler of ``pretrained``. With
+            ``input_mode='clean'`` only T is used.
         vae: Folder or hub id of the image encoder of a latent denoiser, by
             default that of the pipeline; or ``type`` and arguments of one
             with random weights.
@@ -194,6 +196,8 @@ class DiffusersTeacher(BaseTeacher):
         if input_mode == 'auto':
             self.input_mode = 'clean' if self.encoder is None else 'noised'
         self._check_modes()
+        if scheduler and self.input_mode == 'clean':
+            log_unused_schedule(scheduler)
         source.locate()
 
         # What it is conditioned on.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, NamedTuple
 
 import torch
@@ -98,6 +99,22 @@ def read_noise_levels(
         f'trained with, got {type(scheduler).__name__}{fault}; '
         f'{_advice(setting, True)}'
     )
+
+
+def log_unused_schedule(scheduler: dict) -> None:
+    """Warn of settings of a scheduler that images without noise do not use.
+
+    They are not refused: the probe of timesteps can be asked for noise.
+    """
+    unused = sorted(scheduler.keys() - {'type', 'num_train_timesteps'})
+    if unused:
+        print_log(
+            f'teacher: not used are {unused} of {TEACHER}, as the images are '
+            'without noise; to use them, set model.teacher.input_mode='
+            "'noised'",
+            logger='current',
+            level=logging.WARNING,
+        )
 
 
 def ddpm_levels(alphas_cumprod: torch.Tensor) -> NoiseLevels:

@@ -144,6 +144,18 @@ def test_unknown_predictions_are_refused_with_the_choices():
         )
 
 
+def test_settings_of_noise_that_is_not_added_are_logged(log):
+    schedule = dict(type='DDPMScheduler', num_train_timesteps=7)
+    teacher = DiffusersTeacher([LAYER], config=DENOISER, scheduler=schedule)
+    assert teacher.num_timesteps == 7
+    schedule['beta_end'] = 0.5
+    noised = dict(config=DENOISER, scheduler=schedule, input_mode='noised')
+    DiffusersTeacher([LAYER], **noised)
+    assert 'not used' not in log.text
+    DiffusersTeacher([LAYER], config=DENOISER, scheduler=schedule)
+    assert "not used are ['beta_end'] of model.teacher.scheduler" in log.text
+
+
 def test_the_class_in_the_folder_gives_the_betas(tmp_path):
     """Defaults differ by class: a file may leave them out."""
     folder = save_teacher(tmp_path / 'teacher')
