@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from repfusion_mm.models.teachers.guided_diffusion_weights import (
+from repfusion_mm.models.teachers.guided_diffusion.weights import (
     StateDict,
     convert_weights,
 )

@@ -21,20 +21,22 @@ from mmengine.structures import BaseDataElement
 from mmengine.utils import to_2tuple
 from torch.utils.flop_counter import FlopCounterMode
 
-from repfusion_mm.models.teachers.conditioning import ClassSignal
-from repfusion_mm.models.teachers.encoder_loading import open_encoder
 from repfusion_mm.models.teachers.families import find_family
-from repfusion_mm.models.teachers.guided_diffusion import module_names
-from repfusion_mm.models.teachers.latents import ImageEncoder
-from repfusion_mm.models.teachers.layers import named_modules
-from repfusion_mm.models.teachers.loading import open_denoiser
-from repfusion_mm.models.teachers.sizes import find_image_size
-from repfusion_mm.models.teachers.timm_teacher import TimmTeacher
-from repfusion_mm.models.teachers.truncation import (
+from repfusion_mm.models.teachers.features.layers import named_modules
+from repfusion_mm.models.teachers.features.truncation import (
     NUM_TEXT,
     blank_arguments,
     survey_denoiser,
 )
+from repfusion_mm.models.teachers.guided_diffusion.names import module_names
+from repfusion_mm.models.teachers.inputs.conditioning import ClassSignal
+from repfusion_mm.models.teachers.inputs.encoder_loading import open_encoder
+from repfusion_mm.models.teachers.inputs.image_encoder import ImageEncoder
+from repfusion_mm.models.teachers.inputs.sizes import find_image_size
+from repfusion_mm.models.teachers.loading.denoiser import (
+    open_denoiser,
+)
+from repfusion_mm.models.teachers.timm_teacher import TimmTeacher
 from repfusion_mm.registry import MODELS
 from repfusion_mm.utils.types import is_type
 

@@ -4,8 +4,8 @@ import difflib
 from pathlib import Path
 from typing import Any, Dict, Mapping, Tuple
 
-from repfusion_mm.models.teachers.folders import DENOISERS
-from repfusion_mm.models.teachers.guided_diffusion import unet_config
+from repfusion_mm.models.teachers.guided_diffusion.names import unet_config
+from repfusion_mm.models.teachers.loading.folders import DENOISERS
 from repfusion_mm.models.teachers.timm_teacher import TimmTeacher
 from repfusion_mm.registry import MODELS
 from repfusion_mm.utils.types import is_type

@@ -18,7 +18,7 @@ from repfusion_mm.analysis.guided_diffusion_settings import (
 )
 from repfusion_mm.engine.checkpoint.io import load_from_local
 from repfusion_mm.models import DiffusersTeacher
-from repfusion_mm.models.teachers.guided_diffusion_weights import (
+from repfusion_mm.models.teachers.guided_diffusion.weights import (
     build_denoiser,
     read_architecture,
 )

@@ -42,8 +42,10 @@ PIXELS = dict(
 
 def save_teacher(folder: Path, **overrides) -> str:
     """Write a miniature denoiser as diffusers writes one."""
-    from repfusion_mm.models.teachers.loading import (
+    from repfusion_mm.models.teachers.loading.denoiser import (
         build_denoiser,
+    )
+    from repfusion_mm.models.teachers.loading.scheduler import (
         build_scheduler,
     )
 

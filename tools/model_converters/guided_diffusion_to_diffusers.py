@@ -36,7 +36,7 @@ from repfusion_mm.analysis.teacher_presets import TEACHER_PRESETS
 from repfusion_mm.cli import report_errors, script_parser
 from repfusion_mm.cli.argument_types import positive
 from repfusion_mm.engine.checkpoint.io import read_checkpoint
-from repfusion_mm.models.teachers.guided_diffusion_weights import (
+from repfusion_mm.models.teachers.guided_diffusion.weights import (
     build_denoiser,
     read_architecture,
 )

@@ -9,7 +9,7 @@ import torch
 import torch.nn as nn
 
 from repfusion_mm.models.diffusion.base import GenerativeModel
-from repfusion_mm.models.teachers.folders import diffusers_class
+from repfusion_mm.models.teachers.loading.folders import diffusers_class
 from repfusion_mm.registry import MODELS
 from repfusion_mm.utils.arguments import check_number
 

@@ -24,14 +24,18 @@ from repfusion_mm.models.diffusion.latents import (
     predict,
     sample_images,
 )
-from repfusion_mm.models.teachers.latents import ImageEncoder
-from repfusion_mm.models.teachers.layers import check_denoiser
-from repfusion_mm.models.teachers.loading import build_denoiser
-from repfusion_mm.models.teachers.noise_schedule import (
+from repfusion_mm.models.teachers.features.layers import check_denoiser
+from repfusion_mm.models.teachers.inputs.image_encoder import ImageEncoder
+from repfusion_mm.models.teachers.inputs.noise_schedule import (
     add_noise,
-    build_scheduler,
     ddpm_levels,
     read_alphas_cumprod,
+)
+from repfusion_mm.models.teachers.loading.denoiser import (
+    build_denoiser,
+)
+from repfusion_mm.models.teachers.loading.scheduler import (
+    build_scheduler,
 )
 from repfusion_mm.registry import MODELS
 

@@ -7,11 +7,16 @@ from typing import Any, Dict, Optional
 
 import torch
 
-from repfusion_mm.models.teachers.conditioning import ClassSignal
 from repfusion_mm.models.teachers.families import find_family
-from repfusion_mm.models.teachers.folders import Part, find_image_encoder
-from repfusion_mm.models.teachers.latents import ImageEncoder
-from repfusion_mm.models.teachers.loading import Source
+from repfusion_mm.models.teachers.inputs.conditioning import ClassSignal
+from repfusion_mm.models.teachers.inputs.image_encoder import ImageEncoder
+from repfusion_mm.models.teachers.loading.denoiser import (
+    Source,
+)
+from repfusion_mm.models.teachers.loading.folders import (
+    Part,
+    find_image_encoder,
+)
 
 
 def find_autoencoder(folder: str) -> Part:

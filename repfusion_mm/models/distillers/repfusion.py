@@ -32,7 +32,7 @@ from repfusion_mm.models.policies.reinforce import (
     sum_over_ranks,
 )
 from repfusion_mm.models.teachers.cached_teacher import CachedTeacher
-from repfusion_mm.models.teachers.fingerprint import hash_samples
+from repfusion_mm.models.teachers.loading.fingerprint import hash_samples
 from repfusion_mm.models.utils.frozen_layers import frozen_parameters
 from repfusion_mm.models.utils.image_range import (
     resolve_channel_order,

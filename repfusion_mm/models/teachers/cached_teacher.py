@@ -12,7 +12,7 @@ import torch
 from repfusion_mm.datasets.feature_cache.dataset import FEATS_FIELD, KEY_FIELD
 from repfusion_mm.datasets.feature_cache.files import REWRITE, key_to_text
 from repfusion_mm.models.teachers.base import BaseTeacher
-from repfusion_mm.models.teachers.latents import Posterior
+from repfusion_mm.models.teachers.inputs.image_encoder import Posterior
 
 #: Largest accepted distance between the cached and the live features of an
 #: image, relative to the norm of the live ones. On the digits' teacher the

@@ -12,35 +12,45 @@ from mmengine.utils import to_2tuple
 
 from repfusion_mm.models.connectors.conv_connector import resize_to
 from repfusion_mm.models.teachers.base import BaseTeacher
-from repfusion_mm.models.teachers.conditioning import (
+from repfusion_mm.models.teachers.dtype import DTYPES, resolve_dtype
+from repfusion_mm.models.teachers.families import Condition, find_family
+from repfusion_mm.models.teachers.features.feature_extractor import (
+    FeatureExtractor,
+)
+from repfusion_mm.models.teachers.features.layers import (
+    check_denoiser,
+    resolve_layers,
+)
+from repfusion_mm.models.teachers.features.truncation import truncate
+from repfusion_mm.models.teachers.inputs.conditioning import (
     CLASS_SIGNALS,
     ClassSignal,
 )
-from repfusion_mm.models.teachers.dtype import DTYPES, resolve_dtype
-from repfusion_mm.models.teachers.encoder_loading import open_encoder
-from repfusion_mm.models.teachers.families import Condition, find_family
-from repfusion_mm.models.teachers.feature_extractor import FeatureExtractor
-from repfusion_mm.models.teachers.fingerprint import (
-    hash_config,
-    hash_tensors,
-    hash_weights,
-)
-from repfusion_mm.models.teachers.latents import (
+from repfusion_mm.models.teachers.inputs.encoder_loading import open_encoder
+from repfusion_mm.models.teachers.inputs.image_encoder import (
     POSTERIORS,
     ImageEncoder,
     Posterior,
 )
-from repfusion_mm.models.teachers.layers import check_denoiser, resolve_layers
-from repfusion_mm.models.teachers.loading import open_denoiser, open_scheduler
-from repfusion_mm.models.teachers.noise_schedule import (
+from repfusion_mm.models.teachers.inputs.noise_schedule import (
     add_noise,
     draw_noise,
     log_unused_schedule,
     read_noise_levels,
 )
-from repfusion_mm.models.teachers.prompts import load_condition
-from repfusion_mm.models.teachers.sizes import find_image_size
-from repfusion_mm.models.teachers.truncation import truncate
+from repfusion_mm.models.teachers.inputs.prompts import load_condition
+from repfusion_mm.models.teachers.inputs.sizes import find_image_size
+from repfusion_mm.models.teachers.loading.denoiser import (
+    open_denoiser,
+)
+from repfusion_mm.models.teachers.loading.fingerprint import (
+    hash_config,
+    hash_tensors,
+    hash_weights,
+)
+from repfusion_mm.models.teachers.loading.scheduler import (
+    open_scheduler,
+)
 from repfusion_mm.models.utils.autocast import without_autocast
 from repfusion_mm.registry import MODELS
 from repfusion_mm.utils.arguments import (

@@ -11,9 +11,11 @@ from mmengine.logging import print_log
 from repfusion_mm.models.connectors.conv_connector import resize_to
 from repfusion_mm.models.teachers.base import BaseTeacher
 from repfusion_mm.models.teachers.dtype import DTYPES, resolve_dtype
-from repfusion_mm.models.teachers.feature_extractor import FeatureExtractor
-from repfusion_mm.models.teachers.fingerprint import hash_weights
-from repfusion_mm.models.teachers.timm_loading import (
+from repfusion_mm.models.teachers.features.feature_extractor import (
+    FeatureExtractor,
+)
+from repfusion_mm.models.teachers.loading.fingerprint import hash_weights
+from repfusion_mm.models.teachers.loading.timm import (
     load_timm_model,
     resolve_layers,
 )

@@ -11,7 +11,7 @@ from repfusion_mm.analysis.guided_diffusion_settings import (
     compare_settings,
     find_alternatives,
 )
-from repfusion_mm.models.teachers.guided_diffusion_weights import (
+from repfusion_mm.models.teachers.guided_diffusion.weights import (
     build_denoiser,
     read_architecture,
 )

@@ -9,10 +9,10 @@ from sklearn.datasets import load_sample_image
 from repfusion_mm.analysis.guided_diffusion_settings import Comparison
 from repfusion_mm.analysis.teacher_presets import TEACHER_PRESETS
 from repfusion_mm.models import DiffusersTeacher
-from repfusion_mm.models.teachers.guided_diffusion_weights import (
+from repfusion_mm.models.teachers.guided_diffusion.weights import (
     read_architecture,
 )
-from repfusion_mm.models.teachers.noise_schedule import (
+from repfusion_mm.models.teachers.inputs.noise_schedule import (
     add_noise,
     read_noise_levels,
 )

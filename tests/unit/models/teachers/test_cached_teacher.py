@@ -242,7 +242,9 @@ def test_features_of_another_teacher_are_refused(
 
 
 def edit_weights(folder):
-    from repfusion_mm.models.teachers.loading import load_denoiser
+    from repfusion_mm.models.teachers.loading.denoiser import (
+        load_denoiser,
+    )
 
     denoiser = load_denoiser(folder)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Load a denoiser and its noise schedule strictly."""
+"""Load a denoiser strictly."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mmengine.dist import broadcast
 from mmengine.logging import print_log
 
 from repfusion_mm.models.teachers.families import DenoiserFamily, find_family
-from repfusion_mm.models.teachers.folders import (
+from repfusion_mm.models.teachers.loading.folders import (
     DENOISERS,
     IMAGE_ENCODERS,
     Part,
@@ -22,16 +22,12 @@ from repfusion_mm.models.teachers.folders import (
     find_models,
     find_part,
 )
-from repfusion_mm.models.teachers.hub import fetch, fetch_weights
-from repfusion_mm.models.teachers.noise_schedule import (
-    build_scheduler,
-    load_scheduler,
-)
-from repfusion_mm.models.teachers.single_files import (
+from repfusion_mm.models.teachers.loading.hub import fetch, fetch_weights
+from repfusion_mm.models.teachers.loading.single_files import (
     advise_on_file,
     check_files,
 )
-from repfusion_mm.models.teachers.weights import (
+from repfusion_mm.models.teachers.loading.weights import (
     Locations,
     build_empty,
     load_weights,
@@ -116,20 +112,6 @@ def open_denoiser(
     part = find_denoiser(pretrained, has_vae)
     log_part(part)
     return Source(part, pretrained)
-
-
-def open_scheduler(
-    scheduler: Optional[dict],
-    pretrained: Optional[str],
-    family: DenoiserFamily,
-) -> Any:
-    """Return the scheduler of a teacher; see ``DiffusersTeacher``."""
-    if scheduler is not None:
-        return build_scheduler(scheduler, flow_matching=family.flow_matching)
-    if pretrained is not None:
-        return load_scheduler(pretrained, family.flow_matching)
-    name = 'FlowMatchEulerDiscrete' if family.flow_matching else 'DDPM'
-    return build_scheduler(dict(type=f'{name}Scheduler'))
 
 
 def load_denoiser(pretrained: str) -> Any:

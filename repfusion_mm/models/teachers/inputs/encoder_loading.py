@@ -12,10 +12,16 @@ import torch
 from mmengine.logging import print_log
 
 from repfusion_mm.models.teachers.families import DenoiserFamily
-from repfusion_mm.models.teachers.folders import find_image_encoder
-from repfusion_mm.models.teachers.hub import fetch
-from repfusion_mm.models.teachers.latents import STATISTICS, ImageEncoder
-from repfusion_mm.models.teachers.loading import Source, check_input
+from repfusion_mm.models.teachers.inputs.image_encoder import (
+    STATISTICS,
+    ImageEncoder,
+)
+from repfusion_mm.models.teachers.loading.denoiser import (
+    Source,
+    check_input,
+)
+from repfusion_mm.models.teachers.loading.folders import find_image_encoder
+from repfusion_mm.models.teachers.loading.hub import fetch
 
 
 def open_encoder(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from repfusion_mm.models.teachers.timm_loading import load_timm_model
+from repfusion_mm.models.teachers.loading.timm import load_timm_model
 from tests.helpers.timm_models import MODELS, save_model
 
 timm = pytest.importorskip('timm')

@@ -7,9 +7,12 @@ import re
 from pathlib import Path
 from typing import List, Optional, Sequence
 
-from repfusion_mm.models.teachers.folders import Part
-from repfusion_mm.models.teachers.single_files import advise_on_file
-from repfusion_mm.models.teachers.weights import find_files, select_weights
+from repfusion_mm.models.teachers.loading.folders import Part
+from repfusion_mm.models.teachers.loading.single_files import advise_on_file
+from repfusion_mm.models.teachers.loading.weights import (
+    find_files,
+    select_weights,
+)
 
 #: What describes a pipeline: its parts, their configs, the noise schedule.
 CONFIGS = (

@@ -13,7 +13,7 @@ from mmengine.logging import MMLogger
 from safetensors.torch import load_file, save_file
 
 from repfusion_mm.models import DiffusersTeacher
-from repfusion_mm.models.teachers.folders import (
+from repfusion_mm.models.teachers.loading.folders import (
     find_image_encoder,
     find_part,
 )

@@ -7,7 +7,7 @@ from typing import Any, Dict, Optional, Set
 
 import torch
 
-from repfusion_mm.models.teachers.guided_diffusion import (
+from repfusion_mm.models.teachers.guided_diffusion.names import (
     module_names,
     unet_config,
 )

@@ -8,8 +8,13 @@ import pytest
 import torch
 
 from repfusion_mm.models import DiffusersTeacher
-from repfusion_mm.models.teachers.feature_extractor import FeatureExtractor
-from repfusion_mm.models.teachers.layers import count_calls, release_unused
+from repfusion_mm.models.teachers.features.feature_extractor import (
+    FeatureExtractor,
+)
+from repfusion_mm.models.teachers.features.layers import (
+    count_calls,
+    release_unused,
+)
 from tests.helpers.toy import LAYER, save_teacher
 
 IMAGES = torch.linspace(0, 1, 4 * 3 * 16 * 16).reshape(4, 3, 16, 16)

@@ -8,9 +8,17 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 import torch
 import torch.nn as nn
 
-from repfusion_mm.models.teachers.fingerprint import hash_config, hash_weights
-from repfusion_mm.models.teachers.layers import count_calls, release_unused
-from repfusion_mm.models.teachers.noise_schedule import draw_noise
+from repfusion_mm.models.teachers.features.layers import (
+    count_calls,
+    release_unused,
+)
+from repfusion_mm.models.teachers.inputs.noise_schedule import (
+    draw_noise,
+)
+from repfusion_mm.models.teachers.loading.fingerprint import (
+    hash_config,
+    hash_weights,
+)
 from repfusion_mm.models.utils.autocast import without_autocast
 
 #: What an image is encoded to.

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from repfusion_mm.models import DiffusersTeacher
-from repfusion_mm.models.teachers.latents import ImageEncoder
+from repfusion_mm.models.teachers.inputs.image_encoder import ImageEncoder
 from tests.helpers.pipelines.sana import autoencoder_dc
 from tests.helpers.toy import AUTOENCODER, DENOISER, LAYER
 

@@ -15,7 +15,7 @@ import torch.nn as nn
 from mmengine.logging import MMLogger
 from safetensors.torch import load_file, save_file
 
-from repfusion_mm.models.teachers.weights import (
+from repfusion_mm.models.teachers.loading.weights import (
     build_empty,
     load_weights,
     locate_weights,

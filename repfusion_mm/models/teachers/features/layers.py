@@ -21,8 +21,8 @@ from typing import (
 import torch
 import torch.nn as nn
 
-from repfusion_mm.models.teachers.guided_diffusion import module_names
-from repfusion_mm.models.teachers.token_maps import MapReader
+from repfusion_mm.models.teachers.features.token_maps import MapReader
+from repfusion_mm.models.teachers.guided_diffusion.names import module_names
 
 CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.Sequential)
 

@@ -8,19 +8,11 @@ from typing import Any, NamedTuple
 import torch
 from mmengine.logging import print_log
 
-from repfusion_mm.models.teachers.folders import (
-    damaged_config,
-    diffusers_class,
-    find_config,
-    find_pipelines,
-)
-from repfusion_mm.models.teachers.hub import fetch
+from repfusion_mm.models.teachers.loading.scheduler import TEACHER, advise
 
 #: What a denoiser of the DDPM family may predict; each is a function of x and
 #: eps of equation 4.
 PREDICTIONS = ('epsilon', 'sample', 'v_prediction')
-#: The setting of a teacher's schedule.
-TEACHER = 'model.teacher.scheduler'
 
 
 class NoiseLevels(NamedTuple):
@@ -97,7 +89,7 @@ def read_noise_levels(
     raise ValueError(
         'expected a scheduler of flow matching, which this denoiser is '
         f'trained with, got {type(scheduler).__name__}{fault}; '
-        f'{_advice(setting, True)}'
+        f'{advise(setting, True)}'
     )
 
 
@@ -175,93 +167,5 @@ def read_alphas_cumprod(
     raise ValueError(
         "expected a scheduler of the DDPM family, which gives the denoiser's "
         f'training timesteps 0 to T - 1, got {type(scheduler).__name__} with '
-        f'{fault}; {_advice(setting)}'
-    )
-
-
-def load_scheduler(pretrained: str, flow_matching: bool = False) -> Any:
-    """Load the noise schedule of a denoiser.
-
-    It is in the folder itself, in its sub-folder ``scheduler``, or in that of
-    the pipeline which the folder is a part of.
-
-    Args:
-        pretrained: Folder or hub id.
-        flow_matching: Whether the denoiser is trained by flow matching.
-
-    Raises:
-        FileNotFoundError: There is no ``scheduler_config.json``.
-        ValueError: The file is damaged, or names no scheduler of diffusers.
-    """
-    config = load_scheduler_config(pretrained, flow_matching)
-    cls = diffusers_class(config.pop('type'), 'scheduler')
-    try:
-        with torch.device('cpu'):
-            return cls.from_config(config)
-    except ImportError:
-        raise
-    except Exception as error:  # torch and numpy raise many
-        raise damaged_config(cls, pretrained, error) from error
-
-
-def load_scheduler_config(
-    pretrained: str, flow_matching: bool = False
-) -> dict:
-    """Return ``type`` and arguments in the ``scheduler_config.json``."""
-    from diffusers import DDPMScheduler
-
-    folder = fetch(pretrained)
-    for place in (folder, *find_pipelines(folder)):
-        try:
-            _, config = find_config(DDPMScheduler, str(place), 'scheduler')
-        except OSError as error:
-            missing = error
-            continue
-        if place != folder:
-            print_log(f'teacher: scheduler of {place}', logger='current')
-        return dict(config, type=config.get('_class_name'))
-    raise FileNotFoundError(
-        'expected scheduler_config.json with the denoiser '
-        f'{str(pretrained)!r}, got none; {_advice(TEACHER, flow_matching)}'
-    ) from missing
-
-
-def build_scheduler(
-    config: dict, setting: str = TEACHER, flow_matching: bool = False
-) -> Any:
-    """Build a diffusers scheduler from ``type`` and its arguments.
-
-    Raises:
-        ValueError: It is not the config of a scheduler; the message names the
-            ``setting``.
-    """
-    if not isinstance(config, dict):
-        raise ValueError(
-            f'expected {setting} to be a dict, got {config!r}; '
-            f'{_advice(setting, flow_matching)}'
-        )
-    arguments = dict(config)
-    cls = diffusers_class(arguments.pop('type', None), 'scheduler')
-    try:
-        with torch.device('cpu'):  # values are read, also for meta tensors
-            return cls(**arguments)
-    except Exception as error:  # torch and numpy raise many
-        reason = ' '.join(str(error).split())[:200]
-        raise ValueError(
-            f'expected arguments of {cls.__name__} in {setting}, got '
-            f'{str(arguments)[:200]} ({reason}); correct them'
-        ) from error
-
-
-def _advice(setting: str, flow_matching: bool = False) -> str:
-    if flow_matching:
-        return f"set {setting}=dict(type='FlowMatchEulerDiscreteScheduler')"
-    another = 'choose another teacher, or ' if setting == TEACHER else ''
-    # The defaults of DDPMScheduler are other noise than Stable Diffusion's.
-    return (
-        f"{another}set {setting}=dict(type='DDPMScheduler', "
-        'num_train_timesteps=..., beta_schedule=..., beta_start=..., '
-        "beta_end=...) to the schedule of its training ('scaled_linear', "
-        "0.00085 and 0.012 for Stable Diffusion, 'linear', 0.0001 and 0.02 "
-        'for DDPM)'
+        f'{fault}; {advise(setting)}'
     )

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from repfusion_mm.models import DiffusersTeacher
-from repfusion_mm.models.teachers import prompts
+from repfusion_mm.models.teachers.inputs import prompts
 from tests.helpers.pipelines import latent_unet, pixart, sd, sdxl
 from tests.helpers.ranks import run_on_ranks
 

@@ -12,15 +12,20 @@ from repfusion_mm.models.teachers.families import (
     DenoiserFamily,
     Grid,
 )
-from repfusion_mm.models.teachers.feature_extractor import FeatureExtractor
-from repfusion_mm.models.teachers.layers import (
+from repfusion_mm.models.teachers.features.feature_extractor import (
+    FeatureExtractor,
+)
+from repfusion_mm.models.teachers.features.layers import (
     LayerRun,
     check_layers,
     count_calls,
     release_unused,
     survey_layers,
 )
-from repfusion_mm.models.teachers.token_maps import MapReader, find_map
+from repfusion_mm.models.teachers.features.token_maps import (
+    MapReader,
+    find_map,
+)
 from repfusion_mm.utils.messages import PARAMETERS, scale
 
 #: Number of text tokens in a dry run: a prime, which no grid has as its

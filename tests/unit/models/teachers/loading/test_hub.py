@@ -12,17 +12,21 @@ import diffusers
 import pytest
 import torch
 
-from repfusion_mm.models.teachers.folders import (
+from repfusion_mm.models.teachers.loading.denoiser import (
+    load_denoiser,
+)
+from repfusion_mm.models.teachers.loading.folders import (
     find_image_encoder,
     find_part,
 )
-from repfusion_mm.models.teachers.hub import (
+from repfusion_mm.models.teachers.loading.hub import (
     fetch,
     fetch_text_encoders,
     fetch_weights,
 )
-from repfusion_mm.models.teachers.loading import load_denoiser
-from repfusion_mm.models.teachers.noise_schedule import load_scheduler
+from repfusion_mm.models.teachers.loading.scheduler import (
+    load_scheduler,
+)
 from tests.helpers.toy import save_teacher
 
 COMMIT = 'a' * 40

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from repfusion_mm.models.teachers.layers import (
+from repfusion_mm.models.teachers.features.layers import (
     count_calls,
     release_unused,
 )

@@ -17,19 +17,22 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from repfusion_mm.models.teachers.families import Condition, DenoiserFamily
-from repfusion_mm.models.teachers.fingerprint import hash_config, hash_files
-from repfusion_mm.models.teachers.folders import (
+from repfusion_mm.models.teachers.loading.fingerprint import (
+    hash_config,
+    hash_files,
+)
+from repfusion_mm.models.teachers.loading.folders import (
     diffusers_class,
     find_pipelines,
     read_index,
 )
-from repfusion_mm.models.teachers.hub import (
+from repfusion_mm.models.teachers.loading.hub import (
     WEIGHTS,
     fetch,
     fetch_text_encoders,
     is_vocabulary,
 )
-from repfusion_mm.models.teachers.weights import find_files
+from repfusion_mm.models.teachers.loading.weights import find_files
 
 #: Where encoded prompts are kept, unless the user names a file.
 FOLDER = Path('work_dirs', 'prompts')

@@ -4,7 +4,7 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 
-from repfusion_mm.models.teachers.fingerprint import (
+from repfusion_mm.models.teachers.loading.fingerprint import (
     hash_files,
     hash_samples,
     hash_weights,

@@ -8,12 +8,14 @@ import torch
 from diffusers import SchedulerMixin
 
 from repfusion_mm.models import DiffusersTeacher
-from repfusion_mm.models.teachers.noise_schedule import (
+from repfusion_mm.models.teachers.inputs.noise_schedule import (
     add_noise,
-    build_scheduler,
     ddpm_levels,
     read_alphas_cumprod,
     read_noise_levels,
+)
+from repfusion_mm.models.teachers.loading.scheduler import (
+    build_scheduler,
 )
 from tests.helpers.toy import DENOISER, LAYER, SCHEDULER, save_teacher
 
