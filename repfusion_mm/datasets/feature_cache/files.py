@@ -93,7 +93,8 @@ class FeatureReader:
     def _damaged(self, name: str, got: str) -> ValueError:
         return ValueError(
             f'expected an unchanged feature cache at {str(self.folder)!r}, '
-            f'got a damaged {name} ({got}); {REWRITE}'
+            f'got a damaged {name} ({got}); remove that folder, then {WRITE}, '
+            'which keeps the caches of other datasets'
         )
 
 

@@ -27,6 +27,7 @@ from repfusion_mm.datasets.feature_cache.files import META
 from repfusion_mm.datasets.feature_cache.writer import FeatureWriter
 from repfusion_mm.engine.feature_cache.checks import (
     check_cacheable,
+    check_cached_features,
     prepare_teacher_inputs,
 )
 from repfusion_mm.engine.preflight.pixels import check_pixels
@@ -45,6 +46,8 @@ def write_feature_caches(
 ) -> None:
     """Write the caches of all ``CachedFeaturesDataset`` of a config.
 
+    If only some of them exist, these are checked and kept.
+
     Args:
         cfg: Config of a distillation.
         device: The device that the teacher runs on.
@@ -54,15 +57,20 @@ def write_feature_caches(
     Raises:
         ValueError: A training dataset is not a ``CachedFeaturesDataset``, its
             views are not repeatable, its folder is in use, there is not
-            enough disk space, or the model's features cannot be cached.
+            enough disk space, the model's features cannot be cached, or a
+            cache that is kept belongs to another model.
     """
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     set_multi_processing(**cfg.get('env_cfg', {}).get('mp_cfg', {}))
-    datasets = _build_datasets(cfg)
+    parts = _build_datasets(cfg)
+    datasets = _select_unwritten(parts, overwrite)
     for dataset in datasets:
-        _check_folder(dataset, overwrite)
         _check_views(dataset)
     model = MODELS.build(cfg.model).to(device)
+    for part in parts:
+        if part not in datasets:
+            check_cached_features(part, model)
+            print_log(f'{part.folder}: an existing cache, which is kept')
     total = 0
     for dataset in datasets:
         check_cacheable(model, dataset.kind)
@@ -199,18 +207,26 @@ def _build_datasets(cfg: Config) -> List[CachedFeaturesDataset]:
     return cached
 
 
-def _check_folder(dataset: CachedFeaturesDataset, overwrite: bool) -> None:
-    folder = Path(dataset.folder)
-    if folder.exists() and not (folder / META).is_file():
+def _select_unwritten(
+    parts: List[CachedFeaturesDataset], overwrite: bool
+) -> List[CachedFeaturesDataset]:
+    """Return those of the parts of a dataset whose caches are written."""
+    for part in parts:
+        folder = Path(part.folder)
+        if folder.exists() and not (folder / META).is_file():
+            raise ValueError(
+                f'expected a feature cache or nothing at {part.folder!r}, got '
+                'something else; remove it yourself, or change the folder'
+            )
+    if overwrite:
+        return parts
+    unwritten = [part for part in parts if not Path(part.folder).exists()]
+    if not unwritten:
         raise ValueError(
-            f'expected a feature cache or nothing at {dataset.folder!r}, got '
-            'something else; remove it yourself, or change the folder'
-        )
-    if folder.exists() and not overwrite:
-        raise ValueError(
-            f'expected no feature cache at {dataset.folder!r}, got one; add '
+            f'expected no feature cache at {parts[0].folder!r}, got one; add '
             '--overwrite to replace it, or change the folder'
         )
+    return unwritten
 
 
 def _check_views(dataset: CachedFeaturesDataset) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -124,6 +125,42 @@ def test_an_existing_cache_is_replaced_only_with_overwrite(job):
     replaced = run('cache_features', job['config'], flags=['--overwrite'])
     assert '12 rows of 12 different images' in replaced.output
     assert features.stat().st_ino != before
+
+
+def test_only_the_caches_that_are_missing_are_written(job):
+    first, second = job['folder'] / 'features', job['folder'] / 'second'
+    config = job['folder'] / 'two.py'
+    config.write_text(
+        "_base_ = './cached.py'\n"
+        'one = _base_.train_dataloader.dataset.datasets[0]\n'
+        'train_dataloader = dict(dataset=dict(datasets=[\n'
+        f'    one, dict(one, folder={str(second)!r})]))\n'
+    )
+    before = (first / 'cache.json').stat().st_ino
+    output = run('cache_features', config).output
+    assert f'{first}: an existing cache, which is kept' in output
+    assert output.count('12 rows of 12 different images') == 1
+    assert (first / 'cache.json').stat().st_ino == before
+    assert (second / 'cache.json').is_file()
+
+    shutil.rmtree(second)
+    refused = run(
+        'cache_features', config, 'model.policy.timestep=101', expect=1
+    )
+    assert 'timestep: expected 101, got 100' in refused.last_line
+    assert not second.exists()
+
+    file = second / f'{LAYER}.npy'
+    run('cache_features', config)
+    file.write_bytes(file.read_bytes()[:-1])
+    refused = run('train', config, expect=1)
+    assert re.search(
+        f"at '{second}', got a damaged {LAYER}.npy .*; remove that folder",
+        refused.last_line,
+    )
+    shutil.rmtree(second)  # as it says
+    run('cache_features', config)
+    assert (first / 'cache.json').stat().st_ino == before
 
 
 BAD_TRAIN = {
