@@ -1,20 +1,25 @@
 """Distillations from a miniature pipeline of each family of denoisers."""
 
 import importlib
+import os
 
 import pytest
 import torch
 from mmengine.config import Config
 
+from repfusion_mm.cli import build_runner
 from repfusion_mm.engine.checkpoint.io import load_from_local
+from repfusion_mm.models.teachers import prompts
 from tests.helpers.equal import assert_equal
-from tests.helpers.launcher import ROOT, free_port, launch, run_main
+from tests.helpers.launcher import ROOT, run_main
+from tests.helpers.process_state import clear_instances
+from tests.helpers.ranks import run_on_ranks
 from tests.helpers.toy import save_cifar10
 
 FOLDER = ROOT / 'tests/helpers/pipelines'
 MODULES = sorted({path.stem for path in FOLDER.glob('*.py')} - {'parts'})
-#: A U-Net, and joint tokens of image and text.
-REPRESENTATIVE = ('sd', 'sd3')
+#: Families whose unconditional input is not encoded text.
+WITHOUT_TEXT = ('dit', 'latent_unet', 'sdxl')
 
 
 def write_config(folder, name, policy, **teacher):
@@ -31,7 +36,7 @@ def write_config(folder, name, policy, **teacher):
         prompt_file=str(folder / 'prompt.safetensors'),
         **teacher,
     )
-    if name in ('dit', 'latent_unet', 'sdxl'):  # no text is encoded
+    if name in WITHOUT_TEXT:
         del cfg.model.teacher['prompt_file']
     # The statistics of batch normalization are those of a process.
     cfg.model.student.update(
@@ -87,19 +92,31 @@ def test_a_resumed_run_equals_an_uninterrupted_one(name, tmp_path):
 
 
 @pytest.mark.distributed
-@pytest.mark.parametrize('name', REPRESENTATIVE)
-def test_two_processes_train_the_student_of_one(name, tmp_path):
+@pytest.mark.parametrize('name', MODULES)
+def test_two_processes_train_the_student_of_one(name, tmp_path, monkeypatch):
     """Without random numbers of a process: 4 steps of 20 images."""
     config = write_config(
         tmp_path, name, 'FixedTimestepPolicy', input_mode='clean'
     )
-    output = launch(
-        'tools/dist_train.sh', config, 2, '--work-dir', tmp_path / 'two',
-        '--cfg-options', 'train_dataloader.batch_size=10',
-        PORT=str(free_port()),
-    )  # fmt: skip
+    encoded, encode = [], prompts._encode
+    monkeypatch.setattr(
+        prompts, '_encode', lambda *args: encoded.append(0) or encode(*args)
+    )
+
+    def train_half(rank):
+        clear_instances()
+        # As torchrun sets them; the process group exists already.
+        os.environ.update(
+            RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2',
+            MASTER_ADDR='127.0.0.1', MASTER_PORT='29500',
+        )  # fmt: skip
+        options = ['--launcher', 'pytorch', '--work-dir', f'{tmp_path}/two']
+        options += ['--cfg-options', 'train_dataloader.batch_size=10']
+        build_runner([str(config), *options]).train()
+        return len(encoded)
+
     # The first process encodes the prompt for both.
-    assert output.count('encoding the prompt') == 1
+    assert run_on_ranks(train_half) == [int(name not in WITHOUT_TEXT), 0]
     train(config, tmp_path / 'one')
     one, two = (
         load_from_local(tmp_path / work_dir / 'epoch_2.pth')['state_dict']
