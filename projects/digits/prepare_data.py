@@ -7,7 +7,9 @@ OUT/train_20.txt ...      the same for 2, 5 and 10 training images per digit
 """
 
 import argparse
+import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import List, Optional
 
@@ -24,7 +26,9 @@ IMAGE_SIZE = 16
 
 
 def write_digits(out: Path, seed: int = 0) -> None:
-    """Write images and label lists.
+    """Write images and label lists, each file atomically.
+
+    Several processes may write the same folder, and others read it.
 
     Args:
         out: Folder to write into.
@@ -33,12 +37,25 @@ def write_digits(out: Path, seed: int = 0) -> None:
     Raises:
         OSError: An image cannot be written.
     """
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix='.writing-', dir=out) as name:
+        temporary = Path(name)
+        write_files(temporary, seed)
+        # Images before the lists that name them.
+        for file in [*temporary.rglob('*.png'), *temporary.glob('*.txt')]:
+            target = out / file.relative_to(temporary)
+            target.parent.mkdir(exist_ok=True)
+            os.replace(file, target)
+
+
+def write_files(out: Path, seed: int) -> None:
+    """Write images and label lists into a new folder."""
     digits = load_digits()
     order = np.random.default_rng(seed).permutation(len(digits.target))
     splits = dict(train=order[NUM_TEST:], test=order[:NUM_TEST])
     for split, indices in splits.items():
         folder = out / split
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir()
         lines = []
         for i, index in enumerate(indices):
             image = np.clip(digits.images[index] * (255 / 16), 0, 255)

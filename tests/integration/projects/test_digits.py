@@ -1,6 +1,8 @@
 """The data, the configs and the results of the demo."""
 
+import contextlib
 import io
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from sklearn.datasets import load_digits
 
-from projects.digits import demo, results, runs
+from projects.digits import demo, prepare_data, results, runs
 from tests.helpers.launcher import ROOT, run_main
 
 FINETUNE = ROOT / 'configs/finetune/mmpretrain/resnet18-repfusion_digits.py'
@@ -67,6 +69,21 @@ def test_prepare_data_reports_a_folder_that_cannot_be_written(tmp_path):
         'projects/digits/prepare_data.py', '--out', tmp_path / 'out', expect=1
     )
     assert str(tmp_path / 'out') in result.last_line
+
+
+def test_files_are_complete_while_they_are_written_again(tmp_path):
+    """Another process may be reading them."""
+    prepare_data.write_digits(tmp_path)
+    files = sorted(path for path in tmp_path.rglob('*') if path.is_file())
+    before = [path.read_bytes() for path in files]
+    with contextlib.ExitStack() as stack:
+        opened = [stack.enter_context(path.open('rb')) for path in files[:50]]
+        prepare_data.write_digits(tmp_path)
+        assert [file.read() for file in opened] == before[:50]
+        for file, path in zip(opened, files):  # replaced, not overwritten
+            assert os.fstat(file.fileno()).st_ino != path.stat().st_ino
+    assert [path.read_bytes() for path in files] == before
+    assert sorted(p for p in tmp_path.rglob('*') if p.is_file()) == files
 
 
 def finetune(digits, student, tmp_path, *options, expect=0):
