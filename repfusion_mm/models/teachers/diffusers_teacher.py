@@ -25,12 +25,17 @@ from repfusion_mm.models.teachers.features.truncation import truncate
 from repfusion_mm.models.teachers.inputs.conditioning import (
     CLASS_SIGNALS,
     ClassSignal,
+    Conditioning,
 )
 from repfusion_mm.models.teachers.inputs.encoder_loading import open_encoder
 from repfusion_mm.models.teachers.inputs.image_encoder import (
     POSTERIORS,
     ImageEncoder,
     Posterior,
+)
+from repfusion_mm.models.teachers.inputs.modes import (
+    INPUT_MODES,
+    resolve_input_mode,
 )
 from repfusion_mm.models.teachers.inputs.noise_schedule import (
     add_noise,
@@ -63,7 +68,6 @@ NO_LATENTS = (
     'expected a teacher with an image encoder (vae) for cached latents, got a '
     'denoiser of images; use CachedFeaturesDataset'
 )
-INPUT_MODES = ('auto', 'clean', 'noised')
 
 
 @MODELS.register_module()
@@ -202,21 +206,21 @@ class DiffusersTeacher(BaseTeacher):
         check_denoiser(self.denoiser.config, self.num_timesteps)
         self.input_size = input_size
         self.image_size = find_image_size(input_size, self.family)
-        self.input_mode = input_mode
-        if input_mode == 'auto':
-            self.input_mode = 'clean' if self.encoder is None else 'noised'
-        self._check_modes()
+        self.input_mode = resolve_input_mode(
+            input_mode, num_noises, self.encoder, vae_dtype, posterior
+        )
         if scheduler and self.input_mode == 'clean':
             log_unused_schedule(scheduler)
         source.locate()
 
         # What it is conditioned on.
-        self.class_signal = ClassSignal(class_signal, self.family)
+        classes = ClassSignal(class_signal, self.family)
         for model in (source.model, source.shapes):
-            self.class_signal.prepare(model)
-        self._condition = load_condition(
+            classes.prepare(model)
+        text = load_condition(
             self.family, self.denoiser, pretrained, prompt, prompt_file
         )
+        self._condition = Conditioning(text, classes)
 
         # Cut it off, then read the weights that are left.
         self.layers = resolve_layers(self.denoiser, layers)
@@ -228,11 +232,11 @@ class DiffusersTeacher(BaseTeacher):
             self.family,
             self.layers,
             self._latent_size,
-            self.class_signal(zeros, labels),
+            classes(zeros, labels),
             early_stop,
         )
         self.feature_shapes = truncated.shapes
-        num_text = self.family.count_text(self._condition)
+        num_text = self.family.count_text(text)
         self._readers = {
             name: reader.for_text(num_text)
             for name, reader in truncated.readers.items()
@@ -272,7 +276,7 @@ class DiffusersTeacher(BaseTeacher):
     ) -> Dict[str, torch.Tensor]:
         """Extract the features from x_0, as :meth:`encode` returns it."""
         with torch.no_grad(), without_autocast(clean.device):
-            condition = self._expand_condition(timesteps, data_samples)
+            condition = self._condition(timesteps, data_samples)
             feats = self._extract(clean, timesteps, condition)
             for _ in range(self.num_noises - 1):
                 for name, feat in self._extract(
@@ -341,11 +345,7 @@ class DiffusersTeacher(BaseTeacher):
         for key, value, cacheable in (
             ('input_mode', self.input_mode, 'clean'),
             ('posterior', self.posterior, 'mean'),
-            (
-                'class_signal',
-                self.class_signal.kind,
-                'none',
-            ),
+            ('class_signal', self._condition.classes.kind, 'none'),
         ):
             if value != cacheable:
                 raise ValueError(
@@ -361,12 +361,12 @@ class DiffusersTeacher(BaseTeacher):
             dtype=str(self.denoiser.dtype).replace('torch.', ''),
             image_size=self.image_size,
             input_mode=self.input_mode,
-            class_signal=self.class_signal.kind,
+            class_signal=self._condition.classes.kind,
         )
         if self.encoder is not None:
             parts['encoder'] = self.encoder.fingerprint()
-        if self._condition:
-            parts['condition'] = hash_tensors(self._condition)
+        if self._condition.text:
+            parts['condition'] = hash_tensors(self._condition.text)
         return parts
 
     @property
@@ -375,36 +375,6 @@ class DiffusersTeacher(BaseTeacher):
         height, width = to_2tuple(self.image_size)
         factor = self.family.latent_factor
         return height // factor, width // factor
-
-    def _check_modes(self) -> None:
-        if self.num_noises > 1 and self.input_mode == 'clean':
-            raise ValueError(
-                'expected teacher.num_noises=1 for images without noise, got '
-                f'{self.num_noises}; leave it out, or set '
-                "teacher.input_mode='noised'"
-            )
-        if self.encoder is None:
-            given = dict(vae_dtype=self.vae_dtype, posterior=self.posterior)
-            defaults = dict(vae_dtype='auto', posterior='mean')
-            unused = [k for k, v in given.items() if v != defaults[k]]
-            if unused:
-                raise ValueError(
-                    f'expected no teacher.{unused[0]} for a denoiser of '
-                    f'images, which has no image encoder; leave it out'
-                )
-            return
-        if self.posterior == 'sample' and not self.encoder.has_distribution:
-            raise ValueError(
-                "expected teacher.posterior='mean' for an image encoder "
-                f'without a distribution ({type(self.encoder.vae).__name__}), '
-                "got 'sample'; leave it out"
-            )
-        if self.vae_dtype == 'float16' and self.encoder.overflows:
-            raise ValueError(
-                "expected teacher.vae_dtype 'bfloat16' or 'float32', got "
-                "'float16', with which this image encoder may overflow, as "
-                'its config does not have force_upcast=False; correct it'
-            )
 
     def _extract(
         self,
@@ -422,16 +392,6 @@ class DiffusersTeacher(BaseTeacher):
             **self.family.arguments(noised, clock, condition)
         )
         return {k: self._readers[k](v).float() for k, v in outputs.items()}
-
-    def _expand_condition(
-        self, timesteps: torch.Tensor, data_samples: Optional[Sequence]
-    ) -> Condition:
-        condition = {
-            name: value.expand(len(timesteps), *value.shape[1:])
-            for name, value in self._condition.items()
-        }
-        condition.update(self.class_signal(timesteps, data_samples))
-        return condition
 
     def _check_finite(self, feats: Dict[str, torch.Tensor]) -> None:
         for name, feat in feats.items():
@@ -461,12 +421,7 @@ class DiffusersTeacher(BaseTeacher):
             vae_dtype = self.encoder.resolve_dtype(self.vae_dtype, dtype)
             nn.Module.to(self.encoder.vae, dtype=vae_dtype)
         self._levels = self._levels.to(device)
-        self._condition = {
-            name: value.to(
-                device, dtype if value.is_floating_point() else value.dtype
-            )
-            for name, value in self._condition.items()
-        }
+        self._condition.to(device, dtype)
         self._is_checked = False
         if device.type != 'meta' and self._logged_dtype != (dtype, device):
             self._logged_dtype = dtype, device

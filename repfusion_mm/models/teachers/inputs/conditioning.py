@@ -1,4 +1,4 @@
-"""The class that a class-conditional denoiser is conditioned on."""
+"""What a denoiser is conditioned on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, Dict, Optional, Sequence
 
 import torch
 
-from repfusion_mm.models.teachers.families import DenoiserFamily
+from repfusion_mm.models.teachers.families import Condition, DenoiserFamily
 from repfusion_mm.models.utils.labels import read_labels
 
 CLASS_SIGNALS = ('none', 'random', 'label')
@@ -67,3 +67,34 @@ class ClassSignal:
             )
         device = timesteps.device
         return dict(class_labels=labels.to(device, non_blocking=True))
+
+
+class Conditioning:
+    """Condition a denoiser on a text, a class, both or nothing.
+
+    Args:
+        text: What :func:`~.prompts.load_condition` returns.
+        classes: The class of each image.
+    """
+
+    def __init__(self, text: Condition, classes: ClassSignal) -> None:
+        self.text, self.classes = text, classes
+
+    def __call__(
+        self, timesteps: torch.Tensor, data_samples: Optional[Sequence]
+    ) -> Condition:
+        """Return the condition of N images."""
+        text = {
+            name: value.expand(len(timesteps), *value.shape[1:])
+            for name, value in self.text.items()
+        }
+        return {**text, **self.classes(timesteps, data_samples)}
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Move the text to a device, and its embeddings to a dtype."""
+        self.text = {
+            name: value.to(
+                device, dtype if value.is_floating_point() else value.dtype
+            )
+            for name, value in self.text.items()
+        }

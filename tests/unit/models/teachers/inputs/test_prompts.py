@@ -83,7 +83,9 @@ def test_prompt_conditions_all_images(folder):
     with torch.no_grad():
         expected, _ = pipeline.encode_prompt('a cat', 'cpu', 1, False)
     teacher = build(folder, prompt='a cat')
-    torch.testing.assert_close(teacher._condition['prompt_embeds'], expected)
+    torch.testing.assert_close(
+        teacher._condition.text['prompt_embeds'], expected
+    )
     assert not torch.allclose(features(teacher), features(build(folder)))
 
 
@@ -94,7 +96,7 @@ def test_prompt_of_sdxl_is_encoded_although_no_prompt_is_zeros(
     sdxl.save('xl')
     blank = build('xl')
     assert not (tmp_path / 'work_dirs').exists()
-    assert not any(v.any() for v in blank._condition.values())
+    assert not any(v.any() for v in blank._condition.text.values())
     pipeline = diffusers.StableDiffusionXLPipeline.from_pretrained(
         'xl', low_cpu_mem_usage=False, add_watermarker=False
     )
@@ -102,7 +104,7 @@ def test_prompt_of_sdxl_is_encoded_although_no_prompt_is_zeros(
         expected = pipeline.encode_prompt(
             'a cat', device='cpu', do_classifier_free_guidance=False
         )
-    ours = build('xl', prompt='a cat')._condition
+    ours = build('xl', prompt='a cat')._condition.text
     torch.testing.assert_close(ours['prompt_embeds'], expected[0])
     torch.testing.assert_close(ours['pooled_prompt_embeds'], expected[2])
     with pytest.raises(ValueError, match='unconditional input of zeros'):
@@ -114,7 +116,7 @@ def test_padding_of_t5_is_left_out(tmp_path, monkeypatch):
     pixart.save('pixart')
     for prompt, count in ((None, 1), ('cat', 5)):
         teacher = DiffusersTeacher([pixart.LAYER], 'pixart', prompt=prompt)
-        assert teacher._condition['prompt_embeds'].shape[1] == count
+        assert teacher._condition.text['prompt_embeds'].shape[1] == count
 
 
 def test_prompt_of_another_text_or_denoiser_is_refused(folder, tmp_path):
@@ -197,7 +199,7 @@ def test_text_encoder_of_another_library_is_refused(folder, tmp_path):
 
 def test_large_text_encoders_run_in_bfloat16(folder, monkeypatch):
     monkeypatch.setattr(prompts, 'LARGE', 10)
-    condition = build(folder)._condition['prompt_embeds']
+    condition = build(folder)._condition.text['prompt_embeds']
     assert torch.equal(condition, condition.bfloat16().float())
 
 
