@@ -39,7 +39,7 @@ def find_autoencoder(folder: str) -> Part:
 
 def load_encoder(part: Part) -> ImageEncoder:
     """Load the frozen encoder half of an autoencoder in float32."""
-    source = Source(part, str(part.folder))
+    source = Source(part, str(part.folder), setting='model.vae')
     source.locate()
     encoder = ImageEncoder(source.model, source.shapes)
     source.load(torch.float32)

@@ -22,6 +22,14 @@ from repfusion_mm.models.teachers.loading.denoiser import (
 )
 from repfusion_mm.models.teachers.loading.folders import find_image_encoder
 from repfusion_mm.models.teachers.loading.hub import fetch
+from repfusion_mm.models.teachers.loading.single_files import (
+    PRETRAINED,
+    advise_on_file,
+    check_files,
+)
+
+#: The setting of a teacher's image encoder.
+VAE = 'model.teacher.vae'
 
 
 def open_encoder(
@@ -47,8 +55,10 @@ def open_encoder(
     """
     part = None
     if isinstance(vae, (str, Path)):
-        part = find_image_encoder(fetch(str(vae), 'vae'), in_parents=False)
+        folder = fetch(str(vae), VAE)
+        part = find_image_encoder(folder, in_parents=False)
         if part is None:
+            check_files(folder, advise_on_file, VAE)
             raise ValueError(
                 f'expected an autoencoder of diffusers at {str(vae)!r}, or a '
                 'pipeline with one, got none; correct model.teacher.vae'
@@ -59,7 +69,8 @@ def open_encoder(
         source = Source(config=vae)
     elif part is not None:
         print_log(f'teacher: images encoded by {part.folder}', 'current')
-        source = Source(part, str(vae or pretrained))
+        named, setting = (vae, VAE) if vae else (pretrained, PRETRAINED)
+        source = Source(part, str(named), setting=setting)
     else:
         check_input(family, 'model.teacher.config')
         return None

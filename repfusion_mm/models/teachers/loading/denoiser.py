@@ -24,6 +24,7 @@ from repfusion_mm.models.teachers.loading.folders import (
 )
 from repfusion_mm.models.teachers.loading.hub import fetch, fetch_weights
 from repfusion_mm.models.teachers.loading.single_files import (
+    PRETRAINED,
     advise_on_file,
     check_files,
 )
@@ -42,6 +43,7 @@ class Source:
         part: The model on this disk; None if its weights are random.
         pretrained: Folder or hub id of the pipeline or model.
         config: ``type`` and arguments of a model with random weights.
+        setting: The setting that names the model, for errors.
     """
 
     def __init__(
@@ -49,8 +51,10 @@ class Source:
         part: Optional[Part] = None,
         pretrained: str = '',
         config: Optional[dict] = None,
+        setting: str = PRETRAINED,
     ) -> None:
         self._part, self._pretrained = part, pretrained
+        self._setting = setting
         self._locations: Optional[Locations] = None
         build: Callable[[], Any]
         if part is None:
@@ -76,8 +80,8 @@ class Source:
         # On the meta device nothing is read.
         if self._part is None or torch.empty(0).is_meta:
             return
-        fetch_weights(self._pretrained, self._part)
-        check_files(self._part.folder)
+        fetch_weights(self._pretrained, self._part, self._setting)
+        check_files(self._part.folder, setting=self._setting)
         self._locations = locate_weights(self.model, self._part.folder)
 
     def load(self, dtype: Optional[torch.dtype]) -> None:

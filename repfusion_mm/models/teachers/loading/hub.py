@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import List, Optional, Sequence
 
 from repfusion_mm.models.teachers.loading.folders import Part
-from repfusion_mm.models.teachers.loading.single_files import advise_on_file
+from repfusion_mm.models.teachers.loading.single_files import (
+    PRETRAINED,
+    advise_on_file,
+)
 from repfusion_mm.models.teachers.loading.weights import (
     find_files,
     select_weights,
@@ -27,17 +30,17 @@ VOCABULARIES = ('.jinja', '.json', '.model', '.txt')
 #: What names of the weights of text encoders begin with.
 WEIGHTS = ('model', 'pytorch_model')
 #: What the settings of a teacher name.
-KINDS = dict(pretrained='denoiser', vae='autoencoder')
+KINDS = {PRETRAINED: 'denoiser', 'model.teacher.vae': 'autoencoder'}
 
 
-def fetch(pretrained: str, setting: str = 'pretrained') -> Path:
+def fetch(pretrained: str, setting: str = PRETRAINED) -> Path:
     """Return the folder of a pipeline or model, without its weights.
 
     Args:
         pretrained: A folder, which is returned unchanged, or a hub id, whose
             configs are downloaded into the hub's cache. Without a network,
             the cache is used.
-        setting: The setting of the teacher that names it; see ``KINDS``.
+        setting: The setting that names it; see ``KINDS``.
 
     Raises:
         OSError: There is no such folder, and the hub does not return it.
@@ -45,7 +48,7 @@ def fetch(pretrained: str, setting: str = 'pretrained') -> Path:
     """
     if not isinstance(pretrained, (str, Path)) or not str(pretrained):
         raise ValueError(
-            f'expected model.teacher.{setting} to be a hub id or a folder, '
+            f'expected {setting} to be a hub id or a folder, '
             f'got {pretrained!r}; correct it'
         )
     path = Path(pretrained).expanduser()
@@ -70,7 +73,7 @@ def fetch_parts(
     pretrained: str,
     patterns: Sequence[str],
     revision: Optional[str] = None,
-    setting: str = 'pretrained',
+    setting: str = PRETRAINED,
 ) -> Path:
     """Return the folder of a pipeline, with the files of ``patterns``.
 
@@ -78,7 +81,7 @@ def fetch_parts(
         pretrained: A folder, which is returned unchanged, or a hub id.
         patterns: What is downloaded, such as ``'text_encoder/*'``.
         revision: The commit on the hub; by default the latest one.
-        setting: The setting of the teacher that names it; see ``KINDS``.
+        setting: The setting that names it; see ``KINDS``.
 
     Raises:
         OSError: The hub does not return them, and they are not in its cache.
@@ -106,7 +109,9 @@ def fetch_parts(
         raise unreachable(pretrained, setting=setting) from error
 
 
-def fetch_weights(pretrained: str, part: Part) -> Path:
+def fetch_weights(
+    pretrained: str, part: Part, setting: str = PRETRAINED
+) -> Path:
     """Return the folder of a part of a pipeline, with its weights.
 
     Only one format and one variant of the weights is downloaded; none if the
@@ -115,6 +120,7 @@ def fetch_weights(pretrained: str, part: Part) -> Path:
     Args:
         pretrained: The folder or hub id in which the part was found.
         part: The part.
+        setting: The setting that names it; see ``KINDS``.
 
     Raises:
         OSError: The hub does not return them, and they are not in its cache.
@@ -128,11 +134,12 @@ def fetch_weights(pretrained: str, part: Part) -> Path:
         return part.folder
     except ValueError:  # not in the cache, or not all
         names = select_weights(
-            _list_names(pretrained, part.name, commit),
+            _list_names(pretrained, part.name, commit, setting),
             where=f' in {part.name!r} of {pretrained!r} on the hub',
         )
     prefix = f'{part.name}/' if part.name else ''
-    folder = fetch_parts(pretrained, [prefix + n for n in names], commit)
+    names = [prefix + name for name in names]
+    folder = fetch_parts(pretrained, names, commit, setting)
     return folder / part.name
 
 
@@ -170,19 +177,21 @@ def is_vocabulary(name: str) -> bool:
     return name.endswith(VOCABULARIES) and '.index.' not in name
 
 
-def _list_names(pretrained: str, part: str, commit: str) -> List[str]:
+def _list_names(
+    pretrained: str, part: str, commit: str, setting: str = PRETRAINED
+) -> List[str]:
     """Return the names of the files in a folder of the hub."""
     from huggingface_hub import HfApi
 
     try:
         names = HfApi().list_repo_files(pretrained, revision=commit)
     except Exception as error:  # of httpx, requests and the hub
-        raise unreachable(pretrained, 'the weights of') from error
+        raise unreachable(pretrained, 'the weights of', setting) from error
     paths = map(Path, names)
     return [path.name for path in paths if path.parent == Path(part)]
 
 
-def no_folder(path: Path, setting: str = 'pretrained') -> FileNotFoundError:
+def no_folder(path: Path, setting: str = PRETRAINED) -> FileNotFoundError:
     """Return the error of a folder that does not exist."""
     kind = KINDS[setting]
     expected = f'expected a folder with a diffusers {kind} at {str(path)!r}'
@@ -197,13 +206,13 @@ def no_folder(path: Path, setting: str = 'pretrained') -> FileNotFoundError:
     )
     return FileNotFoundError(
         f'{expected}, got {got} in {str(Path.cwd())!r}; '
-        f'{train if setting == "pretrained" else ""}set '
-        f'model.teacher.{setting} to a hub id or to a folder that exists'
+        f'{train if setting == PRETRAINED else ""}set '
+        f'{setting} to a hub id or to a folder that exists'
     )
 
 
 def unreachable(
-    pretrained: str, what: str = '', setting: str = 'pretrained'
+    pretrained: str, what: str = '', setting: str = PRETRAINED
 ) -> ConnectionError:
     """Return the error of a hub id that neither hub nor cache returns."""
     return ConnectionError(
@@ -214,5 +223,5 @@ def unreachable(
         'folder, correct its path; if it is on the hub, run "hf download '
         f'{pretrained} --local-dir TEACHER" on a machine with a network, copy '
         'the folder TEACHER to this machine, and add --cfg-options '
-        f'model.teacher.{setting}=TEACHER'
+        f'{setting}=TEACHER'
     )

@@ -152,6 +152,14 @@ def test_a_run_is_resumed_with_its_autoencoder_only(tmp_path, vae):
     started.train()
 
 
+def test_quantized_weights_are_named_by_the_setting(tmp_path, vae):
+    shutil.copytree(vae, tmp_path / 'vae')
+    weights = next((tmp_path / 'vae').glob('*.safetensors'))
+    weights.rename(tmp_path / 'vae/vae-Q4.gguf')
+    with pytest.raises(OSError, match=r'set model\.vae to the original'):
+        MODELS.build(config(str(tmp_path / 'vae')))
+
+
 def run_resumable(work_dir, vae, **settings):
     """Build a run with the hooks that read and write checkpoints."""
     hooks = [

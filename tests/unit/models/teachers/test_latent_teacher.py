@@ -276,8 +276,15 @@ def test_missing_encoder_of_a_pipeline_is_named(pipeline):
 def test_what_is_not_an_encoder_is_refused_by_its_setting(pipeline):
     file = pipeline.parent / 'vae-ft.safetensors'
     file.touch()
+    only_file, quantized = pipeline.parent / 'gguf', pipeline.parent / 'q'
+    only_file.mkdir()
+    (only_file / 'vae-Q4.gguf').touch()
+    shutil.copytree(pipeline / 'vqvae', quantized)
+    next(quantized.glob('*.safetensors')).rename(quantized / 'vae-Q4.gguf')
     name = r'model\.teacher\.vae'
     for place, error, message in (
+        (only_file, OSError, rf'Q4\.gguf.*set {name} to the original'),
+        (quantized, OSError, rf'Q4\.gguf.*set {name} to the original'),
         (file, OSError, rf'AutoencoderKL\.from_single_file.*{name}=FOLDER'),
         (pipeline / 'x', OSError, f'autoencoder.*no such folder.*set {name}'),
         (pipeline / 'unet', ValueError, f'got none; correct {name}'),

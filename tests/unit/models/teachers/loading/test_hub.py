@@ -12,6 +12,7 @@ import diffusers
 import pytest
 import torch
 
+from repfusion_mm.models.teachers.inputs.encoder_loading import open_encoder
 from repfusion_mm.models.teachers.loading.denoiser import (
     load_denoiser,
 )
@@ -27,6 +28,7 @@ from repfusion_mm.models.teachers.loading.hub import (
 from repfusion_mm.models.teachers.loading.scheduler import (
     load_scheduler,
 )
+from tests.helpers.pipelines.parts import autoencoder
 from tests.helpers.toy import save_teacher
 
 COMMIT = 'a' * 40
@@ -188,6 +190,19 @@ def test_only_what_a_teacher_needs_is_downloaded(hub, monkeypatch):
     (folder / 'unet' / f'{NAME}.safetensors').unlink()
     with pytest.raises(ConnectionError, match="the weights of 'me/pipeline'"):
         fetch_weights('me/pipeline', part)
+
+
+def test_an_image_encoder_that_is_not_returned_names_its_setting(
+    hub, monkeypatch
+):
+    autoencoder().save_pretrained(hub)
+    fetch('me/vae')
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_OFFLINE', True)
+    for name in ('me/vae', 'me/nothing'):
+        with pytest.raises(
+            ConnectionError, match=r'options model\.teacher\.vae=TEACHER'
+        ):
+            open_encoder(name, None, None, None, 'auto')
 
 
 def test_a_denoiser_on_the_hub_is_the_one_that_was_saved(hub):
