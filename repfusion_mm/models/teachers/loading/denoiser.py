@@ -56,19 +56,21 @@ class Source:
         self._part, self._pretrained = part, pretrained
         self._setting = setting
         self._locations: Optional[Locations] = None
-        build: Callable[[], Any]
+        build: Callable[[], Any] = (
+            partial(build_denoiser, config or {})
+            if part is None
+            else partial(part.cls.from_config, part.config)
+        )
+        with torch.device('meta'):
+            #: A copy on the meta device.
+            self.shapes = build()
         if part is None:
-            build = partial(build_denoiser, config or {})
             self.model = build()
             for value in self.model.state_dict().values():
                 broadcast(value)  # the seeds of the ranks may differ
         else:
-            build = partial(part.cls.from_config, part.config)
             #: Its parameters are on the meta device if they are in files.
-            self.model = build_empty(part.cls, part.config)
-        with torch.device('meta'):
-            #: A copy on the meta device.
-            self.shapes = build()
+            self.model = build_empty(part.cls, part.config, self.shapes)
 
     def locate(self) -> None:
         """Find the weights of the complete model, and compare their shapes.
@@ -127,12 +129,11 @@ def load_denoiser(pretrained: str) -> Any:
             architecture, or are not finite.
     """
     part = find_denoiser(pretrained)
-    denoiser = build_empty(part.cls, part.config)
-    folder = fetch_weights(pretrained, part)
-    locations = locate_weights(denoiser, folder)
     log_part(part)
-    load_weights(denoiser, locations, torch.float32)
-    return denoiser
+    source = Source(part, pretrained)
+    source.locate()
+    source.load(torch.float32)
+    return source.model
 
 
 def log_part(part: Part) -> None:

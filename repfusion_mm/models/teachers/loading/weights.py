@@ -38,13 +38,23 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 CHUNK = 32 << 20
 
 
-def build_empty(cls: Any, config: dict) -> Any:
+def build_empty(cls: Any, config: dict, shapes: nn.Module) -> Any:
     """Build a diffusers model whose parameters are on the meta device.
 
-    Buffers, such as positional embeddings, which are in no file of weights,
-    are computed. Parameters are frozen. Neither memory nor time is spent on
-    random weights.
+    Buffers, such as positional embeddings, are computed, as most are in no
+    file of weights. If all are in the file, they are on the meta device, too:
+    those of Stable Diffusion 3.5 take seconds and more than 1 GB. Parameters
+    are frozen. Neither memory nor time is spent on random weights.
+
+    Args:
+        cls: The class of the model.
+        config: Its config.
+        shapes: A copy on the meta device.
     """
+    buffers = dict(shapes.named_buffers())
+    if buffers and buffers.keys() <= shapes.state_dict().keys():
+        with torch.device('meta'):
+            return cls.from_config(config).eval().requires_grad_(False)
 
     def on_meta(_module: nn.Module, _name: str, parameter: Any) -> Any:
         if parameter is None:

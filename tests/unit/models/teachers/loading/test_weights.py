@@ -38,7 +38,13 @@ def save_model(folder, name='DiTTransformer2DModel', **options):
 
 
 def empty(cls, folder):
-    return build_empty(cls, cls.load_config(folder))
+    return build(cls, cls.load_config(folder))
+
+
+def build(cls, config):
+    with torch.device('meta'):
+        shapes = cls.from_config(config)
+    return build_empty(cls, config, shapes)
 
 
 @pytest.mark.parametrize('name', [*DENOISERS, *IMAGE_ENCODERS])
@@ -63,9 +69,7 @@ def test_a_model_is_the_one_that_from_pretrained_gives(name, tmp_path):
 
 def test_building_twelve_billion_parameters_takes_no_memory():
     before = torch.random.get_rng_state()
-    model = build_empty(
-        diffusers.FluxTransformer2DModel, dict(guidance_embeds=True)
-    )
+    model = build(diffusers.FluxTransformer2DModel, dict(guidance_embeds=True))
     assert round(sum(p.numel() for p in model.parameters()) / 1e9, 1) == 11.9
     assert all(value.is_meta for value in model.parameters())
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -208,6 +212,19 @@ def test_buffers_that_are_computed_may_be_in_the_file(tmp_path):
     assert model.get_buffer(name).any()
 
 
+def test_buffers_in_the_file_are_not_computed(tmp_path):
+    """Other ones are; the values are compared above."""
+    model = empty(save_model(tmp_path, 'SD3Transformer2DModel'), tmp_path)
+    assert all(value.is_meta for value in model.state_dict().values())
+    name = 'pos_embed.pos_embed'
+    load_weights(model, locate_weights(model, tmp_path))
+    assert torch.equal(
+        model.get_buffer(name), load_file(tmp_path / FILE)[name]
+    )
+    model = empty(save_model(tmp_path / 'dit'), tmp_path / 'dit')
+    assert not model.get_buffer(name).is_meta
+
+
 @pytest.mark.parametrize('name', ['UNet2DModel', 'AutoencoderKL'])
 def test_names_of_old_attention_layers_are_read(name, tmp_path):
     """google/ddpm-cifar10-32 and the VAE of Stable Diffusion 1 have them."""
@@ -293,7 +310,7 @@ def large_checkpoint(tmp_path_factory):
         num_embeds_ada_norm=10,
     )
     folder = tmp_path_factory.mktemp('large')
-    model = build_empty(diffusers.DiTTransformer2DModel, config).half()
+    model = build(diffusers.DiTTransformer2DModel, config).half()
     model.to_empty(device='cpu')
     for value in model.parameters():
         value.fill_(0.5)
