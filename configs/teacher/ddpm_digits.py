@@ -3,6 +3,7 @@ _base_ = [
     '../_base_/runtime/default_runtime.py',
     '../_base_/runtime/training_hooks.py',
     '../_base_/datasets/digits.py',
+    '../_base_/schedules/digits_40e.py',
 ]
 
 model = dict(
@@ -19,23 +20,9 @@ model = dict(
     scheduler=dict(type='DDPMScheduler', num_train_timesteps=1000),
 )
 
-train_dataloader = dict(
-    batch_size=64,
-    num_workers=0,
-    sampler=dict(type='DefaultSampler', shuffle=True),
-    batch_sampler=dict(type='repfusion_mm.SeededBatchSampler'),
-    dataset=dict(
-        type='repfusion_mm.SeededConcatDataset', datasets=[_base_.unlabeled]
-    ),
-)
-train_cfg = dict(by_epoch=True, max_epochs=75)
+train_dataloader = dict(dataset=dict(datasets=[_base_.unlabeled]))
+train_cfg = dict(max_epochs=75)
 
-optim_wrapper = dict(optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.0))
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=100),
-    dict(type='CosineAnnealingLR', begin=0, by_epoch=True,
-         convert_to_iter_based=True),
-]  # fmt: skip
 custom_hooks = [
     dict(type='EMAHook', momentum=0.01),
     dict(type='repfusion_mm.SampleImagesHook'),
