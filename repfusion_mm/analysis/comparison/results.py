@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Sequence
 
@@ -106,14 +107,8 @@ def describe_as_good(points: Sequence[Point]) -> str:
     for layer in dict.fromkeys(point.layer for point in good):
         probed = sorted({p.timestep for p in points if p.layer == layer})
         chosen = {p.timestep for p in good if p.layer == layer}
-        runs: List[List[int]] = []
-        previous_chosen = False
-        for t in probed:
-            if t in chosen and previous_chosen:
-                runs[-1].append(t)
-            elif t in chosen:
-                runs.append([t])
-            previous_chosen = t in chosen
+        groups = itertools.groupby(probed, key=chosen.__contains__)
+        runs = [[*group] for is_chosen, group in groups if is_chosen]
         ranges = (
             f'{run[0]} to {run[-1]}' if len(run) > 1 else str(run[0])
             for run in runs

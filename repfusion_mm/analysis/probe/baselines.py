@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, List
+from typing import List
 
 import torch
 from mmengine.utils import to_2tuple
@@ -13,7 +13,6 @@ from repfusion_mm.models.connectors.conv_connector import resize_to
 
 #: Largest side of images whose pixels are the features.
 MAX_SIDE = 32
-NO_IMAGE, PIXELS = 'no image', 'raw pixels'
 
 
 def score_baselines(prober: Prober) -> List[Score]:
@@ -32,16 +31,11 @@ def score_baselines(prober: Prober) -> List[Score]:
             pixels = pixels.flatten(1)[:, :, None, None]
         parts.append(pixels.cpu())
     pixels = torch.cat(parts)
-    maps: Dict[str, torch.Tensor] = {
-        PIXELS: pixels,
-        NO_IMAGE: torch.zeros_like(pixels[:, :1]),
-    }
-    scores = []
-    for name, values in maps.items():
-        feats = prober.task.feature(values).numpy()
-        for n, splits in prober.splits.items():
-            for i, split in enumerate(splits):
-                train, test = ((feats[k], prober.targets[k]) for k in split)
-                score = round(prober.task.score(train, test), 5)
-                scores.append(Score('clean', name, 0, n, i, score))
-    return scores
+    maps = {'raw pixels': pixels, 'no image': torch.zeros_like(pixels[:, :1])}
+    return [
+        score
+        for name, values in maps.items()
+        for score in prober.score(
+            prober.task.feature(values).numpy(), 'clean', name, timestep=0
+        )
+    ]

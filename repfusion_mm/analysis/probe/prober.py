@@ -224,13 +224,19 @@ class Prober:
                 feats[layer][begin : begin + len(feat)] = feat
             begin += len(images)
         for layer, array in feats.items():
-            for n, splits in self.splits.items():
-                for i, split in enumerate(splits):
-                    train, test = ((array[k], self.targets[k]) for k in split)
-                    score = round(self.task.score(train, test), 5)
-                    yield Score(input_mode, layer, timestep, n, i, score)
+            yield from self.score(array, input_mode, layer, timestep)
             if isinstance(array, np.memmap):
                 Path(str(array.filename)).unlink()
+
+    def score(
+        self, feats: np.ndarray, input_mode: str, layer: str, timestep: int
+    ) -> Iterator[Score]:
+        """Fit to the features of all images; yield the score of each split."""
+        for n, splits in self.splits.items():
+            for i, split in enumerate(splits):
+                train, test = ((feats[k], self.targets[k]) for k in split)
+                score = round(self.task.score(train, test), 5)
+                yield Score(input_mode, layer, timestep, n, i, score)
 
     @torch.no_grad()
     def _forward(

@@ -206,13 +206,3 @@ class Baseline(nn.Module):
         running.copy_(torch.where(valid, updated, mean))
         started.logical_or_(valid)
         return mean
-
-
-def scale_over_ranks(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Divide ``values`` by their root mean square over all ranks.
-
-    Args:
-        values: N values, zero where ``mask`` is false.
-        mask: N booleans: which count.
-    """
-    return Baseline('batch').scale(values, *moments_over_ranks(values, mask))

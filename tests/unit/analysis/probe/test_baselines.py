@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from repfusion_mm.analysis.probe.baselines import score_baselines
+from repfusion_mm.analysis.probe.prober import Prober
 from repfusion_mm.analysis.probe.tasks import TASKS
 
 CLASSES, MASKS, KEYPOINTS = TASKS
@@ -16,7 +17,8 @@ COLORS = torch.tensor([0, 1, 0, 0, 1, 2, 0, 1, 2, 0, 1, 2])
 def baselines(task, targets):
     images = torch.rand(12, 3, 40, 24, generator=torch.manual_seed(0)) / 2
     images[range(12), COLORS] += 0.5
-    prober = SimpleNamespace(
+    prober = Prober.__new__(Prober)  # without a config
+    vars(prober).update(
         task=task,
         targets=targets,
         teacher=SimpleNamespace(feature_shapes=dict(low=(8, 4, 6))),

@@ -8,7 +8,6 @@ from repfusion_mm.models.policies.reinforce import (
     integer_moments,
     mean_over_ranks,
     moments_over_ranks,
-    scale_over_ranks,
 )
 from tests.helpers.ranks import run_on_ranks
 
@@ -50,10 +49,9 @@ def test_ema_baseline_averages_past_batches_and_is_saved():
 
 
 def test_advantage_of_equal_rewards_is_zero():
-    advantage = Baseline('batch').advantage(torch.full((5,), -2.0), ALL)
-    assert scale_over_ranks(advantage, ALL).tolist() == [0.0] * 5
-    none = torch.zeros(5, dtype=torch.bool)
-    assert scale_over_ranks(advantage, none).tolist() == [0.0] * 5
+    rewards = torch.full((5,), -2.0)
+    assert scaled(Baseline('batch'), rewards, ALL).tolist() == [0.0] * 5
+    assert scaled(Baseline('batch'), rewards, ~ALL).tolist() == [0.0] * 5
 
 
 def test_mean_over_ranks_is_zero_with_a_graph_without_labels():
@@ -102,7 +100,6 @@ def test_the_scale_of_the_batch_baseline_is_the_standard_deviation():
     mask = torch.tensor([True, True, True, True, False])
     advantage = Baseline('batch').advantage(reward, mask)
     expected = advantage / advantage[:4].std(unbiased=False)
-    torch.testing.assert_close(scale_over_ranks(advantage, mask), expected)
     torch.testing.assert_close(scaled(Baseline('batch'), reward, mask),
                                expected)  # fmt: skip
 
