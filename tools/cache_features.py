@@ -21,7 +21,6 @@ from mmengine.config import Config
 from mmengine.device import get_device
 
 from repfusion_mm.analysis.flops import count_distillation
-from repfusion_mm.analysis.teacher_presets import resolve_teacher
 from repfusion_mm.cli import load_config, make_parser, report_errors
 from repfusion_mm.cli.argument_types import positive
 from repfusion_mm.engine.feature_cache import (
@@ -68,8 +67,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     with report_errors():
         cfg, config = load_config(args), Path(args.config)
         if args.latents:
-            if not resolve_teacher(cfg.model.teacher)[1]:
-                report_share(cfg)
+            report_share(cfg)
             name = config.stem
             views = args.views or 1
             config = FOLDER / f'{name}_latents.py'
@@ -88,11 +86,12 @@ def main(argv: Optional[List[str]] = None) -> int:
 def report_share(cfg: Config) -> None:
     """Print the share of the arithmetic of a step that latents save."""
     cost = count_distillation(cfg)
-    print(
-        f'image encoder: {cost.encoder / 1e9:.1f} of {cost.total / 1e9:.1f} '
-        f'GFLOP per image and step ({cost.encoder / cost.total:.0%}), which '
-        'cached latents save'
-    )
+    if cost.encoder:
+        print(
+            f'image encoder: {cost.encoder / 1e9:.1f} of '
+            f'{cost.total / 1e9:.1f} GFLOP per image and step '
+            f'({cost.encoder / cost.total:.0%}), which cached latents save'
+        )
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""Measure time and memory of steps, on a GPU if there is one."""
+"""Measure time, memory and FLOP of steps, on a GPU if there is one."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Callable, Dict, Iterator, List, Sequence, Tuple
 
 import torch
 from torch.utils.benchmark import Timer
+from torch.utils.flop_counter import FlopCounterMode
 
 from repfusion_mm.utils.malloc import (
     M_MMAP_THRESHOLD,
@@ -21,6 +22,13 @@ from repfusion_mm.utils.malloc import (
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 MB = 2**20
+
+
+def count_flops(run: Callable[[], object]) -> int:
+    """Return the FLOP of ``run()``; one multiply-add is two FLOP."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops()
 
 
 def now() -> float:

@@ -21,6 +21,9 @@ from mmengine.structures import BaseDataElement
 from mmengine.utils import to_2tuple
 from torch.utils.flop_counter import FlopCounterMode
 
+from repfusion_mm.analysis.measuring import count_flops
+from repfusion_mm.analysis.teacher_presets import use_presets
+from repfusion_mm.models.teachers import DiffusersTeacher, TimmTeacher
 from repfusion_mm.models.teachers.families import find_family
 from repfusion_mm.models.teachers.features.layers import named_modules
 from repfusion_mm.models.teachers.features.truncation import (
@@ -31,12 +34,8 @@ from repfusion_mm.models.teachers.features.truncation import (
 from repfusion_mm.models.teachers.guided_diffusion.names import module_names
 from repfusion_mm.models.teachers.inputs.conditioning import ClassSignal
 from repfusion_mm.models.teachers.inputs.encoder_loading import open_encoder
-from repfusion_mm.models.teachers.inputs.image_encoder import ImageEncoder
 from repfusion_mm.models.teachers.inputs.sizes import find_image_size
-from repfusion_mm.models.teachers.loading.denoiser import (
-    open_denoiser,
-)
-from repfusion_mm.models.teachers.timm_teacher import TimmTeacher
+from repfusion_mm.models.teachers.loading.denoiser import open_denoiser
 from repfusion_mm.registry import MODELS
 from repfusion_mm.utils.types import is_type
 
@@ -64,36 +63,53 @@ class TeacherCosts(NamedTuple):
     encoder: Optional[Cost] = None
     #: (C, H, W) of the latents, or None.
     latents: Optional[Tuple[int, ...]] = None
+    #: Number of passes of the denoiser for one image.
+    num_passes: int = 1
     #: Number of text tokens that the denoiser is conditioned on.
     num_text: int = 0
     #: Paths of layers by their names in guided-diffusion, if there are any.
     aliases: Mapping[str, str] = {}
 
     def find_last(self, layers: Sequence[Union[int, str]]) -> str:
-        """Return the path of the last of some layers of a config."""
+        """Return the path of the last of some layers of a config.
+
+        Raises:
+            ValueError: A layer does not output a map.
+        """
         paths = [*self.layers]
-        named = [
-            paths[layer]
-            if isinstance(layer, int)
-            else self.aliases.get(layer, layer)
-            for layer in layers
-        ]
-        return max(named, key=paths.index)
+        try:
+            named = [
+                paths[layer]
+                if isinstance(layer, int)
+                else self.aliases.get(layer, layer)
+                for layer in layers
+            ]
+            return max(named, key=paths.index)
+        except (IndexError, ValueError) as error:
+            raise ValueError(
+                f'expected layers that output a map, got {[*layers]}; list '
+                'them with tools/analysis_tools/list_layers.py'
+            ) from error
+
+    def flop(self, layer: str) -> int:
+        """Return the FLOP up to a layer, of all passes and the encoder."""
+        encoder = self.encoder.flop if self.encoder else 0
+        return encoder + self.num_passes * self.layers[layer].flop
 
     def encoder_share(self, layer: str) -> float:
-        """Return the part of FLOP up to a layer that encodes the image."""
-        encoder = self.encoder.flop if self.encoder else 0
-        return encoder / (encoder + self.layers[layer].flop)
+        """Return the part of these FLOP that encodes the image."""
+        return self.encoder.flop / self.flop(layer) if self.encoder else 0
 
 
 def count_teacher(teacher: dict) -> TeacherCosts:
     """Count the costs of all layers of a teacher on the meta device.
 
-    No weights are read. Of a teacher on the hub, only configs are fetched.
+    No weights are read of a ``DiffusersTeacher`` or a ``TimmTeacher``. If the
+    former is neither on disk nor a preset, its configs are fetched from the
+    hub. All layers of other classes have the cost of the complete pass.
 
     Args:
-        teacher: The config of a ``DiffusersTeacher``, whose ``layers`` are
-            not read, or of a ``TimmTeacher``.
+        teacher: The config of the teacher.
 
     Raises:
         OSError: The teacher is neither on disk nor on the hub.
@@ -102,7 +118,9 @@ def count_teacher(teacher: dict) -> TeacherCosts:
     with torch.device('meta'), torch.no_grad():
         if is_type(teacher, TimmTeacher, MODELS):
             return _count_timm(teacher)
-        return _count_denoiser(teacher)
+        if is_type(teacher, DiffusersTeacher, MODELS):
+            return _count_denoiser(use_presets(teacher))
+        return _count_other(teacher)
 
 
 def measure_pass(
@@ -173,17 +191,16 @@ def _count_denoiser(teacher: dict) -> TeacherCosts:
         shapes={name: tuple(feat.shape[1:]) for name, feat in maps.items()},
         layers={name: costs[name] for name in maps},
         complete=Cost(costs[''].flop, _num_parameters(denoiser)),
-        encoder=_count_encoder(encoder, images) if encoder else None,
+        encoder=Cost(
+            count_flops(lambda: encoder(images)), _num_parameters(encoder)
+        )
+        if encoder
+        else None,
         latents=(family.latent_channels, *size) if encoder else None,
+        num_passes=teacher.get('num_noises', 1),
         num_text=num_text,
         aliases=module_names(denoiser.config),
     )
-
-
-def _count_encoder(encoder: ImageEncoder, images: torch.Tensor) -> Cost:
-    with FlopCounterMode(display=False) as counter:
-        encoder(images)
-    return Cost(counter.get_total_flops(), _num_parameters(encoder))
 
 
 def _count_timm(teacher: dict) -> TeacherCosts:
@@ -198,6 +215,19 @@ def _count_timm(teacher: dict) -> TeacherCosts:
     complete = [*layers.values()][-1]
     return TeacherCosts(
         model.image_size, dict(model.feature_shapes), layers, complete
+    )
+
+
+def _count_other(teacher: dict) -> TeacherCosts:
+    model: Any = MODELS.build(teacher)
+    images = torch.zeros(1, 3, *to_2tuple(model.image_size))
+    zeros = torch.zeros(1, dtype=torch.long)
+    cost = Cost(
+        count_flops(lambda: model(images, zeros)), _num_parameters(model)
+    )
+    shapes = dict(model.feature_shapes)
+    return TeacherCosts(
+        model.image_size, shapes, dict.fromkeys(shapes, cost), cost
     )
 
 

@@ -2,7 +2,7 @@
 
 import difflib
 from pathlib import Path
-from typing import Any, Dict, Mapping, Tuple
+from typing import Any, Dict, Tuple
 
 from repfusion_mm.models.teachers.guided_diffusion.names import unet_config
 from repfusion_mm.models.teachers.loading.folders import DENOISERS
@@ -180,6 +180,22 @@ TEACHER_PRESETS: Dict[str, Dict[str, dict]] = {
 }  # fmt: skip
 
 
+def use_presets(teacher: dict) -> dict:
+    """Replace weights that are not on this disk by their preset, if any.
+
+    Args:
+        teacher: The config of a ``DiffusersTeacher``.
+    """
+    teacher = dict(teacher)
+    vae, name = teacher.get('vae'), teacher.get('pretrained')
+    if vae in [*ENCODER_PRESETS] and not _is_on_disk(vae):
+        teacher['vae'] = ENCODER_PRESETS[vae]
+    if name in TEACHER_PRESETS and not _is_on_disk(name):
+        del teacher['pretrained']
+        teacher = {**TEACHER_PRESETS[name], **teacher}
+    return teacher
+
+
 def resolve_teacher(teacher: dict) -> Tuple[dict, bool]:
     """Return a teacher's config that can be built without a network.
 
@@ -190,31 +206,20 @@ def resolve_teacher(teacher: dict) -> Tuple[dict, bool]:
     Raises:
         ValueError: The teacher is neither a preset nor on this disk.
     """
-    teacher = dict(teacher)
     if is_type(teacher, TimmTeacher, MODELS):
         return dict(teacher, pretrained=False), True  # timm has all presets
-    vae, name = teacher.get('vae'), teacher.get('pretrained')
-    is_random = False
-    if isinstance(vae, str) and not _is_on_disk(vae):
-        is_random = True
-        teacher['vae'] = _find('vae', vae, ENCODER_PRESETS)
-    if name is None:
-        return teacher, is_random or 'config' in teacher
-    if _is_on_disk(name):
-        return teacher, is_random
-    preset = _find('pretrained', name, TEACHER_PRESETS)
-    del teacher['pretrained']
-    return {**preset, **teacher}, True
-
-
-def _find(setting: str, name: str, presets: Mapping[str, dict]) -> dict:
-    if name not in presets:
-        near = difflib.get_close_matches(name, presets, n=4, cutoff=0.0)
-        raise ValueError(
-            f'expected a model of a known architecture, such as {near}, or '
-            f'one on this disk, got {name!r}; correct model.teacher.{setting}'
-        )
-    return presets[name]
+    resolved = use_presets(teacher)
+    presets = dict(vae=ENCODER_PRESETS, pretrained=TEACHER_PRESETS)
+    for setting, known in presets.items():
+        name = resolved.get(setting)
+        if isinstance(name, str) and not _is_on_disk(name):
+            near = difflib.get_close_matches(name, known, n=4, cutoff=0.0)
+            raise ValueError(
+                f'expected a model of a known architecture, such as {near}, '
+                f'or one on this disk, got {name!r}; correct '
+                f'model.teacher.{setting}'
+            )
+    return resolved, resolved != teacher or 'config' in teacher
 
 
 def _is_on_disk(name: str) -> bool:

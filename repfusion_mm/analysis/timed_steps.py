@@ -12,7 +12,6 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
 
 from repfusion_mm.analysis import measuring
-from repfusion_mm.analysis.flops import count_flops
 from repfusion_mm.analysis.reference_step import ReferenceStep
 from repfusion_mm.datasets.feature_cache.dataset import FEATS_FIELD, KEY_FIELD
 from repfusion_mm.datasets.feature_cache.files import key_to_text
@@ -158,14 +157,16 @@ def count_arithmetic(steps: Dict[str, Step], batch: dict) -> dict:
     )
     data = model.data_preprocessor(copy.deepcopy(batch), True)
     with model.teacher.live.feature_extractor.uncompiled():
-        teacher = count_flops(lambda: model.teacher(images, timesteps))
-        forward = count_flops(lambda: model(**data, mode='loss'))
-    student = count_flops(lambda: model.student(inputs))
+        teacher = measuring.count_flops(
+            lambda: model.teacher(images, timesteps)
+        )
+        forward = measuring.count_flops(lambda: model(**data, mode='loss'))
+    student = measuring.count_flops(lambda: model.student(inputs))
     trained = 3 * (forward - teacher)
     flops = dict(ours=teacher + trained, floor=teacher + 3 * student)
     if 'reference' in steps:
         complete = steps['reference'].model.teacher
-        flops['reference'] = trained + count_flops(
+        flops['reference'] = trained + measuring.count_flops(
             lambda: complete(images, timesteps)
         )
     dtype = next(model.teacher.live.parameters()).dtype

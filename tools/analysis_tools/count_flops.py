@@ -23,7 +23,6 @@ from mmengine.utils import to_2tuple
 
 from repfusion_mm.analysis.flops import all_reduce_ms, count_distillation
 from repfusion_mm.analysis.teacher_costs import count_teacher
-from repfusion_mm.analysis.teacher_presets import resolve_teacher
 from repfusion_mm.analysis.teacher_tables import format_header, format_teacher
 from repfusion_mm.cli import add_cfg_options, report_errors, script_parser
 from repfusion_mm.cli.argument_types import (
@@ -75,10 +74,9 @@ def compare_teachers(names: List[str]) -> None:
     silence_logs()
     print(format_header())
     for name in names or find_teachers():
-        config = read_teacher(name)
-        teacher, _ = resolve_teacher(config)
+        teacher = read_teacher(name)
         costs = count_teacher(teacher)
-        print(format_teacher(name, config['layers'], costs), flush=True)
+        print(format_teacher(name, teacher['layers'], costs), flush=True)
 
 
 def count(args: argparse.Namespace) -> None:

@@ -20,10 +20,6 @@ import sys
 from typing import List, Optional
 
 from repfusion_mm.analysis.teacher_costs import count_teacher
-from repfusion_mm.analysis.teacher_presets import (
-    TEACHER_PRESETS,
-    resolve_teacher,
-)
 from repfusion_mm.analysis.teacher_tables import format_layers
 from repfusion_mm.cli import report_errors, script_parser
 from repfusion_mm.cli.argument_types import (
@@ -58,8 +54,6 @@ def list_layers(args: argparse.Namespace) -> None:
     """Print the layers of the teacher."""
     silence_logs()
     teacher = read_teacher(args.teacher)
-    if teacher.get('pretrained') in TEACHER_PRESETS:
-        teacher, _ = resolve_teacher(teacher)
     if args.input_size:
         size = args.input_size
         teacher['input_size'] = size[0] if len(size) == 1 else size

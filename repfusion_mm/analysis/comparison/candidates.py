@@ -5,16 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
-import torch
 from mmengine.config import Config
 
 from repfusion_mm.analysis.comparison.results import Point
-from repfusion_mm.analysis.flops import count_flops
 from repfusion_mm.analysis.probe.baselines import score_baselines
 from repfusion_mm.analysis.probe.prober import MAX_IMAGES, Prober
 from repfusion_mm.analysis.probe.scores import Score, mean_curves
 from repfusion_mm.analysis.teacher_costs import count_teacher
-from repfusion_mm.models.teachers import DiffusersTeacher, TimmTeacher
 
 
 class Settings(NamedTuple):
@@ -85,7 +82,10 @@ def probe_candidates(
             for score in prober.resume(timesteps, None, own)
             if score.input_mode == mode and score.timestep in timesteps
         ]
-        flop = count_layers(cfg.model.teacher, prober)
+        costs = count_teacher(cfg.model.teacher)
+        flop = {
+            layer: costs.flop(layer) for layer in prober.teacher.feature_shapes
+        }
         points += summarize(name, scores, settings, flop)
         if not baselines:
             scores = score_baselines(prober)
@@ -113,26 +113,6 @@ def summarize(
         for (mode, layer, _), curve in curves.items()
         for t, (mean, error) in curve.items()
     ]  # fmt: skip
-
-
-def count_layers(teacher: dict, prober: Prober) -> Dict[str, int]:
-    """Return the FLOP for one image up to each layer, encoder included.
-
-    Layers of teachers of other classes have the cost of the complete pass.
-    """
-    live = prober.teacher
-    layers = list(live.feature_shapes)
-    if not isinstance(live, (DiffusersTeacher, TimmTeacher)):
-        image = prober.batches[0][:1]
-        zero = torch.zeros(1, dtype=torch.long, device=image.device)
-        return dict.fromkeys(layers, count_flops(lambda: live(image, zero)))
-    costs = count_teacher(teacher)
-    encoder = costs.encoder.flop if costs.encoder else 0
-    num_passes = getattr(live, 'num_noises', 1)
-    return {
-        layer: encoder + num_passes * costs.layers[layer].flop
-        for layer in layers
-    }
 
 
 def _open(

@@ -1,12 +1,6 @@
 import pytest
-import torch
 
-from repfusion_mm.analysis.flops import all_reduce_ms, count_flops
-
-
-def test_a_multiply_add_is_two_flop():
-    left, right = torch.rand(2, 8, 8)
-    assert count_flops(lambda: left @ right) == 2 * 8**3
+from repfusion_mm.analysis.flops import all_reduce_ms
 
 
 def test_an_all_reduce_sends_the_gradients_almost_twice():

@@ -11,6 +11,11 @@ def _on_the_cpu(monkeypatch):
     monkeypatch.setattr(measuring, 'DEVICE', 'cpu')
 
 
+def test_a_multiply_add_is_two_flop():
+    left, right = torch.rand(2, 8, 8)
+    assert measuring.count_flops(lambda: left @ right) == 2 * 8**3
+
+
 def test_methods_are_timed_within_the_context_only():
     class Worker:
         def work(self):

@@ -3,6 +3,7 @@
 import diffusers
 import pytest
 import torch
+import torch.nn as nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -13,6 +14,7 @@ from repfusion_mm.analysis.teacher_tables import (
     format_teacher,
 )
 from repfusion_mm.models.teachers import DiffusersTeacher, TimmTeacher
+from repfusion_mm.models.teachers.base import BaseTeacher
 
 VAE = dict(
     type='AutoencoderKL', block_out_channels=(8, 8), latent_channels=4,
@@ -85,6 +87,41 @@ def test_layers_without_a_map_are_left_out(costs):
     assert not [name for name in costs.layers if 'time_embedding' in name]
     # Its input is text.
     assert not [name for name in costs.layers if name.endswith('attn2.to_k')]
+
+
+def test_each_draw_of_noise_costs_a_pass():
+    arguments = dict(LATENT, num_noises=3)
+    costs = count_teacher(arguments)
+    del arguments['type']
+    teacher = DiffusersTeacher(layers=['mid_block'], **arguments)
+    images, zeros = torch.rand(1, 3, 16, 16), torch.zeros(1, dtype=torch.long)
+    assert costs.flop('mid_block') == flop_of(lambda: teacher(images, zeros))
+    encoder = costs.encoder.flop / costs.flop('mid_block')
+    assert costs.encoder_share('mid_block') == encoder
+
+
+class ConvTeacher(BaseTeacher):
+    feature_shapes = dict(a=(8, 16, 16), b=(8, 16, 16))
+    num_timesteps, image_size = 1000, 16
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 1)
+
+    def forward(self, images, timesteps, data_samples=None):
+        return dict.fromkeys('ab', self.conv(images))
+
+
+def test_layers_of_other_teachers_cost_the_complete_pass():
+    costs = count_teacher(dict(type=ConvTeacher))
+    assert costs.flop('a') == costs.flop('b') == 2 * 3 * 8 * 16 * 16
+    assert costs.encoder_share('a') == 0
+
+
+@pytest.mark.parametrize('layer', ['nothing', 9999])
+def test_a_layer_without_a_map_is_not_the_last(costs, layer):
+    with pytest.raises(ValueError, match='output a map'):
+        costs.find_last(['mid_block', layer])
 
 
 def test_a_timm_teacher_is_counted():

@@ -10,6 +10,7 @@ from repfusion_mm.analysis.teacher_presets import (
     ENCODER_PRESETS,
     TEACHER_PRESETS,
     resolve_teacher,
+    use_presets,
 )
 from tests.helpers.launcher import ROOT
 
@@ -98,6 +99,8 @@ def test_a_preset_replaces_missing_weights(monkeypatch, tmp_path):
     assert resolved == dict(layers=['mid_block'], **TEACHER_PRESETS[name])
     with pytest.raises(ValueError, match="on this disk, got 'nowhere'"):
         resolve_teacher(dict(pretrained='nowhere'))
+    others = dict(pretrained='me/finetuned', vae='me/vae')  # on the hub
+    assert use_presets(others) == others
 
 
 @pytest.mark.parametrize('name', ['dinov2_b14', 'dinov3_b16'])

@@ -50,7 +50,13 @@ def test_a_teacher_in_a_pipeline_is_counted(teacher_folder, tmp_path):
 def test_an_unknown_teacher_is_refused():
     option = 'model.teacher.pretrained=nowhere'
     done = run_main(SCRIPT, DIGITS, '--cfg-options', option, expect=1)
-    assert "on this disk, got 'nowhere'" in done.last_line
+    assert "at 'nowhere', got no such folder" in done.last_line
+
+
+def test_a_layer_without_a_map_is_refused():
+    option = 'model.teacher.layers=[time_embedding]'
+    done = run_main(SCRIPT, DIGITS, '--cfg-options', option, expect=1)
+    assert "output a map, got ['time_embedding']" in done.last_line
 
 
 def test_a_config_without_a_teacher_is_refused():
