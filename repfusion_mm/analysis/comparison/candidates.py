@@ -28,7 +28,10 @@ class Settings(NamedTuple):
 def check_candidates(configs: Dict[str, Config], settings: Settings) -> None:
     """Refuse configs that cannot be compared, before a feature is computed.
 
-    Teachers are built one after the other, so that only one is in memory.
+    Teachers are built one after the other, so that only one is in memory, and
+    again to be probed: that takes seconds, and the probes of the first ones
+    minutes to hours, after which a missing file of the last one would end the
+    comparison.
 
     Args:
         configs: Configs of distillations, by their names.
