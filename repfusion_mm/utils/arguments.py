@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from numbers import Integral, Real
-from typing import Any, Sequence
+from typing import Any, Sequence, Tuple
 
 
 def check_integer(name: str, value: Any, low: int = 1) -> None:
@@ -14,6 +14,23 @@ def check_integer(name: str, value: Any, low: int = 1) -> None:
             f'expected {name} to be an integer of {low} or more, got '
             f'{value!r}; correct it'
         )
+
+
+def read_size(name: str, value: Any) -> Tuple[int, int]:
+    """Return height and width of a setting: a side, or both.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    size = tuple(value) if isinstance(value, (list, tuple)) else (value, value)
+    if len(size) != 2:
+        raise ValueError(
+            f'expected {name} to be a side, or height and width, got '
+            f'{value!r}; correct it'
+        )
+    for side in size:
+        check_integer(name, side)
+    return size
 
 
 def check_widths(name: str, values: Any, empty: bool = True) -> None:

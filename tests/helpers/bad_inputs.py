@@ -296,6 +296,9 @@ ROWS = {
         [*TIMM, 'model.teacher.model=vit_tiny_patch61_224'], None,
         ['model.teacher.model', "got 'vit_tiny_patch61_224'",
          "did you mean 'vit_tiny_patch16_224'"]),
+    'size of three sides': (
+        ['model.input_size=[16,16,16]'], None,
+        ['model.input_size', 'height and width', 'got [16, 16, 16]']),
     'side that is not a multiple of the patch': (
         [*TIMM, 'model.teacher.input_size=20'], None,
         ['model.teacher.input_size', 'multiple of 16', 'got 20',

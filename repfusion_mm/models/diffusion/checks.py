@@ -8,6 +8,7 @@ from typing import Any, Optional, Sequence
 import torch
 
 from repfusion_mm.models.diffusion.latents import predict
+from repfusion_mm.utils.arguments import read_size
 
 
 def check_channels(denoiser: Any, has_vae: bool) -> None:
@@ -80,12 +81,7 @@ def check_sample_size(denoiser: Any) -> None:
         ValueError: It does not run on images of this size.
     """
     size = denoiser.config.get('sample_size')
-    sides = list(size) if isinstance(size, (list, tuple)) else [size, size]
-    if [*map(type, sides)] != [int, int] or min(sides) < 1:
-        raise ValueError(
-            'expected model.denoiser.sample_size to be a positive integer or '
-            f'two (height, width), got {size!r}; correct it'
-        )
+    sides = read_size('model.denoiser.sample_size', size)
     shapes = copy.deepcopy(denoiser).to('meta')
     error = _dry_run(shapes, sides)
     if error is None:

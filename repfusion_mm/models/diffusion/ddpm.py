@@ -38,6 +38,7 @@ from repfusion_mm.models.teachers.loading.scheduler import (
     build_scheduler,
 )
 from repfusion_mm.registry import MODELS
+from repfusion_mm.utils.arguments import read_size
 
 
 @MODELS.register_module()
@@ -138,8 +139,8 @@ class DenoisingDiffusion(GenerativeModel):
 
     def _check_size(self, images: torch.Tensor, clean: torch.Tensor) -> None:
         """Refuse images of another side than those that are sampled."""
-        side = self.denoiser.config.sample_size
-        expected = (side, side) if isinstance(side, int) else tuple(side)
+        setting = 'model.denoiser.sample_size'
+        expected = read_size(setting, self.denoiser.config.sample_size)
         if tuple(clean.shape[2:]) == expected:
             return
         factor = 1 if self.encoder is None else self.encoder.factor
@@ -148,7 +149,7 @@ class DenoisingDiffusion(GenerativeModel):
         raise ValueError(
             f'expected images of {height} x {width}, the sample_size of the '
             f'denoiser{latents}, got {tuple(images.shape[2:])}; crop or '
-            'resize them in the pipeline, or set model.denoiser.sample_size'
+            f'resize them in the pipeline, or set {setting}'
         )
 
     @torch.no_grad()

@@ -8,7 +8,6 @@ from typing import Any, List, Optional, Sequence, Tuple, Union
 import torch
 import torch.nn as nn
 from mmengine.logging import print_log
-from mmengine.utils import to_2tuple
 
 from repfusion_mm.models.decoders.base import TaskDecoder
 from repfusion_mm.models.losses.base import DistillLoss
@@ -20,8 +19,8 @@ from repfusion_mm.utils.arguments import check_choice
 from repfusion_mm.utils.types import init_arguments, resolve_type
 
 Shape = Tuple[int, ...]
-#: Side of a square image in pixels, or height and width.
-Size = Union[int, Tuple[int, int]]
+#: Height and width of an image in pixels.
+Size = Tuple[int, int]
 #: Arguments of backbones of OpenMMLab and timm, and the value with which they
 #: return feature maps instead of vectors or tokens.
 MAP_SETTINGS = dict(
@@ -31,8 +30,6 @@ MAP_SETTINGS = dict(
     reshape_last_feat=True,
     features_only=True,
 )
-
-
 #: Short names of normalizers with their default settings.
 NORMALIZERS = dict(
     none=None,
@@ -68,8 +65,8 @@ def infer_feature_shapes(
 ) -> List[Shape]:
     """Return (C, H, W) of the student's maps at ``indices``.
 
-    The student runs on a blank image of a side, or of height and width.
-    Parameters that do not influence the maps are frozen.
+    The student runs on a blank image. Parameters that do not influence the
+    maps are frozen.
 
     Raises:
         ValueError: The student does not run on images of this size, or has
@@ -98,13 +95,12 @@ def infer_feature_shapes(
 
 def _run(student: nn.Module, size: Size) -> tuple:
     """Return the outputs for a blank image."""
-    height, width = to_2tuple(size)
     try:
-        return as_tuple(student(torch.zeros(1, 3, height, width)))
+        return as_tuple(student(torch.zeros(1, 3, *size)))
     except (AssertionError, RuntimeError) as error:
         raise ValueError(
             f'expected the student {type(student).__name__} to run on images '
-            f'of {height} x {width}, got: {error}; set model.input_size to '
+            f'of {size[0]} x {size[1]}, got: {error}; set model.input_size to '
             'the side of its images'
         ) from error
 
@@ -120,13 +116,11 @@ def _check_layouts(
     In a square image, H = W. If C is equal to them, a larger image shows which
     axes are those of space.
     """
-    height, width = to_2tuple(size)
-    double = (2 * height, 2 * width)
     for index, (first, second, third) in zip(indices, shapes):
         channels_last = first == second != third
         if first == second == third > 1:
             try:
-                larger = _run(student, double)[index].shape
+                larger = _run(student, (2 * size[0], 2 * size[1]))[index].shape
             except ValueError:  # it only runs on images of one size
                 continue
             channels_last = larger[3] == third and larger[1] != first

@@ -10,11 +10,9 @@ import torch
 import torch.nn as nn
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
-from mmengine.utils import to_2tuple
 
 from repfusion_mm.models.decoders.base import TaskDecoder
 from repfusion_mm.models.distillers.builders import (
-    Size,
     as_tuple,
     build_connectors,
     build_decoder,
@@ -41,7 +39,7 @@ from repfusion_mm.models.utils.image_range import (
 from repfusion_mm.models.utils.preprocessor_hooks import register_hooks
 from repfusion_mm.models.utils.pretrained import PretrainedCheck
 from repfusion_mm.registry import MODELS
-from repfusion_mm.utils.arguments import check_flags, check_integer
+from repfusion_mm.utils.arguments import check_flags, read_size
 
 #: Hooks that a training needs, and what happens without them.
 NEEDED_HOOKS = {
@@ -146,9 +144,6 @@ class RepFusion(BaseModel):
         self.student_indices = tuple(student_indices)
         self.student = build_student(student)
         check_flags('model', channels_last=channels_last)
-        if input_size is not None:
-            for side in to_2tuple(input_size):
-                check_integer('model.input_size', side)
         self.memory_format = (
             torch.channels_last if channels_last else torch.contiguous_format
         )
@@ -166,10 +161,9 @@ class RepFusion(BaseModel):
         self.normalizers = build_normalizers(
             normalizer, self.distill_loss, list(teacher_shapes.values())
         )
-        size = input_size or self.teacher.image_size
-        self.input_size: Size = (
-            size if isinstance(size, int) else (size[0], size[1])
-        )
+        if input_size is None:
+            input_size = self.teacher.image_size
+        self.input_size = read_size('model.input_size', input_size)
         self.connectors = build_connectors(
             connector,
             self.distill_loss,

@@ -24,7 +24,7 @@ from repfusion_mm.registry import MODELS
 from repfusion_mm.utils.arguments import (
     check_choice,
     check_flags,
-    check_integer,
+    read_size,
 )
 from repfusion_mm.utils.messages import PARAMETERS, scale
 
@@ -127,7 +127,9 @@ class TimmTeacher(BaseTeacher):
             channels_last=channels_last,
             compile=compile,
         )
-        self.input_size = _read_size(input_size)
+        self.input_size = None
+        if input_size is not None:
+            self.input_size = read_size('model.teacher.input_size', input_size)
         self.model, self.norm, self.dtype = model, norm, dtype
         self.model_args = dict(model_args or {})
         self.memory_format = (
@@ -280,21 +282,6 @@ class TimmTeacher(BaseTeacher):
                     'which has none there; set it to False'
                 )
         return {name: tuple(feat.shape[1:]) for name, feat in feats.items()}
-
-
-def _read_size(size: Any) -> Optional[Tuple[int, int]]:
-    """Return height and width, of a side or of both."""
-    if size is None:
-        return None
-    sides = tuple(size) if isinstance(size, (list, tuple)) else (size, size)
-    if len(sides) != 2:
-        raise ValueError(
-            'expected model.teacher.input_size to be a side, or height and '
-            f'width, got {size!r}; correct it'
-        )
-    for side in sides:
-        check_integer('model.teacher.input_size', side)
-    return sides
 
 
 def _count_parameters(module: nn.Module) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Sequence, Tuple, Union
 
 from repfusion_mm.models.teachers.families import DenoiserFamily
-from repfusion_mm.utils.arguments import check_integer
+from repfusion_mm.utils.arguments import read_size
 
 
 def find_image_size(
@@ -26,14 +26,8 @@ def find_image_size(
         height, width = _read_pair(family.sample_size)
         height *= family.latent_factor
         width *= family.latent_factor
-    elif isinstance(input_size, (list, tuple)) and len(input_size) == 2:
-        height, width = input_size
-        check_integer(f'each of {setting}', height)
-        check_integer(f'each of {setting}', width)
     else:
-        check_integer(setting, input_size)
-        assert isinstance(input_size, int)
-        height = width = input_size
+        height, width = read_size(setting, input_size)
     multiple = family.latent_factor * family.patch_size
     if height % multiple or width % multiple:
         near = max(round(height / multiple), 1) * multiple

@@ -159,7 +159,7 @@ def test_images_of_another_size_than_the_exported_one_are_refused():
 
 @pytest.mark.parametrize('size', [0, -16, 16.0, '16', (16,), (16, 16, 3)])
 def test_sizes_that_are_none_are_refused(size):
-    with pytest.raises(ValueError, match='a positive integer or two'):
+    with pytest.raises(ValueError, match='sample_size to be'):
         build(denoiser={**DENOISER, 'sample_size': size})
 
 

@@ -38,16 +38,20 @@ def test_the_layout_of_maps_is_read_from_their_axes(channels, size):
     """Also where channels, height and width are equal (4, 8)."""
     side = size // 4
     student = Student(channels)
-    assert infer_feature_shapes(student, [0], size) == [(channels, side, side)]
+    assert infer_feature_shapes(student, [0], (size, size)) == [
+        (channels, side, side)
+    ]
     assert student.training
     with pytest.raises(ValueError, match='channels are last'):
-        infer_feature_shapes(Student(channels, layout='nhwc'), [0], size)
+        infer_feature_shapes(
+            Student(channels, layout='nhwc'), [0], (size, size)
+        )
 
 
 def test_students_of_one_size_and_maps_of_one_pixel_are_taken():
     student = Student(4, sizes=[16])
-    assert infer_feature_shapes(student, [0], 16) == [(4, 4, 4)]
-    assert infer_feature_shapes(Student(1, 16), [0], 16) == [(1, 1, 1)]
+    assert infer_feature_shapes(student, [0], (16, 16)) == [(4, 4, 4)]
+    assert infer_feature_shapes(Student(1, 16), [0], (16, 16)) == [(1, 1, 1)]
 
 
 def test_timms_swin_is_refused():
@@ -62,7 +66,7 @@ def test_timms_swin_is_refused():
         )
     )
     with pytest.raises(ValueError, match='N x 7 x 7 x 96, whose channels'):
-        infer_feature_shapes(student, [-1], 224)
+        infer_feature_shapes(student, [-1], (224, 224))
 
 
 @pytest.mark.parametrize('policy', ['Learned', 'Uniform'])
