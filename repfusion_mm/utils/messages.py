@@ -17,10 +17,9 @@ def scale(value: int, units: Sequence[str]) -> str:
 
 
 def find_reason(error: Exception) -> str:
-    """Return why a file of weights cannot be read, in at most 200 letters.
+    """Return why a file of weights cannot be read, in at most 200 characters.
 
-    torch's message also advises to allow what is in the file, or to read it
-    unsafely.
+    torch's message also says how to read the file unsafely.
     """
     text = str(error)
     if 'WeightsUnpickler error' in text:

@@ -103,15 +103,14 @@ def summarize(
     name: str, scores: List[Score], settings: Settings, flop: Dict[str, int]
 ) -> List[Point]:
     """Return the mean scores over the splits that all teachers have."""
-    num_labels, num_splits, *_ = settings
     curves = mean_curves(
-        [s for s in scores if s.num_labels == num_labels
-         and s.split < num_splits and s.layer in flop]
+        [s for s in scores if s.num_labels == settings.num_labels
+         and s.split < settings.num_splits and s.layer in flop]
     )  # fmt: skip
     return [
         Point(
             name, layer, t, mode, flop[layer] / 1e9, mean, error,
-            error * num_splits**0.5,
+            error * settings.num_splits**0.5,
         )
         for (mode, layer, _), curve in curves.items()
         for t, (mean, error) in curve.items()

@@ -52,6 +52,9 @@ class CachedFeaturesDataset(Dataset):
         FileNotFoundError: When an item is read: there is no cache.
     """
 
+    #: What is cached.
+    kind = 'features'
+
     def __init__(
         self,
         dataset: Any,
@@ -59,8 +62,9 @@ class CachedFeaturesDataset(Dataset):
         num_views: int = 1,
         seed: int = 0,
     ) -> None:
-        check_integer('CachedFeaturesDataset.num_views', num_views)
-        check_integer('CachedFeaturesDataset.seed', seed, 0)
+        name = type(self).__name__
+        check_integer(f'{name}.num_views', num_views)
+        check_integer(f'{name}.seed', seed, 0)
         if isinstance(dataset, dict):
             dataset = DATASETS.build(dataset)
         self.dataset = dataset
@@ -68,9 +72,6 @@ class CachedFeaturesDataset(Dataset):
         self.num_views = num_views
         self.seed = seed
         self._reader: Optional[FeatureReader] = None
-
-    #: What is cached.
-    kind = 'features'
 
     @property
     def metainfo(self) -> dict:

@@ -104,23 +104,23 @@ def wrap_in_latents(cfg: Config, folder: str, num_views: int) -> Config:
     cfg = Config({k: copy.deepcopy(cfg[k]) for k in cfg if k in names})
     loader = cfg.train_dataloader
     parts = loader.dataset.get('datasets')
-    wrapped = [
-        dict(
-            type='repfusion_mm.CachedLatentsDataset',
-            dataset=part,
-            folder=f'{folder}/{index}',
-            num_views=num_views,
-        )
-        for index, part in enumerate(parts or [loader.dataset])
-    ]
-    for part in parts or [loader.dataset]:
+    wrapped = []
+    for index, part in enumerate(parts or [loader.dataset]):
         name = str(part.get('type')).rpartition('.')[2]
         if name in ('CachedFeaturesDataset', 'CachedLatentsDataset'):
             raise ValueError(
-                f'expected datasets without a cache with --latents, got a '
-                f'{name}; leave --latents out to write the caches of the '
-                'config, or give the config without it'
+                f'expected datasets without a cache for --latents, got {name}'
+                '; leave --latents out to write the caches of this config, or '
+                'give the config that it was made from'
             )
+        wrapped.append(
+            dict(
+                type='repfusion_mm.CachedLatentsDataset',
+                dataset=part,
+                folder=f'{folder}/{index}',
+                num_views=num_views,
+            )
+        )
     if parts:
         loader.dataset.datasets = wrapped
     else:

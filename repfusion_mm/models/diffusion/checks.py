@@ -8,28 +8,67 @@ from typing import Any, Optional, Sequence
 import torch
 
 from repfusion_mm.models.diffusion.latents import predict
+from repfusion_mm.models.teachers.loading.folders import Part
 from repfusion_mm.utils.arguments import read_size
 
 
-def check_channels(denoiser: Any, has_vae: bool) -> None:
+def check_channels(denoiser: Any, vae: Optional[Part]) -> None:
     """Refuse a denoiser of other images, or that returns more than the noise.
+
+    Args:
+        denoiser: The denoiser.
+        vae: The autoencoder of the latents that it runs on, if any.
 
     Raises:
         ValueError: It has other numbers of channels.
     """
-    channels = denoiser.config.get('in_channels')
-    if not has_vae and channels != 3:
+    channels, kind, other = 3, 'RGB images', ', or model.vae to an autoencoder'
+    if vae is not None:
+        channels = vae.config.get('latent_channels', 4)
+        kind, other = 'the latents of model.vae', ''
+    names = ('in_channels', 'out_channels')
+    got = [denoiser.config.get(name) for name in names]
+    if got != [channels, channels]:
         raise ValueError(
-            'expected a denoiser of RGB images (in_channels 3), got '
-            f'in_channels {channels}; set model.denoiser.in_channels to 3, or '
-            'model.vae to the autoencoder of its latents'
+            f'expected in_channels and out_channels {channels} in '
+            f'model.denoiser, as {kind}, got {got[0]} and {got[1]}; set both '
+            f'to {channels}{other}'
         )
-    outputs = denoiser.config.get('out_channels')
-    if outputs != channels:
-        kind = 'the latents of model.vae' if has_vae else 'RGB images'
+
+
+def check_latents(denoiser: Any, scheduler: Any, autoencoder: Part) -> None:
+    """Refuse parts with which diffusers' pipelines would sample wrongly.
+
+    Raises:
+        ValueError: There is no unconditional pipeline for the denoiser, the
+            scheduler clips the latents, or the autoencoder shifts them.
+    """
+    name = type(denoiser).__name__
+    if name not in ('UNet2DModel', 'DiTTransformer2DModel'):
         raise ValueError(
-            f'expected model.denoiser.out_channels {channels}, as the noise '
-            f'of {kind}, got {outputs}; set it to {channels}'
+            "expected model.denoiser.type 'UNet2DModel' or "
+            f"'DiTTransformer2DModel' with model.vae, got {name!r}, for which "
+            'diffusers has no unconditional pipeline; choose one of them'
+        )
+    config = autoencoder.config
+    names = ('shift_factor', 'latents_mean', 'latents_std')
+    shift = {key: config[key] for key in names if config.get(key)}
+    if shift:
+        raise ValueError(
+            'expected an autoencoder with a scaling_factor only in model.vae, '
+            f"got {shift}, which diffusers' unconditional pipelines ignore; "
+            'choose another one, such as that of Stable Diffusion 1.5'
+        )
+    if not isinstance(denoiser.config.sample_size, int):
+        raise ValueError(
+            'expected model.denoiser.sample_size to be the side of square '
+            f'latents, got {denoiser.config.sample_size!r}; set it to the '
+            'side of the images over the factor of the autoencoder'
+        )
+    if scheduler.config.get('clip_sample'):
+        raise ValueError(
+            'expected model.scheduler.clip_sample=False with model.vae, as '
+            'latents have values outside of [-1, 1], got True; set it to False'
         )
 
 

@@ -12,14 +12,13 @@ from repfusion_mm.models.diffusion.base import GenerativeModel
 from repfusion_mm.models.diffusion.checks import (
     check_channels,
     check_conditions,
+    check_latents,
     check_outputs,
     check_sample_size,
 )
 from repfusion_mm.models.diffusion.latents import (
     build_pipeline,
-    check_latents,
     find_autoencoder,
-    load_autoencoder,
     load_encoder,
     predict,
     sample_images,
@@ -109,7 +108,7 @@ class DenoisingDiffusion(GenerativeModel):
             for part in ('weights', 'config'):
                 self.external_hashes[f'model.vae: {part}'] = parts[part]
         check_denoiser(self.denoiser.config, len(self.alphas_cumprod), 'model')
-        check_channels(self.denoiser, self.vae is not None)
+        check_channels(self.denoiser, self.vae)
         check_conditions(self.denoiser)
         check_sample_size(self.denoiser)
         check_outputs(self.scheduler)
@@ -178,7 +177,9 @@ class DenoisingDiffusion(GenerativeModel):
         """Return a pipeline, for which the decoder is loaded."""
         autoencoder = None
         if self.vae is not None:
-            autoencoder = load_autoencoder(self.vae).to(self.denoiser.device)
+            autoencoder = self.vae.cls.from_pretrained(
+                self.vae.folder, low_cpu_mem_usage=False
+            ).to(self.denoiser.device)
         return build_pipeline(self.denoiser, scheduler, autoencoder)
 
     def save_pretrained(self, folder: Path, dtype: torch.dtype) -> None:

@@ -46,11 +46,6 @@ def load_encoder(part: Part) -> ImageEncoder:
     return encoder.eval().requires_grad_(False)
 
 
-def load_autoencoder(part: Part) -> Any:
-    """Load an autoencoder with its decoder."""
-    return part.cls.from_pretrained(part.folder, low_cpu_mem_usage=False)
-
-
 def predict(
     denoiser: Any, noised: torch.Tensor, timesteps: torch.Tensor
 ) -> torch.Tensor:
@@ -97,47 +92,3 @@ def sample_images(
         output_type='np',
     ).images
     return torch.from_numpy(images).permute(0, 3, 1, 2)
-
-
-def check_latents(denoiser: Any, scheduler: Any, autoencoder: Part) -> None:
-    """Refuse parts with which diffusers' pipelines would sample wrongly.
-
-    Raises:
-        ValueError: There is no unconditional pipeline for the denoiser, the
-            channels differ, the scheduler clips the latents, or the
-            autoencoder shifts them.
-    """
-    name = type(denoiser).__name__
-    if name not in ('UNet2DModel', 'DiTTransformer2DModel'):
-        raise ValueError(
-            "expected model.denoiser.type 'UNet2DModel' or "
-            f"'DiTTransformer2DModel' with model.vae, got {name!r}, for which "
-            'diffusers has no unconditional pipeline; choose one of them'
-        )
-    config = autoencoder.config
-    names = ('shift_factor', 'latents_mean', 'latents_std')
-    shift = {key: config[key] for key in names if config.get(key)}
-    if shift:
-        raise ValueError(
-            'expected an autoencoder with a scaling_factor only in model.vae, '
-            f"got {shift}, which diffusers' unconditional pipelines ignore; "
-            'choose another one, such as that of Stable Diffusion 1.5'
-        )
-    channels = config.get('latent_channels', 4)
-    if denoiser.config.in_channels != channels:
-        raise ValueError(
-            f'expected model.denoiser.in_channels {channels}, as the latents '
-            f'of model.vae, got {denoiser.config.in_channels}; set in_channels'
-            f' and out_channels to {channels}'
-        )
-    if not isinstance(denoiser.config.sample_size, int):
-        raise ValueError(
-            'expected model.denoiser.sample_size to be the side of square '
-            f'latents, got {denoiser.config.sample_size!r}; set it to the '
-            'side of the images over the factor of the autoencoder'
-        )
-    if scheduler.config.get('clip_sample'):
-        raise ValueError(
-            'expected model.scheduler.clip_sample=False with model.vae, as '
-            'latents have values outside of [-1, 1], got True; set it to False'
-        )

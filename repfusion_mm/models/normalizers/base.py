@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Optional
 
 import torch
 import torch.nn as nn
@@ -124,10 +124,11 @@ class BaseNormalizer(nn.Module):
             content.update(
                 num_images=int(self.count), complete=self.steps_left == 0
             )
-        if self.discard_massive is not None:
+        massive = self.massive_channels()
+        if massive is not None:
             content.update(
                 discard_massive=self.discard_massive,
-                massive_channels=self._massive_indices(),
+                massive_channels=massive.nonzero()[:, 0].tolist(),
             )
         return content
 
@@ -153,7 +154,7 @@ class BaseNormalizer(nn.Module):
         massive = self.massive_channels()
         if massive is not None and not massive.is_meta:
             print_log(
-                f'normalizer: channels {self._massive_indices()} of '
+                f'normalizer: channels {massive.nonzero()[:, 0].tolist()} of '
                 f'{self.num_channels} are massive and become zero',
                 logger='current',
             )
@@ -181,10 +182,6 @@ class BaseNormalizer(nn.Module):
         self.steps_left -= 1
         if self.steps_left == 0:
             self.complete()
-
-    def _massive_indices(self) -> List[int]:
-        massive = self.massive_channels()
-        return [] if massive is None else massive.nonzero()[:, 0].tolist()
 
 
 def discard(

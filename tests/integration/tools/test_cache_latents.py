@@ -159,4 +159,4 @@ def test_options_that_would_do_nothing_are_refused(config):
     refused = run_main(
         'tools/cache_features.py', config, '--latents', expect=1
     )
-    assert 'got a CachedLatentsDataset' in refused.last_line
+    assert 'got CachedLatentsDataset' in refused.last_line

@@ -86,8 +86,8 @@ def test_images_are_sampled_with_the_schedule_of_the_training(
 @pytest.mark.parametrize(
     ('overrides', 'message'),
     [
-        (dict(denoiser={**DENOISER, 'in_channels': 1}), 'channels 1'),
-        (dict(denoiser={**DENOISER, 'out_channels': 6}), 'got 6'),
+        (dict(denoiser={**DENOISER, 'in_channels': 1}), 'got 1 and 3'),
+        (dict(denoiser={**DENOISER, 'out_channels': 6}), 'got 3 and 6'),
         (
             dict(denoiser={**DENOISER, 'num_class_embeds': 10}),
             'remove num_class_embeds',

@@ -180,11 +180,11 @@ def run_resumable(work_dir, vae, **settings):
     [
         (
             dict(denoiser=dict(LATENT, in_channels=3)),
-            'in_channels 4, as the latents of model.vae, got 3',
+            'channels 4 .* as the latents of model.vae, got 3 and 4',
         ),
         (
             dict(denoiser=dict(LATENT, out_channels=3)),
-            'out_channels 4, as the noise of the latents of model.vae, got 3',
+            'got 4 and 3; set both to 4$',
         ),
         (dict(scheduler=SCHEDULER), 'clip_sample=False with model.vae'),
         (
