@@ -11,21 +11,24 @@ an uninterrupted run.
 
 import argparse
 import json
+import multiprocessing
 import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-import repfusion_mm  # noqa: F401  # lets torch load mmengine's logs safely
+import torch
+
 from projects.digits.prepare_data import write_digits
 from repfusion_mm.engine.checkpoint.io import load_from_local
 from tests.helpers.equal import assert_equal
+from tests.helpers.launcher import ROOT, load_script
+from tests.helpers.process_state import clear_instances
 
-ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / 'configs/distill/repfusion_resnet18_digits.py'
 PARTS = ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers')
 #: Seconds after which a run hangs.
@@ -44,12 +47,11 @@ custom_hooks = [dict(type='EMAHook', momentum=0.01)]
 
 
 def command(config: Path, work_dir: Path) -> list:
-    """Return the command line that starts or resumes a run."""
+    """Return the arguments of ``tools/train.py``, which starts or resumes."""
     parts = 'train_dataloader.dataset.datasets'
     data = config.parent / 'digits'
     return [
-        sys.executable, str(ROOT / 'tools/train.py'), str(config),
-        '--resume', '--work-dir', str(work_dir), '--cfg-options',
+        str(config), '--resume', '--work-dir', str(work_dir), '--cfg-options',
         *[f'{parts}.{i}.data_root={data}' for i in range(2)],
         f'model.teacher.pretrained={ROOT}/projects/digits/ddpm_digits',
     ]  # fmt: skip
@@ -63,15 +65,34 @@ def prepare(folder: Path, num_epochs: int) -> Path:
     return config
 
 
-def start(arguments: list, log: Path) -> subprocess.Popen:
-    """Start a command line with one thread, in the checkout."""
+def start(arguments: list, log: Path) -> BaseProcess:
+    """Start ``tools/train.py`` in a process that has imported its modules."""
+    main = load_script('tools/train.py').main
+    with log.open('a', buffering=1) as file:
+        process = multiprocessing.get_context('fork').Process(
+            target=_train, args=(main, arguments, file)
+        )
+        process.start()
+    return process
+
+
+def _train(main, arguments: list, log) -> None:
+    os.setsid()  # to signal it with its workers
+    os.chdir(ROOT)
     # Several threads may add numbers in another order.
-    env = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)}
-    with log.open('a') as file:
-        return subprocess.Popen(
-            arguments, cwd=ROOT, env=env, stdout=file, stderr=file,
-            start_new_session=True,  # to signal it with its workers
-        )  # fmt: skip
+    torch.set_num_threads(1)
+    clear_instances()
+    sys.stdout = sys.stderr = log
+    os.dup2(log.fileno(), 1)
+    os.dup2(log.fileno(), 2)
+    sys.exit(main(arguments))
+
+
+def wait(process: BaseProcess, timeout: float = TIMEOUT) -> int:
+    """Return the exit status of a process, or minus the signal."""
+    process.join(timeout)
+    assert process.exitcode is not None, 'the run hangs'
+    return process.exitcode
 
 
 def is_writing(work_dir: Path) -> bool:
@@ -80,7 +101,7 @@ def is_writing(work_dir: Path) -> bool:
 
 
 def kill_once(
-    process: subprocess.Popen,
+    process: BaseProcess,
     work_dir: Path,
     rng: random.Random,
     while_writing: bool,
@@ -89,19 +110,19 @@ def kill_once(
     begin = time.monotonic()
     for leftover in work_dir.glob('*.tmp'):  # of the last kill
         leftover.unlink()
-    while process.poll() is None and not has_started(work_dir, begin):
+    while process.is_alive() and not has_started(work_dir, begin):
         time.sleep(0.01)
         assert time.monotonic() < begin + TIMEOUT, 'the run hangs'
     moment = time.monotonic() + rng.uniform(0, 4)
-    while process.poll() is None:
+    while process.is_alive():
         if time.monotonic() > moment and (
             not while_writing or is_writing(work_dir)
         ):
-            process.send_signal(signal.SIGKILL)
-            return process.wait() == -signal.SIGKILL
+            process.kill()
+            return wait(process) == -signal.SIGKILL
         time.sleep(0.0005)
         assert time.monotonic() < begin + TIMEOUT, 'the run hangs'
-    assert process.returncode == 0, 'the run has failed'
+    assert wait(process) == 0, 'the run has failed'
     return False
 
 
@@ -150,7 +171,7 @@ def kill_runs(folder: Path, args: argparse.Namespace) -> dict:
     config = prepare(folder, args.epochs)
     reference = folder / 'reference'
     log = folder / 'log.txt'
-    status = start(command(config, reference), log).wait()
+    status = wait(start(command(config, reference), log))
     assert status == 0, log.read_text()[-3000:]
     result = dict(
         kills=0, while_writing=0, truncated_files=0, runs=0, differ=[]
@@ -162,7 +183,7 @@ def kill_runs(folder: Path, args: argparse.Namespace) -> dict:
             while_writing = result['kills'] % 2 == 1
             process = start(command(config, run), log)
             if result['kills'] >= args.kills:
-                assert process.wait() == 0, log.read_text()[-3000:]
+                assert wait(process) == 0, log.read_text()[-3000:]
                 break
             if not kill_once(process, run, rng, while_writing):
                 break
