@@ -5,7 +5,7 @@ from __future__ import annotations
 import os.path as osp
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 from mmengine.hooks import (
     CheckpointHook,
@@ -19,7 +19,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import find_latest_checkpoint
 
-from repfusion_mm.utils.types import is_type
+from repfusion_mm.utils.types import resolve_type
 
 #: mmengine's hooks whose work must be done once.
 SINGLE = (EMAHook, ParamSchedulerHook, RuntimeInfoHook)
@@ -90,6 +90,15 @@ def check_single(runner, kind: type) -> None:
 
 def find_hooks(cfg: dict, kind: type) -> Dict[str, Any]:
     """Return hooks of a class in a config, and their places."""
+    return {
+        place: hook
+        for place, (hook, cls) in resolve_hooks(cfg).items()
+        if issubclass(cls, kind)
+    }
+
+
+def resolve_hooks(cfg: dict) -> Dict[str, Tuple[Any, type]]:
+    """Return the hooks in a config and their classes, by their places."""
     places = {
         f'default_hooks.{key}': hook
         for key, hook in (cfg.get('default_hooks') or {}).items()
@@ -97,11 +106,12 @@ def find_hooks(cfg: dict, kind: type) -> Dict[str, Any]:
     for index, hook in enumerate(cfg.get('custom_hooks') or []):
         places[f'custom_hooks.{index}'] = hook
     scope = cfg.get('default_scope')
-    return {
-        place: hook
-        for place, hook in places.items()
-        if isinstance(hook, kind) or is_type(hook, kind, HOOKS, scope)
-    }
+    found = {}
+    for place, hook in places.items():
+        cls = resolve_type(hook, HOOKS, scope) or type(hook)
+        if isinstance(cls, type):
+            found[place] = (hook, cls)
+    return found
 
 
 def use_hooks_once(runner) -> None:

@@ -30,7 +30,7 @@ from mmengine.optim import (
 from mmengine.runner import IterBasedTrainLoop
 
 from repfusion_mm.engine.optimizers.checks import check_paramwise
-from repfusion_mm.engine.utils import find_hooks, unwrap_model
+from repfusion_mm.engine.utils import resolve_hooks, unwrap_model
 
 #: Schedules whose length decides how fast they change values.
 PACED = (
@@ -324,8 +324,13 @@ def iter_schedules(runner: Any) -> Iterator[Tuple[str, Any, dict]]:
 
 def iter_hooks(runner: Any) -> Iterator[Tuple[str, Hook]]:
     """Yield the hooks of a run, with their keys in the config."""
+    configured = resolve_hooks(runner.cfg)
     for hook in runner.hooks:
-        places = find_hooks(runner.cfg, type(hook))
+        places = {
+            place: config
+            for place, (config, cls) in configured.items()
+            if issubclass(cls, type(hook))
+        }
         own = [  # of several hooks of its class, those of its settings
             place
             for place, config in places.items()
