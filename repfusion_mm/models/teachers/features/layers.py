@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-from collections import Counter
 from typing import (
     Any,
     Callable,
@@ -100,23 +99,6 @@ def named_modules(module: nn.Module) -> Iterator[Tuple[str, nn.Module]]:
     return module.named_modules(remove_duplicate=False)
 
 
-def count_calls(module: nn.Module, run: Callable[[], object]) -> Counter:
-    """Count how often the sub-module at each path is called during ``run()``.
-
-    The calls of a shared module count for all its paths.
-    """
-    calls: Counter = Counter()
-    with contextlib.ExitStack() as stack:
-        for name, child in named_modules(module):
-
-            def count(_module, _inputs, name=name):
-                calls[name] += 1
-
-            stack.enter_context(child.register_forward_pre_hook(count))
-        run()
-    return calls
-
-
 class LayerRun(NamedTuple):
     """What a layer does in a pass of its model."""
 
@@ -125,6 +107,9 @@ class LayerRun(NamedTuple):
     reader: Optional[MapReader]
     #: Its output, on the meta device.
     output: Any
+    #: How many layers are called before it is, and before it ends.
+    called_before: int = 0
+    called_within: int = 0
 
 
 @torch.no_grad()
@@ -135,6 +120,8 @@ def survey_layers(
 ) -> Dict[str, LayerRun]:
     """Run a model once, and return what each of its layers does.
 
+    A layer that is shared runs under all its paths.
+
     Args:
         module: A model on the meta device.
         run: Runs it to its end.
@@ -144,17 +131,32 @@ def survey_layers(
         The layers in the order in which they end.
     """
     layers: Dict[str, LayerRun] = {}
+    called: Dict[str, int] = {}
     with contextlib.ExitStack() as stack:
         for name, child in named_modules(module):
+
+            def enter(_module, _inputs, name=name):
+                called.setdefault(name, len(called))
 
             def record(_module, _inputs, output, name=name):
                 before = layers.get(name)
                 num_runs = before.num_runs + 1 if before else 1
-                layers[name] = LayerRun(num_runs, find(output), output)
+                layers[name] = LayerRun(
+                    num_runs, find(output), output, called[name], len(called)
+                )
 
+            stack.enter_context(child.register_forward_pre_hook(enter))
             stack.enter_context(child.register_forward_hook(record))
         run()
     return layers
+
+
+def find_used(
+    layers: Sequence[str], survey: Mapping[str, LayerRun]
+) -> Set[str]:
+    """Return all layers that are called until the last of ``layers`` ends."""
+    num_called = max(survey[name].called_within for name in layers)
+    return {k for k, run in survey.items() if run.called_before < num_called}
 
 
 def check_layers(

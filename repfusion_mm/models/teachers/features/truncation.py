@@ -12,13 +12,10 @@ from repfusion_mm.models.teachers.families import (
     DenoiserFamily,
     Grid,
 )
-from repfusion_mm.models.teachers.features.feature_extractor import (
-    FeatureExtractor,
-)
 from repfusion_mm.models.teachers.features.layers import (
     LayerRun,
     check_layers,
-    count_calls,
+    find_used,
     release_unused,
     survey_layers,
 )
@@ -54,7 +51,7 @@ def truncate(
 
     Args:
         denoiser: The denoiser.
-        shapes: A copy on the meta device, which is run and cut off, too.
+        shapes: A copy on the meta device, which is run once and cut off, too.
         family: Its family.
         layers: Paths of sub-modules.
         size: Height and width of x_t.
@@ -68,9 +65,8 @@ def truncate(
     arguments = blank_arguments(family, size, classes, NUM_TEXT)
     survey = survey_denoiser(shapes, family, size, arguments)
     readers = check_layers(layers, survey)
-    extract = FeatureExtractor(shapes, layers, early_stop)
     if early_stop:
-        used = set(count_calls(shapes, lambda: extract(**arguments)))
+        used = find_used(layers, survey)
         released = release_unused(denoiser, used)
         release_unused(shapes, used)
         print_log(
@@ -78,8 +74,7 @@ def truncate(
             f'released {scale(released, PARAMETERS)} of later layers',
             logger='current',
         )
-    outputs = extract(**arguments)
-    maps = {name: readers[name](output) for name, output in outputs.items()}
+    maps = {k: reader(survey[k].output) for k, reader in readers.items()}
     return Truncated(readers, {k: tuple(v.shape[1:]) for k, v in maps.items()})
 
 

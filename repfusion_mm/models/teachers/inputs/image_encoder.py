@@ -9,8 +9,8 @@ import torch
 import torch.nn as nn
 
 from repfusion_mm.models.teachers.features.layers import (
-    count_calls,
     release_unused,
+    survey_layers,
 )
 from repfusion_mm.models.teachers.inputs.noise_schedule import (
     draw_noise,
@@ -73,9 +73,10 @@ class ImageEncoder(nn.Module):
         image = torch.zeros(1, 3, PROBED_SIDE, PROBED_SIDE, device='meta')
         latents: list = []
         try:
-            used = count_calls(
+            used = survey_layers(
                 shapes,
                 lambda: latents.append(self._encode(shapes, image)),
+                lambda _: None,
             )
             mean, std = latents[0]
             _, self.channels, side, _ = mean.shape

@@ -12,8 +12,9 @@ from repfusion_mm.models.teachers.features.feature_extractor import (
     FeatureExtractor,
 )
 from repfusion_mm.models.teachers.features.layers import (
-    count_calls,
+    find_used,
     release_unused,
+    survey_layers,
 )
 from tests.helpers.toy import LAYER, save_teacher
 
@@ -31,15 +32,16 @@ def test_every_convolution_can_be_the_last_layer(tmp_path):
         for name, module in denoiser.named_modules()
         if isinstance(module, torch.nn.Conv2d)
     ]
-    full = FeatureExtractor(denoiser, layers, early_stop=False)
-    expected = full(IMAGES, TIMESTEPS)
+    survey = survey_layers(
+        denoiser, lambda: denoiser(IMAGES, TIMESTEPS), lambda output: None
+    )
     assert len(layers) > 20
     for layer in layers:
         module = copy.deepcopy(denoiser)
         extractor = FeatureExtractor(module, [layer])
         extract = partial(extractor, IMAGES, TIMESTEPS)
-        release_unused(module, set(count_calls(module, extract)))
-        assert torch.equal(extract()[layer], expected[layer]), layer
+        release_unused(module, find_used([layer], survey))
+        assert torch.equal(extract()[layer], survey[layer].output), layer
 
 
 @pytest.mark.compile

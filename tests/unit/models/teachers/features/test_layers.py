@@ -4,8 +4,9 @@ import torch
 from torch import nn
 
 from repfusion_mm.models.teachers.features.layers import (
-    count_calls,
+    find_used,
     release_unused,
+    survey_layers,
 )
 
 
@@ -29,8 +30,8 @@ class Blocks(nn.Module):
 def test_a_shared_activation_is_kept_under_all_paths():
     blocks, x = Blocks(), torch.rand(1, 3, 4, 4)
     before = blocks(x)
-    calls = count_calls(blocks, lambda: blocks(x))
-    assert calls['first.act'] == calls['second.act'] == 2
-    released = release_unused(blocks, set(calls))
+    survey = survey_layers(blocks, lambda: blocks(x), lambda output: None)
+    assert survey['first.act'].num_runs == survey['second.act'].num_runs == 2
+    released = release_unused(blocks, find_used(['second.conv'], survey))
     assert released == sum(p.numel() for p in nn.Conv2d(3, 3, 1).parameters())
     assert torch.equal(blocks(x), before)
