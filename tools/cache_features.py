@@ -68,17 +68,18 @@ def main(argv: Optional[List[str]] = None) -> int:
         cfg, config = load_config(args), Path(args.config)
         if args.latents:
             report_share(cfg)
-            name = config.stem
             views = args.views or 1
-            config = FOLDER / f'{name}_latents.py'
-            cfg = wrap_in_latents(cfg, str(FOLDER / name), views)
+            cfg = wrap_in_latents(cfg, str(FOLDER / config.stem), views)
+            config = FOLDER / f'{config.stem}_latents.py'
         write_feature_caches(cfg, args.device, args.batch_size, args.overwrite)
         if args.latents:
             cfg.dump(config)
-            print(
-                f'An epoch has {views} times as many images as before: divide '
-                'train_cfg.max_epochs by that.'
-            )
+            if views > 1:
+                print(
+                    f'An epoch has {views} times as many images as before: '
+                    'divide train_cfg.max_epochs and the milestones of '
+                    'param_scheduler by that.'
+                )
     print(f'next: python tools/train.py {config}')
     return 0
 

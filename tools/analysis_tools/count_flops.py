@@ -76,7 +76,8 @@ def compare_teachers(names: List[str]) -> None:
     for name in names or find_teachers():
         teacher = read_teacher(name)
         costs = count_teacher(teacher)
-        print(format_teacher(name, teacher['layers'], costs), flush=True)
+        layers = teacher.get('layers', [-1])
+        print(format_teacher(name, layers, costs), flush=True)
 
 
 def count(args: argparse.Namespace) -> None:

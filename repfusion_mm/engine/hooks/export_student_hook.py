@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Dict
 
 import torch
 from mmengine.hooks import Hook
@@ -14,21 +13,9 @@ from repfusion_mm.engine.checkpoint.compare import conv_strides
 from repfusion_mm.engine.hooks.checkpoint_hook import ATOMIC
 from repfusion_mm.engine.preflight.student_pixels import describe_pixels
 from repfusion_mm.engine.utils import check_export, select_prefix, unwrap_model
-from repfusion_mm.models.distillers.repfusion import RepFusion
 from repfusion_mm.models.normalizers import BaseNormalizer
 from repfusion_mm.registry import HOOKS
 from repfusion_mm.version import __version__
-
-
-def describe_normalizers(model: RepFusion) -> Dict[str, dict]:
-    """Return type, settings and statistics of the normalizers by layer."""
-    return {
-        layer: normalizer.describe()
-        for layer, normalizer in zip(
-            model.teacher.feature_shapes, model.normalizers
-        )
-        if isinstance(normalizer, BaseNormalizer)
-    }
 
 
 @HOOKS.register_module()
@@ -96,7 +83,13 @@ class ExportStudentHook(Hook):
                 ),
                 teacher=str(model_cfg.get('teacher')),  # for people
                 # What the student was compared with, by teacher layer.
-                normalizer=describe_normalizers(model),
+                normalizer={
+                    layer: normalizer.describe()
+                    for layer, normalizer in zip(
+                        model.teacher.feature_shapes, model.normalizers
+                    )
+                    if isinstance(normalizer, BaseNormalizer)
+                },
                 # StrictLoadHook compares them.
                 pixels=describe_pixels(model),
             ),

@@ -267,8 +267,8 @@ class RepFusion(BaseModel):
             loss_distill=self._distill(inputs, teacher_feats.values()),
             timestep_mean=timestep_mean,
             timestep_std=timestep_std,
-            # Not of normalized maps, in which equal maps of all images would
-            # be rounding errors, which differ.
+            # Before normalization, which would enlarge the rounding errors of
+            # equal maps.
             feature_relative_std=torch.stack(
                 [relative_std(feat) for feat in maps.values()]
             ).min(),

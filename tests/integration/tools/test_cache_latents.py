@@ -160,3 +160,11 @@ def test_options_that_would_do_nothing_are_refused(config):
         'tools/cache_features.py', config, '--latents', expect=1
     )
     assert 'got CachedLatentsDataset' in refused.last_line
+
+
+def test_a_teacher_on_the_hub_needs_no_preset(config):
+    done = run_main(
+        'tools/cache_features.py', 'mine.py', '--latents', '--cfg-options',
+        'model.teacher.pretrained=nobody/nothing', expect=1,
+    )  # fmt: skip
+    assert 'hf download nobody/nothing' in done.last_line

@@ -65,9 +65,14 @@ def test_a_config_without_a_teacher_is_refused():
 
 
 def test_teachers_are_compared_in_a_table():
-    done = run_main(SCRIPT, '--teachers', 'ddpm_cifar10', 'dinov2_b14')
-    lines = done.output.splitlines()
-    header, _, ddpm, dino = (line.strip('| ').split(' | ') for line in lines)
+    done = run_main(
+        SCRIPT, '--teachers', 'ddpm_cifar10', 'dinov2_b14',
+        'google/ddpm-cifar10-32',
+    )  # fmt: skip
+    header, _, ddpm, dino, complete = (
+        line.strip('| ').split(' | ') for line in done.output.splitlines()
+    )
+    assert complete[1:5] == ['`conv_out`', '32', '3 x 32 x 32', '12.4 (12.4)']
     assert header[:4] == ['teacher', 'layer', 'pixels', 'map']
     assert ddpm[2:5] == ['32', '256 x 4 x 4', '3.3 (12.4)']
     assert dino[1:5] == [
