@@ -43,7 +43,7 @@ def check_cached_features(dataset: Dataset, model: Any) -> None:
         )
 
 
-def check_cacheable(model: Any, kind: str = 'features') -> None:
+def check_cacheable(model: Any, kind: str) -> None:
     """Check that a model's teacher has one feature map for each image.
 
     Args:

@@ -168,19 +168,11 @@ class DenoisingDiffusion(GenerativeModel):
         num_steps = min(num_steps, len(self.alphas_cumprod))
         training = self.denoiser.training
         self.denoiser.eval()
-        pipeline = self._build_pipeline(self.build_sampler())
+        sampler = self.build_sampler()
+        pipeline = build_pipeline(self.denoiser, sampler, self.vae)
         images = sample_images(pipeline, num_images, num_steps, seed)
         self.denoiser.train(training)
         return images
-
-    def _build_pipeline(self, scheduler: Any) -> Any:
-        """Return a pipeline, for which the decoder is loaded."""
-        autoencoder = None
-        if self.vae is not None:
-            autoencoder = self.vae.cls.from_pretrained(
-                self.vae.folder, low_cpu_mem_usage=False
-            ).to(self.denoiser.device)
-        return build_pipeline(self.denoiser, scheduler, autoencoder)
 
     def save_pretrained(self, folder: Path, dtype: torch.dtype) -> None:
         """Write the denoiser and its scheduler, or the latent pipeline."""
@@ -190,7 +182,8 @@ class DenoisingDiffusion(GenerativeModel):
             self.denoiser.save_pretrained(folder)
             self.scheduler.save_pretrained(folder)
         else:
-            self._build_pipeline(self.scheduler).save_pretrained(folder)
+            pipeline = build_pipeline(self.denoiser, self.scheduler, self.vae)
+            pipeline.save_pretrained(folder)
 
     def _apply(self, fn, *args, **kwargs) -> DenoisingDiffusion:
         """Take the encoder along in ``.to()``, ``.cuda()`` and so on."""

@@ -56,20 +56,20 @@ def predict(
     return denoiser(**arguments).sample
 
 
-def build_pipeline(
-    denoiser: Any, scheduler: Any, autoencoder: Optional[Any] = None
-) -> Any:
+def build_pipeline(denoiser: Any, scheduler: Any, vae: Optional[Part]) -> Any:
     """Return the unconditional pipeline of diffusers for a denoiser.
 
     Args:
         denoiser: One that passed ``check_latents`` if there is an autoencoder.
         scheduler: A diffusers scheduler.
-        autoencoder: The autoencoder of a denoiser of latents.
+        vae: The autoencoder of a denoiser of latents, whose weights are read.
     """
     from diffusers import DDIMPipeline, DiTPipeline, LDMPipeline, UNet2DModel
 
-    if autoencoder is None:
+    if vae is None:
         return DDIMPipeline(denoiser, scheduler)
+    autoencoder = vae.cls.from_pretrained(vae.folder, low_cpu_mem_usage=False)
+    autoencoder.to(denoiser.device)
     if isinstance(denoiser, UNet2DModel):
         return LDMPipeline(autoencoder, denoiser, scheduler)
     return DiTPipeline(denoiser, autoencoder, scheduler)
