@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Tuple
 
 import torch
 import torch.nn as nn
@@ -54,6 +54,7 @@ class BaseNormalizer(nn.Module):
     pooled = False
     count: torch.Tensor
     magnitude: torch.Tensor
+    mean: torch.Tensor
 
     def __init__(
         self,
@@ -145,6 +146,22 @@ class BaseNormalizer(nn.Module):
         if self.discard_massive is not None:
             batch = average(feat.abs().mean((2, 3)).sum(0), count)
             self.magnitude.lerp_(batch, weight)
+
+    def update_mean(
+        self, feat: torch.Tensor, count: torch.Tensor, weight: torch.Tensor
+    ) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Add a batch to the buffer ``mean`` (Chan et al., 1979).
+
+        Returns:
+            The maps, averaged if ``pooled``, minus the mean of the batch; and
+            this mean minus the previous one.
+        """
+        if self.pooled:
+            feat = feat.mean((2, 3), keepdim=True)
+        mean = average(feat.mean((2, 3)).sum(0), count)
+        delta = mean - self.mean
+        self.mean += weight * delta
+        return feat - mean[:, None, None], delta
 
     def complete(self) -> None:
         """Finish the statistics; massive channels are logged.

@@ -47,7 +47,6 @@ class PHISNormalizer(BaseNormalizer):
         ValueError: There is no Hadamard matrix of size C.
     """
 
-    mean: torch.Tensor
     scale: torch.Tensor
     matrix: torch.Tensor
 
@@ -73,19 +72,14 @@ class PHISNormalizer(BaseNormalizer):
     def update(
         self, feat: torch.Tensor, count: torch.Tensor, weight: torch.Tensor
     ) -> None:
-        """Add a batch to mean and covariance (Chan et al., 1979)."""
+        """Add a batch to mean and covariance."""
         super().update(feat, count, weight)
-        if self.pooled:
-            feat = feat.mean((2, 3), keepdim=True)
-        mean = average(feat.mean((2, 3)).sum(0), count)
-        centered = (feat - mean[:, None, None]).flatten(2)
+        centered, delta = self.update_mean(feat, count, weight)
         # One product of C x N P and N P x C matrices.
         columns = centered.transpose(0, 1).flatten(1)
-        covariance = columns @ columns.T / centered.shape[2]
-        delta = mean - self.mean
+        covariance = columns @ columns.T / centered[0, 0].numel()
         self.matrix.lerp_(average(covariance, count), weight)
         self.matrix += weight * (1 - weight) * torch.outer(delta, delta)
-        self.mean += weight * delta
         variances = self.matrix.diagonal() * self._kept()
         self.scale.copy_(variances.mean().sqrt())
 

@@ -31,7 +31,6 @@ class StandardizeNormalizer(BaseNormalizer):
         discard_massive: See :class:`BaseNormalizer`.
     """
 
-    mean: torch.Tensor
     variance: torch.Tensor
 
     def __init__(
@@ -47,17 +46,12 @@ class StandardizeNormalizer(BaseNormalizer):
     def update(
         self, feat: torch.Tensor, count: torch.Tensor, weight: torch.Tensor
     ) -> None:
-        """Add a batch to mean and variance (Chan et al., 1979)."""
+        """Add a batch to mean and variance."""
         super().update(feat, count, weight)
-        if self.pooled:
-            feat = feat.mean((2, 3), keepdim=True)
-        mean = average(feat.mean((2, 3)).sum(0), count)
-        centered = feat - mean[:, None, None]
+        centered, delta = self.update_mean(feat, count, weight)
         variance = average(centered.square().mean((2, 3)).sum(0), count)
-        delta = mean - self.mean
         self.variance.lerp_(variance, weight)
         self.variance += weight * (1 - weight) * delta.square()
-        self.mean += weight * delta
 
     def normalize(
         self, feat: torch.Tensor, massive: Optional[torch.Tensor]
