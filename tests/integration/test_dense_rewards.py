@@ -83,6 +83,10 @@ def test_the_policy_finds_the_best_timestep(decoder, label):
                 depth=18,
                 stem_channels=4,
                 base_channels=4,
+                num_stages=1,
+                strides=(1,),
+                dilations=(1,),
+                out_indices=(0,),
             ),
             decoder=decoder,
         )
@@ -94,7 +98,7 @@ def test_the_policy_finds_the_best_timestep(decoder, label):
             dict(params=parts['decoder'].parameters(), lr=1e-2),
         ]
     )
-    steps = 300
+    steps = 120
     for step in range(steps):
         model.policy.entropy_weight = 0.1 * max(0, 1 - 2 * step / steps)
         images, *labels = scene(32)
