@@ -1,6 +1,6 @@
-"""One config of each project is trained for two iterations.
+"""What the distillation of faces reads.
 
-All configs: tests/system/test_benchmark_configs.py.
+All configs are trained in tests/system/test_benchmark_configs.py.
 """
 
 from pathlib import Path
@@ -10,25 +10,12 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS
 
 from tests.helpers.launcher import ROOT
-from tests.helpers.miniature import check_distillation, finetune
-
-CONFIGS = [
-    'mmpretrain/mobilenetv2-repfusion_1xb128_tiny-imagenet',
-    'mmseg/bisenetv1_r18-d32-scratch_2xb8-160k_celebamask-hq-448x448',
-    'mmpose/td-hm_res50-scratch_2xb64-60e_wflw-256x256',
-]
+from tests.helpers.miniature import check_distillation
 
 
 @pytest.fixture(autouse=True)
 def _in_site(site, monkeypatch):
     monkeypatch.chdir(site)
-
-
-@pytest.mark.parametrize('name', CONFIGS)
-def test_network_is_finetuned_in_a_separate_folder(name, site):
-    metrics, log = finetune(ROOT / f'configs/finetune/{name}.py', site)
-    assert metrics
-    assert ('tensors of' in log) == ('-repfusion' in name)
 
 
 def test_the_teacher_gets_images_in_its_range(monkeypatch):

@@ -58,9 +58,10 @@ def test_from_distillation_to_evaluation(project, site, tmp_path, monkeypatch):
     mim = Path(importlib.import_module(project).__file__).parent / '.mim'
     train, test = mim / 'tools/train.py', mim / 'tools/test.py'
     options = options_for(config)
-    output = call(tmp_path, train, config.name, options=options, expect=1)
-    assert "expected a checkpoint at 'work_dirs/" in output
-    assert '(train) [' not in output
+    if project == 'mmpretrain':
+        output = call(tmp_path, train, config.name, options=options, expect=1)
+        assert "expected a checkpoint at 'work_dirs/" in output
+        assert '(train) [' not in output
 
     options[f'model.{where}.init_cfg.checkpoint'] = student
     output = call(tmp_path, train, config.name, options=options)
