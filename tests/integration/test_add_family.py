@@ -168,6 +168,12 @@ def test_the_example_of_the_docs_gives_the_features_of_the_pipeline(project):
         assert error < 1e-5, name
 
 
+def test_a_size_that_the_denoiser_does_not_run_on_is_refused(project):
+    import_modules_from_strings(['my_families'])
+    with pytest.raises(ValueError, match=r'at most 32.*got 32 x 48'):
+        DiffusersTeacher(LAYERS, 'pipeline', input_size=(32, 48))
+
+
 def test_an_unknown_class_is_refused_before_training(project):
     config = project / 'config.py'
     config.write_text(config.read_text().replace(", 'my_families'", ''))

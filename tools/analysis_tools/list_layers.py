@@ -34,7 +34,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument('teacher', metavar='TEACHER')
     parser.add_argument(
         '--input-size', type=positive, nargs='+', metavar='PIXELS',
-        help='side of the images, or height and width',
+        help='side of the images, or height and width; sets '
+        'model.teacher.input_size',
     )  # fmt: skip
     parser.add_argument(
         '--depth', type=positive, default=1,

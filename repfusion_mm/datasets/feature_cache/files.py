@@ -24,8 +24,8 @@ META_FIELDS = {
     'format', 'key', 'num_images', 'num_views', 'seed', 'input_shape',
     'data_set',
 }  # fmt: skip
-WRITE = 'write it with tools/cache_features.py CONFIG'
-REWRITE = WRITE + ' --overwrite'
+WRITE = 'write it with tools/cache_features.py and the config of this run'
+REWRITE = WRITE + ', and --overwrite'
 
 
 def crc_of(array: np.ndarray, start: int = 0) -> int:

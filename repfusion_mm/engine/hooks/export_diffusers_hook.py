@@ -67,6 +67,9 @@ class ExportDiffusersHook(Hook):
         shutil.rmtree(unfinished, ignore_errors=True)
         try:
             model.save_pretrained(unfinished, self.dtype)
+            for file in unfinished.rglob('*.safetensors'):
+                # Otherwise other users cannot read it.
+                shutil.copymode(file.with_name('config.json'), file)
         except Exception as error:  # safetensors has error classes of its own
             shutil.rmtree(unfinished, ignore_errors=True)
             reason = getattr(error, 'strerror', None) or error

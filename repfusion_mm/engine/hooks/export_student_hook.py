@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.runner import save_checkpoint
 
@@ -43,18 +44,18 @@ class ExportStudentHook(Hook):
         unwrap_model(runner).attached_hooks.add('ExportStudentHook')
 
     def before_train(self, runner) -> None:
-        """Log a warning if the student is never written."""
+        """Log a warning if student or statistics are never complete."""
         check_export(runner, self.filename)
-
-    def after_train(self, runner) -> None:
-        """Log a warning if the statistics of normalizers are incomplete."""
+        size = runner.train_dataloader.batch_sampler.batch_size
+        num_images = runner.max_iters * size * get_world_size()
         for normalizer in unwrap_model(runner).normalizers:
-            if getattr(normalizer, 'steps_left', 0) != 0:
+            needed = getattr(normalizer, 'num_images', 0)
+            if needed > num_images:
                 runner.logger.warning(
                     'expected a run of at least model.normalizer.num_images='
-                    f'{normalizer.num_images} images, got a shorter one: its '
-                    'statistics were never fixed; lower num_images, or train '
-                    'longer'
+                    f'{needed} images, got one of {num_images}: its '
+                    'statistics will never be fixed; lower num_images, or '
+                    'train longer'
                 )
                 return
 

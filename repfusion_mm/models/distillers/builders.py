@@ -240,6 +240,12 @@ def build_normalizers(
         config = NORMALIZERS[config]
     if config is None:
         return nn.ModuleList(nn.Identity() for _ in teacher_shapes)
+    if config.get('type') in NORMALIZERS:
+        raise ValueError(
+            f'expected model.normalizer={config["type"]!r}, or a dict with '
+            f'the class as type, got type={config["type"]!r}; set it to '
+            f'{(NORMALIZERS[config["type"]] or {}).get("type")!r}'
+        )
     normalizers: List[Any] = [
         MODELS.build({**config, 'num_channels': shape[0]})
         for shape in teacher_shapes

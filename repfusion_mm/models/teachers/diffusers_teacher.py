@@ -220,7 +220,7 @@ class DiffusersTeacher(BaseTeacher):
         text = load_condition(
             self.family, self.denoiser, pretrained, prompt, prompt_file
         )
-        self._condition = Conditioning(text, classes)
+        self.condition = Conditioning(text, classes)
 
         # Cut it off, then read the weights that are left.
         self.layers = resolve_layers(self.denoiser, layers)
@@ -276,7 +276,7 @@ class DiffusersTeacher(BaseTeacher):
     ) -> Dict[str, torch.Tensor]:
         """Extract the features from x_0, as :meth:`encode` returns it."""
         with torch.no_grad(), without_autocast(clean.device):
-            condition = self._condition(timesteps, data_samples)
+            condition = self.condition(timesteps, data_samples)
             feats = self._extract(clean, timesteps, condition)
             for _ in range(self.num_noises - 1):
                 for name, feat in self._extract(
@@ -345,7 +345,7 @@ class DiffusersTeacher(BaseTeacher):
         for key, value, cacheable in (
             ('input_mode', self.input_mode, 'clean'),
             ('posterior', self.posterior, 'mean'),
-            ('class_signal', self._condition.classes.kind, 'none'),
+            ('class_signal', self.condition.classes.kind, 'none'),
         ):
             if value != cacheable:
                 raise ValueError(
@@ -361,12 +361,12 @@ class DiffusersTeacher(BaseTeacher):
             dtype=str(self.denoiser.dtype).replace('torch.', ''),
             image_size=self.image_size,
             input_mode=self.input_mode,
-            class_signal=self._condition.classes.kind,
+            class_signal=self.condition.classes.kind,
         )
         if self.encoder is not None:
             parts['encoder'] = self.encoder.fingerprint()
-        if self._condition.text:
-            parts['condition'] = hash_tensors(self._condition.text)
+        if self.condition.text:
+            parts['condition'] = hash_tensors(self.condition.text)
         return parts
 
     @property
@@ -421,7 +421,7 @@ class DiffusersTeacher(BaseTeacher):
             vae_dtype = self.encoder.resolve_dtype(self.vae_dtype, dtype)
             nn.Module.to(self.encoder.vae, dtype=vae_dtype)
         self._levels = self._levels.to(device)
-        self._condition.to(device, dtype)
+        self.condition.to(dtype=dtype)
         self._is_checked = False
         if device.type != 'meta' and self._logged_dtype != (dtype, device):
             self._logged_dtype = dtype, device

@@ -49,7 +49,8 @@ def resolve_layers(denoiser: Any, layers: Sequence[str]) -> Tuple[str, ...]:
             )
             raise ValueError(
                 f'teacher has no module {path!r}; did you mean '
-                f'{", ".join(map(repr, near or known[:3]))}?'
+                f'{", ".join(map(repr, near or known[:3]))}? '
+                'tools/analysis_tools/list_layers.py lists all'
             )
     return tuple(paths)
 

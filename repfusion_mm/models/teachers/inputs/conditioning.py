@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, Optional, Sequence
 
 import torch
+import torch.nn as nn
 
 from repfusion_mm.models.teachers.families import Condition, DenoiserFamily
 from repfusion_mm.models.utils.labels import read_labels
@@ -69,8 +70,10 @@ class ClassSignal:
         return dict(class_labels=labels.to(device, non_blocking=True))
 
 
-class Conditioning:
+class Conditioning(nn.Module):
     """Condition a denoiser on a text, a class, both or nothing.
+
+    The text is in the module's state.
 
     Args:
         text: What :func:`~.prompts.load_condition` returns.
@@ -78,9 +81,17 @@ class Conditioning:
     """
 
     def __init__(self, text: Condition, classes: ClassSignal) -> None:
-        self.text, self.classes = text, classes
+        super().__init__()
+        self.classes = classes
+        for name, value in text.items():
+            self.register_buffer(name, value)
 
-    def __call__(
+    @property
+    def text(self) -> Condition:
+        """The encoded text of one image."""
+        return dict(self.named_buffers())
+
+    def forward(
         self, timesteps: torch.Tensor, data_samples: Optional[Sequence]
     ) -> Condition:
         """Return the condition of N images."""
@@ -89,12 +100,3 @@ class Conditioning:
             for name, value in self.text.items()
         }
         return {**text, **self.classes(timesteps, data_samples)}
-
-    def to(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Move the text to a device, and its embeddings to a dtype."""
-        self.text = {
-            name: value.to(
-                device, dtype if value.is_floating_point() else value.dtype
-            )
-            for name, value in self.text.items()
-        }

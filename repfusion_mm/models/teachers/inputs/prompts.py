@@ -14,7 +14,7 @@ import torch
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.logging import print_log
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from repfusion_mm.models.teachers.families import Condition, DenoiserFamily
 from repfusion_mm.models.teachers.loading.fingerprint import (
@@ -98,6 +98,7 @@ def load_condition(
         key.update(_hash_encoders(folder))
         path = _find(folder, key, file)
         if not path.is_file():
+            _check_writable(path)
             condition = _encode(family, denoiser, pretrained, prompt or '')
             key.update(_hash_encoders(folder))  # they may be downloaded now
             path = _find(folder, key, file)
@@ -214,11 +215,14 @@ def _encode(
                 folder, torch_dtype=dtype, low_cpu_mem_usage=False, **others
             )
             condition = family.encode_prompt(pipeline, prompt)
-    except OSError as error:
+    except ImportError:  # names the package
+        raise
+    except Exception as error:  # transformers and safetensors raise many
         reason = ' '.join(str(error).split())[:200]
-        raise FileNotFoundError(
+        raise OSError(
             f'expected the files of {texts} in {str(folder)!r}, got an error '
-            f'({reason}); {advice}'
+            f'({reason}); fetch the folder again, or set '
+            'model.teacher.prompt_file to a file that was written elsewhere'
         ) from error
     return {name: value.cpu() for name, value in condition.items()}
 
@@ -246,11 +250,24 @@ def _text_parts(index: Dict[str, Any]) -> List[str]:
     return texts
 
 
+def _check_writable(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        got = 'a folder' if path.is_dir() else 'one that cannot be written'
+        raise OSError(
+            f'expected the file of the encoded prompt, {str(path)!r}, got '
+            f'{got}; set model.teacher.prompt_file to a file that can be '
+            'written'
+        )
+
+
 def _write(path: Path, condition: Condition, key: Dict[str, str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f'.{path.name}.{os.getpid()}')
     tensors = {name: value.contiguous() for name, value in condition.items()}
-    save_file(tensors, temporary, metadata=key)
+    # save_file() would write a file that other users cannot read.
+    temporary.write_bytes(save(tensors, metadata=key))
     temporary.replace(path)
     print_log(f'teacher: wrote the encoded prompt to {path}', 'current')
 

@@ -1,8 +1,11 @@
 """Probes of the real digits and of miniature faces."""
 
+import shutil
+
 import cv2
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 from repfusion_mm.analysis.probe import Prober, read_scores
 from tests.helpers.launcher import ROOT, run_main
@@ -70,7 +73,20 @@ def test_an_interrupted_probe_resumes(
     assert noised != clean
     assert not list(tmp_path.glob('.*.features'))
     done = probe(digits, tmp_path, '--timesteps', '0', expect=1, **toy)
-    assert 'the same teacher and images' in done.last_line
+    assert 'the same teacher, weights and images' in done.last_line
+
+
+def test_scores_of_replaced_weights_are_refused(
+    digits, teacher_folder, tmp_path
+):
+    flags = ['--num-splits', '2', '--max-images', '100', '--timesteps', '0']
+    teacher = shutil.copytree(teacher_folder, tmp_path / 'teacher')
+    probe(digits, tmp_path / 'out', *flags, teacher=teacher)
+    file = next(teacher.glob('*.safetensors'))
+    weights = {name: value * 1.5 for name, value in load_file(file).items()}
+    save_file(weights, file)
+    done = probe(digits, tmp_path / 'out', *flags, teacher=teacher, expect=1)
+    assert 'the same teacher, weights and images' in done.last_line
 
 
 @pytest.mark.parametrize(

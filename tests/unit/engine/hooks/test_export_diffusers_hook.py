@@ -25,6 +25,7 @@ def test_trained_denoiser_is_a_teacher(tmp_path, dtype, caplog):
     logger.removeHandler(caplog.handler)
     assert not caplog.records  # such as a warning of the cast
     folder = tmp_path / 'teacher'
+    assert len({file.stat().st_mode for file in folder.iterdir()}) == 1
     unet = diffusers.UNet2DModel.from_pretrained(folder)
     checkpoint = load_from_local(tmp_path / 'epoch_1.pth')
     for key, value in unet.state_dict().items():

@@ -108,6 +108,7 @@ def test_normalizers_scale_what_the_loss_compares():
     ('name', 'loss', 'message'),
     [
         ('batch', HintLoss, r"model\.normalizer to be one of .* got 'batch'"),
+        (dict(type='phi_s'), HintLoss, r"set it to 'repfusion_mm\.PHISNormal"),
         ('layer_norm', AttentionTransferLoss, 'attention maps are constant'),
         ('phi_s', RelationalLoss, 'neither relative distances nor angles'),
     ],

@@ -147,7 +147,7 @@ def test_fingerprint_names_the_encoder_and_the_text(tmp_path):
     second = teacher.fingerprint()
     assert first.pop('encoder') != second.pop('encoder')
     assert first == second
-    teacher._condition.text['prompt_embeds'] += 1
+    teacher.condition.text['prompt_embeds'] += 1
     assert first.pop('condition') != teacher.fingerprint()['condition']
     with pytest.raises(ValueError, match="input_mode='clean' with cached"):
         build().fingerprint()

@@ -84,7 +84,7 @@ def test_prompt_conditions_all_images(folder):
         expected, _ = pipeline.encode_prompt('a cat', 'cpu', 1, False)
     teacher = build(folder, prompt='a cat')
     torch.testing.assert_close(
-        teacher._condition.text['prompt_embeds'], expected
+        teacher.condition.text['prompt_embeds'], expected
     )
     assert not torch.allclose(features(teacher), features(build(folder)))
 
@@ -96,7 +96,7 @@ def test_prompt_of_sdxl_is_encoded_although_no_prompt_is_zeros(
     sdxl.save('xl')
     blank = build('xl')
     assert not (tmp_path / 'work_dirs').exists()
-    assert not any(v.any() for v in blank._condition.text.values())
+    assert not any(v.any() for v in blank.condition.text.values())
     pipeline = diffusers.StableDiffusionXLPipeline.from_pretrained(
         'xl', low_cpu_mem_usage=False, add_watermarker=False
     )
@@ -104,7 +104,7 @@ def test_prompt_of_sdxl_is_encoded_although_no_prompt_is_zeros(
         expected = pipeline.encode_prompt(
             'a cat', device='cpu', do_classifier_free_guidance=False
         )
-    ours = build('xl', prompt='a cat')._condition.text
+    ours = build('xl', prompt='a cat').condition.text
     torch.testing.assert_close(ours['prompt_embeds'], expected[0])
     torch.testing.assert_close(ours['pooled_prompt_embeds'], expected[2])
     with pytest.raises(ValueError, match='unconditional input of zeros'):
@@ -116,7 +116,7 @@ def test_padding_of_t5_is_left_out(tmp_path, monkeypatch):
     pixart.save('pixart')
     for prompt, count in ((None, 1), ('cat', 5)):
         teacher = DiffusersTeacher([pixart.LAYER], 'pixart', prompt=prompt)
-        assert teacher._condition.text['prompt_embeds'].shape[1] == count
+        assert teacher.condition.text['prompt_embeds'].shape[1] == count
 
 
 def test_prompt_of_another_text_or_denoiser_is_refused(folder, tmp_path):
@@ -183,8 +183,30 @@ def test_missing_text_encoder_is_named(folder, tmp_path, part):
 
 def test_missing_weights_of_a_text_encoder_are_named(folder, tmp_path):
     (tmp_path / 'pipeline/text_encoder/model.safetensors').unlink()
-    with pytest.raises(FileNotFoundError, match=r'text_encoder.*prompt_file'):
+    with pytest.raises(OSError, match=r'text_encoder.*prompt_file'):
         build(folder)
+
+
+def test_damaged_text_encoder_is_named(folder, tmp_path):
+    with (tmp_path / 'pipeline/text_encoder/model.safetensors').open(
+        'r+'
+    ) as f:
+        f.truncate(6000)
+    with pytest.raises(OSError, match=r'text_encoder.*fetch the folder again'):
+        build(folder)
+
+
+def test_file_of_a_prompt_that_cannot_be_written_is_named(folder, tmp_path):
+    for file in (tmp_path, '/proc/none/cat.safetensors'):
+        with pytest.raises(OSError, match=r'set model\.teacher\.prompt_file'):
+            build(folder, prompt_file=str(file))
+
+
+def test_other_users_can_read_an_encoded_prompt(folder, tmp_path):
+    file, other = tmp_path / 'prompt.safetensors', tmp_path / 'other'
+    build(folder, prompt_file=str(file))
+    other.touch()
+    assert file.stat().st_mode == other.stat().st_mode
 
 
 def test_text_encoder_of_another_library_is_refused(folder, tmp_path):
@@ -199,7 +221,7 @@ def test_text_encoder_of_another_library_is_refused(folder, tmp_path):
 
 def test_large_text_encoders_run_in_bfloat16(folder, monkeypatch):
     monkeypatch.setattr(prompts, 'LARGE', 10)
-    condition = build(folder)._condition.text['prompt_embeds']
+    condition = build(folder).condition.text['prompt_embeds']
     assert torch.equal(condition, condition.bfloat16().float())
 
 
