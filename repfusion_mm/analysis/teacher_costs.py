@@ -7,6 +7,7 @@ from typing import (
     Any,
     Callable,
     Dict,
+    Iterator,
     Mapping,
     NamedTuple,
     Optional,
@@ -17,6 +18,7 @@ from typing import (
 
 import torch
 import torch.nn as nn
+from mmengine.logging import MMLogger
 from mmengine.structures import BaseDataElement
 from mmengine.utils import to_2tuple
 from torch.utils.flop_counter import FlopCounterMode
@@ -115,12 +117,24 @@ def count_teacher(teacher: dict) -> TeacherCosts:
         OSError: The teacher is neither on disk nor on the hub.
         ValueError: It is not supported.
     """
-    with torch.device('meta'), torch.no_grad():
+    with _log_errors_only(), torch.device('meta'), torch.no_grad():
         if is_type(teacher, TimmTeacher, MODELS):
             return _count_timm(teacher)
         if is_type(teacher, DiffusersTeacher, MODELS):
             return _count_denoiser(use_presets(teacher))
         return _count_other(teacher)
+
+
+@contextlib.contextmanager
+def _log_errors_only() -> Iterator[None]:
+    """Hide what is logged of a teacher that is only counted."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel('ERROR')
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def measure_pass(

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import List
 
 from mmengine.config import Config
-from mmengine.logging import MMLogger
 
 import repfusion_mm
 from repfusion_mm.cli.config import (
@@ -114,8 +113,3 @@ def read_teacher(text: str) -> dict:
             'or one of configs/_base_/teachers'
         )
     return teacher
-
-
-def silence_logs() -> None:
-    """Log errors only, in tools whose output is a table."""
-    MMLogger.get_current_instance().setLevel('ERROR')

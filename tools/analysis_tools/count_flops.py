@@ -31,7 +31,6 @@ from repfusion_mm.cli.argument_types import (
     positive,
     read_distillation,
     read_teacher,
-    silence_logs,
 )
 
 
@@ -71,7 +70,6 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 def compare_teachers(names: List[str]) -> None:
     """Print the table of teachers."""
-    silence_logs()
     print(format_header())
     for name in names or find_teachers():
         teacher = read_teacher(name)

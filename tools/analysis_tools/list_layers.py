@@ -22,11 +22,7 @@ from typing import List, Optional
 from repfusion_mm.analysis.teacher_costs import count_teacher
 from repfusion_mm.analysis.teacher_tables import format_layers
 from repfusion_mm.cli import report_errors, script_parser
-from repfusion_mm.cli.argument_types import (
-    positive,
-    read_teacher,
-    silence_logs,
-)
+from repfusion_mm.cli.argument_types import positive, read_teacher
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -53,7 +49,6 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 def list_layers(args: argparse.Namespace) -> None:
     """Print the layers of the teacher."""
-    silence_logs()
     teacher = read_teacher(args.teacher)
     if args.input_size:
         size = args.input_size

@@ -8,7 +8,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from repfusion_mm.analysis import flops, measuring, reference_step
+from repfusion_mm.analysis import measuring, reference_step
 from tests.helpers.launcher import ROOT, load_script, run_main
 from tests.helpers.toy import DENOISER, batch
 
@@ -201,7 +201,7 @@ def test_depthwise_convolutions_are_counted_as_such(cfg, in_process):
     cfg.model.student = dict(type='repfusion_mm.MobileNetV2_CIFAR')
     steps = {'ours': script.Step('ours', cfg)}
     found = script.count_arithmetic(steps, batch(6))
-    student = flops.count_flops(
+    student = measuring.count_flops(
         lambda: steps['ours'].model.student(torch.rand(6, 3, 16, 16))
     )
     floor = found['step_flop']['floor'] - found['teacher_flop']
