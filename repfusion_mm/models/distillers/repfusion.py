@@ -147,7 +147,6 @@ class RepFusion(BaseModel):
         self.memory_format = (
             torch.channels_last if channels_last else torch.contiguous_format
         )
-        self.student.to(memory_format=self.memory_format)
         frozen = frozen_parameters(self.student)
         # As mmdet's KnowledgeDistillationSingleStageDetector: a plain
         # attribute, not a registered sub-module, so that state_dict(),
@@ -172,6 +171,7 @@ class RepFusion(BaseModel):
             ),
             list(teacher_shapes.values()),
         )
+        self.student.to(memory_format=self.memory_format)
         #: Names of parameters that do not influence the distilled maps.
         self.unused_parameters = {
             f'student.{name}'
