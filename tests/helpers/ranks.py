@@ -1,9 +1,13 @@
 """Run a function on several ranks."""
 
 import multiprocessing
+import os
 import tempfile
 
 import torch.distributed as dist
+
+from repfusion_mm.cli import build_runner
+from tests.helpers.process_state import clear_instances
 
 
 def run_on_ranks(function, world_size=2):
@@ -24,6 +28,18 @@ def run_on_ranks(function, world_size=2):
         for process in ranks:
             process.join()
     return [found[rank] for rank in range(world_size)]
+
+
+def train_on_rank(rank, config, *options):
+    """Train a config as one of two ranks; call it in ``run_on_ranks``."""
+    clear_instances()
+    # As torchrun sets them; the process group exists already.
+    os.environ.update(
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2',
+        MASTER_ADDR='127.0.0.1', MASTER_PORT='29500',
+    )  # fmt: skip
+    arguments = [config, '--launcher', 'pytorch', *options]
+    build_runner([str(argument) for argument in arguments]).train()
 
 
 def _run(function, rank, world_size, store, results):

@@ -1,14 +1,14 @@
 """Several processes compute what one process computes."""
 
 import re
-import sys
 
 import pytest
 import torch
 from mmengine.config import Config
 
 from repfusion_mm.engine.checkpoint.io import load_from_local
-from tests.helpers.launcher import ROOT, free_port, launch
+from tests.helpers.launcher import ROOT, free_port, launch, run_main
+from tests.helpers.ranks import run_on_ranks, train_on_rank
 from tests.helpers.toy import save_cifar10, save_teacher
 
 pytestmark = pytest.mark.distributed
@@ -46,17 +46,19 @@ def config(tmp_path):
     return tmp_path / 'config.py'
 
 
-def train(config, processes, batch_size, *options, **kwargs):
+def train(config, processes, batch_size):
+    """Return the work directory and the output of a run."""
     work_dir = config.parent / f'{processes}x{batch_size}'
-    launcher = ['tools/dist_train.sh', config, processes]
+    options = [
+        '--work-dir', work_dir, '--cfg-options',
+        f'train_dataloader.batch_size={batch_size}',
+    ]  # fmt: skip
     if processes == 1:
-        launcher = [sys.executable, 'tools/train.py', config]
-    output = launch(
-        *launcher, '--work-dir', work_dir, '--cfg-options',
-        f'train_dataloader.batch_size={batch_size}', *options,
-        PORT=str(free_port()), **kwargs,
+        return work_dir, run_main('tools/train.py', config, *options).output
+    return work_dir, launch(
+        'tools/dist_train.sh', config, processes, *options,
+        PORT=str(free_port()),
     )  # fmt: skip
-    return work_dir, output
 
 
 def logged(output, name):
@@ -89,7 +91,14 @@ def test_processes_with_one_seed_are_refused(config):
     cfg = Config.fromfile(config)
     cfg.model.policy = dict(type='repfusion_mm.LearnedTimestepPolicy')
     cfg.randomness.diff_rank_seed = False
+    cfg.train_dataloader.batch_size = 4
     cfg.dump(config)
-    _, output = train(config, 2, 4, expect=1)
-    assert 'expected a different random seed on each process' in output
-    assert 'diff_rank_seed=True' in output
+
+    def refused(rank):
+        with pytest.raises(ValueError) as error:
+            train_on_rank(rank, config, '--work-dir', config.parent / 'run')
+        return str(error.value)
+
+    for message in run_on_ranks(refused):
+        assert 'expected a different random seed on each process' in message
+        assert 'diff_rank_seed=True' in message

@@ -1,19 +1,16 @@
 """Distillations from a miniature pipeline of each family of denoisers."""
 
 import importlib
-import os
 
 import pytest
 import torch
 from mmengine.config import Config
 
-from repfusion_mm.cli import build_runner
 from repfusion_mm.engine.checkpoint.io import load_from_local
-from repfusion_mm.models.teachers import prompts
+from repfusion_mm.models.teachers.inputs import prompts
 from tests.helpers.equal import assert_equal
 from tests.helpers.launcher import ROOT, run_main
-from tests.helpers.process_state import clear_instances
-from tests.helpers.ranks import run_on_ranks
+from tests.helpers.ranks import run_on_ranks, train_on_rank
 from tests.helpers.toy import save_cifar10
 
 FOLDER = ROOT / 'tests/helpers/pipelines'
@@ -104,15 +101,10 @@ def test_two_processes_train_the_student_of_one(name, tmp_path, monkeypatch):
     )
 
     def train_half(rank):
-        clear_instances()
-        # As torchrun sets them; the process group exists already.
-        os.environ.update(
-            RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2',
-            MASTER_ADDR='127.0.0.1', MASTER_PORT='29500',
+        train_on_rank(
+            rank, config, '--work-dir', tmp_path / 'two',
+            '--cfg-options', 'train_dataloader.batch_size=10',
         )  # fmt: skip
-        options = ['--launcher', 'pytorch', '--work-dir', f'{tmp_path}/two']
-        options += ['--cfg-options', 'train_dataloader.batch_size=10']
-        build_runner([str(config), *options]).train()
         return len(encoded)
 
     # The first process encodes the prompt for both.
