@@ -42,12 +42,8 @@ PIXELS = dict(
 
 def save_teacher(folder: Path, **overrides) -> str:
     """Write a miniature denoiser as diffusers writes one."""
-    from repfusion_mm.models.teachers.loading.denoiser import (
-        build_denoiser,
-    )
-    from repfusion_mm.models.teachers.loading.scheduler import (
-        build_scheduler,
-    )
+    from repfusion_mm.models.teachers.loading.denoiser import build_denoiser
+    from repfusion_mm.models.teachers.loading.scheduler import build_scheduler
 
     torch.manual_seed(0)
     build_denoiser({**DENOISER, **overrides}).save_pretrained(folder)

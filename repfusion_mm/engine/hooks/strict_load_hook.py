@@ -23,9 +23,7 @@ from repfusion_mm.engine.checkpoint.io import (
     remove_config,
 )
 from repfusion_mm.engine.preflight.frozen_layers import check_statistics
-from repfusion_mm.engine.preflight.student_pixels import (
-    check_student_pixels,
-)
+from repfusion_mm.engine.preflight.student_pixels import check_student_pixels
 from repfusion_mm.engine.utils import unwrap_model, use_hooks_once
 from repfusion_mm.registry import HOOKS
 

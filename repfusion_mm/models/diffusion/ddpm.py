@@ -30,12 +30,8 @@ from repfusion_mm.models.teachers.inputs.noise_schedule import (
     ddpm_levels,
     read_alphas_cumprod,
 )
-from repfusion_mm.models.teachers.loading.denoiser import (
-    build_denoiser,
-)
-from repfusion_mm.models.teachers.loading.scheduler import (
-    build_scheduler,
-)
+from repfusion_mm.models.teachers.loading.denoiser import build_denoiser
+from repfusion_mm.models.teachers.loading.scheduler import build_scheduler
 from repfusion_mm.registry import MODELS
 from repfusion_mm.utils.arguments import read_size
 

@@ -10,9 +10,7 @@ import torch
 from repfusion_mm.models.teachers.families import find_family
 from repfusion_mm.models.teachers.inputs.conditioning import ClassSignal
 from repfusion_mm.models.teachers.inputs.image_encoder import ImageEncoder
-from repfusion_mm.models.teachers.loading.denoiser import (
-    Source,
-)
+from repfusion_mm.models.teachers.loading.denoiser import Source
 from repfusion_mm.models.teachers.loading.folders import (
     Part,
     find_image_encoder,

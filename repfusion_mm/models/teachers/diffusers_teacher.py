@@ -45,17 +45,13 @@ from repfusion_mm.models.teachers.inputs.noise_schedule import (
 )
 from repfusion_mm.models.teachers.inputs.prompts import load_condition
 from repfusion_mm.models.teachers.inputs.sizes import find_image_size
-from repfusion_mm.models.teachers.loading.denoiser import (
-    open_denoiser,
-)
+from repfusion_mm.models.teachers.loading.denoiser import open_denoiser
 from repfusion_mm.models.teachers.loading.fingerprint import (
     hash_config,
     hash_tensors,
     hash_weights,
 )
-from repfusion_mm.models.teachers.loading.scheduler import (
-    open_scheduler,
-)
+from repfusion_mm.models.teachers.loading.scheduler import open_scheduler
 from repfusion_mm.models.utils.autocast import without_autocast
 from repfusion_mm.registry import MODELS
 from repfusion_mm.utils.arguments import (

@@ -12,9 +12,7 @@ from repfusion_mm.models.teachers.features.layers import (
     release_unused,
     survey_layers,
 )
-from repfusion_mm.models.teachers.inputs.noise_schedule import (
-    draw_noise,
-)
+from repfusion_mm.models.teachers.inputs.noise_schedule import draw_noise
 from repfusion_mm.models.teachers.loading.fingerprint import (
     hash_config,
     hash_weights,

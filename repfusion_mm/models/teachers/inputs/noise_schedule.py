@@ -53,7 +53,7 @@ def draw_noise(clean: torch.Tensor) -> torch.Tensor:
 
 
 def read_noise_levels(
-    scheduler: Any, flow_matching: bool = False, setting: str = TEACHER
+    scheduler: Any, flow_matching: bool = False
 ) -> NoiseLevels:
     """Return the noise levels of a diffusers scheduler.
 
@@ -64,13 +64,12 @@ def read_noise_levels(
     Args:
         scheduler: A diffusers scheduler.
         flow_matching: Whether the denoiser is trained by flow matching.
-        setting: What error messages call the scheduler.
 
     Raises:
         ValueError: The scheduler is of another kind.
     """
     if not flow_matching:
-        return ddpm_levels(read_alphas_cumprod(scheduler, setting))
+        return ddpm_levels(read_alphas_cumprod(scheduler))
     config = getattr(scheduler, 'config', {})
     length = config.get('num_train_timesteps')
     if not (
@@ -89,7 +88,7 @@ def read_noise_levels(
     raise ValueError(
         'expected a scheduler of flow matching, which this denoiser is '
         f'trained with, got {type(scheduler).__name__}{fault}; '
-        f'{advise(setting, True)}'
+        f'{advise(TEACHER, True)}'
     )
 
 

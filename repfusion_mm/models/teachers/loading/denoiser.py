@@ -120,22 +120,6 @@ def open_denoiser(
     return Source(part, pretrained)
 
 
-def load_denoiser(pretrained: str) -> Any:
-    """Load a complete diffusers denoiser from a local folder or a hub id.
-
-    Raises:
-        OSError: The folder or the hub id has no denoiser.
-        ValueError: The weights cannot be read, do not match the
-            architecture, or are not finite.
-    """
-    part = find_denoiser(pretrained)
-    log_part(part)
-    source = Source(part, pretrained)
-    source.locate()
-    source.load(torch.float32)
-    return source.model
-
-
 def log_part(part: Part) -> None:
     """Log what a user should know of a denoiser that was found."""
     print_log(f'teacher: {part.folder} ({part.cls.__name__})', 'current')

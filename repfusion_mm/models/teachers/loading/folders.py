@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, List, NamedTuple, Optional, Tuple
 
 #: Base class and an example of each kind of diffusers class.
 KINDS = dict(
@@ -100,8 +100,8 @@ def find_config(
     )
 
 
-def find_part(folder: Path, names: Sequence[str] = DENOISERS) -> Part:
-    """Return the model in a folder itself, or in a sub-folder of ``names``.
+def find_part(folder: Path) -> Part:
+    """Return the model in a folder itself, or the denoiser of a pipeline.
 
     Raises:
         OSError: There is none.
@@ -112,11 +112,11 @@ def find_part(folder: Path, names: Sequence[str] = DENOISERS) -> Part:
 
     found = [
         name
-        for name in names
+        for name in DENOISERS
         if os.path.lexists(folder / name / UNet2DModel.config_name)
     ]
     place, config = find_config(
-        UNet2DModel, str(folder), found[0] if found else names[0]
+        UNet2DModel, str(folder), found[0] if found else DENOISERS[0]
     )
     name = config['_class_name']
     if name == 'Transformer2DModel':

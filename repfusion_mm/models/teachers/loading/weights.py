@@ -12,9 +12,7 @@ import torch
 import torch.nn as nn
 from mmengine.logging import print_log
 from safetensors.torch import load_file
-from torch.nn.modules.module import (
-    register_module_parameter_registration_hook,
-)
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from repfusion_mm.utils.messages import BYTES, find_reason, scale
 

@@ -2,9 +2,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from repfusion_mm.models import (
-    ConvConnector,
-)
+from repfusion_mm.models import ConvConnector
 from repfusion_mm.models.connectors.conv_connector import resize_to
 from tests.helpers.strategies import random_maps, sides
 

@@ -4,9 +4,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from repfusion_mm.models import (
-    AttentionTransferLoss,
-)
+from repfusion_mm.models import AttentionTransferLoss
 from tests.helpers.strategies import random_maps, seeds, sides
 
 OURS = torch.randn(6, 5, 4, 4)

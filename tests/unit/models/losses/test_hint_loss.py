@@ -3,9 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from repfusion_mm.models import (
-    HintLoss,
-)
+from repfusion_mm.models import HintLoss
 from tests.helpers.strategies import random_maps, seeds, sides
 
 OURS = torch.randn(6, 5, 4, 4)

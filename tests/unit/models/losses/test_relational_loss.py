@@ -4,9 +4,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from repfusion_mm.models import (
-    RelationalLoss,
-)
+from repfusion_mm.models import RelationalLoss
 from repfusion_mm.models.losses.relational_loss import (
     angle_cosines,
     relative_distances,

@@ -1,9 +1,7 @@
 import pytest
 import torch
 
-from repfusion_mm.models import (
-    LearnedTimestepPolicy,
-)
+from repfusion_mm.models import LearnedTimestepPolicy
 from repfusion_mm.models.policies.learned import cosine_basis
 
 IMAGES = torch.rand(5, 3, 8, 8)

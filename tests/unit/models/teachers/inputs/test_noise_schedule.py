@@ -14,9 +14,7 @@ from repfusion_mm.models.teachers.inputs.noise_schedule import (
     read_alphas_cumprod,
     read_noise_levels,
 )
-from repfusion_mm.models.teachers.loading.scheduler import (
-    build_scheduler,
-)
+from repfusion_mm.models.teachers.loading.scheduler import build_scheduler
 from tests.helpers.toy import DENOISER, LAYER, SCHEDULER, save_teacher
 
 #: Families whose denoisers are not trained on x_t of DDPM, or are not given t.

@@ -9,9 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from repfusion_mm.models import DiffusersTeacher
-from repfusion_mm.models.teachers.loading.scheduler import (
-    load_scheduler,
-)
+from repfusion_mm.models.teachers.loading.scheduler import load_scheduler
 from tests.helpers.toy import LAYER, SCHEDULER, save_teacher
 
 IMAGES = torch.linspace(0, 1, 4 * 3 * 16 * 16).reshape(4, 3, 16, 16)

@@ -12,10 +12,8 @@ import diffusers
 import pytest
 import torch
 
+from repfusion_mm.models import DiffusersTeacher
 from repfusion_mm.models.teachers.inputs.encoder_loading import open_encoder
-from repfusion_mm.models.teachers.loading.denoiser import (
-    load_denoiser,
-)
 from repfusion_mm.models.teachers.loading.folders import (
     find_image_encoder,
     find_part,
@@ -25,11 +23,9 @@ from repfusion_mm.models.teachers.loading.hub import (
     fetch_text_encoders,
     fetch_weights,
 )
-from repfusion_mm.models.teachers.loading.scheduler import (
-    load_scheduler,
-)
+from repfusion_mm.models.teachers.loading.scheduler import load_scheduler
 from tests.helpers.pipelines.parts import autoencoder
-from tests.helpers.toy import save_teacher
+from tests.helpers.toy import LAYER, save_teacher
 
 COMMIT = 'a' * 40
 NAME = 'diffusion_pytorch_model'
@@ -208,7 +204,9 @@ def test_an_image_encoder_that_is_not_returned_names_its_setting(
 def test_a_denoiser_on_the_hub_is_the_one_that_was_saved(hub):
     save_teacher(hub)
     expected = diffusers.UNet2DModel.from_pretrained(hub).state_dict()
-    got = load_denoiser('me/denoiser').state_dict()
+    got = DiffusersTeacher(
+        [LAYER], 'me/denoiser', dtype='float32', early_stop=False
+    ).denoiser.state_dict()
     assert all(torch.equal(got[key], expected[key]) for key in expected)
 
 
