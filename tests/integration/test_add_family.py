@@ -26,34 +26,18 @@ LAYERS = [
     'single_transformer_blocks.0',
 ]
 CONFIG = """
-_base_ = [
-    '{root}/configs/_base_/runtime/default_runtime.py',
-    '{root}/configs/_base_/runtime/distill_hooks.py',
-    '{root}/configs/_base_/schedules/distill_cosine.py',
-]
+_base_ = ['{root}/tests/helpers/distillation_config.py']
 custom_imports = dict({imports})
 model = dict(
-    type='repfusion_mm.RepFusion',
-    data_preprocessor=dict(
-        type='mmengine.ImgDataPreprocessor', mean=[127.5] * 3,
-        std=[127.5] * 3, bgr_to_rgb=True,
-    ),
-    student=dict(
-        type='mmpretrain.ResNet_CIFAR', depth=18, stem_channels=8,
-        base_channels=8,
-    ),
     teacher=dict(
         type='repfusion_mm.DiffusersTeacher', pretrained='pipeline',
         layers=['single_transformer_blocks.0'],
     ),
     policy=dict(type='repfusion_mm.UniformTimestepPolicy'),
-    distill_loss=dict(type='repfusion_mm.HintLoss'),
 )
 optim_wrapper = dict(policy=None, decoder=None)
 train_dataloader = dict(
     batch_size=2,
-    num_workers=0,
-    sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type='repfusion_mm.ImageFolderDataset', data_root='images',
         with_label=False,
@@ -63,7 +47,6 @@ train_dataloader = dict(
         ],
     ),
 )
-train_cfg = dict(by_epoch=True, max_epochs=1)
 default_hooks = dict(logger=dict(interval=1))
 """
 

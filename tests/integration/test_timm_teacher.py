@@ -18,25 +18,11 @@ from tests.helpers.launcher import ROOT, run_main
 from tests.helpers.timm_models import save_model, teacher_config
 
 CONFIG = """
-_base_ = [
-    '{root}/configs/_base_/runtime/default_runtime.py',
-    '{root}/configs/_base_/runtime/distill_hooks.py',
-    '{root}/configs/_base_/schedules/distill_cosine.py',
-]
+_base_ = ['{root}/tests/helpers/distillation_config.py']
 model = dict(
-    type='repfusion_mm.RepFusion',
-    data_preprocessor=dict(
-        type='mmengine.ImgDataPreprocessor', mean=[127.5] * 3,
-        std=[127.5] * 3, bgr_to_rgb=True,
-    ),
     input_size=16,
-    student=dict(
-        type='mmpretrain.ResNet_CIFAR', depth=18, stem_channels=8,
-        base_channels=8,
-    ),
     teacher={teacher},
     policy=dict(type='repfusion_mm.FixedTimestepPolicy'),
-    distill_loss=dict(type='repfusion_mm.HintLoss'),
     normalizer='standardize',
 )
 optim_wrapper = dict(policy=None, decoder=None)
@@ -55,13 +41,10 @@ if {cached}:
         folder='{folder}/features',
     )
 train_dataloader = dict(
-    batch_size=4,
-    num_workers=0,
-    sampler=dict(type='DefaultSampler', shuffle=True),
     batch_sampler=dict(type='repfusion_mm.SeededBatchSampler'),
     dataset=dict(type='repfusion_mm.SeededConcatDataset', datasets=[images]),
 )
-train_cfg = dict(by_epoch=True, max_epochs=2)
+train_cfg = dict(max_epochs=2)
 randomness = dict(seed=0)
 default_hooks = dict(
     checkpoint=dict(interval=1, max_keep_ckpts=2), logger=dict(interval=1)

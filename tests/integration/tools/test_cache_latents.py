@@ -18,33 +18,16 @@ from tests.helpers.toy import save_teacher
 
 pytestmark = pytest.mark.slow
 CONFIG = """
-_base_ = [
-    '{root}/configs/_base_/runtime/default_runtime.py',
-    '{root}/configs/_base_/runtime/distill_hooks.py',
-    '{root}/configs/_base_/schedules/distill_cosine.py',
-]
+_base_ = ['{root}/tests/helpers/distillation_config.py']
 model = dict(
-    type='repfusion_mm.RepFusion',
-    data_preprocessor=dict(
-        type='mmengine.ImgDataPreprocessor', mean=[127.5] * 3,
-        std=[127.5] * 3, bgr_to_rgb=True,
-    ),
-    student=dict(
-        type='mmpretrain.ResNet_CIFAR', depth=18, stem_channels=8,
-        base_channels=8,
-    ),
     teacher=dict(
         type='repfusion_mm.DiffusersTeacher', pretrained='pipeline',
         layers=['{layer}'], dtype='float32', posterior='sample',
     ),
     policy=dict(type='repfusion_mm.LearnedTimestepPolicy'),
     decoder=dict(type='repfusion_mm.ClsDecoder', num_classes=2),
-    distill_loss=dict(type='repfusion_mm.HintLoss'),
 )
 train_dataloader = dict(
-    batch_size=4,
-    num_workers=0,
-    sampler=dict(type='DefaultSampler', shuffle=True),
     batch_sampler=dict(type='repfusion_mm.SeededBatchSampler'),
     dataset=dict(
         type='repfusion_mm.SeededConcatDataset',
@@ -56,7 +39,6 @@ train_dataloader = dict(
         ],
     ),
 )
-train_cfg = dict(by_epoch=True, max_epochs=1)
 """
 FLIP = dict(type='mmpretrain.RandomFlip', prob=0.5)
 
