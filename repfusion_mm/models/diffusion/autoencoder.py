@@ -96,8 +96,7 @@ class AutoencoderTraining(GenerativeModel):
         """Encode and decode N x 3 x H x W inputs.
 
         Returns:
-            Two N x 3 x H x W tensors, RGB in [0, 1]: images and
-            reconstructions.
+            2 x N x 3 x H x W, RGB in [0, 1]: images, then reconstructions.
         """
         images = self.to_images(inputs)
         # From the mean of the posterior.

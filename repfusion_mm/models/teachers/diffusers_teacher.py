@@ -275,10 +275,9 @@ class DiffusersTeacher(BaseTeacher):
             condition = self.condition(timesteps, data_samples)
             feats = self._extract(clean, timesteps, condition)
             for _ in range(self.num_noises - 1):
-                for name, feat in self._extract(
-                    clean, timesteps, condition
-                ).items():
-                    feats[name] += feat
+                more = self._extract(clean, timesteps, condition)
+                # Not in place: two layers may output the same tensor.
+                feats = {name: feats[name] + more[name] for name in feats}
         if self.num_noises > 1:
             feats = {k: feat / self.num_noises for k, feat in feats.items()}
         if not self._is_checked:  # synchronizes with the device, once
@@ -390,13 +389,15 @@ class DiffusersTeacher(BaseTeacher):
         return {k: self._readers[k](v).float() for k, v in outputs.items()}
 
     def _check_finite(self, feats: Dict[str, torch.Tensor]) -> None:
+        dtype = self.denoiser.dtype
         for name, feat in feats.items():
             if not (feat.is_meta or feat.isfinite().all()):
+                advice = 'check that the images are finite and in [0, 1]'
+                if dtype == torch.float16:
+                    advice = "set model.teacher.dtype='bfloat16' or 'float32'"
                 raise ValueError(
                     f'expected finite features of the layer {name!r}, got NaN '
-                    f'or Inf in {self.denoiser.dtype}; set '
-                    "model.teacher.dtype='float32' if that is float16, else "
-                    'fetch the weights again'
+                    f'or Inf in {dtype}; {advice}'
                 )
         self._is_checked = True
 

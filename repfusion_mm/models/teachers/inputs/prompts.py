@@ -83,8 +83,8 @@ def load_condition(
     blank = family.blank_condition(family.num_tokens)
     if not blank or pretrained is None:
         _check_unused(prompt, file, 'a denoiser without text encoders')
-    # On the meta device nothing is read.
-    if not blank or pretrained is None or torch.empty(0).is_meta:
+        return blank
+    if torch.empty(0).is_meta:  # nothing is read on the meta device
         return blank
     folder = fetch(pretrained).resolve()
     if prompt is None:
@@ -111,8 +111,8 @@ def load_condition(
 def _hash_encoders(folder: Path) -> Dict[str, str]:
     """Return the hash of the files that encode text, {} if one is missing."""
     files: List[Path] = []
+    texts = _text_parts(read_index(folder))
     with contextlib.suppress(OSError, ValueError):  # incomplete or missing
-        texts = _text_parts(read_index(folder))
         for part in (_find_pipeline(folder) / name for name in texts):
             small = [p for p in part.iterdir() if is_vocabulary(p.name)]
             if part.name.startswith('text_encoder'):
@@ -197,24 +197,24 @@ def _encode(
         for name, value in index.items()
         if isinstance(value, list) and name not in texts
     }
-    size = sum(
-        path.stat().st_size
-        for name in texts
-        for path in [*(folder / name).glob('*.safetensors')]
-        or (folder / name).glob('*.bin')
-    )
-    dtype = torch.bfloat16 if size > LARGE else torch.float32
-    print_log(
-        f'teacher: encoding the prompt {prompt!r} once, in {dtype}', 'current'
-    )
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        size = sum(
+            path.stat().st_size
+            for name in texts
+            if name.startswith('text_encoder')
+            for path in find_files(folder / name, WEIGHTS)
+        )
+        dtype = torch.bfloat16 if size > LARGE else torch.float32
+        print_log(
+            f'teacher: encoding the prompt {prompt!r} once, in {dtype}',
+            'current',
+        )
+        with warnings.catch_warnings():
             # New versions call it dtype, old ones do not know that.
             warnings.simplefilter('ignore', FutureWarning)
             pipeline = cls.from_pretrained(
                 folder, torch_dtype=dtype, low_cpu_mem_usage=False, **others
             )
-            condition = family.encode_prompt(pipeline, prompt)
     except ImportError:  # names the package
         raise
     except Exception as error:  # transformers and safetensors raise many
@@ -224,6 +224,8 @@ def _encode(
             f'({reason}); fetch the folder again, or set '
             'model.teacher.prompt_file to a file that was written elsewhere'
         ) from error
+    with torch.no_grad():
+        condition = family.encode_prompt(pipeline, prompt)
     return {name: value.cpu() for name, value in condition.items()}
 
 

@@ -143,7 +143,7 @@ def find_files(folder: Path, stems: Sequence[str] = STEMS) -> List[Path]:
 def locate_weights(model: nn.Module, folder: Path) -> Locations:
     """Find each tensor of a complete model in the files of a folder.
 
-    Only headers are read.
+    Only headers are read, except of ``.bin`` files in PyTorch's old format.
 
     Raises:
         ValueError: Names or shapes differ, shards are missing, a file is
@@ -177,8 +177,11 @@ def locate_weights(model: nn.Module, folder: Path) -> Locations:
             if value.is_floating_point() and tensor.dtype not in FLOATS:
                 quantized.append(name)
     if quantized:
-        got = f'integers, quantized weights, in {quantized[:3]}'
-        raise mismatch(folder, got)
+        raise mismatch(
+            folder,
+            f'integers, quantized weights, in {quantized[:3]}',
+            'use the original weights, which are not quantized',
+        )
     mismatches = dict(
         missing=[name for name in expected if name not in found],
         unexpected=unexpected,
@@ -199,7 +202,6 @@ def load_weights(
     model: nn.Module,
     locations: Locations,
     dtype: Optional[torch.dtype] = None,
-    device: Any = 'cpu',
 ) -> None:
     """Read the tensors that are left in a model, and no others.
 
@@ -207,7 +209,6 @@ def load_weights(
         model: From :func:`build_empty`; sub-modules may have been removed.
         locations: From :func:`locate_weights`.
         dtype: That of the parameters; None keeps the dtype of the files.
-        device: Where the parameters are put.
 
     Raises:
         ValueError: A file cannot be read, or a value is not finite.
@@ -219,20 +220,24 @@ def load_weights(
         names.setdefault(path, {})[name] = key
     for path, keys in names.items():
         for name, tensor in _read(path, list(keys)):
-            kept = dtype if tensor.is_floating_point() else None
-            value = tensor.to(device, kept or tensor.dtype, copy=True)
+            floats = dtype is not None and tensor.is_floating_point()
+            value = tensor.to(dtype if floats else tensor.dtype, copy=True)
             if not _is_finite(value):
                 raise _not_finite(path, name, tensor, value.dtype)
             state[keys[name]] = value
     model.load_state_dict(state, assign=True)
 
 
-def mismatch(folder: Path, got: object) -> ValueError:
+def mismatch(
+    folder: Path,
+    got: object,
+    advice: str = 'the download is incomplete or mixes two models: fetch the '
+    'folder again',
+) -> ValueError:
     """Return the error of weights that cannot be used."""
     return ValueError(
         f'expected weights in {str(folder)!r} that can be read safely and '
-        f'match its config.json, got {got}; the download is incomplete or '
-        'mixes two models: fetch the folder again'
+        f'match its config.json, got {got}; {advice}'
     )
 
 
@@ -289,7 +294,11 @@ def _not_finite(
     path: Path, name: str, tensor: torch.Tensor, dtype: torch.dtype
 ) -> ValueError:
     if not _is_finite(tensor):
-        return mismatch(path.parent, f'NaN or Inf in {[name]}')
+        return mismatch(
+            path.parent,
+            f'NaN or Inf in {[name]}',
+            'the file is damaged, or its training failed: use another one',
+        )
     return ValueError(
         f'expected values of {name!r} in {str(path)!r} that {dtype} can hold, '
         'got larger ones; set model.teacher.dtype to bfloat16 or float32'

@@ -113,6 +113,20 @@ def test_features_are_averaged_over_noises():
     torch.testing.assert_close(got, torch.stack(draws).mean(0))
 
 
+def test_layers_of_the_same_output_are_averaged_alike():
+    layers = ['mid_block.resnets.1', 'mid_block']
+    teacher = DiffusersTeacher(
+        layers, config=TEXT_UNET, vae=AUTOENCODER, num_noises=3,
+        dtype='float32',
+    )  # fmt: skip
+    single = build('mid_block', config=TEXT_UNET, num_noises=3)
+    single.load_state_dict(teacher.state_dict())
+    torch.manual_seed(1)
+    feats = teacher(IMAGES, TIMESTEPS)
+    for layer in layers:
+        torch.testing.assert_close(feats[layer], run(single))
+
+
 def test_another_encoder_is_used(tmp_path):
     tiny = diffusers.AutoencoderTiny(
         encoder_block_out_channels=(8, 8),
