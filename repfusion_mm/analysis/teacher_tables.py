@@ -68,9 +68,9 @@ def find_depth(path: str) -> int:
 
 #: Columns of the table of teachers.
 COLUMNS = (
-    'teacher', 'layer', 'pixels', 'map', 'GFLOP (complete)',
-    'encoder (share)', 'M parameters (complete)', 'encoder',
-    'weights in 16 bit', 'latents',
+    'teacher', 'layer', 'pixels', 'map', 'GFLOP: to layer (full)',
+    'VAE GFLOP (share)', 'params: to layer (full), M', 'VAE params, M',
+    'weights, bf16', 'cached latents per image',
 )  # fmt: skip
 
 
