@@ -2,9 +2,14 @@
 
 from .candidates import Settings, check_candidates, probe_candidates
 from .figure import draw_comparison
-from .results import Point, find_as_good, format_comparison, write_points
+from .results import Point, format_comparison, write_points
 
 __all__ = [
-    'Point', 'Settings', 'check_candidates', 'draw_comparison',
-    'find_as_good', 'format_comparison', 'probe_candidates', 'write_points',
-]  # fmt: skip
+    'Point',
+    'Settings',
+    'check_candidates',
+    'draw_comparison',
+    'format_comparison',
+    'probe_candidates',
+    'write_points',
+]

@@ -7,8 +7,8 @@ from typing import Sequence
 
 from repfusion_mm.analysis.comparison.results import (
     Point,
-    find_as_good,
     group_teachers,
+    select_within_one_se,
 )
 from repfusion_mm.visualization.palette import PALETTE
 
@@ -32,25 +32,24 @@ def draw_comparison(
 
     figure = Figure((7.2, 4), layout='constrained')
     axes = figure.subplots()
-    for i, (name, own) in enumerate(group_teachers(points).items()):
+    for i, (name, teacher_points) in enumerate(group_teachers(points).items()):
         color = PALETTE[i % len(PALETTE)]
         marker = MARKERS[i // len(PALETTE) % len(MARKERS)]
         axes.plot(
-            [p.gflop for p in own], [p.mean for p in own], marker, ms=3,
-            color=color, alpha=0.35,
+            [p.gflop for p in teacher_points],
+            [p.mean for p in teacher_points],
+            marker, ms=3, color=color, alpha=0.35,
         )  # fmt: skip
         best = {}
-        for p in sorted(own, key=lambda point: point.mean):
+        for p in sorted(teacher_points, key=lambda point: point.mean):
             best[p.layer] = p
         axes.errorbar(
             [p.gflop for p in best.values()], [p.mean for p in best.values()],
             [p.standard_error for p in best.values()], fmt=marker, ms=6,
             color=color, capsize=3, label=name,
         )  # fmt: skip
-        pick = find_as_good(own)[0]
-        axes.plot(
-            pick.gflop, pick.mean, 'o', ms=12, mfc='none', mec=color
-        )  # fmt: skip
+        choice = select_within_one_se(teacher_points)[0]
+        axes.plot(choice.gflop, choice.mean, 'o', ms=12, mfc='none', mec=color)
     for p, style in zip(baselines, STYLES):
         axes.axhline(p.mean, ls=style, color='0.5', label=p.layer)
     axes.set_xscale('log')

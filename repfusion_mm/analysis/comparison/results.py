@@ -23,14 +23,14 @@ class Point(NamedTuple):
     std: float  # of the scores of the splits
 
 
-def find_as_good(points: Sequence[Point]) -> List[Point]:
+def select_within_one_se(points: Sequence[Point]) -> List[Point]:
     """Return the points within one standard error of the highest mean.
 
     The cheapest ones are first, and among these the highest mean.
     """
     best = max(points, key=lambda point: point.mean)
-    least = best.mean - best.standard_error
-    good = [point for point in points if point.mean >= least]
+    threshold = best.mean - best.standard_error
+    good = [point for point in points if point.mean >= threshold]
     return sorted(good, key=lambda point: (point.gflop, -point.mean))
 
 
@@ -57,52 +57,53 @@ def format_comparison(
     """Return a page in Markdown: the table, the best, and lines to paste."""
     groups = group_teachers(points)
     rows = []
-    for name, own in groups.items():
-        best = max(own, key=lambda point: point.mean)
+    for name, teacher_points in groups.items():
+        best = max(teacher_points, key=lambda point: point.mean)
         rows.append(
             f'| {name} | {_score(best)} | {best.std:.3f} | {best.gflop:.4g} | '
-            f'{best.layer}, t = {best.timestep} | {describe_as_good(own)} |'
+            f'{best.layer}, t = {best.timestep} | '
+            f'{describe_within_one_se(teacher_points)} |'
         )
     rows += [
         f'| {point.layer} | {_score(point)} | {point.std:.3f} | | | |'
         for point in baselines
     ]
-    good = find_as_good(points)
+    good = select_within_one_se(points)
     names = list(group_teachers(good))
     advice = f'Highest score: {names[0]}'
     if len(names) > 1:
         advice = (
-            'Within one standard error of the highest score, which the probe '
-            f'does not rank, cheapest first: {", ".join(names)}'
+            'Not distinguishable by the probe (within one standard error of '
+            f'the highest score), cheapest first: {", ".join(names)}'
         )
     parts = [
-        f'| teacher | {metric} | std of splits | GFLOP | highest mean '
-        '| within one standard error of it |',
+        f'| teacher | {metric} | std of splits | GFLOP '
+        '| best layer and timestep | within one standard error of it |',
         '|---|---|---|---|---|---|',
         *rows,
         '',
         f'{advice}.',
     ]
-    for name, own in groups.items():
-        pick = find_as_good(own)[0]
-        layers = list(dict.fromkeys(point.layer for point in own))
+    for name, teacher_points in groups.items():
+        choice = select_within_one_se(teacher_points)[0]
+        layers = list(dict.fromkeys(p.layer for p in teacher_points))
         parts += [
             '',
-            f'{name}, {metric} {_score(pick)}, {pick.gflop:.4g} GFLOP:',
+            f'{name}, {metric} {_score(choice)}, {choice.gflop:.4g} GFLOP:',
             '',
             '```python',
-            format_lines(configs[name], layers, pick),
+            format_lines(configs[name], layers, choice),
             '```',
         ]
     return '\n'.join(parts) + '\n'
 
 
-def describe_as_good(points: Sequence[Point]) -> str:
+def describe_within_one_se(points: Sequence[Point]) -> str:
     """Name all layers and timesteps within one standard error of the best.
 
     Timesteps that follow each other among those of a layer are a range.
     """
-    good = find_as_good(points)
+    good = select_within_one_se(points)
     parts = []
     for layer in dict.fromkeys(point.layer for point in good):
         probed = sorted({p.timestep for p in points if p.layer == layer})
@@ -117,15 +118,15 @@ def describe_as_good(points: Sequence[Point]) -> str:
     return '; '.join(parts)
 
 
-def format_lines(cfg: Config, layers: List[str], pick: Point) -> str:
+def format_lines(cfg: Config, layers: List[str], choice: Point) -> str:
     """Return the lines of a config that distills one layer and timestep.
 
     Args:
         cfg: The config of a distillation from several layers.
         layers: The names of its layers, in their order.
-        pick: The layer and the timestep.
+        choice: The layer and the timestep.
     """
-    teacher = dict(cfg.model.teacher.to_dict(), layers=[pick.layer])
+    teacher = dict(cfg.model.teacher.to_dict(), layers=[choice.layer])
     settings = (
         f'        {name}={value!r},' for name, value in teacher.items()
     )
@@ -138,12 +139,12 @@ def format_lines(cfg: Config, layers: List[str], pick: Point) -> str:
         '    policy=dict(',
         '        _delete_=True,',
         "        type='repfusion_mm.FixedTimestepPolicy',",
-        f'        timestep={pick.timestep},',
+        f'        timestep={choice.timestep},',
         '    ),',
         '    decoder=None,',
     ]
     if len(layers) > 1:
-        index = cfg.model.student_indices[layers.index(pick.layer)]
+        index = cfg.model.student_indices[layers.index(choice.layer)]
         lines.append(f'    student_indices=[{index}],')
     end = [')', 'optim_wrapper = dict(policy=None, decoder=None)']
     return '\n'.join(lines + end)

@@ -16,14 +16,16 @@ def fingerprint_images(
 
     Args:
         batches: Batches of images, float in [0, 1].
-        targets: The labels of all images.
+        targets: The labels of all images; an object array if they are masks
+            of several sizes.
     """
     pixels, labels = sha256(), sha256()
     for images in batches:
-        # 8 bits, which rounding errors of the preprocessing do not change.
+        # Quantize to 8 bits, so that float rounding errors of the
+        # preprocessing rarely change the hash.
         levels = (images * 255).round().clamp(0, 255).to(torch.uint8)
         pixels.update(levels.contiguous().cpu().numpy().tobytes())
-    for target in targets:
+    for target in targets:  # tobytes() of an object array gives pointers
         labels.update(np.ascontiguousarray(target).tobytes())
     sizes = {tuple(images.shape[-2:]) for images in batches}
     return dict(

@@ -144,7 +144,7 @@ class BaseNormalizer(nn.Module):
             weight: Share of the batch in all images so far.
         """
         if self.discard_massive is not None:
-            batch = average(feat.abs().mean((2, 3)).sum(0), count)
+            batch = all_reduce_mean(feat.abs().mean((2, 3)).sum(0), count)
             self.magnitude.lerp_(batch, weight)
 
     def update_mean(
@@ -158,7 +158,7 @@ class BaseNormalizer(nn.Module):
         """
         if self.pooled:
             feat = feat.mean((2, 3), keepdim=True)
-        mean = average(feat.mean((2, 3)).sum(0), count)
+        mean = all_reduce_mean(feat.mean((2, 3)).sum(0), count)
         delta = mean - self.mean
         self.mean += weight * delta
         return feat - mean[:, None, None], delta
@@ -201,20 +201,20 @@ class BaseNormalizer(nn.Module):
             self.complete()
 
 
-def discard(
+def zero_channels(
     feat: torch.Tensor, massive: Optional[torch.Tensor]
 ) -> torch.Tensor:
     """Set massive channels of N x C x h x w maps to zero."""
     return feat if massive is None else feat.masked_fill(massive, 0)
 
 
-def average(total: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
-    """Return the sum of ``total`` over all ranks, divided by ``count``."""
+def all_reduce_mean(total: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+    """All-reduce ``total`` in place, and return it divided by ``count``."""
     all_reduce(total)
     return total / count
 
 
-def divide(
+def divide_by_std(
     centered: torch.Tensor, std: torch.Tensor, mean: torch.Tensor
 ) -> torch.Tensor:
     """Divide by the standard deviation; constant values become zero.

@@ -9,8 +9,8 @@ import torch
 from repfusion_mm.models.normalizers.base import (
     PLACE,
     BaseNormalizer,
-    discard,
-    divide,
+    divide_by_std,
+    zero_channels,
 )
 from repfusion_mm.registry import MODELS
 
@@ -57,7 +57,7 @@ class LayerNormNormalizer(BaseNormalizer):
         kept = feat.new_full((), self.num_channels)
         if massive is not None:
             kept = kept - massive.sum()
-        mean = discard(feat, massive).sum(1, keepdim=True) / kept
-        centered = discard(feat - mean, massive)
+        mean = zero_channels(feat, massive).sum(1, keepdim=True) / kept
+        centered = zero_channels(feat - mean, massive)
         std = (centered.square().sum(1, keepdim=True) / kept).sqrt()
-        return divide(centered, std, mean)
+        return divide_by_std(centered, std, mean)

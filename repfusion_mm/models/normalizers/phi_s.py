@@ -11,9 +11,9 @@ from mmengine.dist import broadcast
 from repfusion_mm.models.normalizers.base import (
     PLACE,
     BaseNormalizer,
-    average,
-    discard,
-    divide,
+    all_reduce_mean,
+    divide_by_std,
+    zero_channels,
 )
 from repfusion_mm.models.normalizers.hadamard import find_orders, hadamard
 from repfusion_mm.registry import MODELS
@@ -78,7 +78,7 @@ class PHISNormalizer(BaseNormalizer):
         # One product of C x N P and N P x C matrices.
         columns = centered.transpose(0, 1).flatten(1)
         covariance = columns @ columns.T / centered[0, 0].numel()
-        self.matrix.lerp_(average(covariance, count), weight)
+        self.matrix.lerp_(all_reduce_mean(covariance, count), weight)
         self.matrix += weight * (1 - weight) * torch.outer(delta, delta)
         variances = self.matrix.diagonal() * self._kept()
         self.scale.copy_(variances.mean().sqrt())
@@ -99,11 +99,11 @@ class PHISNormalizer(BaseNormalizer):
     ) -> torch.Tensor:
         """Subtract the mean, rotate and scale."""
         mean = self.mean[:, None, None]
-        feat = discard(feat - mean, massive)
+        feat = zero_channels(feat - mean, massive)
         if self.steps_left == 0:
             feat = (self.matrix @ feat.flatten(2)).view(feat.shape)
-        mean = discard(mean, massive).square().mean().sqrt()
-        return divide(feat, self.scale, mean)
+        mean = zero_channels(mean, massive).square().mean().sqrt()
+        return divide_by_std(feat, self.scale, mean)
 
     def describe(self) -> Dict[str, Any]:
         """Return type, settings, mean, scale and a hash of the rotation."""
@@ -118,4 +118,4 @@ class PHISNormalizer(BaseNormalizer):
     def _kept(self) -> torch.Tensor:
         """Return C numbers: 0 for massive channels, 1 for others."""
         ones = torch.ones_like(self.mean)[:, None, None]
-        return discard(ones, self.massive_channels()).flatten()
+        return zero_channels(ones, self.massive_channels()).flatten()

@@ -8,22 +8,22 @@ import torch
 
 from repfusion_mm.models.normalizers.base import (
     BaseNormalizer,
-    average,
-    discard,
-    divide,
+    all_reduce_mean,
+    divide_by_std,
+    zero_channels,
 )
 from repfusion_mm.registry import MODELS
 
 
 @MODELS.register_module()
 class StandardizeNormalizer(BaseNormalizer):
-    """Scale each channel to mean zero and variance one.
+    """Standardize each channel to zero mean and unit variance.
 
     Mean and variance are those of the first ``num_images`` images: of all
-    positions, or of globally averaged maps if the loss compares these. A
-    standardized L2 loss of one means that the student predicts the mean
-    feature for every image. A channel whose standard deviation is below
-    0.00001 of its mean becomes zero.
+    positions, or of globally averaged maps if the loss compares these. On
+    standardized maps, predicting the mean feature for every image gives an L2
+    loss of 1. A channel whose standard deviation is below 1e-5 times its
+    absolute mean becomes zero.
 
     Args:
         num_channels: C of the layer; the distiller sets it.
@@ -49,7 +49,9 @@ class StandardizeNormalizer(BaseNormalizer):
         """Add a batch to mean and variance."""
         super().update(feat, count, weight)
         centered, delta = self.update_mean(feat, count, weight)
-        variance = average(centered.square().mean((2, 3)).sum(0), count)
+        variance = all_reduce_mean(
+            centered.square().mean((2, 3)).sum(0), count
+        )
         self.variance.lerp_(variance, weight)
         self.variance += weight * (1 - weight) * delta.square()
 
@@ -59,7 +61,7 @@ class StandardizeNormalizer(BaseNormalizer):
         """Subtract the mean and divide by the standard deviation."""
         mean = self.mean[:, None, None]
         std = self.variance.sqrt()[:, None, None]
-        return discard(divide(feat - mean, std, mean), massive)
+        return zero_channels(divide_by_std(feat - mean, std, mean), massive)
 
     def describe(self) -> Dict[str, Any]:
         """Return type, settings, mean and standard deviation."""

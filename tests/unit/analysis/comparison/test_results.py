@@ -7,9 +7,9 @@ from repfusion_mm.analysis.comparison.candidates import Settings, summarize
 from repfusion_mm.analysis.comparison.figure import draw_comparison
 from repfusion_mm.analysis.comparison.results import (
     Point,
-    describe_as_good,
-    find_as_good,
+    describe_within_one_se,
     format_comparison,
+    select_within_one_se,
     write_points,
 )
 from repfusion_mm.analysis.probe import Score
@@ -57,7 +57,7 @@ def test_points_within_a_standard_error_are_as_good_cheapest_first():
         point(0.79, gflop=1),
         point(0.77, gflop=0.5),
     ]
-    assert find_as_good(points) == [points[i] for i in (3, 2, 1, 0)]
+    assert select_within_one_se(points) == [points[i] for i in (3, 2, 1, 0)]
 
 
 def test_all_layers_and_timesteps_within_a_standard_error_are_named():
@@ -67,7 +67,7 @@ def test_all_layers_and_timesteps_within_a_standard_error_are_named():
         *curve('high', 0.5, 0.79, gflop=3),
     ]
     expected = 'low: t = 0 to 100, 300; high: t = 100'
-    assert describe_as_good(points) == expected
+    assert describe_within_one_se(points) == expected
 
 
 def test_the_page_ranks_no_teachers_that_are_within_a_standard_error():
@@ -79,7 +79,7 @@ def test_the_page_ranks_no_teachers_that_are_within_a_standard_error():
     baselines = [point(0.1, layer='no image', teacher='')]
     configs = dict.fromkeys('abc', CONFIG)
     page = format_comparison(points, baselines, 'accuracy', configs)
-    assert 'does not rank, cheapest first: b, a.' in page
+    assert 'of the highest score), cheapest first: b, a.' in page
     assert (
         '| a | 0.800 ± 0.020 | 0.040 | 400 | high, t = 100 | high: t = 100 |'
     ) in page
