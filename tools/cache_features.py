@@ -7,9 +7,9 @@ The training dataset must be a repfusion_mm.CachedFeaturesDataset, which sets
 the folder and the number of views of each image. tools/train.py then reads
 the features instead of running the teacher.
 
-With --latents, the latents of the images are written instead, which depend on
-no timestep, layer or noise, and a config that trains on them. The dataset
-needs no changes. See docs/feature_cache.md.
+With --latents, the tool writes the latents of the image encoder (VAE), which
+do not depend on timestep, layer or noise, and a training config that uses
+them. CONFIG needs no CachedFeaturesDataset then. See docs/feature_cache.md.
 """
 
 import sys
@@ -29,12 +29,17 @@ from repfusion_mm.engine.feature_cache import (
 )
 
 #: Where caches of latents, and the configs that train on them, are written.
-FOLDER = Path('work_dirs', 'latents')
+LATENTS_FOLDER = Path('work_dirs', 'latents')
 
 
 def main(argv: Optional[List[str]] = None) -> int:
     parser = make_parser(__doc__)
-    parser.add_argument('--device', default=get_device())
+    parser.add_argument(
+        '--device',
+        default=get_device(),
+        help='device of the teacher, such as cpu or cuda:0 (default: '
+        '%(default)s)',
+    )
     parser.add_argument(
         '--batch-size', type=positive, help='default: as in training'
     )
@@ -56,8 +61,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     args = parser.parse_args(argv)
     if args.views and not args.latents:
         parser.error(
-            'expected --views only with --latents, got it without; set '
-            'num_views of CachedFeaturesDataset in the config'
+            'expected --views only with --latents, got --views without '
+            '--latents; set num_views of CachedFeaturesDataset in the config'
         )
     if args.device.startswith('cuda') and not torch.cuda.is_available():
         parser.error(
@@ -65,26 +70,28 @@ def main(argv: Optional[List[str]] = None) -> int:
             '--device cpu'
         )
     with report_errors():
-        cfg, config = load_config(args), Path(args.config)
+        cfg, config_path = load_config(args), Path(args.config)
         if args.latents:
-            report_share(cfg)
+            print_encoder_share(cfg)
             views = args.views or 1
-            cfg = wrap_in_latents(cfg, str(FOLDER / config.stem), views)
-            config = FOLDER / f'{config.stem}_latents.py'
+            cfg = wrap_in_latents(
+                cfg, str(LATENTS_FOLDER / config_path.stem), views
+            )
+            config_path = LATENTS_FOLDER / f'{config_path.stem}_latents.py'
         write_feature_caches(cfg, args.device, args.batch_size, args.overwrite)
         if args.latents:
-            cfg.dump(config)
+            cfg.dump(config_path)
             if views > 1:
                 print(
                     f'An epoch has {views} times as many images as before: '
                     'divide train_cfg.max_epochs and the milestones of '
                     'param_scheduler by that.'
                 )
-    print(f'next: python tools/train.py {config}')
+    print(f'next: python tools/train.py {config_path}')
     return 0
 
 
-def report_share(cfg: Config) -> None:
+def print_encoder_share(cfg: Config) -> None:
     """Print the share of the arithmetic of a step that latents save."""
     cost = count_distillation(cfg)
     if cost.encoder:

@@ -30,12 +30,15 @@ def find_image_size(
         height, width = read_size(setting, input_size)
     multiple = family.latent_factor * family.patch_size
     if height % multiple or width % multiple:
-        near = max(round(height / multiple), 1) * multiple
+        near = [
+            max(round(side / multiple), 1) * multiple
+            for side in (height, width)
+        ]
         raise ValueError(
             f'expected {setting} to be a multiple of {multiple} (the side of '
             f'a latent pixel, {family.latent_factor}, times that of a patch, '
-            f'{family.patch_size}), got {height} x {width}; set it '
-            f'to {near}, for example'
+            f'{family.patch_size}), got {height} x {width}; set it to '
+            f'{near[0] if height == width else tuple(near)}, for example'
         )
     largest = family.max_size and family.max_size * family.latent_factor
     if largest and max(height, width) > largest:
@@ -49,17 +52,20 @@ def find_image_size(
     if family.only_squares:
         raise ValueError(
             f'expected a square {setting}, which this denoiser requires, got '
-            f'{(height, width)}; set it to one side'
+            f'{(height, width)}; set it to a single int'
         )
     return height, width
 
 
 def _read_pair(sample_size: object) -> Tuple[int, int]:
-    pair = sample_size
-    if isinstance(pair, int):
-        return pair, pair
-    if isinstance(pair, (list, tuple)) and [*map(type, pair)] == [int, int]:
-        return pair[0], pair[1]
+    if isinstance(sample_size, int):
+        return sample_size, sample_size
+    if (
+        isinstance(sample_size, (list, tuple))
+        and len(sample_size) == 2
+        and all(isinstance(side, int) for side in sample_size)
+    ):
+        return sample_size[0], sample_size[1]
     raise ValueError(
         f'expected an image size, got sample_size {sample_size!r} in the '
         'denoiser; set model.teacher.input_size'

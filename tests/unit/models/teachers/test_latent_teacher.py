@@ -216,6 +216,7 @@ def test_compiled_features_are_close(fresh_compiler, log):
         ),
         (dict(vae_dtype='float16'), "vae_dtype 'bfloat16' or 'float32'"),
         (dict(input_size=18), r'multiple of 4 .* got 18 x 18; set it to 16'),
+        (dict(input_size=(18, 32)), r'got 18 x 32; set it to \(16, 32\)'),
         (dict(input_size=(16, 32)), 'a square model.teacher.input_size'),
         (dict(num_noises=0), 'num_noises'),
         (dict(num_noises=2, input_mode='clean'), 'num_noises=1'),

@@ -11,7 +11,8 @@ A pipeline is a module of ``tests.helpers.pipelines`` with
   diffusers' own code;
 - ``OTHER_SIZE``, if the denoiser takes images that are not square: height
   and width;
-- ``VARIANTS``, if there are several: second arguments of ``save``.
+- ``VARIANTS``, if there are several: values of the second argument of
+  ``save``.
 """
 
 import importlib
@@ -59,7 +60,7 @@ def build(module, folder, **arguments):
     )
 
 
-def check(module, folder, teacher, images, t):
+def assert_matches_reference(module, folder, teacher, images, t):
     timesteps = torch.full((len(images),), t)
     torch.manual_seed(t)
     ours = teacher(images, timesteps)
@@ -80,7 +81,7 @@ def test_features_are_those_of_the_pipeline(module, saved):
     teacher = build(module, saved)
     images = torch.rand(2, 3, module.SIDE, module.SIDE)
     for t in TIMESTEPS:
-        check(module, saved, teacher, images, t)
+        assert_matches_reference(module, saved, teacher, images, t)
 
     # Cached latents, which are rounded to float16.
     latents = teacher.encode_latents(images).mean.half().float()
@@ -102,4 +103,6 @@ def test_features_are_those_of_the_pipeline(module, saved):
     if hasattr(module, 'OTHER_SIZE'):
         size = module.OTHER_SIZE
         teacher = build(module, saved, input_size=size)
-        check(module, saved, teacher, torch.rand(2, 3, *size), 261)
+        assert_matches_reference(
+            module, saved, teacher, torch.rand(2, 3, *size), 261
+        )
