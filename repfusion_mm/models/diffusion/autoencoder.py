@@ -13,7 +13,8 @@ from repfusion_mm.models.teachers.loading.folders import diffusers_class
 from repfusion_mm.registry import MODELS
 from repfusion_mm.utils.arguments import check_number
 
-#: The scale is averaged over the last 1 / MOMENTUM batches.
+#: Momentum of the running variance of the latents, which is the plain mean
+#: for the first 1 / MOMENTUM batches.
 MOMENTUM = 0.01
 
 
@@ -26,10 +27,10 @@ class AutoencoderTraining(GenerativeModel):
     over z: the loss of latent diffusion (arXiv 2112.10752, Sec. 3.1) without
     its perceptual and adversarial terms.
 
-    The standard deviation of the latents is averaged during the training. The
-    exported ``scaling_factor`` is its inverse, so that scaled latents have
-    unit scale (ibid., Sec. G). There is no ``shift_factor``, because
-    diffusers' unconditional pipelines ignore it.
+    The variance of the latents is averaged during the training. The exported
+    ``scaling_factor`` is the inverse of its square root, so that scaled
+    latents have unit variance (ibid., Sec. G). There is no ``shift_factor``,
+    because diffusers' unconditional pipelines ignore it.
 
     Args:
         autoencoder: ``type`` and arguments of a diffusers ``AutoencoderKL``
@@ -79,14 +80,14 @@ class AutoencoderTraining(GenerativeModel):
                 'crop or resize them in the pipeline'
             )
         if self.training:
-            self._update_scale(latents.detach())
+            self._update_latent_variance(latents.detach())
         divergence = posterior.kl().mean() / images[0].numel()
         return dict(
             loss_reconstruction=(decoded - images).pow(2).mean(),
             loss_kl=self.kl_weight * divergence,
         )
 
-    def _update_scale(self, latents: torch.Tensor) -> None:
+    def _update_latent_variance(self, latents: torch.Tensor) -> None:
         self.num_batches += 1
         weight = (1 / self.num_batches).clamp(min=MOMENTUM)
         self.latent_variance.lerp_(latents.float().var(), weight)

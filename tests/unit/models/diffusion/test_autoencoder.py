@@ -63,7 +63,7 @@ def test_scaled_latents_have_unit_scale_after_export(tmp_path):
 def test_scale_follows_the_latest_batches():
     model = build()
     for std in [5.0] * 3 + [2.0] * 1000:
-        model._update_scale(std * torch.randn(64, 4, 8, 8))
+        model._update_latent_variance(std * torch.randn(64, 4, 8, 8))
     assert math.sqrt(model.latent_variance) == pytest.approx(2, rel=0.02)
 
 
