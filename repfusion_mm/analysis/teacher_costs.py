@@ -30,13 +30,13 @@ from repfusion_mm.models.teachers.families import find_family
 from repfusion_mm.models.teachers.features.layers import named_modules
 from repfusion_mm.models.teachers.features.truncation import (
     NUM_TEXT,
-    blank_arguments,
+    meta_forward_kwargs,
     survey_denoiser,
 )
 from repfusion_mm.models.teachers.guided_diffusion.names import module_names
 from repfusion_mm.models.teachers.inputs.conditioning import ClassSignal
 from repfusion_mm.models.teachers.inputs.encoder_loading import open_encoder
-from repfusion_mm.models.teachers.inputs.sizes import find_image_size
+from repfusion_mm.models.teachers.inputs.sizes import resolve_image_size
 from repfusion_mm.models.teachers.loading.denoiser import open_denoiser
 from repfusion_mm.registry import MODELS
 from repfusion_mm.utils.types import is_type
@@ -107,8 +107,8 @@ def count_teacher(teacher: dict) -> TeacherCosts:
     """Count the costs of all layers of a teacher on the meta device.
 
     No weights are read of a ``DiffusersTeacher`` or a ``TimmTeacher``. If the
-    former is neither on disk nor a preset, its configs are fetched from the
-    hub. All layers of other classes have the cost of the complete pass.
+    former is neither on disk nor a preset, its configs are downloaded from
+    the hub. All layers of other classes have the cost of the complete pass.
 
     Args:
         teacher: The config of the teacher.
@@ -173,10 +173,10 @@ def measure_pass(
 def _count_denoiser(teacher: dict) -> TeacherCosts:
     pretrained, vae = teacher.get('pretrained'), teacher.get('vae')
     source = open_denoiser(pretrained, teacher.get('config'), vae is not None)
-    denoiser = source.shapes
+    denoiser = source.meta_model
     family = find_family(type(denoiser), denoiser.config)
     encoder = open_encoder(vae, pretrained, family, None, 'auto')
-    image_size = find_image_size(teacher.get('input_size'), family)
+    image_size = resolve_image_size(teacher.get('input_size'), family)
     height, width = to_2tuple(image_size)
     factor = family.latent_factor
     size = height // factor, width // factor
@@ -189,15 +189,15 @@ def _count_denoiser(teacher: dict) -> TeacherCosts:
         denoiser,
         family,
         size,
-        blank_arguments(family, size, classes, NUM_TEXT),
+        meta_forward_kwargs(family, size, classes, NUM_TEXT),
     )
     maps = {
         name: run.reader(run.output)
         for name, run in survey.items()
         if name and run.num_runs == 1 and run.reader is not None
     }
-    num_text = family.num_tokens if family.blank_condition(1) else 0
-    arguments = blank_arguments(family, size, classes, num_text)
+    num_text = family.num_tokens if family.zero_condition(1) else 0
+    arguments = meta_forward_kwargs(family, size, classes, num_text)
     costs = measure_pass(denoiser, lambda: denoiser(**arguments))
     images = torch.zeros(1, 3, height, width)
     return TeacherCosts(

@@ -255,24 +255,24 @@ ROWS = {
     # Teachers.
     'truncated weights': (
         [], damage(f'teacher/{WEIGHTS}', 100_000),
-        ['teacher', 'fetch the folder again']),
+        ['teacher', 'download the folder again']),
     'no weights': (
         [], remove(f'teacher/{WEIGHTS}'),
-        ['teacher', 'fetch the folder again']),
+        ['teacher', 'download the folder again']),
     'missing shard': (
         [], write(f'teacher/{WEIGHTS}.index.json',
                   b'{"weight_map": {"conv_in.bias": "second.safetensors"}}'),
-        ['teacher', "['second.safetensors']", 'fetch the folder again']),
+        ['teacher', "['second.safetensors']", 'download the folder again']),
     'wrong channels': (
         [], replace(
             'teacher/config.json', '"out_channels": 3', '"out_channels": 4'),
-        ['teacher', 'config.json', 'fetch the folder again']),
+        ['teacher', 'config.json', 'download the folder again']),
     'wrong architecture': (
         [], replace('teacher/config.json', 'UNet2DModel', 'ResNet50'),
         ['a diffusers model', "'ResNet50'", 'UNet2DModel']),
     'damaged schedule': (
         [], write('teacher/scheduler_config.json', b'{'),
-        ['teacher', 'scheduler_config.json', 'fetch the folder again']),
+        ['teacher', 'scheduler_config.json', 'download the folder again']),
     'schedule of another family': (
         [], write('teacher/scheduler_config.json',
                   b'{"_class_name": "EDMEulerScheduler"}'),

@@ -39,18 +39,20 @@ def load_encoder(part: Part) -> ImageEncoder:
     """Load the frozen encoder half of an autoencoder in float32."""
     source = Source(part, str(part.folder), setting='model.vae')
     source.locate()
-    encoder = ImageEncoder(source.model, source.shapes)
+    encoder = ImageEncoder(source.model, source.meta_model)
     source.load(torch.float32)
     return encoder.eval().requires_grad_(False)
 
 
 def predict(
-    denoiser: Any, noised: torch.Tensor, timesteps: torch.Tensor
+    denoiser: Any, x_t: torch.Tensor, timesteps: torch.Tensor
 ) -> torch.Tensor:
     """Return the unconditional output of a denoiser at N timesteps."""
     family = find_family(type(denoiser), denoiser.config)
     condition = ClassSignal('none', family)(timesteps, None)
-    arguments = family.arguments(noised, family.clock(timesteps), condition)
+    arguments = family.forward_kwargs(
+        x_t, family.scale_timesteps(timesteps), condition
+    )
     return denoiser(**arguments).sample
 
 
@@ -60,7 +62,7 @@ def build_pipeline(denoiser: Any, scheduler: Any, vae: Optional[Part]) -> Any:
     Args:
         denoiser: One that passed ``check_latents`` if there is an autoencoder.
         scheduler: A diffusers scheduler.
-        vae: The autoencoder of a denoiser of latents, whose weights are read.
+        vae: The autoencoder of a latent denoiser, whose weights are read.
     """
     from diffusers import DDIMPipeline, DiTPipeline, LDMPipeline, UNet2DModel
 

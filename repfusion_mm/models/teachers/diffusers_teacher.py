@@ -44,7 +44,7 @@ from repfusion_mm.models.teachers.inputs.noise_schedule import (
     read_noise_levels,
 )
 from repfusion_mm.models.teachers.inputs.prompts import load_condition
-from repfusion_mm.models.teachers.inputs.sizes import find_image_size
+from repfusion_mm.models.teachers.inputs.sizes import resolve_image_size
 from repfusion_mm.models.teachers.loading.denoiser import open_denoiser
 from repfusion_mm.models.teachers.loading.fingerprint import (
     hash_config,
@@ -61,8 +61,8 @@ from repfusion_mm.utils.arguments import (
 )
 
 NO_LATENTS = (
-    'expected a teacher with an image encoder (vae) for cached latents, got a '
-    'denoiser of images; use CachedFeaturesDataset'
+    'expected a latent teacher (with a VAE) for cached latents, got a '
+    'pixel-space denoiser; use CachedFeaturesDataset'
 )
 
 
@@ -70,8 +70,8 @@ NO_LATENTS = (
 class DiffusersTeacher(BaseTeacher):
     """Extract the features z_t = s(x_t, t) of a frozen diffusion model.
 
-    The denoiser may be a U-Net or a transformer, of images or of the latents
-    of an image encoder; ``families`` holds one file for each class. It runs
+    The denoiser is a U-Net or a transformer, pixel-space or latent (with an
+    image encoder); ``families`` holds one file for each class. It runs
     its own forward, which exits early after the last requested layer. Weights
     of later layers, of the image decoder and of text encoders are not kept in
     memory.
@@ -87,10 +87,10 @@ class DiffusersTeacher(BaseTeacher):
             ``'google/ddpm-cifar10-32'``.
         config: Instead of ``pretrained``, ``type`` and arguments of a
             denoiser with random weights, for tests and timing.
-        scheduler: ``type`` and arguments of a diffusers scheduler of the DDPM
-            family, which gives T and a_t of the denoiser's training, or of
-            flow matching. By default the scheduler of ``pretrained``. With
-            ``input_mode='clean'`` only T is used.
+        scheduler: ``type`` and arguments of a DDPM-type or flow-matching
+            diffusers scheduler; its training schedule (``alphas_cumprod`` or
+            sigmas) defines x_t. Overrides the scheduler of ``pretrained``.
+            With ``input_mode='clean'`` only T is used.
         vae: Folder or hub id of the image encoder of a latent denoiser, by
             default that of the pipeline; or ``type`` and arguments of one
             with random weights.
@@ -184,15 +184,17 @@ class DiffusersTeacher(BaseTeacher):
             torch.channels_last if channels_last else torch.contiguous_format
         )
 
-        # The parts, without weights. 'auto' waits for .to() with a GPU:
-        # rounding to the CPU's bfloat16 first would lose bits.
-        waits = dtype == 'auto' and torch.cuda.is_available()
-        stored = None if waits else resolve_dtype(dtype, torch.device('cpu'))
+        # With dtype='auto' and a GPU, the dtype is chosen in .to(): casting
+        # to the CPU's dtype first could lose precision.
+        defer_dtype = dtype == 'auto' and torch.cuda.is_available()
+        load_dtype = (
+            None if defer_dtype else resolve_dtype(dtype, torch.device('cpu'))
+        )
         source = open_denoiser(pretrained, config, vae is not None)
         self.denoiser = source.model
         self.family = find_family(type(self.denoiser), self.denoiser.config)
         self.encoder = open_encoder(
-            vae, pretrained, self.family, stored, vae_dtype
+            vae, pretrained, self.family, load_dtype, vae_dtype
         )
         self.scheduler = open_scheduler(scheduler, pretrained, self.family)
         self._levels = read_noise_levels(
@@ -201,7 +203,7 @@ class DiffusersTeacher(BaseTeacher):
         self.num_timesteps = len(self._levels.signal)
         check_denoiser(self.denoiser.config, self.num_timesteps)
         self.input_size = input_size
-        self.image_size = find_image_size(input_size, self.family)
+        self.image_size = resolve_image_size(input_size, self.family)
         self.input_mode = resolve_input_mode(
             input_mode, num_noises, self.encoder, vae_dtype, posterior
         )
@@ -209,22 +211,22 @@ class DiffusersTeacher(BaseTeacher):
             log_unused_schedule(scheduler)
         source.locate()
 
-        # What it is conditioned on.
         classes = ClassSignal(class_signal, self.family)
-        for model in (source.model, source.shapes):
+        for model in (source.model, source.meta_model):
             classes.prepare(model)
         text = load_condition(
             self.family, self.denoiser, pretrained, prompt, prompt_file
         )
         self.condition = Conditioning(text, classes)
 
-        # Cut it off, then read the weights that are left.
+        # Truncate first, so that only the weights of remaining layers are
+        # loaded.
         self.layers = resolve_layers(self.denoiser, layers)
         zeros = torch.zeros(1, dtype=torch.long)
         labels = [BaseDataElement(gt_label=zeros)]
         truncated = truncate(
             source.model,
-            source.shapes,
+            source.meta_model,
             self.family,
             self.layers,
             self._latent_size,
@@ -232,19 +234,19 @@ class DiffusersTeacher(BaseTeacher):
             early_stop,
         )
         self.feature_shapes = truncated.shapes
-        num_text = self.family.count_text(text)
+        num_text = self.family.num_text_tokens(text)
         self._readers = {
             name: reader.for_text(num_text)
             for name, reader in truncated.readers.items()
         }
-        source.load(stored)
+        source.load(load_dtype)
         self.feature_extractor = FeatureExtractor(
             self.denoiser, self.layers, early_stop, compile
         )
         self.freeze()
         self._logged_dtype: Optional[tuple] = None
         self._is_checked = False
-        if not waits:
+        if not defer_dtype:
             self._cast_weights()
 
     def forward(
@@ -266,16 +268,16 @@ class DiffusersTeacher(BaseTeacher):
 
     def extract(
         self,
-        clean: torch.Tensor,
+        x_0: torch.Tensor,
         timesteps: torch.Tensor,
         data_samples: Optional[Sequence] = None,
     ) -> Dict[str, torch.Tensor]:
         """Extract the features from x_0, as :meth:`encode` returns it."""
-        with torch.no_grad(), without_autocast(clean.device):
+        with torch.no_grad(), without_autocast(x_0.device):
             condition = self.condition(timesteps, data_samples)
-            feats = self._extract(clean, timesteps, condition)
+            feats = self._run_denoiser(x_0, timesteps, condition)
             for _ in range(self.num_noises - 1):
-                more = self._extract(clean, timesteps, condition)
+                more = self._run_denoiser(x_0, timesteps, condition)
                 # Not in place: two layers may output the same tensor.
                 feats = {name: feats[name] + more[name] for name in feats}
         if self.num_noises > 1:
@@ -337,17 +339,20 @@ class DiffusersTeacher(BaseTeacher):
         Call it after the teacher was moved to its device, which settles its
         dtype.
         """
-        for key, value, cacheable in (
-            ('input_mode', self.input_mode, 'clean'),
-            ('posterior', self.posterior, 'mean'),
-            ('class_signal', self.condition.classes.kind, 'none'),
+        kind = self.condition.classes.kind
+        for key, value, cacheable, effect in (
+            ('input_mode', self.input_mode, 'clean', 'adds random noise'),
+            ('posterior', self.posterior, 'mean', 'draws random latents'),
+            ('class_signal', kind, 'none', 'adds a class to the input'),
         ):
             if value != cacheable:
+                other = 'distill without CachedFeaturesDataset'
+                if self.encoder is not None:
+                    other = 'cache latents (tools/cache_features.py --latents)'
                 raise ValueError(
-                    f'expected teacher.{key}={cacheable!r} with cached '
-                    f'features, got {value!r}, with which features depend on '
-                    f'more than the image; use {cacheable!r}, or distill '
-                    'without CachedFeaturesDataset'
+                    f'expected model.teacher.{key}={cacheable!r} for cached '
+                    f'features, got {value!r}, which {effect}; set '
+                    f'{cacheable!r}, or {other}'
                 )
         parts: Dict[str, object] = dict(
             weights=hash_weights(self.denoiser),
@@ -371,20 +376,19 @@ class DiffusersTeacher(BaseTeacher):
         factor = self.family.latent_factor
         return height // factor, width // factor
 
-    def _extract(
+    def _run_denoiser(
         self,
-        clean: torch.Tensor,
+        x_0: torch.Tensor,
         timesteps: torch.Tensor,
         condition: Condition,
     ) -> Dict[str, torch.Tensor]:
-        noised = clean
+        x_t = x_0
         if self.input_mode == 'noised':
-            noise = draw_noise(clean)
-            noised = add_noise(clean, noise, timesteps, self._levels)
-        noised = noised.to(self.denoiser.dtype)
-        clock = self.family.clock(timesteps)
+            x_t = add_noise(x_0, draw_noise(x_0), timesteps, self._levels)
+        x_t = x_t.to(self.denoiser.dtype)
+        model_timesteps = self.family.scale_timesteps(timesteps)
         outputs = self.feature_extractor(
-            **self.family.arguments(noised, clock, condition)
+            **self.family.forward_kwargs(x_t, model_timesteps, condition)
         )
         return {k: self._readers[k](v).float() for k, v in outputs.items()}
 

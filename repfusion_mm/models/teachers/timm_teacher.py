@@ -158,7 +158,7 @@ class TimmTeacher(BaseTeacher):
         with self.feature_extractor.uncompiled():
             self.feature_shapes = self._dry_run(indices)
         self._logged_dtype: Optional[tuple] = None
-        # With a GPU, 'auto' waits for .to(), as in DiffusersTeacher.
+        # With dtype='auto' and a GPU, the dtype is chosen in .to().
         if dtype != 'auto' or not torch.cuda.is_available():
             self._cast_weights()
 

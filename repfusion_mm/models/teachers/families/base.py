@@ -32,7 +32,7 @@ class DenoiserFamily:
         ValueError: This variant of the denoiser is not supported.
     """
 
-    #: Whether the denoiser runs on latents only, or on images, too.
+    #: Whether the denoiser is latent; else it may also be pixel-space.
     needs_latents = True
     #: Whether x_t is that of flow matching, or else that of DDPM.
     flow_matching = False
@@ -41,8 +41,8 @@ class DenoiserFamily:
     only_squares = False
     #: Whether text precedes the image in streams that hold both.
     text_first = True
-    #: The part of a pipeline that holds the denoiser.
-    part = 'transformer'
+    #: The component of a pipeline that is the denoiser.
+    component = 'transformer'
     #: The index of the class that means no class, if there are classes. None:
     #: the denoiser runs without its class embedding.
     null_class: Optional[int] = None
@@ -93,24 +93,27 @@ class DenoiserFamily:
         height, width = size
         return [(height // self.patch_size, width // self.patch_size)]
 
-    def clock(self, timesteps: torch.Tensor) -> torch.Tensor:
-        """Return what the denoiser is given as N timesteps in [0, T - 1]."""
+    def scale_timesteps(self, timesteps: torch.Tensor) -> torch.Tensor:
+        """Convert N timesteps in [0, T - 1] to the denoiser's ``timestep``."""
         return timesteps
 
-    def arguments(
-        self, noised: torch.Tensor, clock: torch.Tensor, condition: Condition
+    def forward_kwargs(
+        self,
+        x_t: torch.Tensor,
+        model_timesteps: torch.Tensor,
+        condition: Condition,
     ) -> Dict[str, Any]:
         """Return the keyword arguments of the denoiser's forward.
 
         Args:
-            noised: x_t, N x C x H x W.
-            clock: N values of ``clock``.
+            x_t: N x C x H x W; x_0 if the teacher adds no noise.
+            model_timesteps: N values of ``scale_timesteps``.
             condition: Tensors of N images, as ``encode_prompt`` returns them
                 for one, and ``class_labels`` if there are classes.
         """
         raise NotImplementedError
 
-    def blank_condition(self, num_tokens: int) -> Condition:
+    def zero_condition(self, num_tokens: int) -> Condition:
         """Return zeros of the shapes that ``encode_prompt`` returns.
 
         They condition a denoiser of random weights. The shapes are those of
@@ -118,7 +121,7 @@ class DenoiserFamily:
         """
         return {}
 
-    def count_text(self, condition: Condition) -> int:
+    def num_text_tokens(self, condition: Condition) -> int:
         """Return the number of text tokens of a condition."""
         prompt = condition.get('prompt_embeds')
         return 0 if prompt is None else prompt.shape[1]

@@ -29,8 +29,11 @@ class DiTFamily(DenoiserFamily):
         """The index of the class that means no class."""
         return self.num_classes
 
-    def arguments(
-        self, noised: torch.Tensor, clock: torch.Tensor, condition: Condition
+    def forward_kwargs(
+        self,
+        x_t: torch.Tensor,
+        model_timesteps: torch.Tensor,
+        condition: Condition,
     ) -> Dict[str, Any]:
         """Return the keyword arguments of the denoiser's forward."""
-        return dict(hidden_states=noised, timestep=clock, **condition)
+        return dict(hidden_states=x_t, timestep=model_timesteps, **condition)

@@ -40,13 +40,13 @@ class PackedFamily(DenoiserFamily):
         """Side of x_t that the pipeline generates; no config names it."""
         return 128
 
-    def clock(self, timesteps: torch.Tensor) -> torch.Tensor:
+    def scale_timesteps(self, timesteps: torch.Tensor) -> torch.Tensor:
         """Return sigma, N values in [0, 1), as float32."""
         return timesteps / 1000
 
-    def pack(self, noised: torch.Tensor) -> torch.Tensor:
+    def pack(self, x_t: torch.Tensor) -> torch.Tensor:
         """Return N x (h w) x 4 C tokens of N x C x 2 h x 2 w latents."""
-        tokens = torch.nn.functional.pixel_unshuffle(noised, 2)
+        tokens = torch.nn.functional.pixel_unshuffle(x_t, 2)
         return tokens.flatten(2).transpose(1, 2)
 
 
@@ -56,21 +56,24 @@ class FluxFamily(PackedFamily):
 
     num_tokens = 512
 
-    def arguments(
-        self, noised: torch.Tensor, clock: torch.Tensor, condition: Condition
+    def forward_kwargs(
+        self,
+        x_t: torch.Tensor,
+        model_timesteps: torch.Tensor,
+        condition: Condition,
     ) -> Dict[str, Any]:
         """Return the keyword arguments of the denoiser's forward."""
         prompt = condition['prompt_embeds']
-        height, width = (side // 2 for side in noised.shape[-2:])
-        options: Any = dict(dtype=torch.float32, device=noised.device)
+        height, width = (side // 2 for side in x_t.shape[-2:])
+        options: Any = dict(dtype=torch.float32, device=x_t.device)
         rows = torch.arange(height, **options).repeat_interleave(width)
         columns = torch.arange(width, **options).repeat(height)
         guidance = None
         if self.config['guidance_embeds']:
-            guidance = torch.full_like(clock, GUIDANCE_SCALE)
+            guidance = torch.full_like(model_timesteps, GUIDANCE_SCALE)
         return dict(
-            hidden_states=self.pack(noised),
-            timestep=clock,
+            hidden_states=self.pack(x_t),
+            timestep=model_timesteps,
             encoder_hidden_states=prompt,
             pooled_projections=condition['pooled_prompt_embeds'],
             img_ids=torch.stack([torch.zeros_like(rows), rows, columns], 1),
@@ -78,7 +81,7 @@ class FluxFamily(PackedFamily):
             guidance=guidance,
         )
 
-    def blank_condition(self, num_tokens: int) -> Condition:
+    def zero_condition(self, num_tokens: int) -> Condition:
         """Return zeros of the shapes of ``encode_prompt``."""
         return dict(
             prompt_embeds=torch.zeros(

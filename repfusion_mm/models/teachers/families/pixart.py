@@ -23,8 +23,11 @@ class PixArtFamily(DenoiserFamily):
 
     num_tokens = 120
 
-    def arguments(
-        self, noised: torch.Tensor, clock: torch.Tensor, condition: Condition
+    def forward_kwargs(
+        self,
+        x_t: torch.Tensor,
+        model_timesteps: torch.Tensor,
+        condition: Condition,
     ) -> Dict[str, Any]:
         """Return the keyword arguments of the denoiser's forward."""
         added: Dict[str, Any] = dict(resolution=None, aspect_ratio=None)
@@ -32,21 +35,21 @@ class PixArtFamily(DenoiserFamily):
         if is_given_size is None:  # as in the denoiser
             is_given_size = self.config['sample_size'] == 128
         if is_given_size:
-            height, width = noised.shape[-2:]
-            count = len(noised)
-            resolution = noised.new_empty(count, 2, dtype=torch.float32)
+            height, width = x_t.shape[-2:]
+            count = len(x_t)
+            resolution = x_t.new_empty(count, 2, dtype=torch.float32)
             resolution[:, 0] = height * self.latent_factor
             resolution[:, 1] = width * self.latent_factor
             ratio = resolution[:, :1] / resolution[:, 1:]
             added = dict(resolution=resolution, aspect_ratio=ratio)
         return dict(
-            hidden_states=noised,
-            timestep=clock,
+            hidden_states=x_t,
+            timestep=model_timesteps,
             encoder_hidden_states=condition['prompt_embeds'],
             added_cond_kwargs=added,
         )
 
-    def blank_condition(self, num_tokens: int) -> Condition:
+    def zero_condition(self, num_tokens: int) -> Condition:
         """Return zeros of the shapes of ``encode_prompt``."""
         width = self.config['caption_channels']
         return dict(
@@ -58,7 +61,7 @@ class PixArtFamily(DenoiserFamily):
     def encode_prompt(self, pipeline: Any, prompt: str) -> Condition:
         """Return what the pipeline conditions one image on.
 
-        Tokens that its mask excludes are left out, which is the same.
+        Masked tokens are dropped, which is equivalent to masking them.
         """
         embeds, mask, *_ = pipeline.encode_prompt(
             prompt, do_classifier_free_guidance=False, device='cpu'

@@ -33,20 +33,23 @@ class QwenImageFamily(PackedFamily):
                 '; choose another teacher'
             )
 
-    def arguments(
-        self, noised: torch.Tensor, clock: torch.Tensor, condition: Condition
+    def forward_kwargs(
+        self,
+        x_t: torch.Tensor,
+        model_timesteps: torch.Tensor,
+        condition: Condition,
     ) -> Dict[str, Any]:
         """Return the keyword arguments of the denoiser's forward."""
-        height, width = noised.shape[-2:]
+        height, width = x_t.shape[-2:]
         # No mask: the embedding of one text has no padding.
         return dict(
-            hidden_states=self.pack(noised),
-            timestep=clock,
+            hidden_states=self.pack(x_t),
+            timestep=model_timesteps,
             encoder_hidden_states=condition['prompt_embeds'],
-            img_shapes=[[(1, height // 2, width // 2)]] * len(noised),
+            img_shapes=[[(1, height // 2, width // 2)]] * len(x_t),
         )
 
-    def blank_condition(self, num_tokens: int) -> Condition:
+    def zero_condition(self, num_tokens: int) -> Condition:
         """Return zeros of the shapes of ``encode_prompt``."""
         width = self.config['joint_attention_dim']
         return dict(prompt_embeds=torch.zeros(1, num_tokens, width))

@@ -35,21 +35,24 @@ class SanaFamily(DenoiserFamily):
                 'Efficient-Large-Model/Sana_600M_512px_diffusers'
             )
 
-    def clock(self, timesteps: torch.Tensor) -> torch.Tensor:
+    def scale_timesteps(self, timesteps: torch.Tensor) -> torch.Tensor:
         """Return t times the scale of the denoiser's config."""
         return timesteps * self.config['timestep_scale']
 
-    def arguments(
-        self, noised: torch.Tensor, clock: torch.Tensor, condition: Condition
+    def forward_kwargs(
+        self,
+        x_t: torch.Tensor,
+        model_timesteps: torch.Tensor,
+        condition: Condition,
     ) -> Dict[str, Any]:
         """Return the keyword arguments of the denoiser's forward."""
         return dict(
-            hidden_states=noised,
-            timestep=clock,
+            hidden_states=x_t,
+            timestep=model_timesteps,
             encoder_hidden_states=condition['prompt_embeds'],
         )
 
-    def blank_condition(self, num_tokens: int) -> Condition:
+    def zero_condition(self, num_tokens: int) -> Condition:
         """Return zeros of the shapes of ``encode_prompt``."""
         width = self.config['caption_channels']
         return dict(prompt_embeds=torch.zeros(1, num_tokens, width))

@@ -30,18 +30,21 @@ class SD3Family(DenoiserFamily):
         """Largest side of x_t that the positional embedding covers."""
         return self.config['pos_embed_max_size'] * self.patch_size
 
-    def arguments(
-        self, noised: torch.Tensor, clock: torch.Tensor, condition: Condition
+    def forward_kwargs(
+        self,
+        x_t: torch.Tensor,
+        model_timesteps: torch.Tensor,
+        condition: Condition,
     ) -> Dict[str, Any]:
         """Return the keyword arguments of the denoiser's forward."""
         return dict(
-            hidden_states=noised,
-            timestep=clock,
+            hidden_states=x_t,
+            timestep=model_timesteps,
             encoder_hidden_states=condition['prompt_embeds'],
             pooled_projections=condition['pooled_prompt_embeds'],
         )
 
-    def blank_condition(self, num_tokens: int) -> Condition:
+    def zero_condition(self, num_tokens: int) -> Condition:
         """Return zeros of the shapes of ``encode_prompt``."""
         width = self.config['joint_attention_dim']
         pooled = self.config['pooled_projection_dim']

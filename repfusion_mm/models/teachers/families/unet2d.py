@@ -16,13 +16,13 @@ from repfusion_mm.registry import DENOISER_FAMILIES
 
 @DENOISER_FAMILIES.register_module('UNet2DModel')
 class UNet2DFamily(DenoiserFamily):
-    """``UNet2DModel``, of RGB images or of latents.
+    """``UNet2DModel``, pixel-space (RGB) or latent.
 
     DDPM (arXiv 2006.11239), and guided-diffusion (ADM, arXiv 2105.05233).
     """
 
     needs_latents = False
-    part = 'unet'
+    component = 'unet'
 
     @property
     def num_classes(self) -> int:
@@ -33,11 +33,14 @@ class UNet2DFamily(DenoiserFamily):
         """Return the grids of all levels."""
         return unet_grids(size, len(self.config['block_out_channels']))
 
-    def arguments(
-        self, noised: torch.Tensor, clock: torch.Tensor, condition: Condition
+    def forward_kwargs(
+        self,
+        x_t: torch.Tensor,
+        model_timesteps: torch.Tensor,
+        condition: Condition,
     ) -> Dict[str, Any]:
         """Return the keyword arguments of the denoiser's forward."""
-        return dict(sample=noised, timestep=clock, **condition)
+        return dict(sample=x_t, timestep=model_timesteps, **condition)
 
 
 def unet_grids(size: Grid, num_levels: int) -> List[Grid]:

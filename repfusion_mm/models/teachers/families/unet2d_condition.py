@@ -31,7 +31,7 @@ class UNet2DConditionFamily(DenoiserFamily):
     the size of its images: as if they were neither resized nor cropped.
     """
 
-    part = 'unet'
+    component = 'unet'
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__(config)
@@ -39,15 +39,16 @@ class UNet2DConditionFamily(DenoiserFamily):
         kind = config.get('addition_embed_type')
         if kind not in (None, 'text_time'):
             got['addition_embed_type'] = kind
-        latents = config['out_channels']
-        if config['in_channels'] != latents:  # a mask, an image or a depth
-            got['in_channels'] = f'{config["in_channels"]}, not {latents}'
+        out_channels = config['out_channels']
+        if config['in_channels'] != out_channels:  # a mask, image or depth
+            got['in_channels'] = f'{config["in_channels"]}, not {out_channels}'
         if kind == 'text_time':
-            # SDXL's refiner has five sizes and a score; the width of its
-            # text is that of the pooled text.
-            added = config['projection_class_embeddings_input_dim']
-            sizes = added - 5 * config['addition_time_embed_dim']
-            if sizes == config['cross_attention_dim']:
+            # The SDXL refiner embeds five values (four sizes and an aesthetic
+            # score) instead of six; the rest of the input is the pooled text
+            # embedding, as wide as cross_attention_dim.
+            added_dim = config['projection_class_embeddings_input_dim']
+            pooled_width = added_dim - 5 * config['addition_time_embed_dim']
+            if pooled_width == config['cross_attention_dim']:
                 got['addition_embed_type'] = 'an aesthetic score (refiner)'
         if got:
             raise ValueError(
@@ -60,39 +61,43 @@ class UNet2DConditionFamily(DenoiserFamily):
         """Return the grids of all levels."""
         return unet_grids(size, len(self.config['block_out_channels']))
 
-    def arguments(
-        self, noised: torch.Tensor, clock: torch.Tensor, condition: Condition
+    def forward_kwargs(
+        self,
+        x_t: torch.Tensor,
+        model_timesteps: torch.Tensor,
+        condition: Condition,
     ) -> Dict[str, Any]:
         """Return the keyword arguments of the denoiser's forward."""
-        arguments: Dict[str, Any] = dict(
-            sample=noised,
-            timestep=clock,
+        kwargs: Dict[str, Any] = dict(
+            sample=x_t,
+            timestep=model_timesteps,
             encoder_hidden_states=condition['prompt_embeds'],
         )
         if self._is_xl:
-            height, width = noised.shape[-2:]
+            height, width = x_t.shape[-2:]
             # Original size, corner of the crop, and size, without a copy of
             # values to the device.
-            time_ids = noised.new_zeros(len(noised), 6, dtype=torch.float32)
+            time_ids = x_t.new_zeros(len(x_t), 6, dtype=torch.float32)
             time_ids[:, 0::4] = height * self.latent_factor
             time_ids[:, 1::4] = width * self.latent_factor
-            arguments['added_cond_kwargs'] = dict(
+            kwargs['added_cond_kwargs'] = dict(
                 text_embeds=condition['pooled_prompt_embeds'],
                 time_ids=time_ids,
             )
-        return arguments
+        return kwargs
 
-    def blank_condition(self, num_tokens: int) -> Condition:
+    def zero_condition(self, num_tokens: int) -> Condition:
         """Return zeros of the shapes of ``encode_prompt``."""
         width = self.config['cross_attention_dim']
         if not isinstance(width, int):  # one for each level
             width = width[0]
         condition = dict(prompt_embeds=torch.zeros(1, num_tokens, width))
         if self._is_xl:
-            inputs = self.config['projection_class_embeddings_input_dim']
-            # The other inputs are six sizes.
-            pooled = inputs - 6 * self.config['addition_time_embed_dim']
-            condition['pooled_prompt_embeds'] = torch.zeros(1, pooled)
+            added_dim = self.config['projection_class_embeddings_input_dim']
+            # The rest of the input embeds six sizes.
+            time_embed_dim = self.config['addition_time_embed_dim']
+            pooled_width = added_dim - 6 * time_embed_dim
+            condition['pooled_prompt_embeds'] = torch.zeros(1, pooled_width)
         return condition
 
     def unconditional(
@@ -100,7 +105,7 @@ class UNet2DConditionFamily(DenoiserFamily):
     ) -> Optional[Condition]:
         """Return zeros, if the pipeline conditions on zeros."""
         if pipeline.get('force_zeros_for_empty_prompt', self._is_xl):
-            return self.blank_condition(self.num_tokens)
+            return self.zero_condition(self.num_tokens)
         return None
 
     def encode_prompt(self, pipeline: Any, prompt: str) -> Condition:

@@ -40,7 +40,7 @@ class Truncated(NamedTuple):
 
 def truncate(
     denoiser: Any,
-    shapes: Any,
+    meta_model: Any,
     family: DenoiserFamily,
     layers: Sequence[str],
     size: Grid,
@@ -51,7 +51,8 @@ def truncate(
 
     Args:
         denoiser: The denoiser.
-        shapes: A copy on the meta device, which is run once and cut off, too.
+        meta_model: A copy on the meta device, which is run once and truncated,
+            too.
         family: Its family.
         layers: Paths of sub-modules.
         size: Height and width of x_t.
@@ -62,13 +63,13 @@ def truncate(
         ValueError: The denoiser does not run, or a layer does not run once or
             outputs no map.
     """
-    arguments = blank_arguments(family, size, classes, NUM_TEXT)
-    survey = survey_denoiser(shapes, family, size, arguments)
+    arguments = meta_forward_kwargs(family, size, classes, NUM_TEXT)
+    survey = survey_denoiser(meta_model, family, size, arguments)
     readers = check_layers(layers, survey)
     if early_stop:
         used = find_used(layers, survey)
         released = release_unused(denoiser, used)
-        release_unused(shapes, used)
+        release_unused(meta_model, used)
         print_log(
             f'teacher: exits after the last of {list(layers)}; '
             f'released {scale(released, PARAMETERS)} of later layers',
@@ -78,20 +79,21 @@ def truncate(
     return Truncated(readers, {k: tuple(v.shape[1:]) for k, v in maps.items()})
 
 
-def blank_arguments(
+def meta_forward_kwargs(
     family: DenoiserFamily, size: Grid, classes: Condition, num_text: int
 ) -> Dict[str, Any]:
-    """Return the arguments of a pass for one image, on the meta device."""
+    """Return the kwargs of a forward for one image, on the meta device."""
     with torch.device('meta'):
-        noised = torch.zeros(1, family.in_channels, *size)
-        clock = family.clock(torch.zeros(1, dtype=torch.long))
-        condition = {**family.blank_condition(num_text), **classes}
+        x_t = torch.zeros(1, family.in_channels, *size)
+        timesteps = torch.zeros(1, dtype=torch.long)
+        model_timesteps = family.scale_timesteps(timesteps)
+        condition = {**family.zero_condition(num_text), **classes}
     meta = {name: value.to('meta') for name, value in condition.items()}
-    return family.arguments(noised, clock, meta)
+    return family.forward_kwargs(x_t, model_timesteps, meta)
 
 
 def survey_denoiser(
-    shapes: Any,
+    meta_model: Any,
     family: DenoiserFamily,
     size: Grid,
     arguments: Dict[str, Any],
@@ -102,11 +104,11 @@ def survey_denoiser(
         ValueError: The denoiser does not run on images of this size.
     """
     grids = family.grids(size)
-    num_text = family.count_text(family.blank_condition(NUM_TEXT))
+    num_text = family.num_text_tokens(family.zero_condition(NUM_TEXT))
     try:
         return survey_layers(
-            shapes,
-            lambda: shapes(**arguments),
+            meta_model,
+            lambda: meta_model(**arguments),
             lambda output: find_map(
                 output, grids, num_text, family.text_first
             ),
@@ -122,5 +124,5 @@ def survey_denoiser(
             )
         raise ValueError(
             f'expected a denoiser that runs on images of {side[0]} x '
-            f'{side[1]}, got {type(shapes).__name__}: {error}; {advice}'
+            f'{side[1]}, got {type(meta_model).__name__}: {error}; {advice}'
         ) from error

@@ -75,13 +75,13 @@ def open_encoder(
         check_input(family, 'model.teacher.config')
         return None
     source.locate()
-    encoder = ImageEncoder(source.model, source.shapes)
+    encoder = ImageEncoder(source.model, source.meta_model)
     if encoder.channels != family.latent_channels:
         raise ValueError(
             'expected an image encoder of the latents that the denoiser takes '
             f'({family.latent_channels} channels), got one of '
             f'{encoder.channels} channels; correct model.teacher.vae, or '
-            'fetch the pipeline again'
+            'download the pipeline again'
         )
     if vae is not None and pretrained is not None:
         compare_latents(encoder, pretrained)

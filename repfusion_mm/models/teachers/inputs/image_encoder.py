@@ -53,7 +53,7 @@ class ImageEncoder(nn.Module):
 
     Args:
         vae: A diffusers autoencoder with ``encode``. Its decoder is released.
-        shapes: A copy on the meta device.
+        meta_vae: A copy on the meta device.
 
     Raises:
         ValueError: The model does not encode images.
@@ -62,7 +62,7 @@ class ImageEncoder(nn.Module):
     scale: torch.Tensor
     shift: torch.Tensor
 
-    def __init__(self, vae: Any, shapes: Any) -> None:
+    def __init__(self, vae: Any, meta_vae: Any) -> None:
         super().__init__()
         self.vae = vae
         #: Whether the encoder is for videos; an image is one frame.
@@ -72,8 +72,8 @@ class ImageEncoder(nn.Module):
         latents: list = []
         try:
             used = survey_layers(
-                shapes,
-                lambda: latents.append(self._encode(shapes, image)),
+                meta_vae,
+                lambda: latents.append(self._encode(meta_vae, image)),
                 lambda _: None,
             )
             mean, std = latents[0]
@@ -173,7 +173,7 @@ def _read_scale(config: Any, channels: int) -> Tuple[List[float], List[float]]:
     except (TypeError, ValueError, ZeroDivisionError) as error:
         raise ValueError(
             f'expected statistics of {channels} channels in the config of the '
-            f'image encoder, got {given} ({error}); fetch its config.json '
+            f'image encoder, got {given} ({error}); download its config.json '
             'again'
         ) from error
     return shifts, scales

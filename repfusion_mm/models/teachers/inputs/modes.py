@@ -45,7 +45,7 @@ def resolve_input_mode(
         ):
             if value != default:
                 raise ValueError(
-                    f'expected no teacher.{name} for a denoiser of images, '
+                    f'expected no teacher.{name} for a pixel-space denoiser, '
                     'which has no image encoder; leave it out'
                 )
         return input_mode

@@ -35,14 +35,18 @@ from repfusion_mm.models.teachers.loading.hub import (
 from repfusion_mm.models.teachers.loading.weights import find_files
 
 #: Where encoded prompts are kept, unless the user names a file.
-FOLDER = Path('work_dirs', 'prompts')
+PROMPT_FOLDER = Path('work_dirs', 'prompts')
 #: Packages whose classes may encode text.
 LIBRARIES = ('transformers', 'diffusers')
 #: Size in bytes of text encoders' files above which they run in bfloat16, as
 #: T5-XXL (19 GB in float32), Gemma-2 and Qwen2.5-VL; CLIP is smaller.
-LARGE = 5_000_000_000
-#: What an encoded prompt belongs to.
-WORDS = dict(denoiser='denoiser', prompt='text', text_encoders='text encoder')
+BF16_THRESHOLD_BYTES = 5_000_000_000
+#: Labels of the key's fields in error messages.
+KEY_LABELS = dict(
+    denoiser='denoiser (config hash)',
+    prompt='text',
+    text_encoders='text encoder (hash)',
+)
 
 
 def load_condition(
@@ -80,32 +84,42 @@ def load_condition(
             'expected model.teacher.prompt to be one text for all images, got '
             f'{prompt!r}; correct it'
         )
-    blank = family.blank_condition(family.num_tokens)
-    if not blank or pretrained is None:
-        _check_unused(prompt, file, 'a denoiser without text encoders')
-        return blank
+    zeros = family.zero_condition(family.num_tokens)
+    if not zeros or pretrained is None:
+        for name, value in (('prompt', prompt), ('prompt_file', file)):
+            if value is not None:
+                raise ValueError(
+                    f'expected model.teacher.{name}=None for a denoiser '
+                    f'without text encoders, got {value!r}; remove it'
+                )
+        return zeros
     if torch.empty(0).is_meta:  # nothing is read on the meta device
-        return blank
+        return zeros
     folder = fetch(pretrained).resolve()
     if prompt is None:
         unconditional = family.unconditional(read_index(folder))
         if unconditional is not None:
-            _check_unused(prompt, file, 'the unconditional input of zeros')
+            if file is not None:
+                raise ValueError(
+                    'expected model.teacher.prompt_file=None, because the '
+                    'unconditional input of this pipeline is zeros, got '
+                    f'{file!r}; remove it, or set model.teacher.prompt'
+                )
             return unconditional
     key = dict(denoiser=hash_config(denoiser), prompt=prompt or '')
-    shared: list = [None]
+    payload: list = [None]
     if is_main_process():
         key.update(_hash_encoders(folder))
-        path = _find(folder, key, file)
+        path = _prompt_path(folder, key, file)
         if not path.is_file():
             _check_writable(path)
             condition = _encode(family, denoiser, pretrained, prompt or '')
             key.update(_hash_encoders(folder))  # they may be downloaded now
-            path = _find(folder, key, file)
+            path = _prompt_path(folder, key, file)
             _write(path, condition, key)
-        shared = [_read(path, key)]
-    broadcast_object_list(shared)
-    return shared[0]
+        payload = [_read(path, key)]
+    broadcast_object_list(payload)
+    return payload[0]
 
 
 def _hash_encoders(folder: Path) -> Dict[str, str]:
@@ -124,7 +138,9 @@ def _hash_encoders(folder: Path) -> Dict[str, str]:
     return {}
 
 
-def _find(folder: Path, key: Dict[str, str], file: Optional[str]) -> Path:
+def _prompt_path(
+    folder: Path, key: Dict[str, str], file: Optional[str]
+) -> Path:
     """Return the file of a prompt, which may not exist."""
     if file is not None:
         return Path(file).expanduser()
@@ -132,10 +148,11 @@ def _find(folder: Path, key: Dict[str, str], file: Optional[str]) -> Path:
     encoders = key.pop('text_encoders', '')
     text = json.dumps([str(folder), key])
     name = hashlib.sha256(text.encode()).hexdigest()[:12]
-    path = FOLDER / f'{folder.name}-{name}-{encoders[:12]}.safetensors'
+    path = PROMPT_FOLDER / f'{folder.name}-{name}-{encoders[:12]}.safetensors'
     if encoders:
         return path
-    found = [p for p in FOLDER.glob('*.safetensors') if f'-{name}-' in p.name]
+    files = PROMPT_FOLDER.glob('*.safetensors')
+    found = [p for p in files if f'-{name}-' in p.name]
     if len(found) > 1:
         raise ValueError(
             f'expected one encoded prompt of {str(folder)!r}, whose text '
@@ -151,24 +168,14 @@ def _find_pipeline(folder: Path) -> Path:
     return next(p for p in places if (p / 'model_index.json').is_file())
 
 
-def _check_unused(
-    prompt: Optional[str], file: Optional[str], owner: str
-) -> None:
-    if prompt is not None or file is not None:
-        raise ValueError(
-            'expected no model.teacher.prompt and prompt_file for '
-            f'{owner}, got {prompt!r} and {file!r}; leave them out'
-        )
-
-
 def _encode(
     family: DenoiserFamily, denoiser: Any, pretrained: str, prompt: str
 ) -> Condition:
     folder = fetch(pretrained)
     index = read_index(folder)
     advice = (
-        'fetch the complete pipeline, or set model.teacher.prompt_file to a '
-        'file that was written where it is'
+        'download the complete pipeline, or set model.teacher.prompt_file to '
+        'a file that was written where it is'
     )
     texts = _text_parts(index)
     if not texts:
@@ -193,7 +200,7 @@ def _encode(
         )
     cls = diffusers_class(index['_class_name'], 'pipeline')
     others = {
-        name: denoiser if name == family.part else None
+        name: denoiser if name == family.component else None
         for name, value in index.items()
         if isinstance(value, list) and name not in texts
     }
@@ -204,13 +211,16 @@ def _encode(
             if name.startswith('text_encoder')
             for path in find_files(folder / name, WEIGHTS)
         )
-        dtype = torch.bfloat16 if size > LARGE else torch.float32
+        dtype = (
+            torch.bfloat16 if size > BF16_THRESHOLD_BYTES else torch.float32
+        )
         print_log(
             f'teacher: encoding the prompt {prompt!r} once, in {dtype}',
             'current',
         )
         with warnings.catch_warnings():
-            # New versions call it dtype, old ones do not know that.
+            # torch_dtype is deprecated in newer versions, but dtype is
+            # unknown to older ones.
             warnings.simplefilter('ignore', FutureWarning)
             pipeline = cls.from_pretrained(
                 folder, torch_dtype=dtype, low_cpu_mem_usage=False, **others
@@ -221,7 +231,7 @@ def _encode(
         reason = ' '.join(str(error).split())[:200]
         raise OSError(
             f'expected the files of {texts} in {str(folder)!r}, got an error '
-            f'({reason}); fetch the folder again, or set '
+            f'({reason}); download the folder again, or set '
             'model.teacher.prompt_file to a file that was written elsewhere'
         ) from error
     with torch.no_grad():
@@ -282,17 +292,16 @@ def _read(path: Path, key: Dict[str, str]) -> Condition:
     except (OSError, SafetensorError) as error:
         raise ValueError(
             f'expected an encoded prompt at {str(path)!r}, got a file that '
-            f'cannot be read ({" ".join(str(error).split())[:200]}); remove '
-            'it, and it is written again'
+            f'cannot be read ({" ".join(str(error).split())[:200]}); delete '
+            'it to regenerate it'
         ) from error
     for name, value in key.items():
         if theirs.get(name) != value:
-            what = WORDS[name]
             raise ValueError(
-                f'expected the encoded prompt in {str(path)!r} to be of this '
-                f'{what}, {value[:40]!r}, got that of '
+                f'expected {str(path)!r} to hold a prompt encoded for this '
+                f'{KEY_LABELS[name]}, {value[:40]!r}, got '
                 f'{str(theirs.get(name))[:40]!r}; set '
-                'model.teacher.prompt_file to another file, or remove this '
-                'one, and it is written again'
+                'model.teacher.prompt_file to another file, or delete this '
+                'one to regenerate it'
             )
     return condition

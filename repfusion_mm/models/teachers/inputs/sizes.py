@@ -8,7 +8,7 @@ from repfusion_mm.models.teachers.families import DenoiserFamily
 from repfusion_mm.utils.arguments import read_size
 
 
-def find_image_size(
+def resolve_image_size(
     input_size: Union[int, Sequence[int], None], family: DenoiserFamily
 ) -> Union[int, Tuple[int, int]]:
     """Return the side of the images, or height and width if they differ.

@@ -37,7 +37,7 @@ from repfusion_mm.models.teachers.loading.weights import (
 
 
 class Source:
-    """A diffusers model whose weights are read after it was cut off.
+    """A diffusers model whose weights are read after it was truncated.
 
     Args:
         part: The model on this disk; None if its weights are random.
@@ -62,15 +62,15 @@ class Source:
             else partial(part.cls.from_config, part.config)
         )
         with torch.device('meta'):
-            #: A copy on the meta device.
-            self.shapes = build()
+            #: A copy on the meta device, to run without weights.
+            self.meta_model = build()
         if part is None:
             self.model = build()
             for value in self.model.state_dict().values():
                 broadcast(value)  # the seeds of the ranks may differ
         else:
             #: Its parameters are on the meta device if they are in files.
-            self.model = build_empty(part.cls, part.config, self.shapes)
+            self.model = build_empty(part.cls, part.config, self.meta_model)
 
     def locate(self) -> None:
         """Find the weights of the complete model, and compare their shapes.
@@ -206,10 +206,10 @@ def check_input(family: DenoiserFamily, place: str) -> None:
     """
     if family.needs_latents or family.in_channels != 3:
         raise ValueError(
-            'expected a denoiser of RGB images (in_channels 3), or one of '
-            f'latents next to its image encoder (vae), got in_channels '
-            f'{family.in_channels} and no image encoder in {place!r}; fetch '
-            'the complete pipeline, or set model.teacher.vae'
+            'expected a pixel-space denoiser (in_channels 3), or a latent '
+            'denoiser next to its image encoder (vae), got in_channels '
+            f'{family.in_channels} and no image encoder in {place!r}; '
+            'download the complete pipeline, or set model.teacher.vae'
         )
 
 

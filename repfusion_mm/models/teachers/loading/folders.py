@@ -160,8 +160,8 @@ def find_image_encoder(
             if named and (place / 'model_index.json').is_file():
                 raise FileNotFoundError(
                     f'expected config.json in {str(place / name)!r}, which '
-                    f'model_index.json names ({named}), got none; fetch the '
-                    'folder again'
+                    f'model_index.json names ({named}), got none; '
+                    'download the folder again'
                 )
     return None
 
@@ -229,7 +229,7 @@ def damaged_config(owner: Any, pretrained: str, got: object) -> ValueError:
     return ValueError(
         f'expected {owner.config_name} of {str(pretrained)!r} in the format '
         'of diffusers, got a damaged file '
-        f'({" ".join(str(got).split())[:200]}); fetch the folder again, or, '
-        'if you edited the file, save it as JSON in UTF-8 without a byte '
+        f'({" ".join(str(got).split())[:200]}); download the folder again, '
+        'or, if you edited the file, save it as JSON in UTF-8 without a byte '
         'order mark'
     )

@@ -88,7 +88,7 @@ def load_timm_model(
     if not_finite:
         raise ValueError(
             f'expected finite weights of {name!r}, got NaN or Inf in '
-            f'{not_finite[:3]}; fetch the file again'
+            f'{not_finite[:3]}; download the file again'
         )
     return model
 
@@ -193,7 +193,9 @@ def _create(
     try:
         model = _build(timm, name, arguments, pretrained=True)
     except RuntimeError as error:  # of load_state_dict
-        raise _mismatch(name, config.hf_hub_id or config.url, error) from error
+        raise _weights_error(
+            name, config.hf_hub_id or config.url, error
+        ) from error
     except OSError as error:
         raise _unreachable(name, config, error) from error
     print_log(f'teacher: {name} of timm', logger='current')
@@ -221,7 +223,7 @@ def _load_file(
     except Exception as error:  # safetensors, pickle and torch raise many
         raise ValueError(
             f'expected weights of {name} in {str(file)!r} that can be read '
-            f'safely, got: {find_reason(error)}; fetch the file again'
+            f'safely, got: {find_reason(error)}; download the file again'
         ) from error
     # A classifier in the file may have any number of classes. With another
     # number than the file's, timm would not compare the other names either.
@@ -243,7 +245,7 @@ def _load_file(
             pretrained_cfg_overlay=source,
         )
     except (RuntimeError, KeyError) as error:
-        raise _mismatch(name, str(file), error) from error
+        raise _weights_error(name, str(file), error) from error
     del model.pretrained_cfg['state_dict']  # or it stays in memory
     print_log(f'teacher: {name}, weights of {file}', logger='current')
     return model
@@ -260,7 +262,7 @@ def _build(timm: Any, name: str, arguments: dict, **settings) -> nn.Module:
         ) from error
 
 
-def _mismatch(name: str, source: str, error: Exception) -> ValueError:
+def _weights_error(name: str, source: str, error: Exception) -> ValueError:
     reason = ' '.join(str(error).split())[:500]
     return ValueError(
         f'expected the weights of {name} in {source!r}, got those of another '

@@ -1,4 +1,4 @@
-"""Build diffusers models without memory, and read the weights they keep."""
+"""Build diffusers models without allocating parameters, and load weights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Locations = Dict[str, Tuple[Path, str]]
 
 STEMS = ('diffusion_pytorch_model',)
 FORMATS = ('safetensors', 'bin')  # the first one is preferred
-#: How a file begins that git-lfs has not replaced by the weights.
+#: First bytes of a git-lfs pointer file.
 POINTER = b'version https://git-lfs'
 #: Names in attention layers of 2021 and 2022, and those of today.
 OLD_NAMES = {
@@ -36,7 +36,7 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 CHUNK = 32 << 20
 
 
-def build_empty(cls: Any, config: dict, shapes: nn.Module) -> Any:
+def build_empty(cls: Any, config: dict, meta_model: nn.Module) -> Any:
     """Build a diffusers model whose parameters are on the meta device.
 
     Buffers, such as positional embeddings, are computed, as most are in no
@@ -47,10 +47,10 @@ def build_empty(cls: Any, config: dict, shapes: nn.Module) -> Any:
     Args:
         cls: The class of the model.
         config: Its config.
-        shapes: A copy on the meta device.
+        meta_model: A copy on the meta device.
     """
-    buffers = dict(shapes.named_buffers())
-    if buffers and buffers.keys() <= shapes.state_dict().keys():
+    buffers = dict(meta_model.named_buffers())
+    if buffers and buffers.keys() <= meta_model.state_dict().keys():
         with torch.device('meta'):
             return cls.from_config(config).eval().requires_grad_(False)
 
@@ -71,8 +71,8 @@ def select_weights(
 ) -> List[str]:
     """Return those names of files in a model's folder that hold its weights.
 
-    Weights without a variant come first, then safetensors. A variant, such as
-    ``fp16``, is selected if it is the only one.
+    Prefers files without a variant, then safetensors over ``.bin``. A variant,
+    such as ``fp16``, is selected if it is the only one.
 
     Args:
         names: The names of the files.
@@ -92,7 +92,8 @@ def select_weights(
         got = f'only the variants {variants}' if variants else f'{names}'
         raise ValueError(
             f'expected {stems[0]}.safetensors{where}, got {got}; rename the '
-            'file of the weights that you want, or fetch the folder again'
+            f'wanted file to {stems[0]}.safetensors, or download the folder '
+            'again'
         )
     groups = (found.get((variants[0], name)) for name in FORMATS)
     return next(filter(None, groups))
@@ -131,12 +132,12 @@ def find_files(folder: Path, stems: Sequence[str] = STEMS) -> List[Path]:
             )
             files = sorted(set(index['weight_map'].values()))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise mismatch(folder, f'damaged {indexes[0]}') from error
+            raise weights_error(folder, f'damaged {indexes[0]}') from error
     missing = [name for name in files if not (folder / name).is_file()]
     if missing:
-        raise mismatch(folder, f'no {missing[:5]}, which the index names')
+        raise weights_error(folder, f'no {missing[:5]}, which the index names')
     if not indexes and len(files) > 1:
-        raise mismatch(folder, f'{files[:3]} without their index.json')
+        raise weights_error(folder, f'{files[:3]} without their index.json')
     return [folder / name for name in files]
 
 
@@ -177,7 +178,7 @@ def locate_weights(model: nn.Module, folder: Path) -> Locations:
             if value.is_floating_point() and tensor.dtype not in FLOATS:
                 quantized.append(name)
     if quantized:
-        raise mismatch(
+        raise weights_error(
             folder,
             f'integers, quantized weights, in {quantized[:3]}',
             'use the original weights, which are not quantized',
@@ -193,7 +194,7 @@ def locate_weights(model: nn.Module, folder: Path) -> Locations:
             for kind, names in mismatches.items()
             if names
         )
-        raise mismatch(folder, text)
+        raise weights_error(folder, text)
     return found
 
 
@@ -223,16 +224,16 @@ def load_weights(
             floats = dtype is not None and tensor.is_floating_point()
             value = tensor.to(dtype if floats else tensor.dtype, copy=True)
             if not _is_finite(value):
-                raise _not_finite(path, name, tensor, value.dtype)
+                raise nonfinite_error(path, name, tensor, value.dtype)
             state[keys[name]] = value
     model.load_state_dict(state, assign=True)
 
 
-def mismatch(
+def weights_error(
     folder: Path,
     got: object,
-    advice: str = 'the download is incomplete or mixes two models: fetch the '
-    'folder again',
+    advice: str = 'the download is incomplete or mixes two models: download '
+    'the folder again',
 ) -> ValueError:
     """Return the error of weights that cannot be used."""
     return ValueError(
@@ -260,7 +261,7 @@ def _open(path: Path) -> Dict[str, torch.Tensor]:
                 f'expected weights in {str(path)!r}, got a git-lfs pointer; '
                 'run git lfs pull in its folder'
             ) from error
-        raise mismatch(path.parent, find_reason(error)) from error
+        raise weights_error(path.parent, find_reason(error)) from error
 
 
 def _read(path: Path, names: List[str]) -> Iterator[Tuple[str, torch.Tensor]]:
@@ -290,11 +291,11 @@ def _is_finite(value: torch.Tensor) -> bool:
     return bool(torch.stack(torch.aminmax(value)).isfinite().all())
 
 
-def _not_finite(
+def nonfinite_error(
     path: Path, name: str, tensor: torch.Tensor, dtype: torch.dtype
 ) -> ValueError:
     if not _is_finite(tensor):
-        return mismatch(
+        return weights_error(
             path.parent,
             f'NaN or Inf in {[name]}',
             'the file is damaged, or its training failed: use another one',

@@ -182,7 +182,7 @@ INVALID = {
     ),
     'noise': (
         dict(teacher=dict(input_mode='noised')),
-        "got 'noised', with which features depend on more than",
+        "got 'noised', which adds random noise",
     ),
     'batch augments': (
         dict(data_preprocessor=dict(
@@ -200,7 +200,7 @@ INVALID = {
     ),
     'class': (
         dict(teacher=dict(class_signal='random')),
-        "got 'random', with which features depend on more than",
+        "got 'random', which adds a class to the input",
     ),
 }  # fmt: skip
 

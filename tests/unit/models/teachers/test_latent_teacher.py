@@ -163,7 +163,7 @@ def test_fingerprint_names_the_encoder_and_the_text(tmp_path):
     assert first == second
     teacher.condition.text['prompt_embeds'] += 1
     assert first.pop('condition') != teacher.fingerprint()['condition']
-    with pytest.raises(ValueError, match="input_mode='clean' with cached"):
+    with pytest.raises(ValueError, match=r"'clean' for cached.*cache latents"):
         build().fingerprint()
 
 
@@ -281,7 +281,7 @@ def open_pipeline(folder):
 
 def test_missing_encoder_of_a_pipeline_is_named(pipeline):
     shutil.rmtree(pipeline / 'vqvae')
-    with pytest.raises(FileNotFoundError, match=r'vqvae.*fetch the folder'):
+    with pytest.raises(FileNotFoundError, match=r'vqvae.*download the folder'):
         open_pipeline(pipeline)
     edit(pipeline / 'model_index.json', vqvae=[None, None])
     with pytest.raises(ValueError, match=r'no image encoder .*model\.teacher'):

@@ -31,8 +31,8 @@ def build(config):
     torch.manual_seed(0)
     vae = cls(**config).eval()
     with torch.device('meta'):
-        shapes = cls(**config)
-    return vae, shapes
+        meta_vae = cls(**config)
+    return vae, meta_vae
 
 
 def encoder_of(vae):
@@ -40,8 +40,8 @@ def encoder_of(vae):
     copy = type(vae).from_config(vae.config).eval()
     copy.load_state_dict(vae.state_dict())
     with torch.device('meta'):
-        shapes = type(vae).from_config(vae.config)
-    return ImageEncoder(copy, shapes)
+        meta_vae = type(vae).from_config(vae.config)
+    return ImageEncoder(copy, meta_vae)
 
 
 def images():

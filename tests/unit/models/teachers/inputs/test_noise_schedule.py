@@ -217,7 +217,7 @@ def test_noise_of_flow_matching_is_that_of_the_scheduler(scheduler, t):
 
 
 @pytest.mark.parametrize('shift', [1.0, 3.0])
-def test_the_clock_of_flow_matching_is_the_level(shift):
+def test_the_timestep_input_of_flow_matching_is_the_level(shift):
     """However a sampling is shifted, it visits sigma with t = 1000 sigma."""
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=shift)
     scheduler.set_timesteps(20)

@@ -80,7 +80,7 @@ def test_a_missing_scheduler_is_refused(tmp_path):
 def test_damaged_configs_are_named(tmp_path, name, text):
     folder = Path(save_teacher(tmp_path / 'damaged'))
     (folder / name).write_text(text)
-    with pytest.raises(ValueError, match=f'{name} of .*damaged.* fetch'):
+    with pytest.raises(ValueError, match=f'{name} of .*damaged.* download'):
         DiffusersTeacher([LAYER], str(folder))
 
 

@@ -99,7 +99,7 @@ SMALL = dict(block_out_channels=(8,), norm_num_groups=4)
         (config(center_input_sample=True), 'center_input_sample=True'),
         (model('VQModel', **SMALL), 'expected a denoiser.*got VQModel, '),
         (model('AutoencoderKL', **SMALL), 'got AutoencoderKL, '),
-        (link_without_target, 'config.json of .* fetch the folder again'),
+        (link_without_target, 'config.json of .* download the folder again'),
         (index('{'), 'model_index.json of .*damaged'),
         (index('[]'), r'model_index.json of .*damaged file \(list\)'),
         (index('{"unet": ["my_library", "MyUNet"]}'),

@@ -43,8 +43,8 @@ def empty(cls, folder):
 
 def build(cls, config):
     with torch.device('meta'):
-        shapes = cls.from_config(config)
-    return build_empty(cls, config, shapes)
+        meta_model = cls.from_config(config)
+    return build_empty(cls, config, meta_model)
 
 
 @pytest.mark.parametrize('name', [*DENOISERS, *IMAGE_ENCODERS])
