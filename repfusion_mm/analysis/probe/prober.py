@@ -195,14 +195,14 @@ class Prober:
         teacher.pop('input_mode', None)  # a column of the scores
         settings = dict(
             teacher=teacher,
-            weights=self.model.external_hashes,
+            hashes=self.model.external_hashes,
             images=self.fingerprint(),
         )
         text = json.dumps(settings, indent=2, sort_keys=True) + '\n'
         if path.exists() and path.read_text(encoding='utf-8') != text:
             raise ValueError(
                 f'expected the scores in {path.parent} to be of the same '
-                'teacher, weights and images, got those of others; give '
+                'teacher, files and images, got those of others; give '
                 'another --out'
             )
         path.write_text(text, encoding='utf-8')

@@ -129,6 +129,7 @@ def read_best(path: Path) -> Optional[Tuple[Dict[int, float], str]]:
 def recommend(scores: List[Score], metric: str) -> str:
     """Describe the best layer and timesteps for each number of labels."""
     curves = mean_curves(scores)
+    modes = {score.input_mode for score in scores}
     lines = []
     for n in sorted({key[2] for key in curves}):
         mode, layer, curve = best_curve(curves, n)
@@ -144,6 +145,8 @@ def recommend(scores: List[Score], metric: str) -> str:
             else "    policy=dict(type='repfusion_mm.FixedTimestepPolicy', "
             f'timestep={best})',
         ]
+        if len(modes) > 1:  # one of them is not that of the config
+            lines.append(f'    teacher=dict(input_mode={mode!r})')
     return '\n'.join(lines)
 
 

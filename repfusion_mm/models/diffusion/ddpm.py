@@ -122,7 +122,7 @@ class DenoisingDiffusion(GenerativeModel):
             clean = images * 2 - 1
         else:
             clean = self.encoder(images).draw(sample=True)
-        self._check_size(images, clean)
+        self._check_size(images)
         timesteps = torch.randint(
             len(self.alphas_cumprod), (len(clean),), device=clean.device
         )
@@ -132,15 +132,15 @@ class DenoisingDiffusion(GenerativeModel):
         predicted = predict(self.denoiser, noised, timesteps)
         return dict(loss=(predicted.float() - noise).pow(2).mean())
 
-    def _check_size(self, images: torch.Tensor, clean: torch.Tensor) -> None:
+    def _check_size(self, images: torch.Tensor) -> None:
         """Refuse images of another side than those that are sampled."""
         setting = 'model.denoiser.sample_size'
         expected = read_size(setting, self.denoiser.config.sample_size)
-        if tuple(clean.shape[2:]) == expected:
-            return
         factor = 1 if self.encoder is None else self.encoder.factor
-        latents = '' if factor == 1 else f' times the factor {factor} of vae'
         height, width = (factor * side for side in expected)
+        if tuple(images.shape[2:]) == (height, width):
+            return
+        latents = '' if factor == 1 else f' times the factor {factor} of vae'
         raise ValueError(
             f'expected images of {height} x {width}, the sample_size of the '
             f'denoiser{latents}, got {tuple(images.shape[2:])}; crop or '

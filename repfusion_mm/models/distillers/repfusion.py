@@ -30,7 +30,6 @@ from repfusion_mm.models.policies.reinforce import (
     sum_over_ranks,
 )
 from repfusion_mm.models.teachers.cached_teacher import CachedTeacher
-from repfusion_mm.models.teachers.loading.fingerprint import hash_samples
 from repfusion_mm.models.utils.frozen_layers import frozen_parameters
 from repfusion_mm.models.utils.image_range import (
     resolve_channel_order,
@@ -298,16 +297,9 @@ class RepFusion(BaseModel):
 
     @cached_property
     def external_hashes(self) -> Dict[str, str]:
-        """Hashes of the teacher's weights, which no checkpoint holds.
-
-        They are those of the dtype that the teacher computes in, which the
-        names hold.
-        """
-        return {
-            f'model.teacher: {name} in {value.dtype}': hash_samples(part)
-            for name, part in self.teacher.live.named_children()
-            for value in list(part.state_dict().values())[:1]
-        }
+        """Hashes of the teacher, which no checkpoint holds."""
+        hashes = self.teacher.live.frozen_hashes()
+        return {f'model.teacher: {k}': value for k, value in hashes.items()}
 
     def optim_parts(self) -> Dict[str, nn.ModuleDict]:
         """Return the parts of which each has its own optimizer."""

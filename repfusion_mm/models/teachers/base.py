@@ -8,6 +8,8 @@ from typing import Dict, Optional, Sequence, Tuple, Union
 import torch
 import torch.nn as nn
 
+from repfusion_mm.models.teachers.loading.fingerprint import hash_samples
+
 
 class BaseTeacher(nn.Module):
     """A frozen network whose features at timestep t are distilled.
@@ -67,6 +69,19 @@ class BaseTeacher(nn.Module):
             f'{type(self).__name__}, which has no fingerprint(); implement '
             'it, or distill without CachedFeaturesDataset'
         )
+
+    def frozen_hashes(self) -> Dict[str, str]:
+        """Return hashes of what a resumed run must find unchanged.
+
+        These are the weights, in the dtype that the teacher computes in,
+        which the names hold. A subclass adds settings that it reads from
+        files.
+        """
+        return {
+            f'{name} in {value.dtype}': hash_samples(part)
+            for name, part in self.named_children()
+            for value in list(part.state_dict().values())[:1]
+        }
 
     def freeze(self) -> None:
         """Turn off gradients and training mode."""

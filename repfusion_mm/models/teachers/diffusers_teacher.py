@@ -369,6 +369,15 @@ class DiffusersTeacher(BaseTeacher):
             parts['condition'] = hash_tensors(self.condition.text)
         return parts
 
+    def frozen_hashes(self) -> Dict[str, str]:
+        """Return hashes of weights and configs; see the base class."""
+        hashes = super().frozen_hashes()
+        hashes['denoiser config'] = hash_config(self.denoiser)
+        if self.encoder is not None:
+            hashes['vae config'] = hash_config(self.encoder.vae)
+        hashes['noise schedule'] = hash_tensors(self._levels._asdict())
+        return hashes
+
     @property
     def _latent_size(self) -> Tuple[int, int]:
         """Height and width of x_t."""

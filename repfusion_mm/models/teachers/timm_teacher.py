@@ -131,6 +131,12 @@ class TimmTeacher(BaseTeacher):
         if input_size is not None:
             self.input_size = read_size('model.teacher.input_size', input_size)
         self.model, self.norm, self.dtype = model, norm, dtype
+        if not isinstance(model_args, (dict, type(None))):
+            raise ValueError(
+                'expected model.teacher.model_args to be a dict, got '
+                f'{model_args!r}; on the command line, set each of its values '
+                'as model.teacher.model_args.NAME=VALUE'
+            )
         self.model_args = dict(model_args or {})
         self.memory_format = (
             torch.channels_last if channels_last else torch.contiguous_format

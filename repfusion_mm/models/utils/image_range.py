@@ -40,7 +40,7 @@ def undo_normalization(
 def resolve_channel_order(
     declared: Optional[str], data_preprocessor: Optional[dict]
 ) -> str:
-    """Return the channel order of the student's inputs.
+    """Return the channel order of the model's inputs.
 
     A data preprocessor that converts channels determines the order. Otherwise
     the order depends on how images are loaded, and must be declared.
@@ -59,9 +59,9 @@ def resolve_channel_order(
     if order not in CHANNEL_ORDERS or (implied and order != implied):
         raise ValueError(
             f'expected model.channel_order to be one of {CHANNEL_ORDERS}, the '
-            f"order of the student's inputs, got {declared!r} while the data "
+            f"order of the model's inputs, got {declared!r} while the data "
             f'preprocessor {"returns " + implied if implied else "sets none"}'
-            "; mmcv's LoadImageFromFile loads 'bgr', mmpretrain's CIFAR10 "
-            "'rgb'"
+            '; set it, or bgr_to_rgb of the data preprocessor (mmcv '
+            "LoadImageFromFile loads 'bgr', mmpretrain's CIFAR10 'rgb')"
         )
     return order

@@ -159,8 +159,13 @@ def _read_scale(config: Any, channels: int) -> Tuple[List[float], List[float]]:
     """
     given = {name: config.get(name) for name in STATISTICS}
     scaling, shift, mean, std = given.values()
-    scaling = 1.0 if scaling is None else scaling
     try:
+        # The pipelines multiply by it.
+        if not isinstance(
+            config.get('scaling_factor', 1.0), (int, float)
+        ) and (mean is None or std is None):
+            raise ValueError('scaling_factor is no number')
+        scaling = 1.0 if scaling is None else scaling
         if mean is None or std is None:
             shifts, scales = [float(shift or 0)], [float(scaling)]
         elif len(mean) == len(std) == channels:

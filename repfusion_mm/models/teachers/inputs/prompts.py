@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import warnings
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Iterator, List, Optional
 
 import torch
 from mmengine.dist import broadcast_object_list, is_main_process
@@ -178,7 +179,7 @@ def _encode(
         'a file that was written where it is'
     )
     texts = _text_parts(index)
-    if not texts:
+    if not any(name.startswith('text_encoder') for name in texts):
         raise FileNotFoundError(
             f'expected a pipeline with text encoders at {pretrained!r}, got '
             f'none in its model_index.json; {advice}'
@@ -234,9 +235,30 @@ def _encode(
             f'({reason}); download the folder again, or set '
             'model.teacher.prompt_file to a file that was written elsewhere'
         ) from error
-    with torch.no_grad():
+    with torch.no_grad(), _forwarded_warnings():
         condition = family.encode_prompt(pipeline, prompt)
     return {name: value.cpu() for name, value in condition.items()}
+
+
+class _Forward(logging.Handler):
+    """Log records of another library as warnings of this run."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print_log(
+            f'teacher: {record.getMessage()}', 'current', logging.WARNING
+        )
+
+
+@contextlib.contextmanager
+def _forwarded_warnings() -> Iterator[None]:
+    """Log what diffusers warns of, such as a text that is cut off."""
+    logger = logging.getLogger('diffusers')
+    handler = _Forward(logging.WARNING)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 def _text_parts(index: Dict[str, Any]) -> List[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Optional
 
 import torch
@@ -18,6 +19,8 @@ from repfusion_mm.models.teachers.loading.hub import fetch
 
 #: The setting of a teacher's schedule.
 TEACHER = 'model.teacher.scheduler'
+#: Settings of the noise schedule of DDPM.
+BETAS = ('beta_schedule', 'beta_start', 'beta_end')
 
 
 def open_scheduler(
@@ -74,6 +77,17 @@ def load_scheduler_config(
             continue
         if place != folder:
             print_log(f'teacher: scheduler of {place}', logger='current')
+        missing_betas = [key for key in BETAS if key not in config]
+        if missing_betas and not (
+            flow_matching or config.get('trained_betas')
+        ):
+            print_log(
+                f'teacher: no {missing_betas} in the scheduler_config.json of '
+                f"{place}; diffusers' defaults are used, which may be other "
+                'noise than that of its training',
+                logger='current',
+                level=logging.WARNING,
+            )
         return dict(config, type=config.get('_class_name'))
     raise FileNotFoundError(
         'expected scheduler_config.json with the denoiser '

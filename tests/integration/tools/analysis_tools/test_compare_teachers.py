@@ -11,7 +11,7 @@ from mmengine.config import Config
 from repfusion_mm.analysis.probe import Prober, read_scores
 from repfusion_mm.registry import MODELS
 from tests.helpers.launcher import run_main
-from tests.helpers.timm_models import teacher_config
+from tests.helpers.timm_models import save_model, teacher_config
 from tests.helpers.toy import LAYER, distiller_config
 
 SCRIPT = 'tools/analysis_tools/compare_teachers.py'
@@ -37,8 +37,11 @@ def job(tmp_path_factory, teacher_folder):
         layers=['down_blocks.0.resnets.0', LAYER],
     )
     write_config(folder, 'ddpm', denoiser, student_indices=[-1, -1])
+    weights = folder / 'resnet.safetensors'
+    save_model(weights, 'resnet')
+    resnet = teacher_config('resnet', layers=[2], pretrained=str(weights))
     write_config(
-        folder, 'resnet', teacher_config('resnet', layers=[2]), batch_size=5,
+        folder, 'resnet', resnet, batch_size=5,
         policy=dict(type='repfusion_mm.FixedTimestepPolicy'), decoder=None,
     )  # fmt: skip
     return folder

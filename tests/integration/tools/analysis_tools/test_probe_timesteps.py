@@ -73,7 +73,7 @@ def test_an_interrupted_probe_resumes(
     assert noised != clean
     assert not list(tmp_path.glob('.*.features'))
     done = probe(digits, tmp_path, '--timesteps', '0', expect=1, **toy)
-    assert 'the same teacher, weights and images' in done.last_line
+    assert 'the same teacher, files and images' in done.last_line
 
 
 def test_scores_of_replaced_weights_are_refused(
@@ -86,7 +86,7 @@ def test_scores_of_replaced_weights_are_refused(
     weights = {name: value * 1.5 for name, value in load_file(file).items()}
     save_file(weights, file)
     done = probe(digits, tmp_path / 'out', *flags, teacher=teacher, expect=1)
-    assert 'the same teacher, weights and images' in done.last_line
+    assert 'the same teacher, files and images' in done.last_line
 
 
 @pytest.mark.parametrize(

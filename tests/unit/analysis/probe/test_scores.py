@@ -63,6 +63,9 @@ def test_the_recommendation_can_be_pasted_into_a_config():
     assert 'at t = 300, layer mid, clean input' in text
     policy = eval(text.splitlines()[1].strip().replace('policy=', '', 1))
     assert policy['low'] == policy['high'] == 300
+    assert text.splitlines()[2].strip() == "teacher=dict(input_mode='clean')"
+    clean = recommend(scores[:9], 'accuracy')
+    assert 'teacher=' not in clean
 
 
 def test_the_best_curve_is_that_of_the_fewest_labels(tmp_path):

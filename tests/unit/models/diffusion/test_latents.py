@@ -204,11 +204,11 @@ def test_parts_that_do_not_fit_are_refused(vae, overrides, message):
 
 def test_images_must_have_the_side_of_the_latents_times_the_factor(vae):
     model = MODELS.build(config(vae))
-    data = model.data_preprocessor(batch(size=8), True)
-    with pytest.raises(
-        ValueError, match=r'16 x 16, .* times the factor 2 .* got \(8, 8\)'
-    ):
-        model(**data, mode='loss')
+    for side in (8, 17):  # 17: the last row of latents would be cut off
+        data = model.data_preprocessor(batch(size=side), True)
+        got = rf'16 x 16, .* times the factor 2 .* got \({side}, {side}\)'
+        with pytest.raises(ValueError, match=got):
+            model(**data, mode='loss')
 
 
 def test_a_missing_autoencoder_is_named(tmp_path):

@@ -333,3 +333,28 @@ def test_scheduler_of_another_kind_is_refused(pipeline):
     with pytest.raises(ValueError, match=r'DDPM family.*EDMEulerScheduler'):
         open_pipeline(pipeline)
     DiffusersTeacher(['mid_block'], str(pipeline), scheduler=SCHEDULER)
+
+
+@pytest.mark.parametrize(
+    ('file', 'changes', 'name'),
+    [
+        ('unet/config.json', dict(flip_sin_to_cos=False), 'denoiser config'),
+        ('vqvae/config.json', dict(scaling_factor=0.5), 'vae config'),
+        ('scheduler/scheduler_config.json', dict(beta_end=0.05),
+         'noise schedule'),
+    ],
+)  # fmt: skip
+def test_edited_files_of_a_teacher_are_noticed(tmp_path, file, changes, name):
+    latent_unet.save(tmp_path, 'KL')
+
+    def hashes():
+        teacher = DiffusersTeacher(
+            [latent_unet.LAYER], str(tmp_path), dtype='float32'
+        )
+        return teacher.frozen_hashes()
+
+    before = hashes()
+    path = tmp_path / file
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    after = hashes()
+    assert {k for k in before if before[k] != after[k]} == {name}

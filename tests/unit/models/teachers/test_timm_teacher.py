@@ -294,6 +294,7 @@ def test_random_weights_are_logged(log):
         (dict(dtype='half'), 'dtype'),
         (dict(norm=1.5), r'teacher\.norm'),
         (dict(model_args=dict(depht=3)), 'model_args.*depht'),
+        (dict(model_args='{depth=3'), r'model_args\.NAME=VALUE'),
         (dict(model_args=dict(img_size=28)), 'model.teacher.input_size'),
         (
             dict(model='vit_base_patch14_reg4_dinov3'),

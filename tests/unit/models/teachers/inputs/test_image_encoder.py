@@ -179,6 +179,8 @@ def test_settings_that_have_no_effect_are_refused():
     [
         {'scaling_factor': 0},
         {'scaling_factor': 'large'},
+        {'scaling_factor': '0.18'},
+        {'scaling_factor': None},
         {'shift_factor': float('nan')},
         {'latents_mean': [0.0] * 3, 'latents_std': [1.0] * 3},
         {'latents_mean': [0.0] * 4, 'latents_std': [1.0, 1.0, 1.0, 0.0]},

@@ -1,6 +1,7 @@
 """One rule of noise for every scheduler of the DDPM family."""
 
 import importlib.util
+import json
 
 import diffusers
 import pytest
@@ -14,7 +15,10 @@ from repfusion_mm.models.teachers.inputs.noise_schedule import (
     read_alphas_cumprod,
     read_noise_levels,
 )
-from repfusion_mm.models.teachers.loading.scheduler import build_scheduler
+from repfusion_mm.models.teachers.loading.scheduler import (
+    build_scheduler,
+    load_scheduler,
+)
 from tests.helpers.toy import DENOISER, LAYER, SCHEDULER, save_teacher
 
 #: Families whose denoisers are not trained on x_t of DDPM, or are not given t.
@@ -257,3 +261,15 @@ def test_flow_matching_is_refused_for_denoisers_of_ddpm():
     assert "model.teacher.scheduler=dict(type='DDPMScheduler'" in str(
         error.value
     )
+
+
+def test_defaults_of_a_noise_schedule_are_a_warning(tmp_path, log):
+    save_teacher(tmp_path)
+    load_scheduler(str(tmp_path))
+    assert not log.records
+    file = tmp_path / 'scheduler_config.json'
+    config = json.loads(file.read_text())
+    del config['beta_end']
+    file.write_text(json.dumps(config))
+    load_scheduler(str(tmp_path))
+    assert "no ['beta_end'] in the scheduler_config.json" in log.text

@@ -3,6 +3,7 @@ import json
 import shutil
 import sys
 import weakref
+from pathlib import Path
 
 import diffusers
 import pytest
@@ -244,3 +245,20 @@ def test_one_rank_encodes_for_all(folder, tmp_path):
     first, second = run_on_ranks(run)
     assert first == second
     assert len([*(tmp_path / 'work_dirs/prompts').iterdir()]) == 1
+
+
+def test_a_prompt_that_is_cut_off_is_a_warning(folder, log):
+    build(folder, prompt='a cat')
+    assert 'truncated' not in log.text
+    build(folder, prompt='a very small cat ' * 60)
+    ours = [r for r in log.records if r.name == 'mmengine']
+    (record,) = [r for r in ours if 'truncated' in r.getMessage()]
+    assert record.levelname == 'WARNING'
+
+
+def test_text_encoders_that_the_index_does_not_name_are_missing(folder):
+    file = Path(folder, 'model_index.json')
+    index = json.loads(file.read_text())
+    file.write_text(json.dumps(dict(index, text_encoder=[None, None])))
+    with pytest.raises(FileNotFoundError, match='with text encoders'):
+        build(folder)
