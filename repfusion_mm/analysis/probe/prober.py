@@ -63,6 +63,13 @@ class Prober:
         init_default_scope(cfg.get('default_scope', 'mmengine'))
         self.model = MODELS.build(cfg.model).to(get_device()).eval()
         self.teacher = self.model.teacher.live
+        if self.teacher.label_classes is not None:
+            raise ValueError(
+                "expected model.teacher.class_signal 'none' or 'random' for "
+                "a probe, got 'label', which a probe would read back from "
+                'the features; add --cfg-options '
+                'model.teacher.class_signal=none'
+            )
         self.cfg, self.seed = cfg, seed
         self.batches, self.targets = self._load(max_images)
         num_images, most = len(self.targets), max(num_labels)
@@ -200,9 +207,17 @@ class Prober:
         )
         text = json.dumps(settings, indent=2, sort_keys=True) + '\n'
         if path.exists() and path.read_text(encoding='utf-8') != text:
+            before = json.loads(path.read_text(encoding='utf-8'))
+            differ = [
+                f'{part}.{name}'
+                for part, now in json.loads(text).items()
+                for name in sorted({*now, *before.get(part, {})})
+                if now.get(name) != before.get(part, {}).get(name)
+            ]
             raise ValueError(
                 f'expected the scores in {path.parent} to be of the same '
-                'teacher, files and images, got those of others; give '
+                'teacher, files and images, got others, which differ in '
+                f'{differ}; remove probe.json and probe.csv there, or give '
                 'another --out'
             )
         path.write_text(text, encoding='utf-8')

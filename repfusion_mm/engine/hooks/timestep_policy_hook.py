@@ -21,6 +21,7 @@ from repfusion_mm.engine.preflight.batches import (
     check_seeds,
     check_sizes,
 )
+from repfusion_mm.engine.preflight.class_signal import check_class_signal
 from repfusion_mm.engine.preflight.folders import check_files
 from repfusion_mm.engine.preflight.frozen_layers import check_student
 from repfusion_mm.engine.preflight.labels import check_labels
@@ -120,6 +121,8 @@ class TimestepPolicyHook(PeriodicHook):
         if len(model.policy.timesteps) > 1:
             check_seeds()
         check_files(loader.dataset, model)
+        if model.teacher.live.label_classes is not None:
+            check_class_signal(loader.dataset, model.teacher.live)
         if model.decoder is not None:
             check_labels(loader.dataset, model, loader.num_workers)
         if model.policy.learnable:

@@ -116,7 +116,8 @@ def check_external_hashes(runner, meta: dict) -> None:
     if differ:
         raise ValueError(
             'expected the frozen model that the checkpoint was trained with, '
-            f'got another one ({", ".join(differ)}); put its files back, or '
+            f'got another one ({", ".join(differ)}); put its files and '
+            'settings, such as prompt or class_signal, back, or '
             'start a new run with load_from=CHECKPOINT'
         )
     if before.keys() != now.keys():

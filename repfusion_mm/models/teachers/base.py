@@ -32,6 +32,9 @@ class BaseTeacher(nn.Module):
     #: Side in pixels of the images that the teacher is made for, or height
     #: and width if they differ.
     image_size: Union[int, Tuple[int, int]]
+    #: Number of classes if ``forward`` reads the label of each image, else
+    #: None.
+    label_classes: Optional[int] = None
 
     @abstractmethod
     def forward(

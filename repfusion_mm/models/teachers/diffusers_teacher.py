@@ -212,6 +212,8 @@ class DiffusersTeacher(BaseTeacher):
         source.locate()
 
         classes = ClassSignal(class_signal, self.family)
+        if class_signal == 'label':
+            self.label_classes = classes.num_classes
         for model in (source.model, source.meta_model):
             classes.prepare(model)
         text = load_condition(

@@ -60,11 +60,13 @@ class ClassSignal:
         if self.kind == 'random':
             return dict(class_labels=torch.randint_like(timesteps, count))
         labels = read_labels(data_samples, len(timesteps))
+        if labels.is_meta:  # a dry run
+            return dict(class_labels=torch.zeros_like(timesteps))
         if ((labels < 0) | (labels >= count)).any():
             raise ValueError(
                 f'expected a label in [0, {count - 1}] for every image with '
-                f"teacher.class_signal='label', got {labels}; use 'none' "
-                'where images are unlabeled'
+                f"model.teacher.class_signal='label', got {labels}; set it to "
+                "'none' or 'random'"
             )
         device = timesteps.device
         return dict(class_labels=labels.to(device, non_blocking=True))

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from repfusion_mm.analysis.probe import Prober, read_scores
 from tests.helpers.launcher import ROOT, run_main
 from tests.helpers.miniature import options_for
+from tests.helpers.toy import save_teacher
 
 SCRIPT = 'tools/analysis_tools/probe_timesteps.py'
 DIGITS = ROOT / 'configs/distill/repfusion_resnet18_digits.py'
@@ -74,6 +75,29 @@ def test_an_interrupted_probe_resumes(
     assert not list(tmp_path.glob('.*.features'))
     done = probe(digits, tmp_path, '--timesteps', '0', expect=1, **toy)
     assert 'the same teacher, files and images' in done.last_line
+    assert "differ in ['images.labels', 'images.num_images'" in done.last_line
+
+
+def test_a_teacher_that_is_given_the_label_is_not_probed(digits, tmp_path):
+    config = tmp_path / 'mine.py'
+    config.write_text(
+        f'_base_ = [{str(DIGITS)!r}]\n'
+        "model = dict(teacher=dict(class_signal='label'))"
+    )
+    teacher = save_teacher(tmp_path / 'adm', num_class_embeds=10)
+    options = [
+        f'model.teacher.pretrained={teacher}',
+        'model.teacher.layers=[mid_block.resnets.1.conv2]',
+    ]
+    done = run_main(
+        SCRIPT, config, '--out', tmp_path, '--cfg-options', *options,
+        f'probe_dataset.data_root={digits}/data/digits', expect=1,
+    )  # fmt: skip
+    assert 'model.teacher.class_signal=none' in done.last_line
+    run_main(
+        'tools/analysis_tools/count_flops.py', config, '--cfg-options',
+        *options,
+    )  # fmt: skip
 
 
 def test_scores_of_replaced_weights_are_refused(
