@@ -50,8 +50,8 @@ class ExactResumeHook(Hook):
             an optimizer; or it was written by a run of another length, on
             which schedules or a learned policy depend, or with other
             optimizers, schedules, batches, seed or number of processes; or
-            the autoencoder of a ``DenoisingDiffusion``, or the weights of the
-            teacher of a ``RepFusion``, have changed.
+            the autoencoder of a ``DenoisingDiffusion``, or the teacher of a
+            ``RepFusion``, has changed.
     """
 
     # Before any hook that draws random numbers.

@@ -103,16 +103,21 @@ def external_hashes(runner) -> Dict[str, str]:
 
 
 def check_external_hashes(runner, meta: dict) -> None:
-    """Refuse other frozen weights than those of the checkpoint's run.
+    """Refuse another frozen model than that of the checkpoint's run.
 
-    Those of another dtype or structure, and so another name, cannot be
-    compared, which is logged as a warning.
+    The names of weights that are cast end in their dtype. Weights of another
+    dtype cannot be compared, which is logged as a warning.
+
+    Raises:
+        ValueError: A hash differs, or only one of the runs has it.
     """
     before, now = meta.get('external_hashes'), external_hashes(runner)
     if before is None:  # written without them
         return
-    both = sorted(before.keys() & now.keys())
-    differ = [name for name in both if before[name] != now[name]]
+    names = {*before, *now}
+    cast = {name for name in names if ' in torch.' in name}
+    compared = (names - cast) | (before.keys() & now.keys())
+    differ = [n for n in sorted(compared) if before.get(n) != now.get(n)]
     if differ:
         raise ValueError(
             'expected the frozen model that the checkpoint was trained with, '

@@ -164,7 +164,7 @@ def _read_scale(config: Any, channels: int) -> Tuple[List[float], List[float]]:
         if not isinstance(
             config.get('scaling_factor', 1.0), (int, float)
         ) and (mean is None or std is None):
-            raise ValueError('scaling_factor is no number')
+            raise ValueError('scaling_factor is not a number')
         scaling = 1.0 if scaling is None else scaling
         if mean is None or std is None:
             shifts, scales = [float(shift or 0)], [float(scaling)]

@@ -1,12 +1,14 @@
 """Only complete checkpoints are resumed from."""
 
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.runner import Runner
 
 from repfusion_mm.engine.checkpoint.io import load_from_local
+from repfusion_mm.engine.resume.checks import check_external_hashes
 from tests.helpers.memory_run import config
 from tests.helpers.pipelines import latent_unet
 from tests.helpers.timm_models import save_model, teacher_config
@@ -225,3 +227,20 @@ def test_weights_of_timm_teachers_are_compared(tmp_path):
     scale_weight(file, 'stem.0.weight')
     with pytest.raises(ValueError, match=r'another one .*: backbone in torch'):
         run(tmp_path, 'other', **settings, **again)
+
+
+def test_only_weights_that_are_cast_may_have_no_counterpart():
+    records = []
+    runner = SimpleNamespace(
+        model=SimpleNamespace(external_hashes={'a in torch.float32': '1'}),
+        logger=SimpleNamespace(warning=records.append),
+    )
+    check_external_hashes(runner, dict(external_hashes={}))
+    check_external_hashes(
+        runner, dict(external_hashes={'a in torch.bfloat16': '2'})
+    )
+    assert len(records) == 2 and 'is not checked' in records[0]
+    with pytest.raises(ValueError, match=r'another one \(model.vae: weights'):
+        check_external_hashes(
+            runner, dict(external_hashes={'model.vae: weights': '1'})
+        )
