@@ -51,8 +51,7 @@ def truncate(
 
     Args:
         denoiser: The denoiser.
-        meta_model: A copy on the meta device, which is run once and truncated,
-            too.
+        meta_model: A copy on the meta device, which is run once.
         family: Its family.
         layers: Paths of sub-modules.
         size: Height and width of x_t.
@@ -69,7 +68,6 @@ def truncate(
     if early_stop:
         used = find_used(layers, survey)
         released = release_unused(denoiser, used)
-        release_unused(meta_model, used)
         print_log(
             f'teacher: exits after the last of {list(layers)}; '
             f'released {scale(released, PARAMETERS)} of later layers',
