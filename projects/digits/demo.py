@@ -20,7 +20,7 @@ from typing import Dict, Iterator, List, Optional, TextIO
 from projects.digits import results, runs
 from projects.digits.prepare_data import BUDGETS, write_digits
 from projects.digits.results import SHOWN_BUDGET
-from repfusion_mm.analysis.probe import mean_curves, write_scores
+from repfusion_mm.analysis.probe import write_table
 from repfusion_mm.analysis.report import write_report
 from repfusion_mm.cli import enable_safe_loading, report_errors
 from repfusion_mm.cli.argument_types import positive
@@ -72,14 +72,22 @@ class Demo:
             self.folders.append(folder)
             return read_records(runner.log_dir)[-1]
 
-    def probe(self, timesteps: List[int]) -> Dict[str, float]:
-        """Return the probe accuracy at each timestep; write all scores."""
+    def probe(self, timesteps: List[int]) -> Dict[str, dict]:
+        """Return what the probe measured at each timestep, and write it."""
         with self.step('probe', f'probe {len(timesteps)} timesteps'):
-            prober = runs.make_prober([SHOWN_BUDGET], self.teacher)
-            scores = [s for t in timesteps for s in prober.run(t, 'clean')]
-            write_scores(self.distill_dir(SHOWN_BUDGET) / 'probe.csv', scores)
-            (curve,) = mean_curves(scores).values()
-            return {str(t): round(mean, 4) for t, (mean, _) in curve.items()}
+            labels = f'train_{SHOWN_BUDGET}.txt'
+            prober = runs.make_prober(labels, self.teacher)
+            folder = self.distill_dir(SHOWN_BUDGET)
+            measured = prober.probe(timesteps, ['clean'], folder)
+            write_table(measured, folder / 'probe.csv')
+            return {
+                str(t): dict(
+                    r2=round(m.r2, 4),
+                    r2_error=round(m.r2_error, 4),
+                    accuracy=round(m.score[0], 4),
+                )
+                for (_, _, t), m in measured.items()
+            }
 
     def finetune(self, budget: int) -> Dict[str, List[float]]:
         """Return the test accuracies of all seeds, by initialization."""

@@ -26,8 +26,8 @@ import numpy as np
 import torch
 
 from projects.digits import prepare_data, runs, tables
+from projects.digits.probe_study import Digits
 from projects.digits.tables import ALL, Score
-from repfusion_mm.analysis import probe
 from repfusion_mm.cli import enable_safe_loading, report_errors
 from repfusion_mm.cli.argument_types import positive
 from repfusion_mm.visualization.policy_log import moments, read_records
@@ -105,8 +105,9 @@ class Study:
         out: Absolute path of the output folder.
         budgets: Numbers of labeled images.
         paddings: Largest shifts during finetuning, in pixels.
-        best: Timestep with the best probe by number of labels. The probe is
-            scored on the labels of all images, which no student sees.
+        best: Timestep of the highest accuracy of a linear classifier, by
+            number of labels. It is scored on the labels of the other
+            training images, which no student sees.
     """
 
     out: Path
@@ -151,13 +152,10 @@ class Study:
         # With all labels, some images are kept for scoring.
         sizes = {n: min(n, 1000) for n in self.budgets if n not in self.best}
         if sizes:
-            prober = runs.make_prober(sorted({*sizes.values()}))
-            scores = [
-                s for t in runs.PROBE_GRID for s in prober.run(t, 'clean')
-            ]
+            digits = Digits()
             for n, size in sizes.items():
-                _, _, curve = probe.best_curve(probe.mean_curves(scores), size)
-                self.best[n], _, _ = probe.find_good_range(curve)
+                curve = digits.accuracy_curve(digits.split(size))
+                self.best[n] = runs.PROBE_GRID[curve.argmax()]
             path.write_text(json.dumps(self.best) + '\n', encoding='utf-8')
 
     def score(

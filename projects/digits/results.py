@@ -31,10 +31,14 @@ def plot_results(results: dict, record: dict, path: Path) -> None:
 def _plot_timesteps(figure, results: dict, record: dict) -> None:
     probe, policy = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1])
     timesteps = [int(t) for t in results['probe']]
-    accuracies = list(results['probe'].values())
-    probe.plot(timesteps, accuracies, 'o-', ms=3, color=GREEN)
-    probe.set_ylabel('linear probe accuracy')
-    probe.set_title('probe accuracy and policy', size='medium')
+    probe.errorbar(
+        timesteps,
+        [point['r2'] for point in results['probe'].values()],
+        [point['r2_error'] for point in results['probe'].values()],
+        fmt='o-', ms=3, lw=1, color=GREEN,
+    )  # fmt: skip
+    probe.set_ylabel('linear probe: R²')
+    probe.set_title('probe of the same labels, and policy', size='medium')
     policy.fill_between(
         record['timesteps'], record['probabilities'], color=BLUE
     )
@@ -77,11 +81,11 @@ def format_results(results: dict) -> str:
         gain = np.mean(ours) - np.mean(scratch)
         lines.append(f'{budget:>6}  {cells[0]}  {cells[1]}  {gain:+.3f}')
     policy, probe = results['policy'], results['probe']
-    best = max(probe, key=probe.get)
+    best = max(probe, key=lambda t: probe[t]['r2'])
     at_mean = probe[str(round(policy['timestep_mean']))]
     lines.append(
         f'policy with {SHOWN_BUDGET} labels: t = {policy["timestep_mean"]} '
-        f'+- {policy["timestep_std"]}, linear probe there {at_mean:.3f}; '
-        f'best probe: {probe[best]:.3f} at t = {best}'
+        f'+- {policy["timestep_std"]}, R² of the linear probe there '
+        f'{at_mean["r2"]:.3f}; best: {probe[best]["r2"]:.3f} at t = {best}'
     )
     return '\n'.join(lines)

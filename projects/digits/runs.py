@@ -98,13 +98,21 @@ def finetune(
     return round(float(accuracy.current()) / 100, 4)
 
 
-def make_prober(num_labels: Sequence[int], teacher: Path = TEACHER) -> Prober:
-    """Return a prober of the teacher, with 10 splits of the labeled images.
+def make_prober(
+    labels: Union[Path, str], teacher: Path = TEACHER, max_images: int = 500
+) -> Prober:
+    """Return a prober of the teacher.
 
     Args:
-        num_labels: Numbers of images to fit the probes on.
+        labels: List of the labeled images.
         teacher: Folder of the denoiser.
+        max_images: The largest number of images to use.
     """
-    options = ['--cfg-options', f'model.teacher.pretrained={teacher}']
-    args = make_parser('').parse_args([str(DISTILL), *options])
-    return Prober(load_config(args), num_labels, num_splits=10)
+    options = [
+        f'model.teacher.pretrained={teacher}',
+        f'probe_dataset.ann_file={labels}',
+    ]
+    args = make_parser('').parse_args(
+        [str(DISTILL), '--cfg-options', *options]
+    )
+    return Prober(load_config(args), max_images)

@@ -1,11 +1,13 @@
 """The confidence interval of a mean."""
 
-from typing import Sequence, Tuple
+from typing import Sequence, Tuple, Union
 
 import numpy as np
 
 
-def confidence_interval(values: Sequence[float]) -> Tuple[float, float]:
+def confidence_interval(
+    values: Union[Sequence[float], np.ndarray],
+) -> Tuple[float, float]:
     """Return the mean and the half width of its 95% confidence interval.
 
     The interval is Student's t interval. The half width for a single value

@@ -1,20 +1,19 @@
-"""Compare teachers on labeled images: score of linear probes over GFLOP.
+"""Compare teachers on labeled images by linear probes, and their cost.
 
-    compare_teachers.py sd15.py dinov2.py --num-labels 50 --out FOLDER
+    compare_teachers.py sd15.py dinov2.py --out FOLDER
 
 Each config is that of a distillation; all must have the same labeled images
 (probe_dataset, or else the labeled training images). For each layer and
-timestep of each teacher, a linear model is fitted to the features of a few
-images and scored on the others, as by probe_timesteps.py.
+timestep of each teacher, a linear model is fitted to the features of all
+labeled images but one and scored on that one, as by probe_timesteps.py.
 
 The script writes comparison.md (the table, and the lines of a config for each
-teacher), comparison.png, comparison.csv, and NAME/probe.csv for each config
+teacher), comparison.png, comparison.csv, and a folder NAME for each config
 NAME.py. The same command resumes after an interruption.
 """
 
 import argparse
 import sys
-from functools import partial
 from pathlib import Path
 from typing import List, Optional
 
@@ -33,7 +32,7 @@ from repfusion_mm.cli import (
     report_errors,
     script_parser,
 )
-from repfusion_mm.cli.argument_types import integer, positive
+from repfusion_mm.cli.argument_types import positive
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -44,12 +43,9 @@ def main(argv: Optional[List[str]] = None) -> int:
         help="default: twenty of each teacher's schedule, and its last one; "
         'a teacher of one timestep is always probed at 0',
     )  # fmt: skip
-    two_or_more = partial(integer, minimum=2)
-    parser.add_argument('--num-labels', type=two_or_more, default=50)
-    parser.add_argument('--num-splits', type=two_or_more, default=10)
     parser.add_argument(
         '--max-images', type=positive, default=MAX_IMAGES,
-        help='read so many labeled images at most (default: %(default)s)',
+        help='use so many labeled images at most (default: %(default)s)',
     )  # fmt: skip
     parser.add_argument(
         '--out', type=Path, default=Path('work_dirs/compare_teachers'),
@@ -74,12 +70,13 @@ def compare(args: argparse.Namespace) -> None:
         name: read_config(path, args.cfg_options)
         for name, path in zip(names, args.configs)
     }
-    settings = Settings(
-        args.num_labels, args.num_splits, args.timesteps, args.max_images
-    )
+    settings = Settings(args.timesteps, args.max_images)
     check_candidates(configs, settings)
-    points, baselines, metric = probe_candidates(configs, settings, args.out)
-    page = format_comparison(points, baselines, metric, configs)
+    comparison = probe_candidates(configs, settings, args.out)
+    points, baselines, metric, num_images = comparison
+    page = f'{num_images} labeled images\n\n' + format_comparison(
+        points, baselines, metric, configs
+    )
     (args.out / 'comparison.md').write_text(page, encoding='utf-8')
     write_points(points, args.out / 'comparison.csv')
     draw_comparison(points, baselines, metric, args.out / 'comparison.png')

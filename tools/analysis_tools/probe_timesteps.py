@@ -1,28 +1,30 @@
-"""Measure by linear probes how useful each timestep of a teacher is.
+"""Measure how much a teacher says about your labels, at each timestep.
 
-    probe_timesteps.py CONFIG --num-labels 20 50 100
+    probe_timesteps.py CONFIG
 
-For every timestep, layer and input mode, a linear model is fitted to the
-teacher's features of a few labeled images and scored on the other images,
-over several random splits. The score is the accuracy for classes, the mean
-IoU on the teacher's grid for masks, and minus the error for keypoints. The
-images are those of probe_dataset in the config, or else the labeled training
-images.
+For every timestep and layer, a linear model is fitted to the teacher's
+features of all labeled images but one and scored on that one, for each image
+in turn. The score is the accuracy for classes, the mean IoU on the teacher's
+grid for masks, and minus the error for keypoints. The same is done with raw
+pixels and without an image, and with labels permuted at random. The images are
+those of probe_dataset in the config, or else the labeled training images.
 
-The script writes probe.csv with every score, probe.png, and probe.txt with
-the range of timesteps that are as good as the best one. The same command
-resumes after an interruption.
+The script writes probe.csv, probe.png and probe.txt with the verdict and the
+lines of a config. The same command resumes after an interruption.
 """
 
 import sys
-from functools import partial
 from pathlib import Path
 from typing import List, Optional
 
+from repfusion_mm.analysis.probe.baselines import measure_baselines
+from repfusion_mm.analysis.probe.config_lines import format_lines
+from repfusion_mm.analysis.probe.figure import draw_probe
 from repfusion_mm.analysis.probe.prober import MAX_IMAGES, Prober
-from repfusion_mm.analysis.probe.scores import draw_scores, recommend
+from repfusion_mm.analysis.probe.results import find_best, write_table
+from repfusion_mm.analysis.probe.verdict import describe, is_informative
 from repfusion_mm.cli import load_config, make_parser, report_errors
-from repfusion_mm.cli.argument_types import integer, positive
+from repfusion_mm.cli.argument_types import positive
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -31,36 +33,40 @@ def main(argv: Optional[List[str]] = None) -> int:
         '--timesteps', type=int, nargs='+',
         help="default: twenty of the teacher's schedule, and its last one",
     )  # fmt: skip
-    two_or_more = partial(integer, minimum=2)
-    parser.add_argument(
-        '--num-labels', type=two_or_more, nargs='+', default=[50]
-    )
-    parser.add_argument('--num-splits', type=two_or_more, default=10)
     parser.add_argument(
         '--input-modes', nargs='+', choices=('clean', 'noised'),
         help='default: that of model.teacher',
     )  # fmt: skip
     parser.add_argument(
         '--max-images', type=positive, default=MAX_IMAGES,
-        help='read so many labeled images at most (default: %(default)s)',
+        help='use so many labeled images at most (default: %(default)s)',
     )  # fmt: skip
     parser.add_argument('--out', type=Path, help='folder (default: WORK_DIR)')
     args = parser.parse_args(argv)
     with report_errors():
         cfg = load_config(args)
-        prober = Prober(cfg, args.num_labels, args.num_splits, args.max_images)
+        prober = Prober(cfg, args.max_images)
         timesteps = prober.select_timesteps(args.timesteps)
+        modes = prober.select_modes(args.input_modes)
         out = Path(args.out or cfg.work_dir)
         out.mkdir(parents=True, exist_ok=True)
-        print(
-            f'{len(prober.targets)} labeled images; features of one timestep '
-            f'take {prober.num_bytes() / 2**20:.0f} MiB'
-        )
-        scores = prober.resume(timesteps, args.input_modes, out)
-        draw_scores(scores, prober.task.metric, out / 'probe.png')
-        advice = recommend(scores, prober.task.metric)
-        (out / 'probe.txt').write_text(advice + '\n', encoding='utf-8')
-        print(advice)
+        print(prober.summary())
+        measurements = prober.probe(timesteps, modes, out)
+        baselines = measure_baselines(prober)
+        metric = prober.task.metric
+        write_table(measurements, out / 'probe.csv')
+        draw_probe(measurements, baselines, metric, out / 'probe.png')
+        parts = [prober.summary(), describe(measurements, baselines, metric)]
+        if is_informative(measurements):
+            mode, layer, t = find_best(measurements)
+            changed = None if [mode] == prober.select_modes(None) else mode
+            parts += [
+                'To distill at this timestep, append to the config:', '',
+                format_lines(cfg, [*prober.grids], layer, t, changed),
+            ]  # fmt: skip
+        text = '\n'.join(parts) + '\n'
+        (out / 'probe.txt').write_text(text, encoding='utf-8')
+        print(text.split('\n', 1)[1])
         print(f'see {out / "probe.csv"}, probe.png and probe.txt')
     return 0
 

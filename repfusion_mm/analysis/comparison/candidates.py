@@ -8,21 +8,29 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 from mmengine.config import Config
 
 from repfusion_mm.analysis.comparison.results import Point
-from repfusion_mm.analysis.probe.baselines import score_baselines
+from repfusion_mm.analysis.probe.baselines import measure_baselines
+from repfusion_mm.analysis.probe.measurement import Measurement
 from repfusion_mm.analysis.probe.prober import MAX_IMAGES, Prober
-from repfusion_mm.analysis.probe.scores import Score, mean_curves
+from repfusion_mm.analysis.probe.results import write_table
 from repfusion_mm.analysis.teacher_costs import count_teacher
 
 
 class Settings(NamedTuple):
     """What the probes of all teachers have in common."""
 
-    num_labels: int = 50  # that a linear model is fitted to
-    num_splits: int = 10
     #: By default those of :meth:`Prober.select_timesteps`. A teacher of one
     #: timestep is probed at 0.
     timesteps: Optional[List[int]] = None
     max_images: int = MAX_IMAGES
+
+
+class Comparison(NamedTuple):
+    """What was measured of all teachers."""
+
+    points: List[Point]
+    baselines: Dict[str, Measurement]  # without a teacher
+    metric: str  # name of the score
+    num_images: int
 
 
 def check_candidates(configs: Dict[str, Config], settings: Settings) -> None:
@@ -38,8 +46,8 @@ def check_candidates(configs: Dict[str, Config], settings: Settings) -> None:
         settings: Settings of the probes.
 
     Raises:
-        ValueError: The labeled images or their labels differ, a config has
-            too few of them, or a timestep is not one of a teacher's schedule.
+        ValueError: The labeled images or their labels differ, there are too
+            few of them, or a timestep is not one of a teacher's schedule.
     """
     first: Optional[Tuple[str, Dict[str, object]]] = None
     for name, cfg in configs.items():
@@ -61,69 +69,40 @@ def check_candidates(configs: Dict[str, Config], settings: Settings) -> None:
 
 def probe_candidates(
     configs: Dict[str, Config], settings: Settings, folder: Path
-) -> Tuple[List[Point], List[Point], str]:
-    """Probe each teacher; add only the scores that a folder does not have.
+) -> Comparison:
+    """Probe each teacher; compute only the features that a folder lacks.
 
     Args:
         configs: Configs that :func:`check_candidates` accepts.
         settings: Settings of the probes.
-        folder: A subfolder for each config holds its ``probe.csv``.
-
-    Returns:
-        The points of all teachers, those of the baselines without a teacher,
-        and the name of the score.
+        folder: A subfolder for each config holds its features.
     """
     points: List[Point] = []
-    baselines: List[Point] = []
+    baselines: Dict[str, Measurement] = {}
     for name, cfg in configs.items():
         prober, timesteps = _open(name, cfg, settings)
         own = folder / name
         own.mkdir(parents=True, exist_ok=True)
-        mode = getattr(prober.teacher, 'input_mode', 'clean')
-        scores = [
-            score
-            for score in prober.resume(timesteps, None, own)
-            if score.input_mode == mode and score.timestep in timesteps
-        ]
+        measured = prober.probe(timesteps, prober.select_modes(None), own)
+        write_table(measured, own / 'probe.csv')
         costs = count_teacher(cfg.model.teacher)
-        flop = {
-            layer: costs.flop(layer) for layer in prober.teacher.feature_shapes
-        }
-        points += summarize(name, scores, settings, flop)
-        if not baselines:
-            scores = score_baselines(prober)
-            zeros = dict.fromkeys((score.layer for score in scores), 0)
-            baselines = summarize('', scores, settings, zeros)
-        metric = prober.task.metric
+        points += [
+            Point(name, layer, t, mode, costs.flop(layer) / 1e9, measurement)
+            for (mode, layer, t), measurement in measured.items()
+        ]
+        baselines = baselines or measure_baselines(prober)
+        metric, num_images = prober.task.metric, len(prober.targets)
         del prober  # before the next teacher is built
-    return points, baselines, metric
-
-
-def summarize(
-    name: str, scores: List[Score], settings: Settings, flop: Dict[str, int]
-) -> List[Point]:
-    """Return the mean scores over the splits that all teachers have."""
-    curves = mean_curves(
-        [s for s in scores if s.num_labels == settings.num_labels
-         and s.split < settings.num_splits and s.layer in flop]
-    )  # fmt: skip
-    return [
-        Point(
-            name, layer, t, mode, flop[layer] / 1e9, mean, error,
-            error * settings.num_splits**0.5,
-        )
-        for (mode, layer, _), curve in curves.items()
-        for t, (mean, error) in curve.items()
-    ]  # fmt: skip
+    return Comparison(points, baselines, metric, num_images)
 
 
 def _open(
     name: str, cfg: Config, settings: Settings
 ) -> Tuple[Prober, List[int]]:
     """Build a prober, and select the timesteps of its teacher."""
-    num_labels, num_splits, timesteps, max_images = settings
+    timesteps, max_images = settings
     try:
-        prober = Prober(cfg, [num_labels], num_splits, max_images)
+        prober = Prober(cfg, max_images)
         if prober.teacher.num_timesteps == 1:
             timesteps = None
         return prober, prober.select_timesteps(timesteps)

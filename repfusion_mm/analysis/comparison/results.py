@@ -3,35 +3,41 @@
 from __future__ import annotations
 
 import csv
-import itertools
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Sequence
+from typing import Dict, List, Mapping, NamedTuple, Sequence
 
 from mmengine.config import Config
 
+from repfusion_mm.analysis.probe.config_lines import format_lines
+from repfusion_mm.analysis.probe.measurement import Key, Measurement
+from repfusion_mm.analysis.probe.results import find_best, within_one_se
+from repfusion_mm.analysis.probe.verdict import (
+    describe_good,
+    format_r2,
+    format_score,
+    is_informative,
+)
+
 
 class Point(NamedTuple):
-    """The score of a layer at a timestep over all splits, and its cost."""
+    """What was measured of a layer at a timestep, and its cost."""
 
     teacher: str  # name of its config
     layer: str
     timestep: int
     input_mode: str
     gflop: float  # of a pass for one image, up to the layer
-    mean: float
-    standard_error: float
-    std: float  # of the scores of the splits
+    measurement: Measurement
 
 
 def select_within_one_se(points: Sequence[Point]) -> List[Point]:
-    """Return the points within one standard error of the highest mean.
+    """Return the points within one standard error of the highest R².
 
-    The cheapest ones are first, and among these the highest mean.
+    The cheapest ones are first, and among these the highest R².
     """
-    best = max(points, key=lambda point: point.mean)
-    threshold = best.mean - best.standard_error
-    good = [point for point in points if point.mean >= threshold]
-    return sorted(good, key=lambda point: (point.gflop, -point.mean))
+    chosen = within_one_se({i: p.measurement for i, p in enumerate(points)})
+    good = [points[i] for i in chosen]
+    return sorted(good, key=lambda p: (p.gflop, -p.measurement.r2))
 
 
 def group_teachers(points: Sequence[Point]) -> Dict[str, List[Point]]:
@@ -44,13 +50,17 @@ def group_teachers(points: Sequence[Point]) -> Dict[str, List[Point]]:
 
 def write_points(points: Sequence[Point], path: Path) -> None:
     """Write a CSV file with a line for each point."""
+    columns = [*Point._fields[:-1], 'r2', 'r2_standard_error', 'score', 'low']
     with path.open('w', newline='', encoding='utf-8') as file:
-        csv.writer(file).writerows([Point._fields, *points])
+        writer = csv.writer(file)
+        writer.writerow([*columns, 'high'])
+        for *key, m in points:
+            writer.writerow([*key, m.r2, m.r2_error, *m.score])
 
 
 def format_comparison(
     points: Sequence[Point],
-    baselines: Sequence[Point],
+    baselines: Mapping[str, Measurement],
     metric: str,
     configs: Dict[str, Config],
 ) -> str:
@@ -58,97 +68,62 @@ def format_comparison(
     groups = group_teachers(points)
     rows = []
     for name, teacher_points in groups.items():
-        best = max(teacher_points, key=lambda point: point.mean)
+        measured = by_key(teacher_points)
+        _, layer, t = key = find_best(measured)
+        gflop = next(p.gflop for p in teacher_points if p.layer == layer)
+        good = describe_good(measured)
+        if not is_informative(measured):
+            good = 'says nothing about these labels'
         rows.append(
-            f'| {name} | {_score(best)} | {best.std:.3f} | {best.gflop:.4g} | '
-            f'{best.layer}, t = {best.timestep} | '
-            f'{describe_within_one_se(teacher_points)} |'
+            f'| {name} | {format_score(measured[key])} | '
+            f'{format_r2(measured[key])} | {gflop:.4g} | {layer}, t = {t} | '
+            f'{good} |'
         )
     rows += [
-        f'| {point.layer} | {_score(point)} | {point.std:.3f} | | | |'
-        for point in baselines
+        f'| {name} | {format_score(measurement)} | '
+        f'{format_r2(measurement)} | | | |'
+        for name, measurement in baselines.items()
     ]
-    good = select_within_one_se(points)
-    names = list(group_teachers(good))
-    advice = f'Highest score: {names[0]}'
-    if len(names) > 1:
-        advice = (
-            'Not distinguishable by the probe (within one standard error of '
-            f'the highest score), cheapest first: {", ".join(names)}'
-        )
     parts = [
-        f'| teacher | {metric} | std of splits | GFLOP '
-        '| best layer and timestep | within one standard error of it |',
+        f'| teacher | {metric} | R² | GFLOP | best layer and timestep '
+        '| within one standard error of its R² |',
         '|---|---|---|---|---|---|',
         *rows,
         '',
-        f'{advice}.',
+        f'{recommend(points)}.',
     ]
     for name, teacher_points in groups.items():
         choice = select_within_one_se(teacher_points)[0]
         layers = list(dict.fromkeys(p.layer for p in teacher_points))
         parts += [
             '',
-            f'{name}, {metric} {_score(choice)}, {choice.gflop:.4g} GFLOP:',
+            f'{name}, {metric} {format_score(choice.measurement)}, '
+            f'{choice.gflop:.4g} GFLOP:',
             '',
             '```python',
-            format_lines(configs[name], layers, choice),
+            format_lines(configs[name], layers, choice.layer, choice.timestep),
             '```',
         ]
     return '\n'.join(parts) + '\n'
 
 
-def describe_within_one_se(points: Sequence[Point]) -> str:
-    """Name all layers and timesteps within one standard error of the best.
-
-    Timesteps that follow each other among those of a layer are a range.
-    """
-    good = select_within_one_se(points)
-    parts = []
-    for layer in dict.fromkeys(point.layer for point in good):
-        probed = sorted({p.timestep for p in points if p.layer == layer})
-        chosen = {p.timestep for p in good if p.layer == layer}
-        groups = itertools.groupby(probed, key=chosen.__contains__)
-        runs = [[*group] for is_chosen, group in groups if is_chosen]
-        ranges = (
-            f'{run[0]} to {run[-1]}' if len(run) > 1 else str(run[0])
-            for run in runs
+def recommend(points: Sequence[Point]) -> str:
+    """Name the teachers that cannot be distinguished from the best one."""
+    if not is_informative(dict(enumerate(p.measurement for p in points))):
+        return (
+            'No teacher says anything about these labels: with labels '
+            'permuted at random, the linear model is as good. Check the '
+            'labels, try other layers, or label more images'
         )
-        parts.append(f'{layer}: t = {", ".join(ranges)}')
-    return '; '.join(parts)
-
-
-def format_lines(cfg: Config, layers: List[str], choice: Point) -> str:
-    """Return the lines of a config that distills one layer and timestep.
-
-    Args:
-        cfg: The config of a distillation from several layers.
-        layers: The names of its layers, in their order.
-        choice: The layer and the timestep.
-    """
-    teacher = dict(cfg.model.teacher.to_dict(), layers=[choice.layer])
-    settings = (
-        f'        {name}={value!r},' for name, value in teacher.items()
+    names = list(group_teachers(select_within_one_se(points)))
+    if len(names) == 1:
+        return f'Highest R²: {names[0]}'
+    return (
+        'Not distinguishable by the probe (within one standard error of the '
+        f'highest R²), cheapest first: {", ".join(names)}'
     )
-    lines = [
-        'model = dict(',
-        '    teacher=dict(',
-        '        _delete_=True,',
-        *settings,
-        '    ),',
-        '    policy=dict(',
-        '        _delete_=True,',
-        "        type='repfusion_mm.FixedTimestepPolicy',",
-        f'        timestep={choice.timestep},',
-        '    ),',
-        '    decoder=None,',
-    ]
-    if len(layers) > 1:
-        index = cfg.model.student_indices[layers.index(choice.layer)]
-        lines.append(f'    student_indices=[{index}],')
-    end = [')', 'optim_wrapper = dict(policy=None, decoder=None)']
-    return '\n'.join(lines + end)
 
 
-def _score(point: Point) -> str:
-    return f'{point.mean:.3f} ± {point.standard_error:.3f}'
+def by_key(points: Sequence[Point]) -> Dict[Key, Measurement]:
+    """Return what was measured of one teacher, as a probe returns it."""
+    return {(p.input_mode, p.layer, p.timestep): p.measurement for p in points}

@@ -1,17 +1,12 @@
-"""Measure by linear probes how useful each timestep of a teacher is."""
+"""Measure how much each timestep of a teacher says about labels."""
 
+from .measurement import Measurement
 from .prober import Prober
-from .scores import (
-    Score,
-    best_curve,
-    find_good_range,
-    mean_curves,
-    read_best,
-    read_scores,
-    write_scores,
-)
+from .results import find_best, read_best, within_one_se, write_table
+from .ridge import LeaveOneOutRidge
+from .verdict import describe
 
 __all__ = [
-    'Prober', 'Score', 'best_curve', 'find_good_range', 'mean_curves',
-    'read_best', 'read_scores', 'write_scores',
+    'LeaveOneOutRidge', 'Measurement', 'Prober', 'describe', 'find_best',
+    'read_best', 'within_one_se', 'write_table',
 ]  # fmt: skip

@@ -1,41 +1,42 @@
-"""Scores of linear probes without a teacher."""
+"""Measure what needs no teacher: pixels, and a constant."""
 
 from __future__ import annotations
 
-from typing import List
+from typing import Dict
 
+import numpy as np
 import torch
 from mmengine.utils import to_2tuple
 
+from repfusion_mm.analysis.probe.measurement import Measurement
 from repfusion_mm.analysis.probe.prober import Prober
-from repfusion_mm.analysis.probe.scores import Score
 from repfusion_mm.models.connectors.conv_connector import resize_to
 
 #: Largest side of images whose pixels are the features.
 MAX_SIDE = 32
 
 
-def score_baselines(prober: Prober) -> List[Score]:
-    """Fit the probes of a prober to pixels, and to nothing; return scores.
+def measure_baselines(prober: Prober) -> Dict[str, Measurement]:
+    """Fit the linear model of a prober to pixels, and to nothing.
 
-    Without an image, the linear model is a constant: the most frequent class,
-    or the mean position of a keypoint.
+    Without an image it is a constant: chance for balanced classes, or the
+    mean position of a keypoint.
     """
     is_dense = prober.task.field == 'gt_sem_seg'
-    grid = next(iter(prober.teacher.feature_shapes.values()))[1:]
-    parts = []
+    grid = next(iter(prober.grids.values()))
+    rows: Dict[str, list] = {'raw pixels': [], 'no image': []}
+    begin = 0
     for images in prober.batches:
         size = [min(side, MAX_SIDE) for side in images.shape[-2:]]
         pixels = resize_to(images, to_2tuple(grid if is_dense else size))
         if not is_dense:  # as channels, which are not pooled
             pixels = pixels.flatten(1)[:, :, None, None]
-        parts.append(pixels.cpu())
-    pixels = torch.cat(parts)
-    maps = {'raw pixels': pixels, 'no image': torch.zeros_like(pixels[:, :1])}
-    return [
-        score
-        for name, values in maps.items()
-        for score in prober.score(
-            prober.task.feature(values).numpy(), 'clean', name, timestep=0
-        )
-    ]
+        for name, maps in zip(rows, (pixels, torch.zeros_like(pixels[:, :1]))):
+            rows[name].append(prober.task.rows(maps, begin).cpu().numpy())
+        begin += len(images)
+    return {
+        name: prober.task.measure(
+            prober.task.finish(np.concatenate(parts))[:, None], grid
+        )[0]
+        for name, parts in rows.items()
+    }

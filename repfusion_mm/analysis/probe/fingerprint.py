@@ -10,14 +10,13 @@ import torch
 
 
 def fingerprint_images(
-    batches: Sequence[torch.Tensor], targets: np.ndarray
+    batches: Sequence[torch.Tensor], targets: Sequence[np.ndarray]
 ) -> Dict[str, object]:
     """Return number, sizes and hashes of images and labels, in their order.
 
     Args:
         batches: Batches of images, float in [0, 1].
-        targets: The labels of all images; an object array if they are masks
-            of several sizes.
+        targets: The labels of all images.
     """
     pixels, labels = sha256(), sha256()
     for images in batches:
@@ -25,7 +24,7 @@ def fingerprint_images(
         # preprocessing rarely change the hash.
         levels = (images * 255).round().clamp(0, 255).to(torch.uint8)
         pixels.update(levels.contiguous().cpu().numpy().tobytes())
-    for target in targets:  # tobytes() of an object array gives pointers
+    for target in targets:
         labels.update(np.ascontiguousarray(target).tobytes())
     sizes = {tuple(images.shape[-2:]) for images in batches}
     return dict(

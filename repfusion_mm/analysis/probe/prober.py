@@ -1,10 +1,10 @@
-"""Probe the features of a config's teacher, one timestep at a time."""
+"""Compute the features of a config's labeled images, and probe them."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Tuple, Type
 
 import numpy as np
 import torch
@@ -13,47 +13,37 @@ from mmengine.device import get_device
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, set_random_seed
 
+from repfusion_mm.analysis.probe.classification import ClassTask, MaskTask
 from repfusion_mm.analysis.probe.fingerprint import fingerprint_images
-from repfusion_mm.analysis.probe.scores import Score, read_scores, write_scores
-from repfusion_mm.analysis.probe.splits import make_splits
-from repfusion_mm.analysis.probe.tasks import Task, find_task
+from repfusion_mm.analysis.probe.keypoints import KeypointTask
+from repfusion_mm.analysis.probe.measurement import Key, Measurement
+from repfusion_mm.analysis.probe.tasks import Grid, Task
 from repfusion_mm.engine.preflight.ignored_labels import find_ignore_index
 from repfusion_mm.engine.preflight.pixels import check_pixels
 from repfusion_mm.registry import MODELS
 
-MAX_IMAGES = 5000
-#: Larger features are kept in a file instead of in memory.
-MAX_BYTES = 2**30
+MAX_IMAGES = 500
+TASKS: Tuple[Type[Task], ...] = (ClassTask, MaskTask, KeypointTask)
 
 
 class Prober:
-    """Fit linear probes to the features of a config's labeled images.
+    """Probe the teacher of a config on labeled images, all of which are used.
 
     The images are those of ``probe_dataset`` in the config, or else the
     labeled training images.
 
     Args:
         cfg: The config of a distillation.
-        num_labels: Numbers of labeled images to fit to. Linear models are
-            scored on the other images.
-        num_splits: Number of random splits for each number of labels.
         max_images: The largest number of labeled images to read.
-        seed: Seed of the image order, the splits and the noise.
+        seed: Seed of the image order and of the noise.
 
     Raises:
-        ValueError: The config has no teacher, or there are too few labeled
-            images.
+        ValueError: The config has no teacher, or the labels do not suffice
+            for a probe.
     """
 
-    task: Task
-
     def __init__(
-        self,
-        cfg: Config,
-        num_labels: Sequence[int],
-        num_splits: int,
-        max_images: int = MAX_IMAGES,
-        seed: int = 0,
+        self, cfg: Config, max_images: int = MAX_IMAGES, seed: int = 0
     ) -> None:
         if 'teacher' not in cfg.get('model', {}):
             raise ValueError(
@@ -71,24 +61,19 @@ class Prober:
                 'model.teacher.class_signal=none'
             )
         self.cfg, self.seed = cfg, seed
-        self.batches, self.targets = self._load(max_images)
-        num_images, most = len(self.targets), max(num_labels)
-        if num_images <= most:
-            lower = ', or lower --num-labels' if num_images > 2 else ''
-            raise ValueError(
-                f'expected more than {most} labeled images, to fit to {most} '
-                f'and score on the others, got {num_images}; give labels to '
-                'the images of the dataset, or set probe_dataset in the '
-                f'config to a labeled one{lower}'
-            )
-        grids = [shape[1:] for shape in self.teacher.feature_shapes.values()]
-        self.splits = {
-            n: make_splits(self.task, self.targets, n, num_splits, seed, grids)
-            for n in num_labels
+        self.batches: List[torch.Tensor] = []
+        self.targets: List[np.ndarray] = []
+        kind = self._load(max_images) or ClassTask
+        self.task: Task = kind(self.targets)
+        self.grids: Dict[str, Grid] = {
+            layer: (shape[1], shape[2])
+            for layer, shape in self.teacher.feature_shapes.items()
         }
+        for grid in self.grids.values():
+            self.task.check_grid(grid)
 
-    def _load(self, max_images: int) -> Tuple[List[torch.Tensor], np.ndarray]:
-        """Return batches of labeled images in [0, 1], and all labels."""
+    def _load(self, max_images: int) -> Optional[Type[Task]]:
+        """Read batches of labeled images in [0, 1], and all labels."""
         loader = dict(
             self.cfg.train_dataloader,
             sampler=dict(type='DefaultSampler', shuffle=True, seed=self.seed),
@@ -101,34 +86,41 @@ class Prober:
         dataloader = Runner.build_dataloader(loader)
         check_pixels(dataloader.dataset, self.model, own)
         ignore_index = find_ignore_index(dataloader.dataset, self.model)
-        batches: List[torch.Tensor] = []
-        targets: List[np.ndarray] = []
+        found: Optional[Type[Task]] = None
         set_random_seed(self.seed)  # of augmentation
         for batch in dataloader:
             batch = self.model.data_preprocessor(batch, False)
             labeled = []
             for sample in batch['data_samples']:
-                task = find_task(sample)
-                target = task.target(sample, ignore_index) if task else None
+                kind = find_task(sample)
+                target = kind.read(sample, ignore_index) if kind else None
                 labeled.append(target is not None)
-                if task is None or target is None:
+                if kind is None or target is None:
                     continue
-                if targets and task is not self.task:
+                if found and found is not kind:
                     raise ValueError(
                         'expected labels of one kind, got '
-                        f'{self.task.field} and {task.field}; set '
+                        f'{found.field} and {kind.field}; set '
                         'probe_dataset to one of the datasets'
                     )
-                self.task = task
-                targets.append(target.cpu().numpy())
+                found = kind
+                self.targets.append(target.cpu().numpy())
             if any(labeled):
-                batches.append(self.model.images(batch['inputs'][labeled]))
-            if len(targets) >= max_images:
+                inputs = batch['inputs'][labeled]
+                self.batches.append(self.model.images(inputs))
+            if len(self.targets) >= max_images:
                 break
-        excess = len(targets) - max_images
+        excess = len(self.targets) - max_images
+        self.is_truncated = excess > 0
         if excess > 0:
-            batches[-1] = batches[-1][:-excess]
-        return batches, stack_targets(targets[:max_images])
+            self.batches[-1] = self.batches[-1][:-excess]
+            del self.targets[max_images:]
+        return found
+
+    def summary(self) -> str:
+        """Return which labels are used, for a person."""
+        more = ' (there are more, see --max-images)' * self.is_truncated
+        return f'{len(self.targets)} labeled images{more}'
 
     def fingerprint(self) -> Dict[str, object]:
         """Return what identifies the images and their labels."""
@@ -146,29 +138,10 @@ class Prober:
                 f'expected --timesteps in [0, {length - 1}], the schedule of '
                 f'the teacher, got {wrong}'
             )
-        return timesteps
+        return sorted({*timesteps})
 
-    def num_bytes(self) -> int:
-        """Return the size of the features of one timestep in bytes."""
-        feats = self._forward(self.batches[0][:1], 0)
-        width = sum(self.task.feature(f)[0].numel() for f in feats.values())
-        return 4 * width * len(self.targets)
-
-    def resume(
-        self,
-        timesteps: List[int],
-        input_modes: Optional[List[str]],
-        folder: Path,
-    ) -> List[Score]:
-        """Add the scores that a folder does not have yet; return all.
-
-        Without ``input_modes``, images are given as the teacher's config says.
-
-        ``probe.csv`` is written after each timestep, so that an interrupted
-        call can be repeated with the same teacher and images.
-        """
-        from rich.progress import track
-
+    def select_modes(self, input_modes: Optional[List[str]]) -> List[str]:
+        """Check input modes; return that of the config by default."""
         own = getattr(self.teacher, 'input_mode', None)
         if own is None and input_modes:
             raise ValueError(
@@ -176,30 +149,57 @@ class Prober:
                 f'{type(self.teacher).__name__}, which has no noise, got '
                 f'{input_modes}; remove --input-modes'
             )
-        input_modes = input_modes or [own or 'clean']
+        return input_modes or [own or 'clean']
+
+    def probe(
+        self, timesteps: List[int], input_modes: List[str], folder: Path
+    ) -> Dict[Key, Measurement]:
+        """Measure all layers at all timesteps.
+
+        Features are written to the folder, one file for each timestep, so
+        that an interrupted call can be repeated with the same teacher and
+        images.
+        """
+        from rich.progress import track
+
         self._check_settings(folder / 'probe.json')
-        table = folder / 'probe.csv'
-        scores = read_scores(table)
-        done = {score[:5] for score in scores}
-        for mode in input_modes:
-            missing = {
-                t
-                for t in timesteps
-                for layer in self.teacher.feature_shapes
-                for n, splits in self.splits.items()
-                for i in range(len(splits))
-                if (mode, layer, t, n, i) not in done
-            }
-            for t in track(sorted(missing), description=f'probing, {mode}'):
-                new = self.run(t, mode, folder)
-                scores += [score for score in new if score[:5] not in done]
-                write_scores(table, scores)
-        return scores
+        paths = {
+            (mode, t): folder / 'features' / f'{mode}_{t}.npz'
+            for mode in input_modes
+            for t in timesteps
+        }
+        missing = [key for key, path in paths.items() if not path.exists()]
+        for mode, t in track(missing, description='computing features'):
+            save(self.features(t, mode), paths[mode, t])
+        groups = [
+            (mode, layer) for mode in input_modes for layer in self.grids
+        ]
+        measurements: Dict[Key, Measurement] = {}
+        for mode, layer in track(groups, description='fitting'):
+            feats = [np.load(paths[mode, t])[layer] for t in timesteps]
+            measurements.update(
+                self.measure(mode, layer, timesteps, np.stack(feats, 1))
+            )
+        return measurements
+
+    def measure(
+        self,
+        input_mode: str,
+        layer: str,
+        timesteps: List[int],
+        features: np.ndarray,
+    ) -> Dict[Key, Measurement]:
+        """Measure N x T x R x D features of a layer."""
+        measured = self.task.measure(features, self.grids[layer])
+        return {
+            (input_mode, layer, t): measurement
+            for t, measurement in zip(timesteps, measured)
+        }
 
     def _check_settings(self, path: Path) -> None:
-        """Write what the scores depend on, or compare it if it is there."""
+        """Write what the features depend on, or compare it if it is there."""
         teacher = self.cfg.model.teacher.to_dict()
-        teacher.pop('input_mode', None)  # a column of the scores
+        teacher.pop('input_mode', None)  # part of a file's name
         settings = dict(
             teacher=teacher,
             hashes=self.model.external_hashes,
@@ -215,19 +215,21 @@ class Prober:
                 if now.get(name) != before.get(part, {}).get(name)
             ]
             raise ValueError(
-                f'expected the scores in {path.parent} to be of the same '
+                f'expected the features in {path.parent} to be of the same '
                 'teacher, files and images, got others, which differ in '
-                f'{differ}; remove probe.json and probe.csv there, or give '
-                'another --out'
+                f'{differ}; remove probe.json and the folder features there, '
+                'or give another --out'
             )
         path.write_text(text, encoding='utf-8')
 
-    def run(
-        self, timestep: int, input_mode: str, folder: Optional[Path] = None
-    ) -> Iterator[Score]:
-        """Yield the scores of all layers at one timestep.
+    @torch.no_grad()
+    def features(
+        self, timestep: int, input_mode: str
+    ) -> Dict[str, np.ndarray]:
+        """Return the N x R x D features of each layer at one timestep.
 
-        The folder holds features that are too large for memory.
+        Raises:
+            ValueError: They are not finite.
         """
         if hasattr(self.teacher, 'input_mode'):
             self.teacher.input_mode = input_mode
@@ -235,48 +237,48 @@ class Prober:
         feats: Dict[str, np.ndarray] = {}
         begin = 0
         for images in self.batches:
-            for layer, maps in self._forward(images, timestep).items():
-                feat = self.task.feature(maps).cpu().numpy()
+            end = begin + len(images)
+            maps = self.teacher(
+                images,
+                images.new_full((len(images),), timestep, dtype=torch.long),
+            )
+            for layer, feat in maps.items():
+                rows = self.task.rows(feat.float(), begin).cpu().numpy()
                 if layer not in feats:
-                    shape = (len(self.targets), *feat.shape[1:])
-                    path = folder and folder / f'.{layer}.features'
-                    feats[layer] = allocate(shape, path)
-                feats[layer][begin : begin + len(feat)] = feat
-            begin += len(images)
+                    shape = (len(self.targets), *rows.shape[1:])
+                    feats[layer] = np.empty(shape, dtype=np.float32)
+                feats[layer][begin:end] = rows
+            begin = end
         for layer, array in feats.items():
-            yield from self.score(array, input_mode, layer, timestep)
-            if isinstance(array, np.memmap):
-                Path(str(array.filename)).unlink()
-
-    def score(
-        self, feats: np.ndarray, input_mode: str, layer: str, timestep: int
-    ) -> Iterator[Score]:
-        """Fit to the features of all images; yield the score of each split."""
-        for n, splits in self.splits.items():
-            for i, split in enumerate(splits):
-                train, test = ((feats[k], self.targets[k]) for k in split)
-                score = round(self.task.score(train, test), 5)
-                yield Score(input_mode, layer, timestep, n, i, score)
-
-    @torch.no_grad()
-    def _forward(
-        self, images: torch.Tensor, timestep: int
-    ) -> Dict[str, torch.Tensor]:
-        timesteps = torch.full((len(images),), timestep, device=images.device)
-        return self.teacher(images, timesteps)
+            if not np.isfinite(array).all():
+                raise ValueError(
+                    f'expected finite features, got NaN or Inf in {layer} at '
+                    f't = {timestep}; set model.teacher.dtype to bfloat16 or '
+                    'float32'
+                )
+        return {
+            layer: self.task.finish(array) for layer, array in feats.items()
+        }
 
 
-def stack_targets(targets: List[np.ndarray]) -> np.ndarray:
-    """Return N targets as one array; masks may differ in size."""
-    if len({target.shape for target in targets}) == 1:
-        return np.stack(targets)
-    stacked = np.empty(len(targets), dtype=object)
-    stacked[:] = targets
-    return stacked
+def find_task(sample: Any) -> Optional[Type[Task]]:
+    """Return the task for a data sample, or None if it has no label."""
+    # A label of probabilities is refused by the first task.
+    if 'gt_score' in sample:
+        return TASKS[0]
+    return next((task for task in TASKS if task.field in sample), None)
 
 
-def allocate(shape: Tuple[int, ...], path: Optional[Path]) -> np.ndarray:
-    """Return a float32 array, in a file if it is large and has a path."""
-    if path is None or 4 * np.prod(shape) <= MAX_BYTES:
-        return np.empty(shape, dtype=np.float32)
-    return np.memmap(path, dtype=np.float32, mode='w+', shape=shape)
+def save(features: Dict[str, np.ndarray], path: Path) -> None:
+    """Write the features of all layers atomically, in float32."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix('.tmp')
+    with unfinished.open('wb') as file:
+        np.savez(
+            file,
+            **{
+                name: array.astype(np.float32)
+                for name, array in features.items()
+            },
+        )
+    unfinished.replace(path)

@@ -1,0 +1,318 @@
+"""Predict the classes of images, or of the cells of a feature map."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+import torch
+
+from repfusion_mm.analysis.intervals import confidence_interval
+from repfusion_mm.analysis.probe.measurement import Measurement, permutations
+from repfusion_mm.analysis.probe.ridge import LeaveOneOutRidge, standardize
+from repfusion_mm.analysis.probe.tasks import Grid, Task
+from repfusion_mm.models.losses.utils import pool
+from repfusion_mm.models.utils.labels import (
+    UNLABELED,
+    count_classes,
+    image_name,
+    read_classes,
+    read_map,
+)
+
+#: Cells of all masks together: more hardly change what is fitted.
+MAX_CELLS = 5000
+
+
+class Classification(Task):
+    """Predict one-hot classes by ridge regression."""
+
+    @abstractmethod
+    def labels(
+        self, grid: Grid, images: np.ndarray, others: np.ndarray
+    ) -> np.ndarray:
+        """Return n x R classes, at the rows of the features of images.
+
+        Args:
+            grid: Height and width of the feature maps.
+            images: The indices of n images, which define the rows.
+            others: The indices of n images, whose labels are returned.
+        """
+
+    @abstractmethod
+    def score(
+        self, predicted: np.ndarray, labels: np.ndarray
+    ) -> Tuple[float, float, float]:
+        """Return score and 95% interval of N x R x K predictions.
+
+        Args:
+            predicted: K values for each class.
+            labels: N x R indices of classes, ``UNLABELED`` for the others.
+        """
+
+    def measure(self, features: np.ndarray, grid: Grid) -> List[Measurement]:
+        every = np.arange(len(features))
+        own = self.labels(grid, every, every)
+        images = np.flatnonzero((own != UNLABELED).any(1))
+        features, own = features[images], own[images]
+        shape = (*features.shape[:3], -1)
+        flat = features.reshape(len(images), -1, features.shape[-1])
+        counts = own != UNLABELED
+        repeated = np.tile(counts, (1, shape[1]))
+        ridge = LeaveOneOutRidge(
+            standardize(flat, repeated), repeated, self.penalty
+        )
+        empty = np.empty((*counts.shape, 0))
+        constant = LeaveOneOutRidge(empty, counts, self.penalty)
+        classes = np.unique(own[counts])
+        frequencies = one_hot(own[counts], classes).mean(0)
+
+        def fit(labels: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+            """Return n x T skills, and n x T x R x K predictions."""
+            targets = one_hot(labels, classes)
+            # With permuted labels: the other image has none there.
+            targets[counts & (labels == UNLABELED)] = frequencies
+            predicted = ridge.predict(np.tile(targets, (1, shape[1], 1)))
+            predicted = predicted.reshape(shape)
+            errors = squared_errors(
+                predicted, targets[:, None], counts[:, None]
+            )
+            baseline = squared_errors(
+                constant.predict(targets), targets, counts
+            )
+            return (baseline[:, None] - errors) / baseline.mean(), predicted
+
+        skills, predicted = fit(own)
+        null = np.stack([
+            fit(self.labels(grid, images, images[order]))[0].mean(0)
+            for order in permutations(len(images))
+        ])  # fmt: skip
+        index = np.where(counts, np.searchsorted(classes, own), UNLABELED)
+        padded = np.full((len(every), shape[1]), np.nan)
+        padded[images] = skills
+        return [
+            Measurement(
+                padded[:, t],
+                self.score(predicted[:, t], index),
+                skills[:, t].mean(),
+                null[:, t],
+            )
+            for t in range(shape[1])
+        ]
+
+
+class ClassTask(Classification):
+    """Predict the class of an image from pooled features."""
+
+    field = 'gt_label'
+    metric = 'accuracy'
+    is_shared = True
+    #: With a smaller one, the highest R² is more often not at the timesteps of
+    #: the highest accuracy (docs/timesteps.md).
+    penalty = 0.5
+
+    def __init__(self, targets: Sequence[np.ndarray]) -> None:
+        super().__init__(targets)
+        self.targets = np.array(targets)
+        classes, counts = np.unique(self.targets, return_counts=True)
+        if len(classes) < 2:
+            raise ValueError(
+                'expected images of two classes or more, got '
+                f'{len(targets)} of class {classes.tolist()}; label images '
+                'of other classes, or raise --max-images'
+            )
+        if counts.min() < 2:
+            raise ValueError(
+                'expected two labeled images or more of each class, to fit '
+                'to one and score on the other, got one of class '
+                f'{classes[counts.argmin()]}; label more, or raise '
+                '--max-images'
+            )
+
+    @staticmethod
+    def read(sample: Any, ignore_index: int) -> Optional[torch.Tensor]:
+        """Return the class of an image, which must have one.
+
+        Raises:
+            ValueError: It has several classes, or only probabilities.
+        """
+        if 'gt_label' not in sample:
+            raise ValueError(
+                'expected gt_label, the class of an image, for a probe, got '
+                f'gt_score{image_name(sample)}; set probe_dataset to images '
+                'of one class each, and remove to_onehot and batch_augments '
+                'from the data preprocessor'
+            )
+        label = read_classes(sample)
+        if label is not None and len(label) != 1:
+            raise ValueError(
+                'expected one class label for an image, got '
+                f'{label.tolist()}{image_name(sample)}; a probe '
+                'supports no other number: set probe_dataset to such images'
+            )
+        if label is None or not count_classes(label, UNLABELED):
+            return None
+        return label[0]
+
+    def rows(self, maps: torch.Tensor, begin: int) -> torch.Tensor:
+        return pool(maps)[:, None]
+
+    def labels(
+        self, grid: Grid, images: np.ndarray, others: np.ndarray
+    ) -> np.ndarray:
+        return self.targets[others][:, None]
+
+    def score(
+        self, predicted: np.ndarray, labels: np.ndarray
+    ) -> Tuple[float, float, float]:
+        """Return the accuracy and its exact binomial interval.
+
+        To leave out an image makes its class rarer, and its prediction lower,
+        which with few labels would be the largest part of the error. The
+        prediction of its own class is therefore multiplied by n / (n - 1) for
+        n images of the class: without features, all predictions of balanced
+        classes are then equal.
+        """
+        from scipy.stats import binomtest
+
+        classes, images = labels[:, 0], np.arange(len(labels))
+        totals = np.bincount(classes)[classes]
+        values = predicted[:, 0].copy()
+        values[images, classes] *= totals / (totals - 1)
+        # Of equal values, each is chosen with the same probability.
+        best = np.isclose(values, values.max(1, keepdims=True), 1e-9, 1e-12)
+        hits = (best[images, classes] / best.sum(1)).sum()
+        interval = binomtest(round(hits), len(labels)).proportion_ci()
+        return hits / len(labels), interval.low, interval.high
+
+
+class MaskTask(Classification):
+    """Predict the class of each cell of a feature map.
+
+    The label of a cell is the class of the pixel at its center.
+    """
+
+    field = 'gt_sem_seg'
+    metric = 'mean IoU'
+    penalty = 0.02
+
+    def __init__(self, targets: Sequence[np.ndarray]) -> None:
+        super().__init__(targets)
+        self.targets = targets
+        self._cache: Dict[Grid, Tuple[np.ndarray, np.ndarray]] = {}
+        classes = set().union(*(np.unique(mask).tolist() for mask in targets))
+        classes -= {UNLABELED}
+        if len(classes) < 2:
+            raise ValueError(
+                'expected masks of two classes or more, got '
+                f'{sorted(classes)} in {len(targets)} images, without ignored '
+                'pixels (ignore_index, usually 255); store the indices of '
+                'classes (0, 1, ...) as pixels, not 0 and 255, or raise '
+                '--max-images'
+            )
+
+    @staticmethod
+    def read(sample: Any, ignore_index: int) -> Optional[torch.Tensor]:
+        """Return H x W classes, ``UNLABELED`` where no pixel counts."""
+        label_map = read_map(sample)
+        if label_map is None:
+            return None
+        mask = label_map[0]
+        counts = count_classes(mask, ignore_index)
+        # At most 32768 classes, in a quarter of the memory.
+        mask = mask.masked_fill(~counts, UNLABELED).to(torch.int16)
+        return mask if counts.any() else None
+
+    def check_grid(self, grid: Grid) -> None:
+        found = np.unique(self._cells(grid)[0])
+        if len(found[found != UNLABELED]) < 2:
+            raise ValueError(
+                'expected two classes or more at the centers of the cells of '
+                f'a {grid[0]} x {grid[1]} grid, got '
+                f'{found[found != UNLABELED].tolist()} in '
+                f'{len(self.targets)} masks; label more images, or choose a '
+                'layer with larger maps (model.teacher.layers)'
+            )
+
+    def _cells(self, grid: Grid) -> Tuple[np.ndarray, np.ndarray]:
+        """Return N x (h w) classes, and the N x R indices that are used.
+
+        The cells of an image that count come first, in random order.
+        """
+        if grid in self._cache:
+            return self._cache[grid]
+        classes = np.stack([sample_cells(mask, grid) for mask in self.targets])
+        classes = classes.reshape(len(classes), -1)
+        ranks = np.random.default_rng(0).random(classes.shape)
+        ranks[classes == UNLABELED] += 1
+        num_rows = max(1, MAX_CELLS // len(classes))
+        self._cache[grid] = classes, ranks.argsort(1)[:, :num_rows]
+        return self._cache[grid]
+
+    def labels(
+        self, grid: Grid, images: np.ndarray, others: np.ndarray
+    ) -> np.ndarray:
+        classes, cells = self._cells(grid)
+        return np.take_along_axis(classes[others], cells[images], 1)
+
+    def rows(self, maps: torch.Tensor, begin: int) -> torch.Tensor:
+        _, cells = self._cells((maps.shape[2], maps.shape[3]))
+        index = torch.from_numpy(cells[begin : begin + len(maps)])
+        index = index.to(maps.device)[..., None].expand(-1, -1, maps.shape[1])
+        return maps.flatten(2).transpose(1, 2).gather(1, index)
+
+    def score(
+        self, predicted: np.ndarray, labels: np.ndarray
+    ) -> Tuple[float, float, float]:
+        """Return the mean IoU of all cells and its jackknife interval.
+
+        The mean is over the classes that occur in the labels or the
+        predictions. The interval is Student's t interval; its standard error
+        is that over images (Efron and Stein, 1981).
+        """
+        num_classes = predicted.shape[-1]
+        counts = labels != UNLABELED
+        truth = np.eye(num_classes)[labels] * counts[..., None]
+        guess = np.eye(num_classes)[predicted.argmax(-1)] * counts[..., None]
+        both = (truth * guess).sum(1)
+        either = truth.sum(1) + guess.sum(1) - both
+        iou = mean_ratio(both.sum(0), either.sum(0))
+        without = mean_ratio(both.sum(0) - both, either.sum(0) - either)
+        n = len(labels)
+        values = n * iou - (n - 1) * without  # their mean corrects the bias
+        _, half = confidence_interval(values)
+        low, high = np.clip([iou - half, iou + half], 0, 1)
+        return float(iou), float(low), float(high)
+
+
+def sample_cells(mask: np.ndarray, grid: Sequence[int]) -> np.ndarray:
+    """Return the h x w values of a mask at the centers of a grid's cells.
+
+    A center between two pixels takes the one to the right or below.
+    """
+    rows, columns = (
+        (2 * np.arange(cells) + 1) * pixels // (2 * cells)
+        for cells, pixels in zip(grid, mask.shape)
+    )
+    return mask[rows[:, None], columns]
+
+
+def one_hot(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Return ... x K values, zero for labels that are none of the classes."""
+    return (labels[..., None] == classes).astype(np.float64)
+
+
+def squared_errors(
+    predicted: np.ndarray, targets: np.ndarray, counts: np.ndarray
+) -> np.ndarray:
+    """Average the squared errors of ... x R x K over the rows that count."""
+    errors = ((predicted - targets) ** 2).sum(-1) * counts
+    return errors.sum(-1) / counts.sum(-1)
+
+
+def mean_ratio(part: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """Return the mean of ... x K ratios over the last axis, without 0 / 0."""
+    ratios = np.full(part.shape, np.nan)
+    np.divide(part, total, out=ratios, where=total > 0)
+    return np.nanmean(ratios, -1)

@@ -1,0 +1,140 @@
+"""What measurements show, and their file."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+from pathlib import Path
+from typing import Dict, Hashable, List, Mapping, Optional, Tuple, TypeVar
+
+import numpy as np
+
+from repfusion_mm.analysis.probe.measurement import (
+    Key,
+    Measurement,
+    standard_error,
+)
+
+#: Of the test whether features say anything about the labels. One in a
+#: hundred labels that are independent of the images passes.
+SIGNIFICANCE = 0.01
+#: Of the test whether timesteps differ.
+TIMESTEP_SIGNIFICANCE = 0.05
+NUM_SIGN_FLIPS = 999
+COLUMNS = (
+    'input_mode', 'layer', 'timestep', 'r2', 'r2_standard_error', 'score',
+    'low', 'high',
+)  # fmt: skip
+K = TypeVar('K', bound=Hashable)
+
+
+def find_best(measurements: Mapping[K, Measurement]) -> K:
+    """Return the key of the highest R²."""
+    return max(measurements, key=lambda key: measurements[key].r2)
+
+
+def within_one_se(measurements: Mapping[K, Measurement]) -> List[K]:
+    """Return the keys that are within one standard error of the highest R².
+
+    The standard error is that of the difference, paired by image.
+    """
+    best = measurements[find_best(measurements)].skill
+    return [
+        key
+        for key, measurement in measurements.items()
+        if np.nanmean(best - measurement.skill)
+        <= np.nan_to_num(standard_error(best - measurement.skill))
+    ]
+
+
+def label_p_value(measurements: Mapping[K, Measurement]) -> float:
+    """Test whether any measurement says anything about the labels.
+
+    The highest R² is compared with the highest R² of each permutation of the
+    labels, so that the number of layers and timesteps does not matter.
+    """
+    observed = max(m.observed for m in measurements.values())
+    null = np.max([m.null for m in measurements.values()], axis=0)
+    return (1 + int((null >= observed).sum())) / (1 + len(null))
+
+
+def timestep_p_value(measurements: Mapping[K, Measurement]) -> float:
+    """Test whether any measurement differs from the mean of all.
+
+    The differences of an image change their signs together, at random
+    (Nichols and Holmes, 2002); the statistic is the largest |t|.
+    """
+    skills = np.stack([m.skill for m in measurements.values()], axis=1)
+    skills = skills[~np.isnan(skills).any(1)]
+    differences = skills - skills.mean(1, keepdims=True)
+    num_images = len(differences)
+    squares = (differences**2).sum(0)
+    # Constant columns, such as those of a single timestep, do not differ.
+    differences = differences[:, squares > 1e-12 * (skills**2).sum()]
+    squares = (differences**2).sum(0)
+    if not differences.size:
+        return 1.0
+
+    def largest(sums: np.ndarray) -> np.ndarray:
+        means = sums / num_images
+        variances = squares / num_images - means**2
+        return np.max(means**2 / np.maximum(variances, 1e-30), axis=-1)
+
+    rng = np.random.default_rng(0)
+    signs = rng.choice([-1.0, 1.0], (NUM_SIGN_FLIPS, num_images))
+    null = largest(signs @ differences)
+    return (1 + int((null >= largest(differences.sum(0))).sum())) / (
+        1 + NUM_SIGN_FLIPS
+    )
+
+
+def describe_timesteps(chosen: List[int], probed: List[int]) -> str:
+    """Return ranges of the chosen timesteps, such as ``'0 to 100, 300'``.
+
+    Timesteps that follow each other among the probed ones are a range.
+    """
+    groups = itertools.groupby(sorted(probed), key={*chosen}.__contains__)
+    runs = [[*group] for is_chosen, group in groups if is_chosen]
+    return ', '.join(
+        f'{run[0]} to {run[-1]}' if len(run) > 1 else str(run[0])
+        for run in runs
+    )
+
+
+def write_table(measurements: Mapping[Key, Measurement], path: Path) -> None:
+    """Write a CSV file with a line for each layer and timestep."""
+    with path.open('w', newline='', encoding='utf-8') as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for key, m in measurements.items():
+            numbers = (m.r2, m.r2_error, *m.score)
+            writer.writerow([*key, *(f'{number:.5f}' for number in numbers)])
+
+
+def read_best(path: Path) -> Optional[Tuple[Dict[int, float], str]]:
+    """Read the scores of the layer with the highest R².
+
+    Returns:
+        The score at each timestep and a label for a figure; None if there
+        is no file.
+
+    Raises:
+        ValueError: The file is not a table of ``probe_timesteps.py``.
+    """
+    if not path.exists():
+        return None
+    try:
+        with path.open(newline='', encoding='utf-8') as file:
+            head, *rows = csv.reader(file)
+        if tuple(head) != COLUMNS:
+            raise ValueError(f'its first line is {head}')
+        best = max(rows, key=lambda row: float(row[3]))
+        scores = {
+            int(row[2]): float(row[5]) for row in rows if row[:2] == best[:2]
+        }
+    except ValueError as error:
+        raise ValueError(
+            f'expected the table of probe_timesteps.py in {path}, got '
+            f'something else: {error}; run probe_timesteps.py again'
+        ) from error
+    return scores, f'linear probe\n{best[0]}\n{best[1]}'

@@ -1,0 +1,102 @@
+"""Say in words what a probe shows, and what it cannot show."""
+
+from __future__ import annotations
+
+from typing import Dict, List, Mapping
+
+import numpy as np
+
+from repfusion_mm.analysis.probe.measurement import (
+    Key,
+    Measurement,
+    standard_error,
+)
+from repfusion_mm.analysis.probe.results import (
+    SIGNIFICANCE,
+    TIMESTEP_SIGNIFICANCE,
+    describe_timesteps,
+    find_best,
+    label_p_value,
+    timestep_p_value,
+    within_one_se,
+)
+
+NOTHING = (
+    'The teacher says nothing about these labels: with labels permuted at '
+    'random, the linear model is as good. Check the labels, try other layers '
+    'or another teacher, or label more images.'
+)
+
+
+def describe(
+    measurements: Mapping[Key, Measurement],
+    baselines: Mapping[str, Measurement],
+    metric: str,
+) -> str:
+    """Return the verdict on one teacher, without the lines of a config."""
+    best = find_best(measurements)
+    mode, layer, timestep = best
+    lines = [
+        f'best: {metric} {format_score(measurements[best])}, '
+        f'R² {format_r2(measurements[best])}, at t = {timestep}, layer '
+        f'{layer}, {mode} input',
+        *(
+            f'{name}: {metric} {format_score(baseline)}'
+            for name, baseline in baselines.items()
+        ),
+    ]
+    if not is_informative(measurements):
+        return '\n'.join([*lines, NOTHING])
+    own = {key: m for key, m in measurements.items() if key[:2] == best[:2]}
+    if len(own) > 1 and timestep_p_value(own) > TIMESTEP_SIGNIFICANCE:
+        lines.append(
+            'No timestep is better than another here: the differences '
+            'between timesteps are within the noise of these images.'
+        )
+    elif len(measurements) > 1:
+        lines.append(
+            'as good (R² within one standard error): '
+            f'{describe_good(measurements)}'
+        )
+    pixels = baselines.get('raw pixels')
+    if pixels and not is_better(measurements[best], pixels):
+        lines.append(
+            'Raw pixels are as good for a linear model (R² '
+            f'{format_r2(pixels)}): compare with a student that is trained '
+            'from scratch.'
+        )
+    return '\n'.join(lines)
+
+
+def is_informative(measurements: Mapping) -> bool:
+    """Return whether features say more than they say of permuted labels."""
+    return label_p_value(measurements) <= SIGNIFICANCE
+
+
+def is_better(one: Measurement, other: Measurement) -> bool:
+    """Return whether R² is higher by two standard errors."""
+    difference = one.skill - other.skill
+    return bool(np.nanmean(difference) > 2 * standard_error(difference))
+
+
+def describe_good(measurements: Mapping[Key, Measurement]) -> str:
+    """Name all layers and timesteps within one standard error of the best."""
+    groups: Dict[str, List[int]] = {}
+    modes = {key[0] for key in measurements}
+    for mode, layer, t in within_one_se(measurements):
+        name = f'{layer}, {mode} input' if len(modes) > 1 else layer
+        groups.setdefault(name, []).append(t)
+    probed = sorted({key[2] for key in measurements})
+    return '; '.join(
+        f'{name}: t = {describe_timesteps(chosen, probed)}'
+        for name, chosen in groups.items()
+    )
+
+
+def format_score(measurement: Measurement) -> str:
+    score, low, high = measurement.score
+    return f'{score:.3f} (95% interval {low:.3f} to {high:.3f})'
+
+
+def format_r2(measurement: Measurement) -> str:
+    return f'{measurement.r2:.3f} ± {measurement.r2_error:.3f}'
