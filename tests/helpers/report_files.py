@@ -43,9 +43,17 @@ def policy_record(iteration, mode=300, width=100.0, step=1, **statistics):
     )
 
 
+def count_shares(shares, num_each=100):
+    """Return the counts of a record with these shares of high rewards."""
+    return dict(
+        num_rewards=[num_each] * len(shares),
+        num_above_mean=[round(share * num_each) for share in shares],
+    )
+
+
 def distillation(
     folder, width=100.0, rise=1.0, relative_std=0.5, fall=1.0, points=18,
-    last=180,
+    last=180, shares=(0.4, 0.6),
 ):  # fmt: skip
     """Write a distillation of 180 iterations.
 
@@ -57,6 +65,7 @@ def distillation(
         fall: Decrease of the distillation loss in ten points.
         points: Number of logged points.
         last: Iteration of the last record of the policy.
+        shares: Of the rewards above their batch's mean, in ranges of t.
     """
     write_config(folder, 'repfusion_toy')
     noise = np.random.default_rng(0).normal(0, 0.01, points)
@@ -72,7 +81,10 @@ def distillation(
             for i in range(points)
         ],
     )  # fmt: skip
-    statistics = dict(width=width, max_iters=180, reward=0.1, entropy=1.0)
+    statistics = dict(
+        width=width, max_iters=180, reward=0.1, entropy=1.0,
+        **count_shares(shares),
+    )  # fmt: skip
     records = [policy_record(i, **statistics) for i in (60, 120, last)]
     write_lines(folder / '1' / 'policy.jsonl', records)
     return folder

@@ -3,13 +3,18 @@
 import pytest
 import torch
 import torch.nn as nn
-from mmengine.registry import MODELS
+from mmengine.dataset import BaseDataset
+from mmengine.registry import DATASETS, MODELS
+from mmengine.runner import Runner
 from mmengine.structures import InstanceData, PixelData
 from mmpose.structures import PoseDataSample
 from mmpretrain.structures import DataSample
 from mmseg.structures import SegDataSample
 
+from repfusion_mm.analysis.report.checks import run_checks
+from repfusion_mm.analysis.report.runs import read_run
 from repfusion_mm.models.teachers.base import BaseTeacher
+from tests.helpers.memory_run import config
 from tests.helpers.toy import distiller_config
 
 BEST, WIDTH, SIDE = 300, 120, 16
@@ -17,14 +22,21 @@ BEST, WIDTH, SIDE = 300, 120, 16
 
 @MODELS.register_module()
 class OracleTeacher(BaseTeacher):
-    """Return the image at t = 300, and more noise the further t is from it."""
+    """Return the image at t = 300, and more noise the further t is from it.
+
+    With an infinite width it returns the image at every timestep.
+    """
 
     num_timesteps = 1000
     image_size = SIDE
     feature_shapes = dict(pixels=(3, 8, 8))
 
+    def __init__(self, width=WIDTH):
+        super().__init__()
+        self.width = width
+
     def forward(self, images, timesteps, data_samples=None):
-        shown = torch.exp(-0.5 * ((timesteps - BEST) / WIDTH) ** 2)
+        shown = torch.exp(-0.5 * ((timesteps - BEST) / self.width) ** 2)
         shown = shown.view(-1, 1, 1, 1)
         pixels = nn.functional.avg_pool2d(images * 2 - 1, 2)
         noise = torch.randn_like(pixels)
@@ -64,6 +76,18 @@ def pose_samples(colors, maps, centers):
     return samples
 
 
+STUDENT = dict(
+    type='mmpretrain.ResNet_CIFAR',
+    depth=18,
+    stem_channels=4,
+    base_channels=4,
+    num_stages=1,
+    strides=(1,),
+    dilations=(1,),
+    out_indices=(0,),
+)
+
+
 @pytest.mark.parametrize(
     ('decoder', 'label'),
     [
@@ -78,16 +102,7 @@ def test_the_policy_finds_the_best_timestep(decoder, label):
     model = MODELS.build(
         distiller_config(
             teacher=dict(type='OracleTeacher'),
-            student=dict(
-                type='mmpretrain.ResNet_CIFAR',
-                depth=18,
-                stem_channels=4,
-                base_channels=4,
-                num_stages=1,
-                strides=(1,),
-                dilations=(1,),
-                out_indices=(0,),
-            ),
+            student=STUDENT,
             decoder=decoder,
         )
     )
@@ -111,3 +126,50 @@ def test_the_policy_finds_the_best_timestep(decoder, label):
     shown = torch.exp(-0.5 * ((timesteps - BEST) / WIDTH) ** 2)
     # Timesteps near the peak are as good as the peak.
     assert (probs * shown).sum() > 0.85
+
+
+@DATASETS.register_module()
+class SceneDataset(BaseDataset):
+    """Scenes with a class label."""
+
+    def load_data_list(self):
+        self.images, colors, *_ = scene(1024)
+        self.samples = class_samples(colors, None, None)
+        return [dict(gt_label=color) for color in colors.tolist()]
+
+    def prepare_data(self, idx):
+        return dict(
+            inputs=self.images[idx].to(torch.uint8),
+            data_samples=self.samples[idx],
+        )
+
+
+@pytest.mark.parametrize(
+    ('width', 'words'),
+    [(WIDTH, 'learned to prefer t = '), (float('inf'), 'learned nothing: in')],
+    ids=['one_peak', 'all_equal'],
+)
+def test_a_run_tells_whether_the_policy_learned(tmp_path, width, words):
+    torch.manual_seed(0)
+    hook = dict(type='repfusion_mm.TimestepPolicyHook')
+    decoder = dict(type='repfusion_mm.ClsDecoder', num_classes=3)
+    cfg = config(
+        tmp_path,
+        [hook],
+        student=STUDENT,
+        teacher=dict(type='OracleTeacher', width=width),
+        decoder=decoder,
+    )
+    cfg.train_dataloader.batch_size = 32
+    cfg.train_dataloader.dataset.datasets = [dict(type='SceneDataset')]
+    cfg.optim_wrapper.decoder.optimizer.lr = 1e-2
+    cfg.default_hooks.logger.interval = 8
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    log = (tmp_path / runner.timestamp / f'{runner.timestamp}.log').read_text()
+    verdicts = [i for i in log.splitlines() if 'The policy learned' in i]
+    assert len(verdicts) == 1
+    assert words in verdicts[0]
+    warnings = [c.warning for c in run_checks(read_run(tmp_path))]
+    reported = [w for w in warnings if w and 'policy learned nothing' in w]
+    assert len(reported) == ('nothing' in words)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from pathlib import Path
 from typing import Optional, Set
@@ -38,6 +39,11 @@ from repfusion_mm.visualization.policy_log import (
     draw_records,
     read_records,
 )
+from repfusion_mm.visualization.policy_verdict import Verdict, judge_policy
+
+#: Key of the counted rewards in mmengine's ``MessageHub``, which puts them in
+#: checkpoints.
+COUNTS = 'timestep_policy/reward_counts'
 
 
 @HOOKS.register_module()
@@ -52,8 +58,11 @@ class TimestepPolicyHook(PeriodicHook):
     Each record is a line of ``policy.jsonl`` in the run's log directory
     (iteration, length of the run, timesteps, their mean probabilities over
     the batches of all processes, entropy, reward, standard deviation of the
-    advantage) and a picture of all records in the visualizer. The hook also
-    checks model and data before the first iteration.
+    advantage, and for ranges of timesteps the number of rewards since the last
+    record and how many of them were above the mean of their batch) and a
+    picture of all records in the visualizer. At the end of the run, the hook
+    logs what a learned policy has learned, or warns that it has learned
+    nothing. It also checks model and data before the first iteration.
 
     Args:
         entropy_decay: Fraction of the run, in (0, 1], after which lambda_H is
@@ -99,6 +108,7 @@ class TimestepPolicyHook(PeriodicHook):
         self.min_picture_interval = min_picture_interval
         self._last_picture = 0
         self._loaded: Set[str] = set()
+        self._verdict: Optional[Verdict] = None
 
     def before_run(self, runner) -> None:
         """Use each hook once, and tell the model that this one is there."""
@@ -128,6 +138,7 @@ class TimestepPolicyHook(PeriodicHook):
         if model.policy.learnable:
             check_baseline(model, loader)
             self._initial_weight = model.policy.entropy_weight
+            self._keep_counts(runner, model.reward_counts.counts)
         self._last_picture = runner.iter
 
     def before_train_iter(
@@ -150,6 +161,12 @@ class TimestepPolicyHook(PeriodicHook):
         decayed = initial * (1 - progress / self.entropy_decay)
         return max(decayed, min(self.entropy_floor, initial))
 
+    def after_train(self, runner) -> None:
+        """Log whether the policy has learned anything."""
+        if self._verdict is not None:
+            level = logging.INFO if self._verdict.learned else logging.WARNING
+            runner.logger.log(level, self._verdict.text)
+
     @torch.no_grad()
     def record(self, runner, data_batch: Optional[dict]) -> None:
         """Append the mean distribution over a batch, and draw a picture."""
@@ -160,6 +177,8 @@ class TimestepPolicyHook(PeriodicHook):
         probabilities, entropy = pi.probs.mean(0), pi.entropy().mean()
         all_reduce(probabilities, 'mean')
         all_reduce(entropy, 'mean')
+        counts = model.reward_counts.counts.tolist()
+        model.reward_counts.counts.zero_()
         if runner.rank != 0:
             return
         num_done = runner.iter + 1
@@ -170,6 +189,8 @@ class TimestepPolicyHook(PeriodicHook):
             probabilities=[float(f'{p:.3g}') for p in probabilities.tolist()],
             entropy=entropy.item(),
         )
+        if model.policy.learnable:
+            entry['num_rewards'], entry['num_above_mean'] = counts
         scalars = runner.message_hub.log_scalars
         for name in ('reward', 'advantage_std'):
             history = scalars.get(f'train/{name}')
@@ -184,5 +205,15 @@ class TimestepPolicyHook(PeriodicHook):
             or num_done - self._last_picture >= self.min_picture_interval
         ):
             self._last_picture = num_done
-            picture = draw_records(read_records(runner.work_dir))
-            self.show(runner, 'policy', picture)
+            records = read_records(runner.work_dir)
+            self.show(runner, 'policy', draw_records(records))
+            if num_done == runner.max_iters:
+                self._verdict = judge_policy(records)
+
+    def _keep_counts(self, runner, counts: torch.Tensor) -> None:
+        """Continue with the counts of the checkpoint, and save them."""
+        hub = runner.message_hub
+        saved = hub.runtime_info.get(COUNTS)
+        if runner.iter and saved is not None and saved.shape == counts.shape:
+            counts.copy_(saved)
+        hub.update_info(COUNTS, counts)

@@ -11,6 +11,7 @@ from tests.helpers.report_files import distillation
     [
         (dict(width=0.1), 'policy collapsed'),
         (dict(width=0.4), 'policy collapsed'),
+        (dict(shares=(0.5, 0.5)), 'policy learned nothing'),
         (dict(rise=0.0), 'reward did not increase'),
         (dict(rise=-1.0), 'reward did not increase'),
         (dict(relative_std=0.0), 'same for all images'),
@@ -21,7 +22,7 @@ from tests.helpers.report_files import distillation
 )
 def test_each_failure_has_its_own_warning(tmp_path, change, words):
     checks = run_checks(read_run(distillation(tmp_path / 'a', **change)))
-    assert len(checks) == 6
+    assert len(checks) == 7
     assert not any(c.skipped for c in checks)
     warnings = [c.warning for c in checks if c.warning]
     assert len(warnings) == (0 if words is None else 1)
@@ -42,6 +43,14 @@ def test_a_reward_that_rises_quickly_has_increased(tmp_path):
     assert not any(c.warning for c in run_checks(run))
 
 
+def test_a_reward_that_hardly_increases_has_not_increased(tmp_path):
+    """With random labels the decoder only forgets its first guess."""
+    run = read_run(distillation(tmp_path / 'a'))
+    run.curves['reward'] = [(i, -2.33 + 0.002 * i) for i in range(20)]
+    (warning,) = (c.warning for c in run_checks(run) if c.warning)
+    assert 'increase, or hardly' in warning
+
+
 def test_a_run_of_unknown_length_is_not_checked_for_its_end(tmp_path):
     run = read_run(distillation(tmp_path / 'a'))
     del run.records[-1]['max_iters']
@@ -53,3 +62,15 @@ def test_a_nan_is_named_with_its_iteration(tmp_path):
     run.curves['loss_distill'][7] = (70, float('nan'))
     warnings = [c.warning for c in run_checks(run) if c.warning]
     assert 'loss_distill is nan at iteration 70' in warnings[0]
+
+
+def test_a_run_without_counted_rewards_is_not_judged(tmp_path):
+    run = read_run(distillation(tmp_path / 'a'))
+    del run.records[-1]['num_rewards']
+    assert run_checks(run)[2].skipped == 'rewards were not counted'
+
+
+def test_a_learned_policy_that_never_changed_is_judged(tmp_path):
+    run = read_run(distillation(tmp_path / 'a', shares=(0.5, 0.5)))
+    run.records = run.records[-1:]
+    assert 'learned nothing' in run_checks(run)[2].warning

@@ -57,6 +57,9 @@ def test_policy_is_recorded_in_lines_and_pictures(tmp_path):
         assert sum(record['probabilities']) == pytest.approx(1, abs=1e-2)
         assert 0 < record['entropy'] <= math.log(1000) + 1e-3
         assert record['reward'] < 0 < record['advantage_std']
+        # Two batches of four images, of which two of eight have no label.
+        assert sum(record['num_rewards']) == 6
+        assert 1 <= sum(record['num_above_mean']) <= 5
     pictures = sorted(Path(runner.log_dir).rglob('policy_*.png'))
     assert [p.stem for p in pictures] == ['policy_4', 'policy_8']
     assert cv2.imread(str(pictures[0])).std() > 0
@@ -84,6 +87,49 @@ def test_a_record_covers_the_batches_of_all_ranks(tmp_path):
     torch.testing.assert_close(actual, expected, rtol=1e-2, atol=0)
     assert (actual - torch.tensor(ranks[0][0])).norm() > 1e-2 * actual.norm()
     assert not list((tmp_path / '1').rglob('policy.jsonl'))
+
+
+def test_a_policy_that_learned_nothing_is_a_warning_at_the_end(tmp_path):
+    hook = dict(type='repfusion_mm.TimestepPolicyHook')
+    runner = Runner.from_cfg(config(tmp_path, [hook], max_epochs=1))
+    runner.train()
+    log = Path(runner.log_dir, f'{runner.timestamp}.log').read_text()
+    (line,) = [i for i in log.splitlines() if 'learned nothing' in i]
+    assert 'WARNING' in line
+    assert 'probe_timesteps.py' in line
+
+
+def test_a_static_policy_is_not_said_to_have_learned_nothing(tmp_path):
+    hook = dict(type='repfusion_mm.TimestepPolicyHook')
+    policy = dict(type='repfusion_mm.UniformTimestepPolicy')
+    cfg = config(tmp_path, [hook], max_epochs=1, policy=policy)
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    log = Path(runner.log_dir, f'{runner.timestamp}.log').read_text()
+    assert 'learned nothing' not in log
+    records = Path(runner.log_dir, 'policy.jsonl').read_text()
+    assert 'num_rewards' not in records
+
+
+def test_a_resumed_run_continues_to_count_rewards(tmp_path):
+    """The checkpoint is between two records."""
+    hooks = [
+        dict(type='repfusion_mm.ExactResumeHook'),
+        dict(type='repfusion_mm.TimestepPolicyHook', num_records=2),
+    ]
+    reference = Runner.from_cfg(config(tmp_path / 'reference', hooks))
+    reference.train()
+    cfg = config(tmp_path / 'resumed', hooks)
+    cfg.resume = True
+    cfg.load_from = str(tmp_path / 'reference' / 'epoch_3.pth')
+    resumed = Runner.from_cfg(cfg)
+    resumed.train()
+    first, second = (
+        Path(runner.log_dir, 'policy.jsonl').read_text().splitlines()
+        for runner in (reference, resumed)
+    )
+    assert first[1:] == second
+    assert sum(json.loads(second[0])['num_rewards']) == 12
 
 
 def test_statistics_are_logged(tmp_path):

@@ -1,0 +1,126 @@
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import chi2_contingency
+
+from repfusion_mm.visualization.policy_verdict import (
+    compare_ranges,
+    judge_policy,
+)
+from tests.helpers.report_files import count_shares, policy_record
+
+FLAT = [0.5] * 10
+PEAK = [0.45, 0.5, 0.55, 0.7, 0.6, 0.5, 0.45, 0.4, 0.4, 0.35]
+#: Draws of a policy that has settled on one range of timesteps.
+SETTLED = dict(
+    num_rewards=[0, 0, 0, 1000, 0, 0, 0, 0, 0, 0],
+    num_above_mean=[0, 0, 0, 800, 0, 0, 0, 0, 0, 0],
+)
+
+
+def record(iteration, counts, mode=300, width=20.0):
+    entry = policy_record(iteration, mode, width, **counts)
+    probs = np.array(entry['probabilities'])
+    entropy = -(probs * np.log(np.maximum(probs, 1e-30))).sum()
+    return dict(entry, entropy=float(entropy))
+
+
+def run_of(shares, width, settled=3):
+    counts = [count_shares(shares)] * 3 + [SETTLED] * settled
+    return [record(i, c, width=width) for i, c in enumerate(counts)]
+
+
+def test_a_policy_that_has_learned_is_said_to_have_learned():
+    """In the end it draws only timesteps of equal rewards."""
+    verdict = judge_policy(run_of(PEAK, width=20.0))
+    assert verdict.learned
+    assert 'prefer t = 300 ± 20' in verdict.text
+    assert 'entropy is 4.41 of at most 6.91 nats' in verdict.text
+
+
+def test_a_uniform_policy_has_learned_nothing():
+    verdict = judge_policy(run_of(FLAT, width=1e5, settled=0))
+    assert not verdict.learned
+    assert 'learned nothing: in 3000 rewards there is no sign' in verdict.text
+    assert '(p = 1)' in verdict.text
+    assert '6.91 of at most 6.91 nats' in verdict.text
+    assert 'chance' not in verdict.text
+    assert 'probe_timesteps.py' in verdict.text
+
+
+def test_a_uniform_policy_that_could_have_learned_names_the_best_timesteps():
+    verdict = judge_policy(run_of(PEAK, width=1e5, settled=0))
+    assert not verdict.learned
+    words = (
+        '35 percentage points more frequent at t = 300 to 399 than at t = 9'
+    )
+    assert words in verdict.text
+    assert 'decrease entropy_weight' in verdict.text
+
+
+@pytest.mark.parametrize('width', [20.0, 0.1])
+def test_a_policy_that_moved_without_a_reason_has_learned_nothing(width):
+    verdict = judge_policy(run_of(FLAT, width))
+    assert not verdict.learned
+    assert f'moved to t = 300 ± {width:.0f} by chance' in verdict.text
+
+
+def test_the_entropy_is_that_of_single_images():
+    """A policy may be certain of another timestep for each image."""
+    records = run_of(PEAK, width=1e5)
+    assert not judge_policy(records).learned
+    records[-1]['entropy'] = math.log(1000) - 0.11
+    assert judge_policy(records).learned
+
+
+def test_policies_that_are_not_trained_are_not_judged():
+    assert judge_policy([policy_record(1)]) is None
+    one = dict(timesteps=[9], probabilities=[1.0], **count_shares([0.5]))
+    assert judge_policy([one]) is None
+
+
+def test_records_of_an_older_version_are_left_out():
+    old = policy_record(0)
+    new = run_of(PEAK, width=20.0)
+    assert judge_policy([old, *new]) == judge_policy(new)
+
+
+def test_one_record_is_tested_as_a_contingency_table():
+    rewards = np.array([90, 150, 60, 200])
+    above = np.array([50, 80, 25, 110])
+    statistic, expected, *_ = chi2_contingency([above, rewards - above])
+    # The variance of the hypergeometric distribution is N / (N - 1) larger.
+    test = compare_ranges(np.array([[rewards, above]]))
+    below = test.p_value
+    assert below == pytest.approx(expected, rel=0.05)
+    assert below > expected
+    assert statistic > 3
+    shares = above / rewards - above.sum() / rewards.sum()
+    np.testing.assert_allclose(test.excess, shares)
+
+
+def test_a_share_that_changes_with_the_policy_is_no_dependence():
+    """Pooled, the second range has 77% and the first one 53%."""
+    tables = np.array([[[900, 100], [450, 50]], [[100, 900], [80, 720]]])
+    rewards, above = tables.sum(0)
+    assert chi2_contingency([above, rewards - above]).pvalue < 1e-4
+    assert compare_ranges(tables).p_value == pytest.approx(1)
+
+
+def test_the_test_is_calibrated():
+    rng = np.random.default_rng(0)
+    p_values = []
+    for _ in range(1000):
+        rewards = rng.poisson(rng.uniform(0, 60, (20, 10)))
+        above = rng.binomial(rewards, rng.uniform(0.3, 0.97, (20, 1)))
+        tables = np.stack([rewards, above], 1)
+        p_values.append(compare_ranges(tables).p_value)
+    shares = [np.mean(np.array(p_values) < level) for level in (0.5, 0.1)]
+    assert shares == pytest.approx([0.5, 0.1], abs=0.05)
+
+
+def test_a_few_rewards_prove_nothing():
+    table = [[1000, 1, 1], [990, 0, 0]]
+    assert compare_ranges(np.array([table])).p_value == 1
+    assert compare_ranges(np.zeros((2, 2, 10), dtype=int)).p_value == 1
