@@ -10,10 +10,14 @@ _base_ = [
 data_root = 'data/mine'
 # 'folders': each subfolder of data_root is a class. 'some.txt': a file in
 # data_root with a line "path label" for each labeled image; all other images
-# are unlabeled. None: no labels; timesteps are drawn uniformly from
-# `timesteps`.
+# are unlabeled. None: no labels.
 labels = 'labels.txt'
 num_classes = 10
+# The teacher's timestep, such as 300. From labels, this finds it in minutes:
+#     python tools/analysis_tools/probe_timesteps.py THIS_FILE
+# None: a policy learns it from the labels during training; without labels,
+# timesteps are drawn uniformly from `timesteps`.
+timestep = None
 timesteps = _base_.timesteps
 image_size = _base_.teacher_size
 student = dict(type='mmpretrain.ResNet', depth=18)
@@ -34,7 +38,11 @@ model = dict(
     # The scale of features differs between teachers.
     normalizer=dict(type='repfusion_mm.StandardizeNormalizer'),
 )
-if _base_.teacher.type == 'repfusion_mm.TimmTeacher':
+if timestep is not None:
+    model['policy'] = dict(
+        type='repfusion_mm.FixedTimestepPolicy', timestep=timestep
+    )
+elif _base_.teacher.type == 'repfusion_mm.TimmTeacher':
     model['policy'] = dict(type='repfusion_mm.FixedTimestepPolicy')
 elif labels:
     model['policy'] = dict(type='repfusion_mm.LearnedTimestepPolicy')
@@ -71,7 +79,7 @@ train_dataloader = dict(
     batch_sampler=dict(type='repfusion_mm.SeededBatchSampler', drop_last=True),
     dataset=dict(type='repfusion_mm.SeededConcatDataset', datasets=[images]),
 )
-if labels and labels != 'folders':
+if 'decoder' in model and labels != 'folders':
     # Half of each batch is drawn from the labeled images.
     labeled = dict(images, ann_file=labels, with_label=True)
     train_dataloader['dataset']['datasets'] = [labeled, images]

@@ -113,3 +113,18 @@ def test_one_line_names_the_teacher(tmp_path, teacher, labels):
     is_trained = policy == 'LearnedTimestepPolicy'
     assert ('decoder' in cfg.model) == is_trained
     assert (cfg.optim_wrapper.decoder is not None) == is_trained
+
+
+@pytest.mark.parametrize('labels', ['labels.txt', 'folders', None])
+def test_a_timestep_replaces_the_policy(tmp_path, labels):
+    config = edited(
+        'distill/repfusion_custom.py', tmp_path / 'distill.py',
+        timestep=300, labels=labels,
+    )  # fmt: skip
+    cfg = Config.fromfile(config)
+    expected = dict(type='repfusion_mm.FixedTimestepPolicy', timestep=300)
+    assert cfg.model.policy == expected
+    assert 'decoder' not in cfg.model
+    assert len(cfg.train_dataloader.dataset.datasets) == 1
+    assert cfg.train_dataloader.sampler.type == 'DefaultSampler'
+    assert ('probe_dataset' in cfg) == (labels is not None)

@@ -17,6 +17,8 @@ import sys
 from pathlib import Path
 from typing import List, Optional
 
+from mmengine.config import Config
+
 from repfusion_mm.analysis.probe.baselines import measure_baselines
 from repfusion_mm.analysis.probe.config_lines import format_lines
 from repfusion_mm.analysis.probe.figure import draw_probe
@@ -58,17 +60,24 @@ def main(argv: Optional[List[str]] = None) -> int:
         draw_probe(measurements, baselines, metric, out / 'probe.png')
         parts = [prober.summary(), describe(measurements, baselines, metric)]
         if is_informative(measurements):
-            mode, layer, t = find_best(measurements)
-            changed = None if [mode] == prober.select_modes(None) else mode
-            parts += [
-                'To distill at this timestep, append to the config:', '',
-                format_lines(cfg, [*prober.grids], layer, t, changed),
-            ]  # fmt: skip
+            parts.append(advise(cfg, prober, *find_best(measurements)))
         text = '\n'.join(parts) + '\n'
         (out / 'probe.txt').write_text(text, encoding='utf-8')
         print(text.split('\n', 1)[1])
         print(f'see {out / "probe.csv"}, probe.png and probe.txt')
     return 0
+
+
+def advise(
+    cfg: Config, prober: Prober, input_mode: str, layer: str, timestep: int
+) -> str:
+    """Return how to distill one layer at one timestep."""
+    layers = [*prober.grids]
+    changed = None if [input_mode] == prober.select_modes(None) else input_mode
+    if 'timestep' in cfg and len(layers) == 1 and not changed:
+        return f'In {cfg.filename}, set timestep = {timestep}'
+    lines = format_lines(cfg, layers, layer, timestep, changed)
+    return f'To distill at this timestep, train this config:\n\n{lines}\n'
 
 
 if __name__ == '__main__':

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Optional, Sequence
 
 from mmengine.config import Config
@@ -14,7 +15,7 @@ def format_lines(
     timestep: int,
     input_mode: Optional[str] = None,
 ) -> str:
-    """Return the lines to append to a config that inherits from another.
+    """Return a config, to be written next to the one that it inherits from.
 
     Args:
         cfg: The config of a distillation from one or several layers.
@@ -25,7 +26,7 @@ def format_lines(
             the config.
     """
     teacher = cfg.model.teacher.to_dict()
-    lines = ['model = dict(']
+    lines = [f'_base_ = [{Path(cfg.filename).name!r}]', 'model = dict(']
     if len(layers) > 1 or input_mode:
         teacher['layers'] = [layer]
         if input_mode:
