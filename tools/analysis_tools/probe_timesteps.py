@@ -73,7 +73,9 @@ def advise(
 ) -> str:
     """Return how to distill one layer at one timestep."""
     layers = [*prober.grids]
-    changed = None if [input_mode] == prober.select_modes(None) else input_mode
+    changed = None
+    if prober.input_mode not in (None, input_mode):
+        changed = input_mode
     if 'timestep' in cfg and len(layers) == 1 and not changed:
         return f'In {cfg.filename}, set timestep = {timestep}'
     lines = format_lines(cfg, layers, layer, timestep, changed)

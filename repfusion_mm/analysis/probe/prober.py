@@ -53,6 +53,8 @@ class Prober:
         init_default_scope(cfg.get('default_scope', 'mmengine'))
         self.model = MODELS.build(cfg.model).to(get_device()).eval()
         self.teacher = self.model.teacher.live
+        #: Of the config; None for teachers without noise.
+        self.input_mode = getattr(self.teacher, 'input_mode', None)
         if self.teacher.label_classes is not None:
             raise ValueError(
                 "expected model.teacher.class_signal 'none' or 'random' for "
@@ -142,14 +144,13 @@ class Prober:
 
     def select_modes(self, input_modes: Optional[List[str]]) -> List[str]:
         """Check input modes; return that of the config by default."""
-        own = getattr(self.teacher, 'input_mode', None)
-        if own is None and input_modes:
+        if self.input_mode is None and input_modes:
             raise ValueError(
                 f'expected no --input-modes with '
                 f'{type(self.teacher).__name__}, which has no noise, got '
                 f'{input_modes}; remove --input-modes'
             )
-        return input_modes or [own or 'clean']
+        return input_modes or [self.input_mode or 'clean']
 
     def probe(
         self, timesteps: List[int], input_modes: List[str], folder: Path
@@ -231,7 +232,7 @@ class Prober:
         Raises:
             ValueError: They are not finite.
         """
-        if hasattr(self.teacher, 'input_mode'):
+        if self.input_mode is not None:
             self.teacher.input_mode = input_mode
         torch.manual_seed(self.seed + timestep)
         feats: Dict[str, np.ndarray] = {}

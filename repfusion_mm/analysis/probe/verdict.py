@@ -60,10 +60,12 @@ def describe(
         )
     pixels = baselines.get('raw pixels')
     if pixels and not is_better(measurements[best], pixels):
+        is_worse = is_better(pixels, measurements[best])
         lines.append(
-            'Raw pixels are as good for a linear model (R² '
-            f'{format_r2(pixels)}): compare with a student that is trained '
-            'from scratch.'
+            f'Raw pixels are {"better" if is_worse else "as good"} for a '
+            f'linear model (R² {format_r2(pixels)}). A student that is '
+            'finetuned is no linear model: compare it with one that is '
+            'trained from scratch.'
         )
     return '\n'.join(lines)
 
