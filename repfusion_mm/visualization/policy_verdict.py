@@ -15,10 +15,12 @@ from repfusion_mm.visualization.policy_log import moments
 UNIFORM = 0.1
 #: Probability of the counted rewards, or of less even ones, if rewards do not
 #: depend on t.
-SIGNIFICANT = 1e-4
+SIGNIFICANT = 1e-3
 #: Variance of the number of rewards above the mean that a range of t needs.
 #: It is about the smaller of the expected numbers above and below.
 MIN_VARIANCE = 5
+#: Of a correlation matrix; smaller ones are zero but for rounding errors.
+MIN_EIGENVALUE = 1e-3
 REMEDY = (
     'Check the labels and model.decoder, and measure the timesteps with '
     'tools/analysis_tools/probe_timesteps.py: if none is better than another, '
@@ -59,26 +61,21 @@ def judge_policy(records: List[dict]) -> Optional[Verdict]:
     uniform = maximum - entropy < UNIFORM
     state = f'its entropy is {entropy:.2f} of at most {maximum:.2f} nats'
     where = f't = {mean:.0f} ± {std:.0f}'
-    tables = [
-        (record['num_rewards'], record['num_above_mean'])
-        for record in records
-        if 'num_rewards' in record
-    ]
-    test = compare_ranges(np.array(tables))
+    test = compare_ranges(records)
     if test.p_value < SIGNIFICANT:
-        reason = _describe(test.excess, last['timesteps'])
         if not uniform:
-            return Verdict(
-                True,
-                f'The policy learned to prefer {where}: {state}; {reason}.',
+            text = (
+                f'The policy learned to prefer {where}: {state}, and the '
+                'share of rewards above the mean of their batch differs by up '
+                f'to {_points(test.excess)} between ranges of t.'
             )
-        reason = f'{state}, although {reason}'
+            return Verdict(True, text)
+        reason = f'{state}, although {_describe(test, last["timesteps"])}'
         remedy = f'{TRAIN_MORE} {REMEDY}'
     else:
-        num_rewards = sum(sum(rewards) for rewards, _ in tables)
         reason = (
-            f'in {num_rewards} rewards there is no sign that they depend on '
-            f't (p = {test.p_value:.1g}), and {state}'
+            f'in {test.num_rewards} rewards there is no sign that they '
+            f'depend on t (p = {test.p_value:.1g}), and {state}'
         )
         remedy = REMEDY
         if not uniform:
@@ -89,56 +86,59 @@ def judge_policy(records: List[dict]) -> Optional[Verdict]:
 class Comparison(NamedTuple):
     """A comparison of the rewards in R ranges of t."""
 
+    num_rewards: int
     p_value: float  # of a test of whether they differ; 1 if there are too few
     #: R shares of the rewards that are above the mean of their batch, minus
-    #: the share of all ranges; NaN where there are too few rewards.
+    #: those expected; NaN where there are too few rewards.
     excess: np.ndarray
 
 
-def compare_ranges(tables: np.ndarray) -> Comparison:
+def compare_ranges(records: List[dict]) -> Comparison:
     """Test whether rewards depend on t.
 
-    The generalized Cochran-Mantel-Haenszel test of whether the share of
-    rewards above the mean of their batch differs between ranges of t. Each
-    record is a stratum, because the share and the policy change during a run.
-
-    Source: N. Mantel, J. Am. Stat. Assoc. 58 (1963), 690-700.
-
-    Args:
-        tables: S x 2 x R numbers of rewards, and of those above the mean, of
-            S records in R ranges of t.
+    The generalized Cochran-Mantel-Haenszel test, of the sums over the tables
+    of all records; see
+    :class:`~repfusion_mm.models.policies.reward_table.RewardTable`.
     """
-    rewards, above = tables[:, 0], tables[:, 1]
-    total = np.maximum(rewards.sum(1, keepdims=True), 2)
-    share = above.sum(1, keepdims=True) / total
-    factor = share * (1 - share) * total / (total - 1)
-    covariance = np.diag((factor * rewards).sum(0)) - np.einsum(
-        'sr,sq->rq', factor / total * rewards, rewards
+    tables = [record for record in records if 'num_rewards' in record]
+    rewards, excess, covariance = (
+        np.sum([table[name] for table in tables], axis=0)
+        for name in ('num_rewards', 'excess_rewards', 'excess_covariance')
     )
     tested = np.diag(covariance) >= MIN_VARIANCE
-    excess = (above - share * rewards).sum(0)
-    shares = np.full(len(excess), np.nan)
-    if not tested.any():
-        return Comparison(1.0, shares)
-    shares[tested] = excess[tested] / rewards.sum(0)[tested]
-    values, vectors = np.linalg.eigh(covariance[np.ix_(tested, tested)])
-    # The ranges are dependent if all are tested: their excess sums to zero.
-    kept = values > 1e-9 * values[-1]
-    statistic = ((excess[tested] @ vectors[:, kept]) ** 2 / values[kept]).sum()
-    halves = torch.tensor([kept.sum() / 2, statistic / 2], dtype=torch.double)
-    return Comparison(float(torch.special.gammaincc(*halves)), shares)
+    shares = np.full(len(rewards), np.nan)
+    shares[tested] = excess[tested] / rewards[tested]
+    p_value = 1.0
+    if tested.any():
+        scale = np.diag(covariance)[tested] ** 0.5
+        correlation = covariance[np.ix_(tested, tested)] / scale[:, None]
+        values, vectors = np.linalg.eigh(correlation / scale)
+        # The excess of all ranges sums to zero, but for rounding errors.
+        kept = values > MIN_EIGENVALUE
+        projected = (excess[tested] / scale) @ vectors[:, kept]
+        statistic = (projected**2 / values[kept]).sum()
+        halves = [kept.sum() / 2, statistic / 2]
+        p_value = float(
+            torch.special.gammaincc(*torch.tensor(halves, dtype=torch.double))
+        )
+    return Comparison(int(rewards.sum()), p_value, shares)
 
 
-def _describe(excess: np.ndarray, timesteps: List[int]) -> str:
+def _points(excess: np.ndarray) -> str:
+    spread = np.nanmax(excess) - np.nanmin(excess)
+    return f'{100 * spread:.0f} percentage points'
+
+
+def _describe(test: Comparison, timesteps: List[int]) -> str:
     """Name the ranges of t with the most and the fewest high rewards."""
-    ranges = np.arange(len(timesteps)) * len(excess) // len(timesteps)
-    best, worst = np.nanargmax(excess), np.nanargmin(excess)
+    num_ranges = len(test.excess)
+    ranges = np.arange(len(timesteps)) * num_ranges // len(timesteps)
     names = []
-    for index in (best, worst):
+    for index in (np.nanargmax(test.excess), np.nanargmin(test.excess)):
         inside = np.array(timesteps)[ranges == index]
         names.append(f't = {inside[0]} to {inside[-1]}')
     return (
         'rewards above the mean of their batch are '
-        f'{100 * (excess[best] - excess[worst]):.0f} percentage points more '
-        f'frequent at {names[0]} than at {names[1]}'
+        f'{_points(test.excess)} more frequent at {names[0]} than at '
+        f'{names[1]}'
     )

@@ -3,6 +3,9 @@
 import json
 
 import numpy as np
+import torch
+
+from repfusion_mm.models.policies.reward_table import RewardTable
 
 CONFIG = """
 model = dict(policy=dict(type='Learned'), note={note!r})
@@ -43,12 +46,27 @@ def policy_record(iteration, mode=300, width=100.0, step=1, **statistics):
     )
 
 
-def count_shares(shares, num_each=100):
-    """Return the counts of a record with these shares of high rewards."""
-    return dict(
-        num_rewards=[num_each] * len(shares),
-        num_above_mean=[round(share * num_each) for share in shares],
+def reward_table(num_rewards, num_above):
+    """Return a record's table of one batch, with these rewards in ranges."""
+    num_ranges = len(num_rewards)
+    table = RewardTable(num_ranges)
+    actions = torch.arange(num_ranges).repeat_interleave(
+        torch.tensor(num_rewards)
     )
+    above = [
+        index < high
+        for count, high in zip(num_rewards, num_above)
+        for index in range(count)
+    ]
+    above = torch.tensor(above, dtype=torch.bool)
+    table.add(actions, above, torch.ones_like(above))
+    return table.pop()
+
+
+def count_shares(shares, num_each=100):
+    """Return the table of a record with these shares of high rewards."""
+    above = [round(share * num_each) for share in shares]
+    return reward_table([num_each] * len(shares), above)
 
 
 def distillation(

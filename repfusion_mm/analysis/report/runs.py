@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
 from repfusion_mm.analysis.dumped_config import read_dumped_config
-from repfusion_mm.analysis.probe.scores import read_best
+from repfusion_mm.analysis.probe import read_best
 from repfusion_mm.engine.hooks import env_info_hook
 from repfusion_mm.utils.settings import flatten_settings
 from repfusion_mm.visualization import policy_log

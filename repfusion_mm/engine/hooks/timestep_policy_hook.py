@@ -41,9 +41,8 @@ from repfusion_mm.visualization.policy_log import (
 )
 from repfusion_mm.visualization.policy_verdict import Verdict, judge_policy
 
-#: Key of the counted rewards in mmengine's ``MessageHub``, which puts them in
-#: checkpoints.
-COUNTS = 'timestep_policy/reward_counts'
+#: Key in mmengine's ``MessageHub``, which puts the table in checkpoints.
+TABLE = 'timestep_policy/reward_table'
 
 
 @HOOKS.register_module()
@@ -58,10 +57,9 @@ class TimestepPolicyHook(PeriodicHook):
     Each record is a line of ``policy.jsonl`` in the run's log directory
     (iteration, length of the run, timesteps, their mean probabilities over
     the batches of all processes, entropy, reward, standard deviation of the
-    advantage, and for ranges of timesteps the number of rewards since the last
-    record and how many of them were above the mean of their batch) and a
-    picture of all records in the visualizer. At the end of the run, the hook
-    logs what a learned policy has learned, or warns that it has learned
+    advantage, and the ``RewardTable`` of the steps since the last record) and
+    a picture of all records in the visualizer. At the end of the run, the
+    hook logs what a learned policy has learned, or warns that it has learned
     nothing. It also checks model and data before the first iteration.
 
     Args:
@@ -138,7 +136,7 @@ class TimestepPolicyHook(PeriodicHook):
         if model.policy.learnable:
             check_baseline(model, loader)
             self._initial_weight = model.policy.entropy_weight
-            self._keep_counts(runner, model.reward_counts.counts)
+            self._keep_table(runner, model.reward_table.values)
         self._last_picture = runner.iter
 
     def before_train_iter(
@@ -177,8 +175,7 @@ class TimestepPolicyHook(PeriodicHook):
         probabilities, entropy = pi.probs.mean(0), pi.entropy().mean()
         all_reduce(probabilities, 'mean')
         all_reduce(entropy, 'mean')
-        counts = model.reward_counts.counts.tolist()
-        model.reward_counts.counts.zero_()
+        table = model.reward_table.pop() if model.policy.learnable else {}
         if runner.rank != 0:
             return
         num_done = runner.iter + 1
@@ -188,9 +185,8 @@ class TimestepPolicyHook(PeriodicHook):
             timesteps=model.policy.timesteps.tolist(),
             probabilities=[float(f'{p:.3g}') for p in probabilities.tolist()],
             entropy=entropy.item(),
+            **table,
         )
-        if model.policy.learnable:
-            entry['num_rewards'], entry['num_above_mean'] = counts
         scalars = runner.message_hub.log_scalars
         for name in ('reward', 'advantage_std'):
             history = scalars.get(f'train/{name}')
@@ -210,10 +206,10 @@ class TimestepPolicyHook(PeriodicHook):
             if num_done == runner.max_iters:
                 self._verdict = judge_policy(records)
 
-    def _keep_counts(self, runner, counts: torch.Tensor) -> None:
-        """Continue with the counts of the checkpoint, and save them."""
+    def _keep_table(self, runner, table: torch.Tensor) -> None:
+        """Continue with the table of the checkpoint, and save it."""
         hub = runner.message_hub
-        saved = hub.runtime_info.get(COUNTS)
-        if runner.iter and saved is not None and saved.shape == counts.shape:
-            counts.copy_(saved)
-        hub.update_info(COUNTS, counts)
+        saved = hub.runtime_info.get(TABLE)
+        if runner.iter and saved is not None and saved.shape == table.shape:
+            table.copy_(saved)
+        hub.update_info(TABLE, table)

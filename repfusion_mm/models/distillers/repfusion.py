@@ -29,7 +29,7 @@ from repfusion_mm.models.policies.reinforce import (
     mean_over_ranks,
     sum_over_ranks,
 )
-from repfusion_mm.models.policies.reward_counts import RewardCounts
+from repfusion_mm.models.policies.reward_table import RewardTable
 from repfusion_mm.models.teachers.cached_teacher import CachedTeacher
 from repfusion_mm.models.utils.frozen_layers import frozen_parameters
 from repfusion_mm.models.utils.image_range import (
@@ -178,7 +178,7 @@ class RepFusion(BaseModel):
             for name in frozen_parameters(self.student) - frozen
         }
         self.policy = build_policy(policy, self.teacher.num_timesteps)
-        self.reward_counts = RewardCounts(len(self.policy.timesteps))
+        self.reward_table = RewardTable(len(self.policy.timesteps))
         self.decoder_layer = list(teacher_shapes)[-1]
         self.decoder = build_decoder(
             decoder, teacher_shapes[self.decoder_layer][0], self.policy
@@ -290,7 +290,7 @@ class RepFusion(BaseModel):
         if self.policy.learnable:
             losses.update(self.policy.loss(pi, actions, reward, labeled))
             above = reward > losses['reward']
-            self.reward_counts.add(actions, above, labeled)
+            self.reward_table.add(actions, above, labeled)
         return losses
 
     def images(self, inputs: torch.Tensor) -> torch.Tensor:
