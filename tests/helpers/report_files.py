@@ -5,6 +5,7 @@ import json
 import numpy as np
 import torch
 
+from repfusion_mm.analysis.probe import Measurement, write_table
 from repfusion_mm.models.policies.reward_table import RewardTable
 
 CONFIG = """
@@ -44,6 +45,18 @@ def policy_record(iteration, mode=300, width=100.0, step=1, **statistics):
         probabilities=(probs / probs.sum()).tolist(),
         **statistics,
     )
+
+
+def write_probe(path, scores):
+    """Write the table of a probe with these scores by timestep."""
+    measurements = {
+        ('clean', 'mid', timestep): Measurement(
+            np.full(4, score), (score, score - 0.1, score + 0.1), score,
+            np.zeros(9),
+        )
+        for timestep, score in scores.items()
+    }  # fmt: skip
+    write_table(measurements, path)
 
 
 def reward_table(num_rewards, num_above):

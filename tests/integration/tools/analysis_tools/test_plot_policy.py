@@ -1,8 +1,7 @@
 import cv2
 
-from repfusion_mm.analysis.probe import Score, write_scores
 from tests.helpers.launcher import run_main
-from tests.helpers.report_files import policy_record, write_lines
+from tests.helpers.report_files import policy_record, write_lines, write_probe
 
 SCRIPT = 'tools/analysis_tools/plot_policy.py'
 
@@ -15,8 +14,7 @@ def test_the_policy_is_drawn_with_and_without_a_probe(tmp_path):
     done = run_main(SCRIPT, tmp_path)
     assert done.last_line == f'{tmp_path}/policy.png: 2 records'
     without = cv2.imread(str(tmp_path / 'policy.png'))
-    scores = [Score('clean', 'mid', t, 50, 0, t / 1e3) for t in (0, 500)]
-    write_scores(tmp_path / 'probe.csv', scores)
+    write_probe(tmp_path / 'probe.csv', {0: 0.0, 500: 0.5})
     out = tmp_path / 'new' / 'both.png'
     run_main(SCRIPT, tmp_path, '--probe', tmp_path / 'probe.csv', '--out', out)
     assert (without != cv2.imread(str(out))).any()

@@ -5,13 +5,13 @@ import shutil
 
 import pytest
 
-from repfusion_mm.analysis.probe import Score, write_scores
 from tests.helpers.launcher import run_main
 from tests.helpers.report_files import (
     distillation,
     finetuning,
     write_config,
     write_lines,
+    write_probe,
 )
 
 SCRIPT = 'tools/analysis_tools/report.py'
@@ -24,10 +24,7 @@ def page_of(*folders, out, expect=0):
 
 def test_the_page_is_complete_and_self_contained(tmp_path):
     folders = [distillation(tmp_path / 'distill')]
-    write_scores(
-        folders[0] / 'probe.csv',
-        [Score('clean', 'mid', t, 50, 0, 0.9 - t / 1e4) for t in (0, 500)],
-    )
+    write_probe(folders[0] / 'probe.csv', {0: 0.9, 500: 0.85})
     folders += [
         finetuning(tmp_path / f'{budget}_{seed}', 80 + seed + budget / 10,
                    seed=seed, ann_file=f'data/train_{budget}.txt')
