@@ -89,7 +89,7 @@ class KeypointTask(Task):
 
         null = [r2(filled[order]) for order in permutations(len(filled))]
         score = -mean, -mean - half, min(0.0, -mean + half)
-        return Measurement(skill, score, r2(filled), np.array(null))
+        return Measurement(skill, score, r2(filled), np.array(null), True)
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Return N x K x 2 coordinates, 0 where a keypoint does not count.

@@ -24,12 +24,14 @@ class Measurement(NamedTuple):
             interval. Higher is better.
         observed: R² in the form that ``null`` has.
         null: R² with labels permuted over the images, for each permutation.
+        is_own_fit: Whether the model is fitted to this timestep only.
     """
 
     skill: np.ndarray
     score: Tuple[float, float, float]
     observed: float
     null: np.ndarray
+    is_own_fit: bool = False
 
     @property
     def r2(self) -> float:

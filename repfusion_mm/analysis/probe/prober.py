@@ -110,7 +110,8 @@ class Prober:
             if any(labeled):
                 inputs = batch['inputs'][labeled]
                 self.batches.append(self.model.images(inputs))
-            if len(self.targets) >= max_images:
+            # One more than are used, to know whether there are more.
+            if len(self.targets) > max_images:
                 break
         excess = len(self.targets) - max_images
         self.is_truncated = excess > 0

@@ -9,8 +9,9 @@ import numpy as np
 #: The square of the constant feature, relative to the number of features: the
 #: intercept is shrunk by less than a thousandth for ten images or more.
 INTERCEPT = 100.0
-#: Features with a smaller standard deviation are constant.
-TINY = 1e-12
+#: Features with a smaller standard deviation, relative to their mean, are
+#: constant: the rest is rounding errors of float32.
+TINY = 1e-6
 #: Columns that :func:`compress` reads at a time.
 MAX_COLUMNS = 4096
 
@@ -52,7 +53,7 @@ class LeaveOneOutRidge:
         matrix = flat.T @ flat + penalty * width * np.eye(flat.shape[1])
         self._solved = np.linalg.solve(matrix, flat.T)  # (X'X + cI)^-1 X'
         solved = self._solved.reshape(-1, *counts.shape)
-        hat = np.einsum('nrd,dns->nrs', self._rows, solved, optimize=True)
+        hat = self._rows @ solved.transpose(1, 0, 2)
         self._inverse = np.linalg.inv(np.eye(counts.shape[1]) - hat)
 
     def _extend(self, features: np.ndarray) -> np.ndarray:
@@ -110,7 +111,8 @@ def standardize(
         rows = rows[counts.ravel()]
     mean = rows.mean(0, dtype=np.float64)
     std = rows.std(0, dtype=np.float64)
-    return (features - mean) / np.where(std < TINY, 1, std)
+    is_constant = std <= TINY * np.abs(mean)
+    return (features - mean) / np.where(is_constant, np.inf, std)
 
 
 def compress(features: np.ndarray) -> np.ndarray:
