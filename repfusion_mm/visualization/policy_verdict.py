@@ -15,7 +15,7 @@ from repfusion_mm.visualization.policy_log import moments
 UNIFORM = 0.1
 #: Probability of the counted rewards, or of less even ones, if rewards do not
 #: depend on t.
-SIGNIFICANT = 1e-3
+SIGNIFICANT = 1e-4
 #: Variance of the number of rewards above the mean that a range of t needs.
 #: It is about the smaller of the expected numbers above and below.
 MIN_VARIANCE = 5
