@@ -136,7 +136,7 @@ def read_best(path: Path) -> Optional[Tuple[Dict[int, float], str]]:
         scores = {
             int(row[2]): float(row[5]) for row in rows if row[:2] == best[:2]
         }
-    except ValueError as error:
+    except (ValueError, IndexError) as error:
         raise ValueError(
             f'expected the table of probe_timesteps.py in {path}, got '
             f'something else: {error}; run probe_timesteps.py again'
