@@ -63,7 +63,8 @@ def probe(kind, strengths, seed=0, missing=0.0) -> List[Measurement]:
         masks = masks.astype(np.int16)
         masks[rng.random(masks.shape) < missing] = -1
         # The ignored cells of an image are its own, as a void border is.
-        masks[:: 3 if missing else NUM_IMAGES + 1, 0] = -1
+        if missing:
+            masks[::3, 0] = -1
         task = MaskTask([*masks])
     else:
         points = rng.uniform(size=(NUM_IMAGES, 4, 3))

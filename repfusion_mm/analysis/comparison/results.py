@@ -64,7 +64,10 @@ def format_comparison(
     metric: str,
     configs: Dict[str, Config],
 ) -> str:
-    """Return a page in Markdown: the table, the best, and lines to paste."""
+    """Return a page in Markdown: the table, the best, and lines to paste.
+
+    There are no lines for teachers that say nothing about the labels.
+    """
     groups = group_teachers(points)
     rows = []
     for name, teacher_points in groups.items():
@@ -93,6 +96,8 @@ def format_comparison(
         f'{recommend(points)}.',
     ]
     for name, teacher_points in groups.items():
+        if not is_informative(by_key(teacher_points)):
+            continue
         choice = select_within_one_se(teacher_points)[0]
         layers = list(dict.fromkeys(p.layer for p in teacher_points))
         parts += [
