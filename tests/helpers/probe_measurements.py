@@ -30,7 +30,7 @@ def given(r2, error=0.02, score=None, p_value=0.01, seed=None):
     skill = r2 + error * NUM_IMAGES**0.5 * values / values.std(ddof=1)
     score = r2 if score is None else score
     null = np.full(99, r2 - 1)
-    null[: round(p_value * 100) - 1] = r2 + 1
+    null[: round(p_value * 100) - 1] = r2 + 0.01
     return Measurement(skill, (score, score - 0.1, score + 0.1), r2, null)
 
 
