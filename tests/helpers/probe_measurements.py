@@ -34,7 +34,9 @@ def given(r2, error=0.02, score=None, p_value=0.01, seed=None):
     return Measurement(skill, (score, score - 0.1, score + 0.1), r2, null)
 
 
-def probe(kind, strengths, seed=0, missing=0.0) -> List[Measurement]:
+def probe(
+    kind, strengths, seed=0, missing=0.0, order=slice(None)
+) -> List[Measurement]:
     """Measure features of 20 images at a timestep for each strength.
 
     Args:
@@ -43,6 +45,7 @@ def probe(kind, strengths, seed=0, missing=0.0) -> List[Measurement]:
             next to independent noise.
         seed: Seed of labels and noise.
         missing: The fraction of cells and keypoints that do not count.
+        order: A permutation of the labels over the images.
     """
     rng = np.random.default_rng(seed)
     maps = rng.normal(size=(len(strengths), NUM_IMAGES, 8, 3, 3))
@@ -54,7 +57,7 @@ def probe(kind, strengths, seed=0, missing=0.0) -> List[Measurement]:
         maps[:, :, :4] += (
             strengths[..., None] * np.eye(4)[labels][..., None, None]
         )
-        task = ClassTask([*labels])
+        task = ClassTask([*labels[order]])
     elif kind == 'masks':
         y, x = np.mgrid[:3, :3]
         slopes = rng.uniform(-1, 1, (2, NUM_IMAGES, 1, 1))
@@ -65,15 +68,15 @@ def probe(kind, strengths, seed=0, missing=0.0) -> List[Measurement]:
         # The ignored cells of an image are its own, as a void border is.
         if missing:
             masks[::3, 0] = -1
-        task = MaskTask([*masks])
+        task = MaskTask([*masks[order]])
     else:
         points = rng.uniform(size=(NUM_IMAGES, 4, 3))
-        maps = maps[..., :1, :1]
+        maps = maps[..., :1, :2]  # the second column is only noise
         coords = points[..., :2].reshape(NUM_IMAGES, 8, 1, 1) - 0.5
-        maps += 3 * strengths[..., None] * coords
+        maps[..., :1] += 3 * strengths[..., None] * coords
         points[..., 2] = rng.random((NUM_IMAGES, 4)) >= missing
         points[0, :, 2] = 1
-        task = KeypointTask([*points])
+        task = KeypointTask([*points[order]])
     rows = [
         task.finish(task.rows(torch.from_numpy(m), 0).numpy()) for m in maps
     ]
