@@ -197,7 +197,7 @@ def test_home_is_expanded_in_options_and_settings(folder):
             'tools/analysis_tools/probe_timesteps.py',
             'distill/repfusion_resnet18_digits',
             'probe_dataset',
-            ['--num-labels', 2],
+            ['--timesteps', 0],
         ),
     ],
 )

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from torch.utils.flop_counter import FlopCounterMode
 
 from repfusion_mm.analysis.flops import count_distillation
-from repfusion_mm.analysis.probe import read_scores
+from repfusion_mm.analysis.probe import read_best
 from repfusion_mm.engine.checkpoint.io import load_from_local
 from tests.helpers.equal import assert_equal
 from tests.helpers.launcher import ROOT, run_main
@@ -59,7 +59,7 @@ def job(tmp_path_factory):
     (folder / 'images').mkdir()
     rng = np.random.default_rng(0)
     labels = []
-    for i in range(8):
+    for i in range(12):
         pixels = rng.integers(0, 120, (16, 16, 3), dtype=np.uint8)
         pixels[..., i % 2] += 120  # the class is the color
         cv2.imwrite(str(folder / f'images/{i}.png'), pixels)
@@ -123,20 +123,20 @@ def test_cached_features_distill_as_live_ones(job, output):
 
 def test_the_probe_scores_its_only_timestep(job):
     folder = job['folder']
-    output = run(
-        'analysis_tools/probe_timesteps', folder, 'live',
-        '--num-labels', '4', '--num-splits', '2',
-    ).output  # fmt: skip
-    scores = read_scores(folder / 'live/probe.csv')
-    assert {(s.layer, s.timestep) for s in scores} == {('blocks.2', 0)}
-    assert "FixedTimestepPolicy', timestep=0)" in output
+    output = run('analysis_tools/probe_timesteps', folder, 'live').output
+    scores, label = read_best(folder / 'live/probe.csv')
+    assert list(scores) == [0]
+    assert label == 'linear probe\nclean\nblocks.2'
+    assert 'timestep=0,' in output
+    # There is nothing to compare it with.
+    assert 'as good (R²' not in output
+    assert 'No timestep is better' not in output
 
 
 def test_the_probe_refuses_input_modes(job):
     result = run_main(
         'tools/analysis_tools/probe_timesteps.py', job['folder'] / 'live.py',
-        '--out', job['folder'] / 'modes', '--num-labels', '4',
-        '--input-modes', 'noised', expect=1,
+        '--out', job['folder'] / 'modes', '--input-modes', 'noised', expect=1,
     )  # fmt: skip
     assert 'no --input-modes with TimmTeacher' in result.last_line
 

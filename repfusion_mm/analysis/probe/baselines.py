@@ -25,9 +25,10 @@ def measure_baselines(prober: Prober) -> Dict[str, Measurement]:
     is_dense = prober.task.field == 'gt_sem_seg'
     grid = next(iter(prober.grids.values()))
     rows: Dict[str, list] = {'raw pixels': [], 'no image': []}
+    # One size, also where that of the images differs between batches.
+    size = [min(side, MAX_SIDE) for side in prober.batches[0].shape[-2:]]
     begin = 0
     for images in prober.batches:
-        size = [min(side, MAX_SIDE) for side in images.shape[-2:]]
         pixels = resize_to(images, to_2tuple(grid if is_dense else size))
         if not is_dense:  # as channels, which are not pooled
             pixels = pixels.flatten(1)[:, :, None, None]

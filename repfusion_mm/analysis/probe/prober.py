@@ -18,6 +18,7 @@ from repfusion_mm.analysis.probe.fingerprint import fingerprint_images
 from repfusion_mm.analysis.probe.keypoints import KeypointTask
 from repfusion_mm.analysis.probe.measurement import Key, Measurement
 from repfusion_mm.analysis.probe.tasks import Grid, Task
+from repfusion_mm.engine.preflight.batches import check_sizes
 from repfusion_mm.engine.preflight.ignored_labels import find_ignore_index
 from repfusion_mm.engine.preflight.pixels import check_pixels
 from repfusion_mm.registry import MODELS
@@ -91,6 +92,7 @@ class Prober:
         found: Optional[Type[Task]] = None
         set_random_seed(self.seed)  # of augmentation
         for batch in dataloader:
+            check_sizes(batch)
             batch = self.model.data_preprocessor(batch, False)
             labeled = []
             for sample in batch['data_samples']:
@@ -116,7 +118,9 @@ class Prober:
         excess = len(self.targets) - max_images
         self.is_truncated = excess > 0
         if excess > 0:
-            self.batches[-1] = self.batches[-1][:-excess]
+            *self.batches, last = self.batches
+            if len(last) > excess:
+                self.batches.append(last[:-excess])
             del self.targets[max_images:]
         return found
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from mmengine.config import Config
 
-from repfusion_mm.analysis.probe import Prober, read_scores
+from repfusion_mm.analysis.probe import Prober, read_best
 from repfusion_mm.registry import MODELS
 from tests.helpers.launcher import run_main
 from tests.helpers.timm_models import save_model, teacher_config
 from tests.helpers.toy import LAYER, distiller_config
 
 SCRIPT = 'tools/analysis_tools/compare_teachers.py'
-FLAGS = ['--num-labels', '4', '--num-splits', '3', '--timesteps', '0', '500']
+FLAGS = ['--timesteps', '0', '500']
 
 
 @pytest.fixture(scope='module')
@@ -104,20 +104,22 @@ def test_teachers_are_compared(job, monkeypatch):
         ('ddpm', LAYER, '500'),
         ('resnet', 'layer2', '0'),
     ]
-    scores = read_scores(job / 'out/ddpm/probe.csv')
-    first = [s.score for s in scores if s[1:3] == (LAYER, 500)]
-    assert float(points[3]['mean']) == pytest.approx(np.mean(first))
-    assert float(points[3]['std']) == pytest.approx(np.std(first, ddof=1))
+    scores, label = read_best(job / 'out/ddpm/probe.csv')
+    layer = label.splitlines()[-1]
+    own = [p for p in points if p['layer'] == layer]
+    assert [float(p['score']) for p in own] == pytest.approx(
+        [*scores.values()], abs=1e-5
+    )
     assert cv2.imread(str(job / 'out/comparison.png')).std() > 0
 
     # The same command computes nothing; the lines can be pasted.
-    monkeypatch.setattr(Prober, 'run', None)
+    monkeypatch.setattr(Prober, 'features', None)
     assert page in compare(job, 'ddpm', 'resnet').output
     for name, lines in zip(
         ('ddpm', 'resnet'), re.findall(r'```python\n(.*?)```', page, re.S)
     ):
         path = job / f'{name}_pasted.py'
-        path.write_text(f'_base_ = [{str(job / name) + ".py"!r}]\n{lines}')
+        path.write_text(lines)
         model = MODELS.build(Config.fromfile(path).model)
         assert len(model.teacher.live.feature_shapes) == 1
         assert 'FixedTimestepPolicy' in str(model.policy)
@@ -128,7 +130,7 @@ def test_teachers_are_compared(job, monkeypatch):
     [
         (dict(names=('ddpm', 'ddpm')), "names, got ['ddpm', 'ddpm']; rename"),
         (dict(flags=['--timesteps', '1000']), 'of the teacher, got [1000]'),
-        (dict(flags=['--num-labels', '12']), 'got 12; give labels to'),
+        (dict(flags=['--max-images', '2']), 'images or more, got 2'),
     ],
 )
 def test_impossible_comparisons_are_refused(job, edit, message):

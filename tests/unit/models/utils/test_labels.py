@@ -10,7 +10,7 @@ from mmpose.structures import PoseDataSample
 from mmpretrain.structures import DataSample
 from mmseg.structures import SegDataSample
 
-from repfusion_mm.analysis.probe.tasks import find_task
+from repfusion_mm.analysis.probe.prober import find_task
 from repfusion_mm.models import ClsDecoder, KeypointDecoder, SegDecoder
 from repfusion_mm.models.utils.labels import (
     UNLABELED,
@@ -180,7 +180,7 @@ def test_decoder_and_probe_agree_on_the_labels_that_count(task, seed):
         targets.append([])
         for sample in make(seed, junk):
             kind = find_task(sample)
-            target = kind.target(sample, 255) if kind else None
+            target = kind.read(sample, 255) if kind else None
             targets[-1].append(None if target is None else target.numpy())
     assert [target is not None for target in targets[0]] == labeled.tolist()
     for first, second in zip(*targets):
