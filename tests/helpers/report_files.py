@@ -84,7 +84,7 @@ def count_shares(shares, num_each=100):
 
 def distillation(
     folder, width=100.0, rise=1.0, relative_std=0.5, fall=1.0, points=18,
-    last=180, shares=(0.4, 0.6),
+    last=180, shares=(0.6, 0.4),
 ):  # fmt: skip
     """Write a distillation of 180 iterations.
 

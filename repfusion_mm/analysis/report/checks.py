@@ -7,7 +7,7 @@ from typing import List, NamedTuple, Optional
 import numpy as np
 
 from repfusion_mm.analysis.report.runs import Curve, Run
-from repfusion_mm.visualization.policy_verdict import judge_policy
+from repfusion_mm.models.policies.verdict import judge_policy
 
 #: Relative to the maximum entropy. A uniform distribution over two of a
 #: thousand timesteps has 0.10.

@@ -32,6 +32,7 @@ from repfusion_mm.engine.utils import (
     unwrap_model,
     use_hooks_once,
 )
+from repfusion_mm.models.policies.verdict import Verdict, judge_policy
 from repfusion_mm.registry import HOOKS
 from repfusion_mm.utils.arguments import check_integer, check_number
 from repfusion_mm.visualization.policy_log import (
@@ -39,7 +40,6 @@ from repfusion_mm.visualization.policy_log import (
     draw_records,
     read_records,
 )
-from repfusion_mm.visualization.policy_verdict import Verdict, judge_policy
 
 #: Key in mmengine's ``MessageHub``, which puts the table in checkpoints.
 TABLE = 'timestep_policy/reward_table'

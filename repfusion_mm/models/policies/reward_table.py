@@ -1,8 +1,8 @@
-"""Collect what tells whether rewards depend on the timestep."""
+"""Statistics to test whether rewards depend on the timestep."""
 
 from __future__ import annotations
 
-from typing import Dict
+from typing import Any, Dict
 
 import torch
 import torch.nn as nn
@@ -10,6 +10,11 @@ from mmengine.dist import all_reduce
 
 #: Ranges of neighboring timesteps, if there are as many timesteps.
 NUM_RANGES = 10
+
+
+def range_of(actions: Any, num_ranges: int, num_actions: int) -> Any:
+    """Return the index of the range of each action, for arrays or tensors."""
+    return actions * num_ranges // num_actions
 
 
 class RewardTable(nn.Module):
@@ -50,7 +55,8 @@ class RewardTable(nn.Module):
         """
         num_ranges = self.values.shape[1]
         ranges = torch.arange(num_ranges, device=actions.device)
-        found = (actions * num_ranges // self.num_actions)[:, None] == ranges
+        found = range_of(actions, num_ranges, self.num_actions)[:, None]
+        found = found == ranges
         counted = torch.stack([mask, mask & above])
         counts = (counted[:, :, None] & found).sum(1)
         all_reduce(counts)

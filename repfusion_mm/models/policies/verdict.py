@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import List, NamedTuple, Optional
+from typing import List, NamedTuple, Optional, Sequence
 
 import numpy as np
 import torch
 
+from repfusion_mm.models.policies.reward_table import range_of
 from repfusion_mm.visualization.policy_log import moments
 
-#: Nats below the maximum entropy. A uniform distribution over 90% of the
-#: timesteps is 0.105 below.
-UNIFORM = 0.1
+#: In nats; a policy that is closer to the maximum entropy is uniform. The
+#: uniform distribution over 90% of the timesteps is 0.105 below it.
+MIN_ENTROPY_GAP = 0.1
 #: Probability of the counted rewards, or of less even ones, if rewards do not
 #: depend on t.
 SIGNIFICANT = 1e-4
@@ -58,18 +59,22 @@ def judge_policy(records: List[dict]) -> Optional[Verdict]:
     if not maximum or 'num_rewards' not in last:
         return None
     entropy, (mean, std) = last['entropy'], moments(last)
-    uniform = maximum - entropy < UNIFORM
+    uniform = maximum - entropy < MIN_ENTROPY_GAP
     state = f'its entropy is {entropy:.2f} of at most {maximum:.2f} nats'
     where = f't = {mean:.0f} ± {std:.0f}'
     test = compare_ranges(records)
     if test.p_value < SIGNIFICANT:
-        if not uniform:
+        excess = preferred_excess(last['probabilities'], test.excess)
+        # A policy that depends on the image has an average of about zero.
+        at_low = excess < np.nanmin(test.excess) / 4
+        if not uniform and not at_low:
             text = (
                 f'The policy learned to prefer {where}: {state}, and the '
                 'share of rewards above the mean of their batch differs by up '
                 f'to {_points(test.excess)} between ranges of t.'
             )
             return Verdict(True, text)
+        state = state if uniform else f'it ended at {where}'
         reason = f'{state}, although {_describe(test, last["timesteps"])}'
         remedy = f'{TRAIN_MORE} {REMEDY}'
     else:
@@ -109,7 +114,7 @@ def compare_ranges(records: List[dict]) -> Comparison:
     shares = np.full(len(rewards), np.nan)
     shares[tested] = excess[tested] / rewards[tested]
     p_value = 1.0
-    if tested.any():
+    if tested.sum() > 1:
         scale = np.diag(covariance)[tested] ** 0.5
         correlation = covariance[np.ix_(tested, tested)] / scale[:, None]
         values, vectors = np.linalg.eigh(correlation / scale)
@@ -124,6 +129,15 @@ def compare_ranges(records: List[dict]) -> Comparison:
     return Comparison(int(rewards.sum()), p_value, shares)
 
 
+def preferred_excess(
+    probabilities: Sequence[float], excess: np.ndarray
+) -> float:
+    """Average the excess of R ranges over the timesteps of a policy."""
+    weights = np.array(probabilities)
+    ranges = range_of(np.arange(len(weights)), len(excess), len(weights))
+    return float(weights @ np.nan_to_num(excess)[ranges])
+
+
 def _points(excess: np.ndarray) -> str:
     spread = np.nanmax(excess) - np.nanmin(excess)
     return f'{100 * spread:.0f} percentage points'
@@ -131,12 +145,13 @@ def _points(excess: np.ndarray) -> str:
 
 def _describe(test: Comparison, timesteps: List[int]) -> str:
     """Name the ranges of t with the most and the fewest high rewards."""
-    num_ranges = len(test.excess)
-    ranges = np.arange(len(timesteps)) * num_ranges // len(timesteps)
+    actions = np.arange(len(timesteps))
+    ranges = range_of(actions, len(test.excess), len(timesteps))
     names = []
     for index in (np.nanargmax(test.excess), np.nanargmin(test.excess)):
         inside = np.array(timesteps)[ranges == index]
-        names.append(f't = {inside[0]} to {inside[-1]}')
+        ends = dict.fromkeys((inside[0], inside[-1]))
+        names.append(f't = {" to ".join(map(str, ends))}')
     return (
         'rewards above the mean of their batch are '
         f'{_points(test.excess)} more frequent at {names[0]} than at '

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import chi2_contingency
 
-from repfusion_mm.visualization.policy_verdict import (
+from repfusion_mm.models.policies.verdict import (
     compare_ranges,
     judge_policy,
 )
@@ -129,3 +129,28 @@ def test_a_few_rewards_prove_nothing():
     table = reward_table([1000, 1, 1], [990, 0, 0])
     assert compare_ranges([table]).p_value == 1
     assert compare_ranges([reward_table([0], [0])]).p_value == 1
+
+
+def test_a_policy_that_prefers_low_rewards_has_learned_nothing():
+    shares = [0.6] * 5 + [0.4] * 5
+    records = run_of(shares, width=20.0, settled=0)
+    assert judge_policy(records).learned
+    records[-1] = record(3, count_shares(shares), mode=900)
+    verdict = judge_policy(records)
+    assert not verdict.learned
+    assert 'it ended at t = 900 ± 20, although' in verdict.text
+
+
+def test_rewards_in_one_range_are_not_compared():
+    """The others have too few."""
+    table = reward_table([2000] + [3] * 9, [1014] + [0] * 9)
+    test = compare_ranges([table])
+    assert test.p_value == 1
+    assert np.isfinite(test.excess).sum() == 1
+
+
+def test_ranges_of_one_timestep_are_named_once():
+    entry = record(0, count_shares(PEAK), width=1e5)
+    entry.update(timesteps=[*range(10)], probabilities=[0.1] * 10)
+    verdict = judge_policy([dict(entry, entropy=math.log(10))])
+    assert 'more frequent at t = 3 than at t = 9.' in verdict.text
