@@ -7,7 +7,7 @@ from pathlib import Path
 
 import mmpretrain
 
-from projects.digits import demo, evidence, runs
+from projects.digits import demo, evidence, probe_study, runs
 from projects.digits.tables import Score, read_scores, write_scores
 from tests.helpers.launcher import ROOT, launch, run_main
 
@@ -63,6 +63,29 @@ def test_demo_runs_from_scratch(tmp_path, monkeypatch):
     for text in ('Policy and probe', 'train_50.txt', 'commit of repfusion_mm'):
         assert text in page, text
     assert (out / 'teacher/teacher/config.json').exists()
+
+
+def test_the_study_of_the_probe_prints_its_tables(digits, monkeypatch):
+    monkeypatch.setattr(runs, 'PROBE_GRID', (300, 999))
+    monkeypatch.setattr(probe_study.prepare_data, 'BUDGETS', (20,))
+    result = run_main(
+        probe_study, '--draws', '2', '--permutations', '1', cwd=digits
+    )
+    rows = [
+        [cell.strip() for cell in line.split('|')[1:-1]]
+        for line in result.output.splitlines()
+        if line.startswith('|')
+    ]
+    labels, regret, stated, tested, covered = rows[2]
+    # t = 300 is the best one.
+    assert (labels, regret) == ('20', '0.00 (0.0)')
+    assert 0.5 < float(stated) < 1 and 0.5 < float(tested) < 1
+    assert covered in ('0 of 2', '1 of 2', '2 of 2')
+    # Nothing is said of permuted labels only.
+    assert rows[5:] == [
+        [kind, '0 of 1', '1 of 1']
+        for kind in ('ClassTask', 'MaskTask', 'KeypointTask')
+    ]
 
 
 def test_second_call_of_the_evidence_resumes_the_first(digits, tmp_path):

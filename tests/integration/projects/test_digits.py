@@ -141,7 +141,10 @@ RESULTS = dict(
         '20': dict(scratch=[0.5, 0.6], repfusion=[0.8, 0.9]),
         '50': dict(scratch=[0.7, 0.7], repfusion=[0.9, 0.9]),
     },
-    probe={'0': 0.8, '300': 0.9, '999': 0.7},
+    probe={
+        t: dict(r2=r2, r2_error=0.1, accuracy=0.5)
+        for t, r2 in (('0', 0.8), ('300', 0.9), ('500', 0.95), ('999', 0.7))
+    },
     policy=dict(timestep_mean=300.0, timestep_std=10.0),
 )
 
@@ -153,8 +156,10 @@ def test_results_are_printed_as_a_table():
         '    50  0.700 (0.700 - 0.700)  0.900 (0.900 - 0.900)  +0.200',
     ]
     assert len(head) == len(rows[0])
-    assert 't = 300.0 +- 10.0, linear probe there 0.900' in summary
-    assert 'best probe: 0.900 at t = 300' in summary
+    assert summary == (
+        'policy with 50 labels: t = 300.0 +- 10.0, R² of the linear probe '
+        'there 0.900; best: 0.950 at t = 500'
+    )
 
 
 def test_results_are_drawn(tmp_path):
