@@ -10,8 +10,13 @@ from mmengine.config import Config
 
 from repfusion_mm.analysis.probe.config_lines import format_lines
 from repfusion_mm.analysis.probe.measurement import Key, Measurement
-from repfusion_mm.analysis.probe.results import find_best, within_one_se
+from repfusion_mm.analysis.probe.results import (
+    find_best,
+    is_undecided,
+    within_one_se,
+)
 from repfusion_mm.analysis.probe.verdict import (
+    TOO_FEW,
     describe_good,
     format_r2,
     format_score,
@@ -77,6 +82,8 @@ def format_comparison(
         good = describe_good(measured)
         if not is_informative(measured):
             good = 'says nothing about these labels'
+            if is_undecided(measured):
+                good = 'too few labels to tell'
         rows.append(
             f'| {name} | {format_score(measured[key])} | '
             f'{format_r2(measured[key])} | {gflop:.4g} | {layer}, t = {t} | '
@@ -114,7 +121,10 @@ def format_comparison(
 
 def recommend(points: Sequence[Point]) -> str:
     """Name the teachers that cannot be distinguished from the best one."""
-    if not is_informative(dict(enumerate(p.measurement for p in points))):
+    measured = dict(enumerate(p.measurement for p in points))
+    if not is_informative(measured):
+        if is_undecided(measured):
+            return TOO_FEW.rstrip('.').replace('the teacher', 'a teacher')
         return (
             'No teacher says anything about these labels: with labels '
             'permuted at random, the linear model is as good. Check the '

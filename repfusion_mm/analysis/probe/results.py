@@ -53,9 +53,25 @@ def label_p_value(measurements: Mapping[K, Measurement]) -> float:
     The highest R² is compared with the highest R² of each permutation of the
     labels, so that the number of layers and timesteps does not matter.
     """
+    gains = permuted_gains(measurements)
+    return (1 + int((gains >= 0).sum())) / (1 + len(gains))
+
+
+def is_undecided(measurements: Mapping[K, Measurement]) -> bool:
+    """Return whether the labels are too few for :func:`label_p_value`.
+
+    Then no permutation is better, but several are the labels themselves.
+    """
+    gains = permuted_gains(measurements)
+    is_best = not (gains > 0).any() and (gains < 0).mean() > 0.5
+    return bool(is_best and label_p_value(measurements) > SIGNIFICANCE)
+
+
+def permuted_gains(measurements: Mapping[K, Measurement]) -> np.ndarray:
+    """Return by how much the highest R² of each permutation is higher."""
     observed = max(m.observed for m in measurements.values())
-    null = np.max([m.null for m in measurements.values()], axis=0)
-    return (1 + int((null >= observed).sum())) / (1 + len(null))
+    gains = np.max([m.null for m in measurements.values()], 0) - observed
+    return np.where(np.abs(gains) < 1e-9, 0, gains)
 
 
 def timestep_p_value(measurements: Mapping[K, Measurement]) -> float:

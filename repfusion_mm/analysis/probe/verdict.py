@@ -16,6 +16,7 @@ from repfusion_mm.analysis.probe.results import (
     TIMESTEP_SIGNIFICANCE,
     describe_timesteps,
     find_best,
+    is_undecided,
     label_p_value,
     timestep_p_value,
     within_one_se,
@@ -25,6 +26,11 @@ NOTHING = (
     'The teacher says nothing about these labels: with labels permuted at '
     'random, the linear model is as good. Check the labels, try other layers '
     'or another teacher, or label more images.'
+)
+TOO_FEW = (
+    'These labels are too few to tell whether the teacher says anything about '
+    'them: many random permutations are the labels themselves. Label more '
+    'images.'
 )
 
 
@@ -46,7 +52,8 @@ def describe(
         ),
     ]
     if not is_informative(measurements):
-        return '\n'.join([*lines, NOTHING])
+        why = TOO_FEW if is_undecided(measurements) else NOTHING
+        return '\n'.join([*lines, why])
     own = {key: m for key, m in measurements.items() if key[:2] == best[:2]}
     if len(own) > 1 and timestep_p_value(own) > TIMESTEP_SIGNIFICANCE:
         lines.append(

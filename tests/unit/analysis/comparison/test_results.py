@@ -90,6 +90,17 @@ def test_a_teacher_that_says_nothing_has_no_lines(config):
     assert '```' not in page
 
 
+def test_too_few_labels_are_named(config):
+    points = curve('low', 0.1, 0.2, p_value=0.5)
+    for p in points:
+        p.measurement.null[:40] = 0.2
+        p.measurement.null[40:] = 0
+    page = format_comparison(points, {}, 'accuracy', dict(a=config))
+    assert 'low, t = 100 | too few labels to tell |' in page
+    assert 'too few to tell whether a teacher says anything' in page
+    assert 'says nothing' not in page and '```' not in page
+
+
 def test_many_teachers_that_say_nothing_are_not_told_from_one_that_does():
     """The best of all is compared with the best of all permutations."""
     points = [point(0.3), point(0.2, teacher='b')]

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from repfusion_mm.analysis.probe.classification import ClassTask
 from repfusion_mm.analysis.probe.verdict import (
     NOTHING,
+    TOO_FEW,
     describe,
     is_better,
     is_informative,
@@ -13,6 +15,7 @@ from tests.helpers.probe_measurements import as_dict, given
 
 SENTENCES = {
     'nothing': NOTHING,
+    'too few': TOO_FEW,
     'no difference': 'No timestep is better than another here',
     'as good': 'as good (R² within one standard error): ',
     'pixels as good': 'Raw pixels are as good for a linear model',
@@ -49,6 +52,22 @@ def test_of_permuted_labels_nothing_else_is_said():
     assert not is_informative(measured)
     assert said(measured, {'raw pixels': given(0.9)}) == {'nothing'}
     assert said(curve(0.1, 0.8)) == {'as good'}
+
+
+@pytest.mark.parametrize(
+    ('num_images', 'names'), [(4, 'too few'), (8, 'too few'), (16, None)]
+)
+def test_labels_that_are_too_few_for_a_test_are_named(num_images, names):
+    """They are predicted perfectly, and so are those of swapped classes."""
+    labels = np.arange(num_images) % 2
+    feats = 0.01 * np.random.default_rng(0).normal(size=(num_images, 1, 1, 3))
+    feats[..., 0] += labels[:, None, None]
+    measured = ClassTask([*labels]).measure(feats, (1, 1))
+    expected = {names} if names else set()
+    assert said(as_dict(measured), {}) == expected
+    feats[:] = 1  # permutations do not matter, however many there are
+    measured = ClassTask([*labels]).measure(feats, (1, 1))
+    assert said(as_dict(measured), {}) == {'nothing'}
 
 
 def test_timesteps_that_differ_are_ranked():
