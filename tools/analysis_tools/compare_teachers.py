@@ -40,12 +40,12 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument('configs', nargs='+', metavar='CONFIG')
     parser.add_argument(
         '--timesteps', type=int, nargs='+',
-        help="default: twenty of each teacher's schedule, and its last one; "
-        'a teacher of one timestep is always probed at 0',
+        help='default: about twenty of each schedule, evenly spaced, and the '
+        'last one; a teacher of one timestep is always probed at 0',
     )  # fmt: skip
     parser.add_argument(
         '--max-images', type=positive, default=MAX_IMAGES,
-        help='use so many labeled images at most (default: %(default)s)',
+        help='largest number of labeled images (default: %(default)s)',
     )  # fmt: skip
     parser.add_argument(
         '--out', type=Path, default=Path('work_dirs/compare_teachers'),
@@ -71,7 +71,7 @@ def compare(args: argparse.Namespace) -> None:
         for name, path in zip(names, args.configs)
     }
     settings = Settings(args.timesteps, args.max_images)
-    check_candidates(configs, settings)
+    check_candidates(configs, settings, args.out)
     comparison = probe_candidates(configs, settings, args.out)
     points, baselines, metric, num_images = comparison
     page = f'{num_images} labeled images\n\n' + format_comparison(

@@ -2,17 +2,19 @@
 
     probe_timesteps.py CONFIG
 
-For every timestep and layer, a linear model is fitted to the teacher's
-features of all labeled images but one and scored on that one, for each image
-in turn. The score is the accuracy for classes, the mean IoU on the teacher's
-grid for masks, and minus the error for keypoints. The same is done with raw
-pixels and without an image, and with labels permuted at random. The images are
-those of probe_dataset in the config, or else the labeled training images.
+For every layer and timestep, a linear model (for classes, one for all
+timesteps) is fitted to the teacher's features of all labeled images but one
+and scored on that one, for each image in turn. The score is the accuracy for
+classes, the mean IoU on the teacher's grid for masks, and minus the error for
+keypoints. The same is done with raw pixels and without an image, and with
+labels permuted at random. The images are those of probe_dataset in the config,
+or else the labeled training images.
 
 The script writes probe.csv, probe.png and probe.txt with the verdict and the
 lines of a config. The same command resumes after an interruption.
 """
 
+import argparse
 import sys
 from pathlib import Path
 from typing import List, Optional
@@ -33,7 +35,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser = make_parser(__doc__)
     parser.add_argument(
         '--timesteps', type=int, nargs='+',
-        help="default: twenty of the teacher's schedule, and its last one",
+        help='default: about twenty, evenly spaced, and the last one',
     )  # fmt: skip
     parser.add_argument(
         '--input-modes', nargs='+', choices=('clean', 'noised'),
@@ -41,7 +43,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     )  # fmt: skip
     parser.add_argument(
         '--max-images', type=positive, default=MAX_IMAGES,
-        help='use so many labeled images at most (default: %(default)s)',
+        help='largest number of labeled images (default: %(default)s)',
     )  # fmt: skip
     parser.add_argument('--out', type=Path, help='folder (default: WORK_DIR)')
     args = parser.parse_args(argv)
@@ -54,13 +56,14 @@ def main(argv: Optional[List[str]] = None) -> int:
         out.mkdir(parents=True, exist_ok=True)
         print(prober.summary())
         measurements = prober.probe(timesteps, modes, out)
-        baselines = measure_baselines(prober)
+        best = find_best(measurements)
+        baselines = measure_baselines(prober, best[1])
         metric = prober.task.metric
         write_table(measurements, out / 'probe.csv')
         draw_probe(measurements, baselines, metric, out / 'probe.png')
         parts = [prober.summary(), describe(measurements, baselines, metric)]
         if is_informative(measurements):
-            parts.append(advise(cfg, prober, *find_best(measurements)))
+            parts.append(advise(args, cfg, prober, *best))
         text = '\n'.join(parts) + '\n'
         (out / 'probe.txt').write_text(text, encoding='utf-8')
         print(text.split('\n', 1)[1])
@@ -69,17 +72,28 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 def advise(
-    cfg: Config, prober: Prober, input_mode: str, layer: str, timestep: int
+    args: argparse.Namespace,
+    cfg: Config,
+    prober: Prober,
+    input_mode: str,
+    layer: str,
+    timestep: int,
 ) -> str:
     """Return how to distill one layer at one timestep."""
-    layers = [*prober.grids]
+    layers, path = [*prober.grids], Path(cfg.filename)
     changed = None
     if prober.input_mode not in (None, input_mode):
         changed = input_mode
-    if 'timestep' in cfg and len(layers) == 1 and not changed:
-        return f'In {cfg.filename}, set timestep = {timestep}'
+    options = ', with the same --cfg-options' if args.cfg_options else ''
+    text = path.read_text(encoding='utf-8')
+    if 'timestep=timestep' in text and len(layers) == 1 and not changed:
+        return f'In {path}, set timestep = {timestep}, and train it{options}.'
+    name = path.with_name(f'{path.stem}_t{timestep}.py')
     lines = format_lines(cfg, layers, layer, timestep, changed)
-    return f'To distill at this timestep, train this config:\n\n{lines}\n'
+    return (
+        'To distill at this timestep, write this config to '
+        f'{name}, and train it{options}:\n\n{lines}\n'
+    )
 
 
 if __name__ == '__main__':

@@ -33,7 +33,9 @@ class Comparison(NamedTuple):
     num_images: int
 
 
-def check_candidates(configs: Dict[str, Config], settings: Settings) -> None:
+def check_candidates(
+    configs: Dict[str, Config], settings: Settings, folder: Path
+) -> None:
     """Refuse configs that cannot be compared, before a feature is computed.
 
     Teachers are built one after the other, so that only one is in memory, and
@@ -44,14 +46,18 @@ def check_candidates(configs: Dict[str, Config], settings: Settings) -> None:
     Args:
         configs: Configs of distillations, by their names.
         settings: Settings of the probes.
+        folder: The folder of the comparison.
 
     Raises:
         ValueError: The labeled images or their labels differ, there are too
-            few of them, or a timestep is not one of a teacher's schedule.
+            few of them, a timestep is not one of a teacher's schedule, or the
+            folder has features of another teacher or of other images.
     """
     first: Optional[Tuple[str, Dict[str, object]]] = None
     for name, cfg in configs.items():
-        data = _open(name, cfg, settings)[0].fingerprint()
+        prober, _ = _open(name, cfg, settings)
+        prober.check_folder(folder / name / 'features')
+        data = prober.fingerprint()
         first = first or (name, data)
         for part, value in data.items():
             expected = first[1][part]
@@ -90,7 +96,8 @@ def probe_candidates(
             Point(name, layer, t, mode, costs.flop(layer) / 1e9, measurement)
             for (mode, layer, t), measurement in measured.items()
         ]
-        baselines = baselines or measure_baselines(prober)
+        layer = next(iter(prober.grids))
+        baselines = baselines or measure_baselines(prober, layer)
         metric, num_images = prober.task.metric, len(prober.targets)
         del prober  # before the next teacher is built
     return Comparison(points, baselines, metric, num_images)

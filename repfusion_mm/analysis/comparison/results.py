@@ -18,8 +18,10 @@ from repfusion_mm.analysis.probe.results import (
 from repfusion_mm.analysis.probe.verdict import (
     TOO_FEW,
     describe_good,
+    describe_pixels,
     format_r2,
     format_score,
+    is_better,
     is_informative,
 )
 
@@ -101,6 +103,7 @@ def format_comparison(
         *rows,
         '',
         f'{recommend(points)}.',
+        *warn_of_pixels(points, baselines),
     ]
     for name, teacher_points in groups.items():
         if not is_informative(by_key(teacher_points)):
@@ -137,6 +140,17 @@ def recommend(points: Sequence[Point]) -> str:
         'Not distinguishable by the probe (within one standard error of the '
         f'highest R²), cheapest first: {", ".join(names)}'
     )
+
+
+def warn_of_pixels(
+    points: Sequence[Point], baselines: Mapping[str, Measurement]
+) -> List[str]:
+    """Say if raw pixels are as good as the best teacher."""
+    measured = dict(enumerate(point.measurement for point in points))
+    best, pixels = measured[find_best(measured)], baselines.get('raw pixels')
+    if pixels is None or is_better(best, pixels):
+        return []
+    return ['', describe_pixels(best, pixels)]
 
 
 def by_key(points: Sequence[Point]) -> Dict[Key, Measurement]:

@@ -16,14 +16,18 @@ from repfusion_mm.models.connectors.conv_connector import resize_to
 MAX_SIDE = 32
 
 
-def measure_baselines(prober: Prober) -> Dict[str, Measurement]:
+def measure_baselines(prober: Prober, layer: str) -> Dict[str, Measurement]:
     """Fit the linear model of a prober to pixels, and to nothing.
 
     Without an image it is a constant: chance for balanced classes, or the
     mean position of a keypoint.
+
+    Args:
+        prober: The prober.
+        layer: The layer whose grid the cells of masks have.
     """
     is_dense = prober.task.field == 'gt_sem_seg'
-    grid = next(iter(prober.grids.values()))
+    grid = prober.grids[layer]
     rows: Dict[str, list] = {'raw pixels': [], 'no image': []}
     # One size, also where that of the images differs between batches.
     size = [min(side, MAX_SIDE) for side in prober.batches[0].shape[-2:]]

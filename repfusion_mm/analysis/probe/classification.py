@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from collections import Counter
+from typing import Any, Dict, Hashable, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
 
 from repfusion_mm.analysis.intervals import confidence_interval
-from repfusion_mm.analysis.probe.measurement import Measurement, permutations
+from repfusion_mm.analysis.probe.measurement import Measurement
 from repfusion_mm.analysis.probe.ridge import LeaveOneOutRidge, standardize
 from repfusion_mm.analysis.probe.tasks import MIN_IMAGES, Grid, Task
 from repfusion_mm.models.losses.utils import pool
@@ -84,10 +86,10 @@ class Classification(Task):
         if not counts.all():
             fit = Fit(features, np.ones_like(counts), self.penalty)
         observed = fit(targets(images))[0].mean(0)
-        null = np.stack([
+        null = np.array([
             fit(targets(images[order]))[0].mean(0)
-            for order in permutations(len(images))
-        ])  # fmt: skip
+            for order in self.permutations(len(images))
+        ]).reshape(-1, features.shape[1])  # fmt: skip
         index = np.where(counts, np.searchsorted(classes, own), UNLABELED)
         padded = np.full((len(every), features.shape[1]), np.nan)
         padded[images] = skills
@@ -190,6 +192,12 @@ class ClassTask(Classification):
             )
         if label is None or not count_classes(label, UNLABELED):
             return None
+        if label < 0:
+            raise ValueError(
+                f'expected a class of 0 or more, or {UNLABELED} for an '
+                f'unlabeled image, got {int(label)}{image_name(sample)}; '
+                'correct the label'
+            )
         return label[0]
 
     def rows(self, maps: torch.Tensor, begin: int) -> torch.Tensor:
@@ -199,6 +207,21 @@ class ClassTask(Classification):
         self, grid: Grid, images: np.ndarray, others: np.ndarray
     ) -> np.ndarray:
         return self.targets[others][:, None]
+
+    def arrangement(self, order: np.ndarray) -> Hashable:
+        """Number the classes as they occur: their names do not matter."""
+        names: Dict[int, int] = {}
+        return tuple(
+            names.setdefault(label, len(names))
+            for label in self.targets[order].tolist()
+        )
+
+    def num_arrangements(self, num_images: int) -> int:
+        sizes = [*Counter(self.targets.tolist()).values()]
+        same = [*sizes, *Counter(sizes).values()]
+        return math.factorial(num_images) // math.prod(
+            math.factorial(size) for size in same
+        )
 
     def score(
         self, predicted: np.ndarray, labels: np.ndarray
@@ -260,7 +283,7 @@ class MaskTask(Classification):
         mask = label_map[0]
         counts = count_classes(mask, ignore_index)
         # At most 32768 classes, in a quarter of the memory.
-        mask = mask.masked_fill(~counts, UNLABELED).to(torch.int16)
+        mask = mask.to(torch.int16).masked_fill(~counts, UNLABELED)
         return mask if counts.any() else None
 
     def check_grid(self, grid: Grid) -> None:

@@ -15,7 +15,7 @@ def format_lines(
     timestep: int,
     input_mode: Optional[str] = None,
 ) -> str:
-    """Return a config, to be written next to the one that it inherits from.
+    """Return a config that inherits from another one in the same folder.
 
     Args:
         cfg: The config of a distillation from one or several layers.

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from repfusion_mm.analysis.intervals import confidence_interval
-from repfusion_mm.analysis.probe.measurement import Measurement, permutations
+from repfusion_mm.analysis.probe.measurement import Measurement
 from repfusion_mm.analysis.probe.ridge import LeaveOneOutRidge, compress
 from repfusion_mm.analysis.probe.tasks import Grid, Task
 from repfusion_mm.models.utils.labels import count_points, read_points
@@ -87,7 +87,7 @@ class KeypointTask(Task):
             )
             return 1 - error / baseline
 
-        null = [r2(filled[order]) for order in permutations(len(filled))]
+        null = [r2(filled[order]) for order in self.permutations(len(filled))]
         score = -mean, -mean - half, min(0.0, -mean + half)
         return Measurement(skill, score, r2(filled), np.array(null), True)
 

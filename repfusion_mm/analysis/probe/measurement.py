@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Iterator, NamedTuple, Tuple
+from typing import Callable, Hashable, Iterator, NamedTuple, Tuple
 
 import numpy as np
 
@@ -10,6 +10,8 @@ import numpy as np
 Key = Tuple[str, str, int]
 #: Random permutations of the labels over the images.
 NUM_PERMUTATIONS = 99
+#: Different ways to distribute the labels over the images that a test needs.
+MIN_ARRANGEMENTS = 100
 
 
 class Measurement(NamedTuple):
@@ -23,7 +25,8 @@ class Measurement(NamedTuple):
         score: The score in the unit of the task, with the ends of its 95%
             interval. Higher is better.
         observed: R² in the form that ``null`` has.
-        null: R² with labels permuted over the images, for each permutation.
+        null: R² with labels permuted over the images, for each permutation;
+            empty if there are too few permutations.
         is_own_fit: Whether the model is fitted to this timestep only.
     """
 
@@ -51,8 +54,35 @@ def standard_error(values: np.ndarray) -> float:
     return float(values.std(ddof=1) / np.sqrt(len(values)))
 
 
-def permutations(num_images: int) -> Iterator[np.ndarray]:
-    """Yield the same permutations for every layer and timestep."""
+def difference_error(one: Measurement, other: Measurement) -> float:
+    """Return the standard error of the difference between two R².
+
+    It is paired by image. A fit to one timestep may be good or bad by chance
+    for all images, which they do not show: with such fits the variance of the
+    mean is doubled (Nadeau and Bengio, 2003, with one test image for N - 1
+    others).
+    """
+    error = standard_error(one.skill - other.skill)
+    return error * 2**0.5 if one.is_own_fit or other.is_own_fit else error
+
+
+def permutations(
+    num_images: int, arrangement: Callable[[np.ndarray], Hashable]
+) -> Iterator[np.ndarray]:
+    """Yield the same permutations for every layer and timestep.
+
+    Those that distribute the labels as they are, and so say nothing about
+    chance, are left out.
+
+    Args:
+        num_images: N.
+        arrangement: Returns what identifies how a permutation distributes
+            the labels over the images.
+    """
     rng = np.random.default_rng(0)
+    original = arrangement(np.arange(num_images))
     for _ in range(NUM_PERMUTATIONS):
-        yield rng.permutation(num_images)
+        order = rng.permutation(num_images)
+        while arrangement(order) == original:
+            order = rng.permutation(num_images)
+        yield order

@@ -24,11 +24,13 @@ from repfusion_mm.engine.preflight.pixels import check_pixels
 from repfusion_mm.registry import MODELS
 
 MAX_IMAGES = 500
+#: In a folder of features: what they depend on.
+SETTINGS = 'settings.json'
 TASKS: Tuple[Type[Task], ...] = (ClassTask, MaskTask, KeypointTask)
 
 
 class Prober:
-    """Probe the teacher of a config on labeled images, all of which are used.
+    """Probe the teacher of a config on all labeled images.
 
     The images are those of ``probe_dataset`` in the config, or else the
     labeled training images.
@@ -168,9 +170,11 @@ class Prober:
         """
         from rich.progress import track
 
-        self._check_settings(folder / 'probe.json')
+        folder = folder / 'features'
+        self.check_folder(folder)
+        self._write(folder / SETTINGS)
         paths = {
-            (mode, t): folder / 'features' / f'{mode}_{t}.npz'
+            (mode, t): folder / f'{mode}_{t}.npz'
             for mode in input_modes
             for t in timesteps
         }
@@ -202,8 +206,8 @@ class Prober:
             for t, measurement in zip(timesteps, measured)
         }
 
-    def _check_settings(self, path: Path) -> None:
-        """Write what the features depend on, or compare it if it is there."""
+    def _settings(self) -> Dict[str, dict]:
+        """Return what features depend on."""
         teacher = self.cfg.model.teacher.to_dict()
         teacher.pop('input_mode', None)  # part of a file's name
         settings = dict(
@@ -211,22 +215,38 @@ class Prober:
             hashes=self.model.external_hashes,
             images=self.fingerprint(),
         )
-        text = json.dumps(settings, indent=2, sort_keys=True) + '\n'
-        if path.exists() and path.read_text(encoding='utf-8') != text:
-            before = json.loads(path.read_text(encoding='utf-8'))
-            differ = [
-                f'{part}.{name}'
-                for part, now in json.loads(text).items()
-                for name in sorted({*now, *before.get(part, {})})
-                if now.get(name) != before.get(part, {}).get(name)
-            ]
+        return json.loads(json.dumps(settings))  # as they are read
+
+    def check_folder(self, folder: Path) -> None:
+        """Refuse a folder with features of another teacher or other images.
+
+        Raises:
+            ValueError: It names what differs.
+        """
+        path = folder / SETTINGS
+        if not path.exists() and not any(folder.glob('*.npz')):
+            return
+        settings, before = self._settings(), read_settings(path)
+        differ = [
+            f'{part}.{name}'
+            for part, now in settings.items()
+            for name in sorted({*now, *before.get(part, {})})
+            if now.get(name) != before.get(part, {}).get(name)
+        ]
+        if differ:
             raise ValueError(
-                f'expected the features in {path.parent} to be of the same '
+                f'expected the features in {folder} to be of the same '
                 'teacher, files and images, got others, which differ in '
-                f'{differ}; remove probe.json and the folder features there, '
-                'or give another --out'
+                f'{differ}; remove the folder, or give another --out'
             )
-        path.write_text(text, encoding='utf-8')
+
+    def _write(self, path: Path) -> None:
+        """Write what the features depend on, atomically."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix('.tmp')
+        text = json.dumps(self._settings(), indent=2, sort_keys=True)
+        unfinished.write_text(text + '\n', encoding='utf-8')
+        unfinished.replace(path)
 
     @torch.no_grad()
     def features(
@@ -275,9 +295,16 @@ def find_task(sample: Any) -> Optional[Type[Task]]:
     return next((task for task in TASKS if task.field in sample), None)
 
 
+def read_settings(path: Path) -> Dict[str, dict]:
+    """Read what features depend on; nothing if it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding='utf-8'))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+
+
 def save(features: Dict[str, np.ndarray], path: Path) -> None:
     """Write the features of all layers atomically, in float32."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix('.tmp')
     with unfinished.open('wb') as file:
         np.savez(

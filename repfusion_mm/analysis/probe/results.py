@@ -12,7 +12,7 @@ import numpy as np
 from repfusion_mm.analysis.probe.measurement import (
     Key,
     Measurement,
-    standard_error,
+    difference_error,
 )
 
 #: Of the test whether features say anything about the labels. One in a
@@ -21,6 +21,8 @@ SIGNIFICANCE = 0.01
 #: Of the test whether timesteps differ.
 TIMESTEP_SIGNIFICANCE = 0.05
 NUM_SIGN_FLIPS = 999
+#: Relative differences below this are rounding errors.
+ROUNDING = 1e-9
 COLUMNS = (
     'input_mode', 'layer', 'timestep', 'r2', 'r2_standard_error', 'score',
     'low', 'high',
@@ -36,14 +38,14 @@ def find_best(measurements: Mapping[K, Measurement]) -> K:
 def within_one_se(measurements: Mapping[K, Measurement]) -> List[K]:
     """Return the keys that are within one standard error of the highest R².
 
-    The standard error is that of the difference, paired by image.
+    The standard error is that of the difference.
     """
-    best = measurements[find_best(measurements)].skill
+    best = measurements[find_best(measurements)]
     return [
         key
         for key, measurement in measurements.items()
-        if np.nanmean(best - measurement.skill)
-        <= np.nan_to_num(standard_error(best - measurement.skill))
+        if best.r2 - measurement.r2
+        <= np.nan_to_num(difference_error(best, measurement))
     ]
 
 
@@ -53,35 +55,28 @@ def label_p_value(measurements: Mapping[K, Measurement]) -> float:
     The highest R² is compared with the highest R² of each permutation of the
     labels, so that the number of layers and timesteps does not matter.
     """
-    gains = permuted_gains(measurements)
-    return (1 + int((gains >= 0).sum())) / (1 + len(gains))
+    observed = max(m.observed for m in measurements.values())
+    null = np.max([m.null for m in measurements.values()], axis=0)
+    return p_value(null, observed)
 
 
 def is_undecided(measurements: Mapping[K, Measurement]) -> bool:
-    """Return whether the labels are too few for :func:`label_p_value`.
-
-    Then no permutation is better, but several are the labels themselves.
-    """
-    gains = permuted_gains(measurements)
-    is_best = not (gains > 0).any() and (gains < 0).mean() > 0.5
-    return bool(is_best and label_p_value(measurements) > SIGNIFICANCE)
+    """Return whether the labels are too few for :func:`label_p_value`."""
+    return not any(len(m.null) for m in measurements.values())
 
 
-def permuted_gains(measurements: Mapping[K, Measurement]) -> np.ndarray:
-    """Return by how much the highest R² of each permutation is higher."""
-    observed = max(m.observed for m in measurements.values())
-    gains = np.max([m.null for m in measurements.values()], 0) - observed
-    return np.where(np.abs(gains) < 1e-9, 0, gains)
+def p_value(null: np.ndarray, observed: float) -> float:
+    """Return the share of values that are as high, the observed included."""
+    least = observed - ROUNDING * abs(observed)
+    return (1 + int((null >= least).sum())) / (1 + len(null))
 
 
 def timestep_p_value(measurements: Mapping[K, Measurement]) -> float:
     """Test whether any measurement differs from the mean of all.
 
     The differences of an image change their signs together, at random
-    (Nichols and Holmes, 2002); the statistic is the largest |t|. A fit to one
-    timestep may be good or bad by chance for all images, which they do not
-    show: with such fits the variance of the mean is doubled (Nadeau and
-    Bengio, 2003, with one test image for N - 1 others).
+    (Nichols and Holmes, 2002); the statistic is the largest |t|. For fits to
+    one timestep the variance is doubled, see :func:`difference_error`.
     """
     skills = np.stack([m.skill for m in measurements.values()], axis=1)
     skills = skills[~np.isnan(skills).any(1)]
@@ -102,10 +97,10 @@ def timestep_p_value(measurements: Mapping[K, Measurement]) -> float:
     rng = np.random.default_rng(0)
     signs = rng.choice([-1.0, 1.0], (NUM_SIGN_FLIPS, num_images))
     null = largest(signs @ differences)
-    observed = largest(differences.sum(0))
+    observed = float(largest(differences.sum(0)))
     if any(m.is_own_fit for m in measurements.values()):
         observed /= 2
-    return (1 + int((null >= observed).sum())) / (1 + NUM_SIGN_FLIPS)
+    return p_value(null, observed)
 
 
 def describe_timesteps(chosen: List[int], probed: List[int]) -> str:

@@ -6,13 +6,18 @@ Which labels count is decided as in the decoders, by
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, Hashable, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
 
-from repfusion_mm.analysis.probe.measurement import Measurement
+from repfusion_mm.analysis.probe.measurement import (
+    MIN_ARRANGEMENTS,
+    Measurement,
+    permutations,
+)
 
 #: Height and width of feature maps.
 Grid = Tuple[int, int]
@@ -67,6 +72,19 @@ class Task(ABC):
     def finish(self, rows: np.ndarray) -> np.ndarray:
         """Return what is kept of the features of all images."""
         return rows
+
+    def arrangement(self, order: np.ndarray) -> Hashable:
+        """Identify how a permutation distributes the labels over images."""
+        return tuple(order)
+
+    def num_arrangements(self, num_images: int) -> int:
+        """Return the number of different arrangements of the labels."""
+        return math.factorial(num_images)
+
+    def permutations(self, num_images: int) -> Iterator[np.ndarray]:
+        """Yield permutations of the labels; none if there are too few."""
+        if self.num_arrangements(num_images) >= MIN_ARRANGEMENTS:
+            yield from permutations(num_images, self.arrangement)
 
     @abstractmethod
     def measure(self, features: np.ndarray, grid: Grid) -> List[Measurement]:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Dict, List, Mapping
 
-import numpy as np
-
 from repfusion_mm.analysis.probe.measurement import (
     Key,
     Measurement,
-    standard_error,
+    difference_error,
 )
 from repfusion_mm.analysis.probe.results import (
     SIGNIFICANCE,
@@ -28,9 +26,8 @@ NOTHING = (
     'or another teacher, or label more images.'
 )
 TOO_FEW = (
-    'These labels are too few to tell whether the teacher says anything about '
-    'them: many random permutations are the labels themselves. Label more '
-    'images.'
+    'These labels are too few to test whether the teacher says anything about '
+    'them: there are less than 100 ways to permute them. Label more images.'
 )
 
 
@@ -58,34 +55,38 @@ def describe(
     if len(own) > 1 and timestep_p_value(own) > TIMESTEP_SIGNIFICANCE:
         lines.append(
             'No timestep is better than another here: the differences '
-            'between timesteps are within the noise of these images.'
+            'between timesteps are within the noise of these images, and any '
+            'of them is as good a choice.'
         )
     elif len(measurements) > 1:
         lines.append(
-            'as good (R² within one standard error): '
+            'not distinguishable from it (R² within one standard error): '
             f'{describe_good(measurements)}'
         )
     pixels = baselines.get('raw pixels')
     if pixels and not is_better(measurements[best], pixels):
-        is_worse = is_better(pixels, measurements[best])
-        lines.append(
-            f'Raw pixels are {"better" if is_worse else "as good"} for a '
-            f'linear model (R² {format_r2(pixels)}). A student that is '
-            'finetuned is no linear model: compare it with one that is '
-            'trained from scratch.'
-        )
+        lines.append(describe_pixels(measurements[best], pixels))
     return '\n'.join(lines)
 
 
+def describe_pixels(best: Measurement, pixels: Measurement) -> str:
+    """Say that pixels are as good as the best features, or better."""
+    word = 'better' if is_better(pixels, best) else 'as good'
+    return (
+        f'Raw pixels are {word} for a linear model (R² {format_r2(pixels)}). '
+        'A student that is finetuned is no linear model: compare it with one '
+        'that is trained from scratch.'
+    )
+
+
 def is_informative(measurements: Mapping) -> bool:
-    """Return whether features say more than they say of permuted labels."""
+    """Return whether features predict permuted labels worse."""
     return label_p_value(measurements) <= SIGNIFICANCE
 
 
 def is_better(one: Measurement, other: Measurement) -> bool:
     """Return whether R² is higher by two standard errors."""
-    difference = one.skill - other.skill
-    return bool(np.nanmean(difference) > 2 * standard_error(difference))
+    return one.r2 - other.r2 > 2 * difference_error(one, other)
 
 
 def describe_good(measurements: Mapping[Key, Measurement]) -> str:
@@ -108,4 +109,5 @@ def format_score(measurement: Measurement) -> str:
 
 
 def format_r2(measurement: Measurement) -> str:
-    return f'{measurement.r2:.3f} ± {measurement.r2_error:.3f}'
+    r2, error = measurement.r2, measurement.r2_error
+    return f'{r2:.3f} (standard error {error:.3f})'
