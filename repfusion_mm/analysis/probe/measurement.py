@@ -54,16 +54,17 @@ def standard_error(values: np.ndarray) -> float:
     return float(values.std(ddof=1) / np.sqrt(len(values)))
 
 
-def difference_error(one: Measurement, other: Measurement) -> float:
-    """Return the standard error of the difference between two R².
+def difference(one: Measurement, other: Measurement) -> Tuple[float, float]:
+    """Return the difference between two R², and its standard error.
 
-    It is paired by image. A fit to one timestep may be good or bad by chance
-    for all images, which they do not show: with such fits the variance of the
-    mean is doubled (Nadeau and Bengio, 2003, with one test image for N - 1
-    others).
+    They are those of the images that both score, paired by image. A fit to
+    one timestep may be good or bad by chance for all images, which they do
+    not show: with such fits the variance of the mean is doubled (Nadeau and
+    Bengio, 2003, with one test image for N - 1 others).
     """
-    error = standard_error(one.skill - other.skill)
-    return error * 2**0.5 if one.is_own_fit or other.is_own_fit else error
+    values = one.skill - other.skill
+    factor = 2**0.5 if one.is_own_fit or other.is_own_fit else 1
+    return float(np.nanmean(values)), factor * standard_error(values)
 
 
 def permutations(

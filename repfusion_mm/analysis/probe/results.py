@@ -12,7 +12,7 @@ import numpy as np
 from repfusion_mm.analysis.probe.measurement import (
     Key,
     Measurement,
-    difference_error,
+    difference,
 )
 
 #: Of the test whether features say anything about the labels. One in a
@@ -41,11 +41,14 @@ def within_one_se(measurements: Mapping[K, Measurement]) -> List[K]:
     The standard error is that of the difference.
     """
     best = measurements[find_best(measurements)]
+    differences = {
+        key: difference(best, measurement)
+        for key, measurement in measurements.items()
+    }
     return [
         key
-        for key, measurement in measurements.items()
-        if best.r2 - measurement.r2
-        <= np.nan_to_num(difference_error(best, measurement))
+        for key, (mean, error) in differences.items()
+        if mean <= np.nan_to_num(error)
     ]
 
 
@@ -76,7 +79,7 @@ def timestep_p_value(measurements: Mapping[K, Measurement]) -> float:
 
     The differences of an image change their signs together, at random
     (Nichols and Holmes, 2002); the statistic is the largest |t|. For fits to
-    one timestep the variance is doubled, see :func:`difference_error`.
+    one timestep the variance is doubled, see :func:`difference`.
     """
     skills = np.stack([m.skill for m in measurements.values()], axis=1)
     skills = skills[~np.isnan(skills).any(1)]

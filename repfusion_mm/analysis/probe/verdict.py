@@ -7,7 +7,7 @@ from typing import Dict, List, Mapping
 from repfusion_mm.analysis.probe.measurement import (
     Key,
     Measurement,
-    difference_error,
+    difference,
 )
 from repfusion_mm.analysis.probe.results import (
     SIGNIFICANCE,
@@ -86,7 +86,8 @@ def is_informative(measurements: Mapping) -> bool:
 
 def is_better(one: Measurement, other: Measurement) -> bool:
     """Return whether R² is higher by two standard errors."""
-    return one.r2 - other.r2 > 2 * difference_error(one, other)
+    mean, error = difference(one, other)
+    return mean > 2 * error
 
 
 def describe_good(measurements: Mapping[Key, Measurement]) -> str:

@@ -42,7 +42,7 @@ def test_the_probe_finds_good_timesteps(digits, tmp_path):
     assert rest in done.output and first in done.output
     assert 'at t = 300, layer mid_block.resnets.1.conv2, clean input' in text
     assert 'no image: accuracy 0.1' in text
-    assert 'as good (R² within one standard error): ' in text
+    assert 'distinguishable from it (R² within one standard error): ' in text
     assert 'timestep=300,' in text
     assert cv2.imread(str(tmp_path / 'probe.png')).std() > 0
 

@@ -16,9 +16,9 @@ def baselines(task):
     images = torch.rand(12, 3, 40, 24, generator=torch.manual_seed(0)) / 2
     images[range(12), COLORS] += 0.5
     prober = SimpleNamespace(
-        task=task, grids=dict(low=(4, 6)), batches=images.split(5)
+        task=task, grids=dict(high=(1, 1), low=(4, 6)), batches=images.split(5)
     )
-    measured = measure_baselines(prober)
+    measured = measure_baselines(prober, 'low')
     assert [*measured] == ['raw pixels', 'no image']
     for m in measured.values():
         assert np.isfinite([m.r2, m.observed, *m.score, *m.null]).all()

@@ -64,7 +64,7 @@ def test_nothing_is_said_of_labels_that_are_independent(kind, missing):
 @pytest.mark.parametrize('kind', KINDS)
 def test_permuted_labels_have_the_r2_that_is_observed_of_them(kind, missing):
     """So a random order of labels passes a test with its nominal rate."""
-    order = next(permutations(20))
+    order = next(permutations(20, tuple))
     first = probe(kind, [1, 2], missing=missing)
     second = probe(kind, [1, 2], missing=missing, order=order)
     for m, permuted in zip(first, second):
