@@ -13,10 +13,11 @@ data_root = 'data/mine'
 # are unlabeled. None: no labels.
 labels = 'labels.txt'
 num_classes = 10
-# The teacher's timestep, such as 300. From labels, this finds it in minutes:
+# The teacher's timestep. With labels, set the one, such as 300, that this
+# prints for them:
 #     python tools/analysis_tools/probe_timesteps.py THIS_FILE
-# None: a policy learns it from the labels during training; without labels,
-# timesteps are drawn uniformly from `timesteps`.
+# 'learned': a policy learns it from the labels during training. 'uniform': it
+# is drawn from `timesteps`, as it is without labels.
 timestep = None
 timesteps = _base_.timesteps
 image_size = _base_.teacher_size
@@ -38,20 +39,22 @@ model = dict(
     # The scale of features differs between teachers.
     normalizer=dict(type='repfusion_mm.StandardizeNormalizer'),
 )
-if timestep is not None:
-    model['policy'] = dict(
-        type='repfusion_mm.FixedTimestepPolicy', timestep=timestep
-    )
-elif _base_.teacher.type == 'repfusion_mm.TimmTeacher':
+if timestep is None and not labels:
+    timestep = 'uniform'
+if _base_.teacher.type == 'repfusion_mm.TimmTeacher':
     model['policy'] = dict(type='repfusion_mm.FixedTimestepPolicy')
-elif labels:
+elif timestep == 'learned':
     model['policy'] = dict(type='repfusion_mm.LearnedTimestepPolicy')
     model['decoder'] = dict(
         type='repfusion_mm.ClsDecoder', num_classes=num_classes
     )
-else:
+elif timestep == 'uniform':
     model['policy'] = dict(
         type='repfusion_mm.UniformTimestepPolicy', **timesteps
+    )
+else:
+    model['policy'] = dict(
+        type='repfusion_mm.FixedTimestepPolicy', timestep=timestep
     )
 if 'decoder' not in model:
     optim_wrapper = dict(policy=None, decoder=None)  # nothing to train

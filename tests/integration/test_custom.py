@@ -66,6 +66,7 @@ def test_a_student_is_distilled(images, tmp_path, teacher_folder, labels):
         tmp_path / 'distill.py',
         data_root=str(images),
         labels=labels,
+        timestep='learned' if labels else None,
         num_classes=2,
         max_epochs=1,
         student=dict(type='mmpretrain.ResNet', depth=18, base_channels=4),
@@ -85,16 +86,26 @@ def test_a_student_is_distilled(images, tmp_path, teacher_folder, labels):
     assert ('policy: no parameters' in output) == (labels is None)
 
 
-@pytest.mark.parametrize('labels', ['labels.txt', None])
+@pytest.mark.parametrize(
+    ('labels', 'timestep', 'expected'),
+    [
+        ('labels.txt', 'learned', 'Learned'),
+        ('labels.txt', 'uniform', 'Uniform'),
+        (None, None, 'Uniform'),
+    ],
+)
 @pytest.mark.parametrize(
     'teacher', sorted(path.stem for path in TEACHERS.glob('*.py'))
 )
-def test_one_line_names_the_teacher(tmp_path, teacher, labels):
+def test_one_line_names_the_teacher(
+    tmp_path, teacher, labels, timestep, expected
+):
     config = edited(
         'distill/repfusion_custom.py',
         tmp_path / 'distill.py',
         teacher,
         labels=labels,
+        timestep=timestep,
     )
     base = Config.fromfile(TEACHERS / f'{teacher}.py')
     cfg = Config.fromfile(config)
@@ -104,10 +115,9 @@ def test_one_line_names_the_teacher(tmp_path, teacher, labels):
     policy = cfg.model.policy.type.removeprefix('repfusion_mm.')
     if base.teacher.type == 'repfusion_mm.TimmTeacher':
         assert policy == 'FixedTimestepPolicy'
-    elif labels:
-        assert policy == 'LearnedTimestepPolicy'
     else:
-        assert policy == 'UniformTimestepPolicy'
+        assert policy == f'{expected}TimestepPolicy'
+    if policy == 'UniformTimestepPolicy':
         assert cfg.model.policy.low == base.timesteps.low
         assert cfg.model.policy.high == base.timesteps.high
     is_trained = policy == 'LearnedTimestepPolicy'
@@ -128,3 +138,33 @@ def test_a_timestep_replaces_the_policy(tmp_path, labels):
     assert len(cfg.train_dataloader.dataset.datasets) == 1
     assert cfg.train_dataloader.sampler.type == 'DefaultSampler'
     assert ('probe_dataset' in cfg) == (labels is not None)
+
+
+def test_labels_without_a_timestep_are_probed(
+    images, tmp_path, teacher_folder
+):
+    """The run is refused, and the probe prints what to set."""
+    names = [f'cats/{i}.jpg' for i in range(6)]
+    image = cv2.imread(str(next(images.rglob('*.jpg'))))
+    for i, name in enumerate(names):
+        shade = cv2.add(image, np.full_like(image, 100 * (i % 2)))
+        cv2.imwrite(str(images / name), shade)
+    lines = [f'{name} {i % 2}' for i, name in enumerate(names)]
+    (images / 'labels.txt').write_text('\n'.join(lines))
+    config = edited(
+        'distill/repfusion_custom.py', tmp_path / 'distill.py',
+        data_root=str(images), **SMALL,
+    )  # fmt: skip
+    options = [
+        '--work-dir', tmp_path / 'student', '--cfg-options',
+        f'model.teacher.pretrained={teacher_folder}',
+        'train_dataloader.num_workers=0',
+    ]  # fmt: skip
+    done = run_main('tools/train.py', config, *options, expect=1)
+    assert 'expected a timestep' in done.last_line
+    assert 'probe_timesteps.py' in done.last_line
+    script = 'tools/analysis_tools/probe_timesteps.py'
+    done = run_main(script, config, '--timesteps', '0', '500', *options)
+    assert '6 labeled images' in done.output
+    # Six labels are too few to recommend a timestep.
+    assert 'too few to test' in done.output

@@ -129,7 +129,7 @@ def test_the_probe_scores_its_only_timestep(job):
     assert label == 'linear probe\nclean\nblocks.2'
     assert 'timestep=0,' in output
     # There is nothing to compare it with.
-    assert 'as good (R²' not in output
+    assert 'distinguishable from it (R²' not in output
     assert 'No timestep is better' not in output
 
 

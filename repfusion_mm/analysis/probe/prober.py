@@ -54,7 +54,10 @@ class Prober:
                 f'got {cfg.filename}'
             )
         init_default_scope(cfg.get('default_scope', 'mmengine'))
-        self.model = MODELS.build(cfg.model).to(get_device()).eval()
+        # The timestep of the config may be what the probe is asked for.
+        policy = dict(type='repfusion_mm.FixedTimestepPolicy')
+        model = MODELS.build(dict(cfg.model, policy=policy))
+        self.model = model.to(get_device()).eval()
         self.teacher = self.model.teacher.live
         #: Of the config; None for teachers without noise.
         self.input_mode = getattr(self.teacher, 'input_mode', None)

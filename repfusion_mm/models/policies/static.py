@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Optional
+
 from repfusion_mm.models.policies.base import TimestepPolicy
 from repfusion_mm.registry import MODELS
 
@@ -20,11 +22,20 @@ class FixedTimestepPolicy(TimestepPolicy):
 
     Args:
         num_timesteps: T, the length of the teacher's noise schedule.
-        timestep: The timestep, in [0, T - 1].
+        timestep: The timestep, in [0, T - 1]; None if it is not known yet,
+            which is an error.
 
     Raises:
-        ValueError: ``timestep`` is outside the schedule.
+        ValueError: ``timestep`` is outside the schedule, or None.
     """
 
-    def __init__(self, num_timesteps: int, timestep: int = 0) -> None:
+    def __init__(
+        self, num_timesteps: int, timestep: Optional[int] = 0
+    ) -> None:
+        if timestep is None:
+            raise ValueError(
+                'expected a timestep for FixedTimestepPolicy, got None; set '
+                'the one that tools/analysis_tools/probe_timesteps.py prints '
+                'for this config'
+            )
         super().__init__(num_timesteps, low=timestep, high=timestep)

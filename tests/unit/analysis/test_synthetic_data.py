@@ -20,6 +20,15 @@ def read_config(pattern):
     return Config.fromfile(path)
 
 
+def read_learned(folder):
+    """Read repfusion_custom.py with a policy that is trained on labels."""
+    text = (ROOT / 'configs/distill/repfusion_custom.py').read_text()
+    text = text.replace("'../_base_", f"'{ROOT}/configs/_base_")
+    path = folder / 'learned.py'
+    path.write_text(text.replace('timestep = None', "timestep = 'learned'", 1))
+    return Config.fromfile(path)
+
+
 def set_known_root(cfg):
     for part in cfg.train_dataloader.dataset.datasets:
         part.data_root = 'data/tiny-imagenet-200'
@@ -71,8 +80,8 @@ def test_data_on_disk_are_preferred(tmp_path):
         assert len(list(loader)) == num_batches
 
 
-def test_parts_of_a_concatenation_keep_their_labels():
-    cfg = read_config('repfusion_custom.py')
+def test_parts_of_a_concatenation_keep_their_labels(tmp_path):
+    cfg = read_learned(tmp_path)
     with pytest.raises(FileNotFoundError, match="in 'data/mine'"):
         build_train_loader(cfg, 8)
     set_known_root(cfg)
@@ -82,8 +91,8 @@ def test_parts_of_a_concatenation_keep_their_labels():
     assert sum('gt_label' in sample for sample in samples) == 2
 
 
-def test_wrappers_of_a_concatenation_are_kept():
-    cfg = read_config('repfusion_custom.py')
+def test_wrappers_of_a_concatenation_are_kept(tmp_path):
+    cfg = read_learned(tmp_path)
     cfg.train_dataloader.dataset.type = 'repfusion_mm.SeededConcatDataset'
     set_known_root(cfg)
     loader = build_train_loader(cfg, 8, batch_size=4, num_workers=0)

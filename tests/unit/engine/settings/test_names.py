@@ -79,8 +79,7 @@ def test_variables_that_are_used_are_accepted(tmp_path, text):
         (
             "data_root = 'x'",
             r'; give --cfg-options probe_dataset\.data_root=\.\.\. '
-            r'train_dataloader\.dataset\.datasets\.0\.data_root=\.\.\. '
-            r'train_dataloader\.dataset\.datasets\.1\.data_root=\.\.\., or '
+            r'train_dataloader\.dataset\.datasets\.0\.data_root=\.\.\., or '
             r'use a copy of .*repfusion_custom\.py .* with another data_root',
         ),
         ('student = dict(depth=34)', r'; set model\.student, or use a copy'),

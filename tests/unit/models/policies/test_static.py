@@ -29,3 +29,8 @@ def test_uniform_policy_samples_its_range_evenly():
     assert values.tolist() == list(range(100, 200, 10))
     assert counts.min() > 320
     assert pi.entropy()[0] == pytest.approx(math.log(10))
+
+
+def test_a_timestep_that_is_not_known_is_refused():
+    with pytest.raises(ValueError, match=r'timestep.*probe_timesteps\.py'):
+        FixedTimestepPolicy(1000, timestep=None)
