@@ -28,6 +28,7 @@ import torch
 from projects.digits import prepare_data, runs, tables
 from projects.digits.probe_study import Digits
 from projects.digits.tables import ALL, Score
+from repfusion_mm.analysis.probe import find_best
 from repfusion_mm.cli import enable_safe_loading, report_errors
 from repfusion_mm.cli.argument_types import positive
 from repfusion_mm.visualization.policy_log import moments, read_records
@@ -54,14 +55,16 @@ class Method(NamedTuple):
         reads_labels: Whether the distillation reads the labels: it trains one
             student per number of labels, and draws half of each batch from
             the labeled images. Other methods draw from all images.
-        probed: Whether it uses the timestep with the best probe.
+        probed: ``'all'``: it uses the timestep of the best linear classifier
+            of all training labels, which no student sees. ``'own'``: that of
+            the probe of the same labels as the student's.
         is_latent: Whether the teacher works on latents. It is not shipped.
     """
 
     title: str
     options: Optional[Sequence[str]]
     reads_labels: bool = False
-    probed: bool = False
+    probed: str = ''
     is_latent: bool = False
 
 
@@ -73,7 +76,10 @@ METHODS: Dict[str, Method] = dict(
         'uniform t',
         [*POLICY, 'model.policy.type=repfusion_mm.UniformTimestepPolicy'],
     ),
-    fixed_best=Method('t of the best probe', FIXED, probed=True),
+    fixed_best=Method('t of the best probe', FIXED, probed='all'),
+    fixed_probe=Method(
+        't of the probe of the same labels', FIXED, probed='own'
+    ),
     learned=Method('learned t (RepFusion)', [], reads_labels=True),
     noised=Method(
         'learned t, noised input', ['model.teacher.input_mode=noised'], True
@@ -89,10 +95,17 @@ METHODS: Dict[str, Method] = dict(
     ),
     fixed_same_draws=Method(
         't of the best probe, half-labeled batches (as for learned t)',
-        FIXED, True, True,
+        FIXED, reads_labels=True, probed='all',
     ),
     latent=Method('learned t, latent teacher', [], True, is_latent=True),
 )  # fmt: skip
+#: Methods that were no better and are not in the code.
+REMOVED = dict(
+    learned_prior='learned t, started from the probe of the same labels',
+    learned_marginal='learned t, without the image as input',
+    learned_ridge='learned t, rewarded by the probe of the same labels',
+    learned_pairs='learned t, two draws for each image',
+)
 #: The methods whose teacher is shipped.
 SHIPPED = [name for name, method in METHODS.items() if not method.is_latent]
 
@@ -158,6 +171,15 @@ class Study:
                 self.best[n] = runs.PROBE_GRID[curve.argmax()]
             path.write_text(json.dumps(self.best) + '\n', encoding='utf-8')
 
+    def timestep(self, method: Method, num_labels: int, seed: int) -> int:
+        """Return the timestep of a method that is probed."""
+        if method.probed == 'all':
+            return self.best[num_labels]
+        prober = runs.make_prober(self.labels(num_labels, seed))
+        folder = self.out / 'probe' / f'{num_labels}_{seed}'
+        measured = prober.probe([*runs.PROBE_GRID], ['clean'], folder)
+        return find_best(measured)[2]
+
     def score(
         self, method: str, seed: int, settings: List[Tuple[int, int]]
     ) -> List[Score]:
@@ -200,7 +222,7 @@ class Study:
             labels = num_labels
             folder = folder.with_name(f'{folder.name}_{labels}')
         if method.probed:
-            timestep = self.best[num_labels]
+            timestep = self.timestep(method, num_labels, seed)
             options.append(f'model.policy.timestep={timestep}')
             folder = folder.with_name(f'{folder.name}_t{timestep}')
         if not folder.exists():
@@ -282,11 +304,12 @@ def main(argv: Optional[List[str]] = None) -> int:
             study = Study(args.out.resolve(), args.num_labels, args.padding)
             for seed in range(args.seeds):
                 study.write_labels(seed)
-            if any(METHODS[name].probed for name in args.methods):
+            if any(METHODS[name].probed == 'all' for name in args.methods):
                 study.probe()
             study.run(args.methods, args.seeds, args.workers)
         scores = tables.read_scores(args.csv or args.out / 'scores.csv')
         titles = {name: method.title for name, method in METHODS.items()}
+        titles.update(REMOVED)
         page = tables.make_page(scores, titles)
         (args.out / 'evidence.md').write_text(page, encoding='utf-8')
     print(page)

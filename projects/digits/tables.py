@@ -22,6 +22,38 @@ CLAIMS = (
         'fixed_best',
         -0.01,
     ),
+    (
+        't of the probe of the same labels > t of the best probe, '
+        'half-labeled batches',
+        'fixed_probe',
+        'fixed_same_draws',
+        0.0,
+    ),
+    (
+        'learned t > t of the best probe, half-labeled batches',
+        'learned',
+        'fixed_same_draws',
+        0.0,
+    ),
+    (
+        'learned t > t of the probe of the same labels',
+        'learned',
+        'fixed_probe',
+        0.0,
+    ),
+    *(
+        (f'learned t, {change} > {other}', method, key, 0.0)
+        for method, change in (
+            ('learned_prior', 'started from the probe'),
+            ('learned_marginal', 'without the image'),
+            ('learned_ridge', 'rewarded by the probe'),
+            ('learned_pairs', 'two draws'),
+        )
+        for key, other in (
+            ('learned', 'learned t'),
+            ('fixed_probe', 't of the probe'),
+        )
+    ),
     ('learned t > uniform t', 'learned', 'uniform', 0.0),
     ('learned t > from scratch', 'learned', 'scratch', 0.0),
     ('learned t, latent teacher > from scratch', 'latent', 'scratch', 0.0),

@@ -3,7 +3,7 @@
     plot_policy.py work_dirs/repfusion_resnet18_digits [--probe .../probe.csv]
 
 With --probe, the scores that probe_timesteps.py wrote are drawn next to the
-policy: the best curve for the smallest number of labels.
+policy: those of the layer with the highest R².
 """
 
 import sys

@@ -20,9 +20,10 @@ from repfusion_mm.registry import MODELS
 from tests.helpers.launcher import ROOT, run_main
 
 TITLES = {name: method.title for name, method in evidence.METHODS.items()}
+TITLES.update(evidence.REMOVED)
 PROJECT = ROOT / 'projects/digits'
 #: Methods that the default lane trains; the options of all are checked.
-FAST = ('learned', 'fixed_same_draws')
+FAST = ('learned', 'fixed_same_draws', 'fixed_probe')
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,9 @@ def test_page_shows_means_and_missing_seeds():
         assert missing not in page
 
 
-@pytest.mark.parametrize('name', ['scores.csv', 'scores_latent.csv'])
+@pytest.mark.parametrize(
+    'name', ['scores.csv', 'scores_earlier.csv', 'scores_latent.csv']
+)
 def test_page_of_the_project_shows_its_scores(name):
     """Written by: python -m projects.digits.evidence --csv scores.csv"""
     page = make_page(read_scores(PROJECT / name), TITLES)
@@ -149,7 +152,8 @@ def test_method_is_distilled_and_scored(study, short_runs, name):
     assert len(students) == (method.options is not None)
     for student in students:
         assert student.stat().st_size > 0
-        assert ('20' in student.parent.name) == method.reads_labels
+        is_own = student.parent.name.startswith(f'{name}_0_20')
+        assert is_own == method.reads_labels
 
 
 @pytest.mark.slow
