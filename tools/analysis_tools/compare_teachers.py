@@ -75,7 +75,7 @@ def compare(args: argparse.Namespace) -> None:
     comparison = probe_candidates(configs, settings, args.out)
     points, baselines, metric, num_images = comparison
     page = f'{num_images} labeled images\n\n' + format_comparison(
-        points, baselines, metric, configs
+        points, baselines, metric, configs, args.cfg_options or ()
     )
     (args.out / 'comparison.md').write_text(page, encoding='utf-8')
     write_points(points, args.out / 'comparison.csv')

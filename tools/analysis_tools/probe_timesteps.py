@@ -14,15 +14,12 @@ The script writes probe.csv, probe.png and probe.txt with the verdict and the
 lines of a config. The same command resumes after an interruption.
 """
 
-import argparse
 import sys
 from pathlib import Path
 from typing import List, Optional
 
-from mmengine.config import Config
-
 from repfusion_mm.analysis.probe.baselines import measure_baselines
-from repfusion_mm.analysis.probe.config_lines import format_lines
+from repfusion_mm.analysis.probe.config_lines import advise
 from repfusion_mm.analysis.probe.figure import draw_probe
 from repfusion_mm.analysis.probe.prober import MAX_IMAGES, Prober
 from repfusion_mm.analysis.probe.results import find_best, write_table
@@ -63,37 +60,19 @@ def main(argv: Optional[List[str]] = None) -> int:
         draw_probe(measurements, baselines, metric, out / 'probe.png')
         parts = [prober.summary(), describe(measurements, baselines, metric)]
         if is_informative(measurements):
-            parts.append(advise(args, cfg, prober, *best))
+            mode, layer, timestep = best
+            same = prober.input_mode in (None, mode)
+            parts.append(
+                advise(
+                    cfg, [*prober.grids], layer, timestep,
+                    None if same else mode, args.cfg_options or (),
+                )
+            )  # fmt: skip
         text = '\n'.join(parts) + '\n'
         (out / 'probe.txt').write_text(text, encoding='utf-8')
         print(text.split('\n', 1)[1])
         print(f'see {out / "probe.csv"}, probe.png and probe.txt')
     return 0
-
-
-def advise(
-    args: argparse.Namespace,
-    cfg: Config,
-    prober: Prober,
-    input_mode: str,
-    layer: str,
-    timestep: int,
-) -> str:
-    """Return how to distill one layer at one timestep."""
-    layers, path = [*prober.grids], Path(cfg.filename)
-    changed = None
-    if prober.input_mode not in (None, input_mode):
-        changed = input_mode
-    options = ', with the same --cfg-options' if args.cfg_options else ''
-    text = path.read_text(encoding='utf-8')
-    if 'timestep=timestep' in text and len(layers) == 1 and not changed:
-        return f'In {path}, set timestep = {timestep}, and train it{options}.'
-    name = path.with_name(f'{path.stem}_t{timestep}.py')
-    lines = format_lines(cfg, layers, layer, timestep, changed)
-    return (
-        'To distill at this timestep, write this config to '
-        f'{name}, and train it{options}:\n\n{lines}\n'
-    )
 
 
 if __name__ == '__main__':

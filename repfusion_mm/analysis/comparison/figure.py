@@ -82,7 +82,7 @@ def _draw_costs(
     axes.xaxis.set_major_formatter('{x:g}')
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel('GFLOP of the teacher for one image, up to the layer')
-    axes.set_ylabel('R² of images left out')
+    axes.set_ylabel('leave-one-image-out R²')
     axes.grid(alpha=0.3)
     axes.spines[['top', 'right']].set_visible(False)
     axes.legend(frameon=False, fontsize='small')

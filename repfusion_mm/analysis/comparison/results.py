@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import Dict, List, Mapping, NamedTuple, Sequence
+from typing import Dict, Iterable, List, Mapping, NamedTuple, Sequence
 
 from mmengine.config import Config
 
-from repfusion_mm.analysis.probe.config_lines import format_lines
+from repfusion_mm.analysis.probe.config_lines import advise
 from repfusion_mm.analysis.probe.measurement import Key, Measurement
 from repfusion_mm.analysis.probe.results import (
     find_best,
@@ -17,7 +17,7 @@ from repfusion_mm.analysis.probe.results import (
 )
 from repfusion_mm.analysis.probe.verdict import (
     TOO_FEW,
-    describe_good,
+    describe_others,
     describe_pixels,
     format_r2,
     format_score,
@@ -70,10 +70,18 @@ def format_comparison(
     baselines: Mapping[str, Measurement],
     metric: str,
     configs: Dict[str, Config],
+    options: Iterable[str] = (),
 ) -> str:
-    """Return a page in Markdown: the table, the best, and lines to paste.
+    """Return a page in Markdown: the table, the best, and what to write.
 
-    There are no lines for teachers that say nothing about the labels.
+    There is no advice for teachers that say nothing about the labels.
+
+    Args:
+        points: What was measured of all teachers.
+        baselines: What was measured without a teacher.
+        metric: Name of the score.
+        configs: The configs of the teachers by their names.
+        options: The names of the settings that ``--cfg-options`` changed.
     """
     groups = group_teachers(points)
     rows = []
@@ -81,7 +89,7 @@ def format_comparison(
         measured = by_key(teacher_points)
         _, layer, t = key = find_best(measured)
         gflop = next(p.gflop for p in teacher_points if p.layer == layer)
-        good = describe_good(measured)
+        good = ' '.join(describe_others(measured))
         if not is_informative(measured):
             good = 'says nothing about these labels'
             if is_undecided(measured):
@@ -98,7 +106,7 @@ def format_comparison(
     ]
     parts = [
         f'| teacher | {metric} | R² | GFLOP | best layer and timestep '
-        '| within one standard error of its R² |',
+        '| other layers and timesteps |',
         '|---|---|---|---|---|---|',
         *rows,
         '',
@@ -115,10 +123,11 @@ def format_comparison(
             f'{name}, {metric} {format_score(choice.measurement)}, '
             f'{choice.gflop:.4g} GFLOP:',
             '',
-            '```python',
-            format_lines(configs[name], layers, choice.layer, choice.timestep),
-            '```',
-        ]
+            advise(
+                configs[name], layers, choice.layer, choice.timestep,
+                options=options,
+            ),
+        ]  # fmt: skip
     return '\n'.join(parts) + '\n'
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Optional, Sequence
+from typing import Iterable, Optional, Sequence
 
 from mmengine.config import Config
 
@@ -50,3 +50,40 @@ def format_lines(
         lines.append(f'    student_indices=[{index}],')
     end = [')', 'optim_wrapper = dict(policy=None, decoder=None)']
     return '\n'.join(lines + end)
+
+
+def advise(
+    cfg: Config,
+    layers: Sequence[str],
+    layer: str,
+    timestep: int,
+    input_mode: Optional[str] = None,
+    options: Iterable[str] = (),
+) -> str:
+    """Return what to write where, to distill one layer at one timestep.
+
+    Args:
+        cfg, layers, layer, timestep, input_mode: See :func:`format_lines`.
+        options: The names of the settings that ``--cfg-options`` changed.
+    """
+    path = Path(cfg.filename)
+    lines = format_lines(cfg, layers, layer, timestep, input_mode)
+    written = ['probe_dataset', 'model.policy', 'model.decoder']
+    if len(layers) > 1 or input_mode:
+        written.append('model.teacher')
+    if len(layers) > 1:
+        written.append('model.student_indices')
+    again = sorted(
+        name for name in options if not name.startswith(tuple(written))
+    )
+    train = 'train it' + bool(again) * (
+        f', with the same --cfg-options for {", ".join(again)}'
+    )
+    text = path.read_text(encoding='utf-8')
+    if 'timestep=timestep' in text and len(layers) == 1 and not input_mode:
+        return f'In {path}, set timestep = {timestep}, and {train}.\n'
+    name = path.with_name(f'{path.stem}_t{timestep}.py')
+    return (
+        f'Write this config to {name}, and {train}:\n\n'
+        f'```python\n{lines}\n```\n'
+    )

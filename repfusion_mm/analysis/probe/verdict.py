@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Dict, List, Mapping
 
+import numpy as np
+
 from repfusion_mm.analysis.probe.measurement import (
     Key,
     Measurement,
@@ -20,6 +22,8 @@ from repfusion_mm.analysis.probe.results import (
     within_one_se,
 )
 
+#: With fewer images no sign flips are rare enough for the test of timesteps.
+MIN_FLIPPED = 6
 NOTHING = (
     'The teacher says nothing about these labels: with labels permuted at '
     'random, the linear model is as good. Check the labels, try other layers '
@@ -51,22 +55,38 @@ def describe(
     if not is_informative(measurements):
         why = TOO_FEW if is_undecided(measurements) else NOTHING
         return '\n'.join([*lines, why])
-    own = {key: m for key, m in measurements.items() if key[:2] == best[:2]}
-    if len(own) > 1 and timestep_p_value(own) > TIMESTEP_SIGNIFICANCE:
-        lines.append(
-            'No timestep is better than another here: the differences '
-            'between timesteps are within the noise of these images, and any '
-            'of them is as good a choice.'
-        )
-    elif len(measurements) > 1:
-        lines.append(
-            'not distinguishable from it (R² within one standard error): '
-            f'{describe_good(measurements)}'
-        )
+    lines += describe_others(measurements)
     pixels = baselines.get('raw pixels')
     if pixels and not is_better(measurements[best], pixels):
         lines.append(describe_pixels(measurements[best], pixels))
     return '\n'.join(lines)
+
+
+def describe_others(measurements: Mapping[Key, Measurement]) -> List[str]:
+    """Return sentences on what is as good as the best measurement."""
+    mode, layer, _ = best = find_best(measurements)
+    own = {key: m for key, m in measurements.items() if key[:2] == best[:2]}
+    name = f'{layer}, {mode} input'
+    sentences = []
+    if len(own) > 1:
+        num_images = int(np.isfinite(measurements[best].skill).sum())
+        if num_images < MIN_FLIPPED:
+            return [
+                f'There are too few images to compare timesteps: {num_images} '
+                f'of at least {MIN_FLIPPED}.'
+            ]
+        if timestep_p_value(own) > TIMESTEP_SIGNIFICANCE:
+            sentences.append(
+                f'No timestep is better than another here ({name}): the '
+                'differences are within the noise of these images, and any of '
+                'them is as good a choice.'
+            )
+    if len(measurements) > (len(own) if sentences else 1):
+        sentences.append(
+            'not distinguishable from it (R² within one standard error): '
+            f'{describe_good(measurements)}'
+        )
+    return sentences
 
 
 def describe_pixels(best: Measurement, pixels: Measurement) -> str:

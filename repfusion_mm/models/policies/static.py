@@ -6,6 +6,7 @@ from typing import Optional
 
 from repfusion_mm.models.policies.base import TimestepPolicy
 from repfusion_mm.registry import MODELS
+from repfusion_mm.utils.arguments import check_integer
 
 
 @MODELS.register_module()
@@ -36,6 +37,8 @@ class FixedTimestepPolicy(TimestepPolicy):
             raise ValueError(
                 'expected a timestep for FixedTimestepPolicy, got None; set '
                 'the one that tools/analysis_tools/probe_timesteps.py prints '
-                'for this config'
+                'for this config (timestep in repfusion_custom.py, where it '
+                "may be 'learned' or 'uniform' too)"
             )
+        check_integer('model.policy.timestep', timestep, 0)
         super().__init__(num_timesteps, low=timestep, high=timestep)

@@ -201,6 +201,6 @@ def test_labels_that_cannot_be_balanced_are_refused(study):
 
 def test_tables_of_an_earlier_study_are_written_again(tmp_path):
     result = run_main(
-        evidence, '--csv', PROJECT / 'scores.csv', '--out', tmp_path
+        evidence, '--csv', PROJECT / 'scores_earlier.csv', '--out', tmp_path
     )
     assert '| t = 999 | 72.1 ± 4.3 | 87.9 ± 0.6 |' in result.output

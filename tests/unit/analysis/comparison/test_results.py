@@ -66,7 +66,8 @@ def test_the_page_ranks_no_teachers_that_are_within_a_standard_error(config):
     assert 'highest R²), cheapest first: b, a.' in page
     assert (
         '| a | 0.800 (95% interval 0.700 to 0.900) | 0.800 (standard error '
-        '0.020) | 400 | high, t = 100 | high: t = 100 |'
+        '0.020) | 400 | high, t = 100 | not distinguishable from it (R² '
+        'within one standard error): high: t = 100 |'
     ) in page
     assert (
         '| no image | 0.100 (95% interval 0.000 to 0.200) | 0.100 (standard '

@@ -4,7 +4,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from repfusion_mm.analysis.probe.config_lines import format_lines
+from repfusion_mm.analysis.probe.config_lines import advise, format_lines
 from repfusion_mm.engine.optimizers import MultiOptimWrapperConstructor
 from repfusion_mm.registry import MODELS
 from tests.helpers.launcher import ROOT
@@ -62,3 +62,49 @@ def test_the_lines_are_a_config_that_distills(
     assert outputs['timestep_mean'] == 300
     assert 'reward' not in outputs
     assert not torch.equal(before, model.student.conv1.weight)
+
+
+@pytest.mark.parametrize(
+    ('text', 'layers', 'mode', 'words'),
+    [
+        ('timestep = None\npolicy = dict(timestep=timestep)', 1, None,
+         'mine.py, set timestep = 300, and train it.'),
+        ('timestep = None\npolicy = dict(timestep=timestep)', 2, None,
+         'mine_t300.py, and train it:'),
+        ('timestep = None\npolicy = dict(timestep=timestep)', 1, 'noised',
+         'mine_t300.py, and train it:'),
+        # A dump of a config, which reads no variable.
+        ('timestep = None\npolicy = dict(timestep=None)', 1, None,
+         'mine_t300.py, and train it:'),
+    ],
+)  # fmt: skip
+def test_the_advice_names_the_file(tmp_path, text, layers, mode, words):
+    path = tmp_path / 'mine.py'
+    path.write_text(
+        f'{text}\nmodel = dict(teacher=dict(layers={LAYERS[:layers]}), '
+        'student_indices=[0, 1])'
+    )
+    cfg = Config.fromfile(path)
+    assert words in advise(cfg, LAYERS[:layers], LAYERS[0], 300, mode)
+
+
+@pytest.mark.parametrize(
+    ('layers', 'again'),
+    [
+        (LAYERS[:1], 'data_root, model.teacher.pretrained'),
+        (LAYERS, 'data_root'),
+    ],
+)
+def test_only_options_that_are_not_written_are_given_again(
+    tmp_path, layers, again
+):
+    path = tmp_path / 'mine.py'
+    path.write_text('model = dict(teacher=dict(), student_indices=[0, 1])')
+    options = {
+        'model.teacher.pretrained': 'x', 'data_root': 'x',
+        'probe_dataset.ann_file': 'x', 'model.policy.timestep': 5,
+    }  # fmt: skip
+    if len(layers) > 1:
+        options['model.student_indices'] = [0, 1]
+    text = advise(Config.fromfile(path), layers, LAYERS[0], 300, None, options)
+    assert f'with the same --cfg-options for {again}:' in text

@@ -84,10 +84,23 @@ def test_timesteps_within_the_noise_are_not_ranked():
     assert said(curve(0.8, 0.805, 0.795)) == {'no difference'}
     # The timesteps of another layer are not those of the best one.
     other = curve(0.1, 0.5, layer='low')
-    assert said({**other, **curve(0.8, 0.805)}) == {'no difference'}
+    measured = {**other, **curve(0.8, 0.805)}
+    assert said(measured) == {'no difference', 'as good'}
+    words = 'another here (mid, clean input)'
+    assert words in describe(measured, {}, 'accuracy')
     assert said({**curve(0.1, 0.8), **curve(0.3, 0.3, layer='low')}) == {
         'as good'
     }
+
+
+def test_timesteps_of_five_images_are_not_compared():
+    """No flips of their signs are rarer than 1 in 16."""
+    measured = curve(0.1, 0.9)
+    for m in measured.values():
+        m.skill[5:] = np.nan
+    text = describe(measured, {}, 'accuracy')
+    assert 'too few images to compare timesteps: 5 of at least 6' in text
+    assert said(measured) == set()
 
 
 def test_a_single_timestep_is_not_compared():
