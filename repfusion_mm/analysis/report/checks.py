@@ -6,6 +6,7 @@ from typing import List, NamedTuple, Optional
 
 import numpy as np
 
+from repfusion_mm.analysis.probe.verdict import NOTHING, TOO_FEW
 from repfusion_mm.analysis.report.runs import Curve, Run
 from repfusion_mm.models.policies.verdict import judge_policy
 
@@ -42,6 +43,8 @@ def run_checks(run: Run) -> List[Check]:
         rewards = run.curves.get('reward', [])
         passed = 'the reward increased'
         checks.append(check_trend(passed, rewards, warning, MIN_GAIN))
+    if run.verdict:
+        checks.append(check_probe(run.verdict))
     checks.append(check_features(run.curves.get('feature_relative_std', [])))
     warning = (
         'The distillation loss did not decrease: the student learned nothing '
@@ -116,6 +119,13 @@ def check_policy(record: dict) -> Check:
         'Compare with a probe (tools/analysis_tools/probe_timesteps.py), or '
         'increase entropy_floor of TimestepPolicyHook.',
     )
+
+
+def check_probe(verdict: str) -> Check:
+    """Check that the probe of the same folder found that features help."""
+    passed = 'the probe found that the features predict the labels'
+    found = [text for text in (NOTHING, TOO_FEW) if text in verdict]
+    return Check(passed, f'Of the probe: {found[0]}' if found else None)
 
 
 def check_features(relative_std: Curve) -> Check:

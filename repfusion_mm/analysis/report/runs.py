@@ -33,6 +33,7 @@ class Run:
     scores: Curves  # validation scores
     records: List[dict]  # of the policy; empty if there is none
     probe: Optional[Tuple[Dict[int, float], str]]  # see read_best
+    verdict: str  # of the probe; empty if there is none
     versions: dict  # content of env_info.json, or empty
 
     @property
@@ -78,6 +79,7 @@ def read_run(folder: Path) -> Run:
     # A later test or start overwrites the config in the work directory.
     own_config = starts[-1] / 'vis_data' / 'config.py'
     config = own_config if own_config.exists() else configs[-1]
+    verdict = folder / 'probe.txt'
     return Run(
         folder=folder,
         name=configs[-1].stem,
@@ -86,6 +88,9 @@ def read_run(folder: Path) -> Run:
         scores=scores,
         records=policy_log.read_records(str(folder)) if has_policy else [],
         probe=read_best(folder / 'probe.csv'),
+        verdict=verdict.read_text(encoding='utf-8')
+        if verdict.exists()
+        else '',
         versions=_read_versions(starts[-1] / env_info_hook.FILENAME),
     )
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from repfusion_mm.analysis.probe.verdict import NOTHING, TOO_FEW
 from repfusion_mm.analysis.report.checks import run_checks
 from repfusion_mm.analysis.report.runs import read_run
 from tests.helpers.report_files import distillation
@@ -74,3 +75,22 @@ def test_a_learned_policy_that_never_changed_is_judged(tmp_path):
     run = read_run(distillation(tmp_path / 'a', shares=(0.5, 0.5)))
     run.records = run.records[-1:]
     assert 'learned nothing' in run_checks(run)[2].warning
+
+
+@pytest.mark.parametrize(
+    ('verdict', 'words'),
+    [
+        (f'best: accuracy 0.1\n{NOTHING}\n', 'says nothing about these'),
+        (f'best: accuracy 0.1\n{TOO_FEW}\n', 'too few to test'),
+        ('best: accuracy 0.9\n', None),
+    ],
+)
+def test_the_verdict_of_a_probe_in_the_folder_is_a_check(
+    tmp_path, verdict, words
+):
+    folder = distillation(tmp_path / 'a')
+    (folder / 'probe.txt').write_text(verdict)
+    checks = run_checks(read_run(folder))
+    assert len(checks) == 8
+    warnings = [c.warning for c in checks if c.warning]
+    assert [words in warning for warning in warnings] == [True] * bool(words)
