@@ -39,11 +39,11 @@ model = dict(
     # The scale of features differs between teachers.
     normalizer=dict(type='repfusion_mm.StandardizeNormalizer'),
 )
-if timestep is None and not labels:
+if timestep is None and _base_.teacher.type == 'repfusion_mm.TimmTeacher':
+    timestep = 0  # there is no other
+elif timestep is None and not labels:
     timestep = 'uniform'
-if _base_.teacher.type == 'repfusion_mm.TimmTeacher':
-    model['policy'] = dict(type='repfusion_mm.FixedTimestepPolicy')
-elif timestep == 'learned':
+if timestep == 'learned':
     model['policy'] = dict(type='repfusion_mm.LearnedTimestepPolicy')
     model['decoder'] = dict(
         type='repfusion_mm.ClsDecoder', num_classes=num_classes

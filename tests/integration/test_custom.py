@@ -91,6 +91,7 @@ def test_a_student_is_distilled(images, tmp_path, teacher_folder, labels):
     [
         ('labels.txt', 'learned', 'Learned'),
         ('labels.txt', 'uniform', 'Uniform'),
+        ('labels.txt', None, 'Fixed'),
         (None, None, 'Uniform'),
     ],
 )
@@ -113,10 +114,10 @@ def test_one_line_names_the_teacher(
     images = cfg.train_dataloader.dataset.datasets[-1]
     assert images.pipeline[1].scale == base.teacher_size
     policy = cfg.model.policy.type.removeprefix('repfusion_mm.')
-    if base.teacher.type == 'repfusion_mm.TimmTeacher':
-        assert policy == 'FixedTimestepPolicy'
-    else:
-        assert policy == f'{expected}TimestepPolicy'
+    if base.teacher.type == 'repfusion_mm.TimmTeacher' and timestep is None:
+        expected = 'Fixed'
+        assert cfg.model.policy.timestep == 0
+    assert policy == f'{expected}TimestepPolicy'
     if policy == 'UniformTimestepPolicy':
         assert cfg.model.policy.low == base.timesteps.low
         assert cfg.model.policy.high == base.timesteps.high
