@@ -117,6 +117,8 @@ def options_for(path):
         teacher = teachers.get(kind, kind)
         options['model.teacher.pretrained'] = f'teachers/{teacher}'
         options['default_hooks.timestep_policy.num_records'] = 1
+    if cfg.get('timestep', '') is None:  # to be set by the user
+        options['model.policy.timestep'] = 300
     return options
 
 
