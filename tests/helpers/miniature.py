@@ -31,7 +31,7 @@ from tests.helpers.toy import save_cifar10, save_teacher
 #: Batch sizes that give two iterations per epoch.
 BATCH = {
     'cifar': 20, 'tiny-imagenet': 10, 'imagenet': 2, 'celebahq': 2,
-    'digits': 640, 'latent-digits': 640, 'custom': 8, 'cifar10': 20, 'in1k': 2,
+    'digits': 640, 'latent-digits': 640, 'custom': 4, 'cifar10': 20, 'in1k': 2,
     'celebamask-hq-448x448': 2, 'wflw-256x256': 2,
     'celebamask': 2, 'wflw': 2,
 }  # fmt: skip
@@ -117,8 +117,8 @@ def options_for(path):
         teacher = teachers.get(kind, kind)
         options['model.teacher.pretrained'] = f'teachers/{teacher}'
         options['default_hooks.timestep_policy.num_records'] = 1
-    if cfg.get('timestep', '') is None:  # to be set by the user
-        options['model.policy.timestep'] = 300
+        if cfg.get('timestep', '') is None:  # to be set by the user
+            options['model.policy.timestep'] = 300
     return options
 
 
