@@ -78,8 +78,8 @@ def timestep_p_value(measurements: Mapping[K, Measurement]) -> float:
     """Test whether any measurement differs from the mean of all.
 
     The differences of an image change their signs together, at random
-    (Nichols and Holmes, 2002); the statistic is the largest |t|. For fits to
-    one timestep the variance is doubled, see :func:`difference`.
+    (Nichols and Holmes, 2002); the statistic is the largest absolute t value.
+    For fits to one timestep the variance is doubled, see :func:`difference`.
     """
     skills = np.stack([m.skill for m in measurements.values()], axis=1)
     skills = skills[~np.isnan(skills).any(1)]
