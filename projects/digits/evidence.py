@@ -260,7 +260,7 @@ class Study:
             workers,
             multiprocessing.get_context('spawn'),
             start_worker,
-            (max(1, (os.cpu_count() or 1) // workers), self.out),
+            (self.out,),
         ) as pool:
             results = pool.map(self.score, *zip(*jobs))
             for i, (job, new) in enumerate(zip(jobs, results), 1):
@@ -269,10 +269,13 @@ class Study:
                 print(f'{i}/{len(jobs)}: {job[0]}, seed {job[1]}', flush=True)
 
 
-def start_worker(num_threads: int, out: Path) -> None:
-    """Log to a file and use a share of the processor."""
+def start_worker(out: Path) -> None:
+    """Log to a file, and use one thread.
+
+    Several threads round sums in another order, which changes the scores.
+    """
     enable_safe_loading()
-    torch.set_num_threads(num_threads)
+    torch.set_num_threads(1)
     log = (out / f'log_{os.getpid()}.txt').open('w', encoding='utf-8')
     sys.stdout = sys.stderr = log
 

@@ -1,10 +1,12 @@
 """The evidence on the digits: its statistics, and shortened runs."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from projects.digits import evidence, runs
 from projects.digits.tables import (
@@ -191,6 +193,20 @@ def test_each_seed_has_its_own_labels(study):
     assert sorted(first[1::2]) == sorted(2 * '0123456789')
     assert study.labels(ALL, 0) == study.labels(ALL, 1)
     assert study.best == {20: 300, ALL: 500}
+
+
+def test_workers_use_one_thread(tmp_path, monkeypatch):
+    """Scores must not depend on --workers, nor on the processor's cores."""
+    for name in ('stdout', 'stderr'):
+        monkeypatch.setattr(sys, name, getattr(sys, name))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        evidence.start_worker(tmp_path)
+        assert torch.get_num_threads() == 1
+    finally:
+        sys.stdout.close()
+        torch.set_num_threads(before)
 
 
 def test_labels_that_cannot_be_balanced_are_refused(study):
