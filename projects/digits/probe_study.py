@@ -23,8 +23,9 @@ import numpy as np
 import torch
 
 from projects.digits import prepare_data, runs
-from repfusion_mm.analysis.probe.classification import ClassTask, MaskTask
+from repfusion_mm.analysis.probe.classification import ClassTask
 from repfusion_mm.analysis.probe.keypoints import KeypointTask
+from repfusion_mm.analysis.probe.masks import MaskTask
 from repfusion_mm.analysis.probe.results import find_best
 from repfusion_mm.analysis.probe.ridge import LeaveOneOutRidge, standardize
 from repfusion_mm.analysis.probe.tasks import Task

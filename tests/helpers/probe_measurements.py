@@ -5,8 +5,9 @@ from typing import Dict, List
 import numpy as np
 import torch
 
-from repfusion_mm.analysis.probe.classification import ClassTask, MaskTask
+from repfusion_mm.analysis.probe.classification import ClassTask
 from repfusion_mm.analysis.probe.keypoints import KeypointTask
+from repfusion_mm.analysis.probe.masks import MaskTask
 from repfusion_mm.analysis.probe.measurement import Measurement
 
 NUM_IMAGES = 20
