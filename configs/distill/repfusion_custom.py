@@ -82,7 +82,7 @@ train_dataloader = dict(
     batch_sampler=dict(type='repfusion_mm.SeededBatchSampler', drop_last=True),
     dataset=dict(type='repfusion_mm.SeededConcatDataset', datasets=[images]),
 )
-if 'decoder' in model and labels != 'folders':
+if 'decoder' in model and labels and labels != 'folders':
     # Half of each batch is drawn from the labeled images.
     labeled = dict(images, ann_file=labels, with_label=True)
     train_dataloader['dataset']['datasets'] = [labeled, images]

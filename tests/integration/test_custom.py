@@ -141,6 +141,25 @@ def test_a_timestep_replaces_the_policy(tmp_path, labels):
     assert ('probe_dataset' in cfg) == (labels is not None)
 
 
+@pytest.mark.parametrize('labels', [None, ''])
+def test_a_policy_is_not_rewarded_without_labels(
+    images, tmp_path, teacher_folder, labels
+):
+    """The folders of the images are no classes then."""
+    config = edited(
+        'distill/repfusion_custom.py', tmp_path / 'distill.py',
+        data_root=str(images), labels=labels, timestep='learned', **SMALL,
+    )  # fmt: skip
+    done = run_main(
+        'tools/train.py', config,
+        '--work-dir', tmp_path / 'student', '--cfg-options',
+        f'model.teacher.pretrained={teacher_folder}',
+        'train_dataloader.num_workers=0', expect=1,
+    )  # fmt: skip
+    assert 'expected labeled images' in done.last_line
+    assert 'with no labels' in done.last_line
+
+
 def test_labels_without_a_timestep_are_probed(
     images, tmp_path, teacher_folder
 ):

@@ -81,7 +81,8 @@ def describe_others(measurements: Mapping[Key, Measurement]) -> List[str]:
                 'differences are within the noise of these images, and any of '
                 'them is as good a choice.'
             )
-    if len(measurements) > (len(own) if sentences else 1):
+    are_all_named = len(own) == 1 or bool(sentences)
+    if len(measurements) > len(own) or not are_all_named:
         sentences.append(
             'not distinguishable from it (R² within one standard error): '
             f'{describe_good(measurements)}'

@@ -2,6 +2,8 @@
 
 import json
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -195,17 +197,16 @@ def test_each_seed_has_its_own_labels(study):
     assert study.best == {20: 300, ALL: 500}
 
 
-def test_workers_use_one_thread(tmp_path, monkeypatch):
+def test_workers_use_one_thread(tmp_path):
     """Scores must not depend on --workers, nor on the processor's cores."""
-    for name in ('stdout', 'stderr'):
-        monkeypatch.setattr(sys, name, getattr(sys, name))
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        evidence.start_worker(tmp_path)
+        with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            evidence.start_worker(tmp_path)
+            sys.stdout.close()
         assert torch.get_num_threads() == 1
     finally:
-        sys.stdout.close()
         torch.set_num_threads(before)
 
 
