@@ -57,6 +57,7 @@ DATASETS = _DatasetRegistry(
 )
 DATA_SAMPLERS = _child(root.DATA_SAMPLERS, 'datasets.samplers')
 TRANSFORMS = _child(root.TRANSFORMS, 'datasets.transforms')
+OPTIM_WRAPPERS = _child(root.OPTIM_WRAPPERS, 'engine.optimizers')
 OPTIM_WRAPPER_CONSTRUCTORS = _child(
     root.OPTIM_WRAPPER_CONSTRUCTORS, 'engine.optimizers'
 )
@@ -68,6 +69,7 @@ __all__ = [
     'DENOISER_FAMILIES',
     'HOOKS',
     'MODELS',
+    'OPTIM_WRAPPERS',
     'OPTIM_WRAPPER_CONSTRUCTORS',
     'TRANSFORMS',
     'WEIGHT_INITIALIZERS',

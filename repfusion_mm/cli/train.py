@@ -6,6 +6,7 @@ from typing import List, Optional, Tuple
 
 import torch
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
@@ -17,7 +18,9 @@ from repfusion_mm.cli.parser import make_parser
 from repfusion_mm.cli.validate_config import check_parts
 from repfusion_mm.cli.validate_data import check_dataset
 from repfusion_mm.engine.hooks import UnusedSettingsHook
+from repfusion_mm.engine.optimizers import BFloat16OptimWrapper
 from repfusion_mm.engine.utils import unwrap_model
+from repfusion_mm.models.teachers.dtype import resolve_dtype
 from repfusion_mm.utils.types import is_type, resolve_type
 
 
@@ -71,7 +74,10 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
         'latest one in the work directory',
     )
     parser.add_argument(
-        '--amp', action='store_true', help='train with mixed precision (GPU)'
+        '--amp',
+        action='store_true',
+        help='train with mixed precision: bfloat16 on GPUs and CPUs that '
+        'multiply it in hardware, else float16 (GPU only)',
     )
     parser.add_argument(
         '--auto-scale-lr',
@@ -90,7 +96,8 @@ def merge_args(
         Whether to resume, and the checkpoint to resume from or to load.
 
     Raises:
-        SystemExit: A setting, or a GPU for mixed precision, is missing.
+        SystemExit: A setting is missing, or the processor has no mixed
+            precision.
         FileNotFoundError: The checkpoint to resume from does not exist.
     """
     for name in ('model', 'optim_wrapper', 'train_dataloader', 'train_cfg'):
@@ -99,16 +106,14 @@ def merge_args(
                 f'expected {name}=dict(...) in {args.config}, got '
                 f'{cfg.get(name)}; add it, as in the configs in configs/'
             )
-    advice = ['leave --amp out'] if args.amp else []
-    if _uses(cfg, AmpOptimWrapper):
-        advice.append('add --cfg-options optim_wrapper.type=OptimWrapper')
     if args.amp:
         _use_amp(cfg)
     if _uses(cfg, AmpOptimWrapper) and not torch.cuda.is_available():
         raise SystemExit(
-            'expected a GPU for mixed precision, got none; on a CPU '
-            f'{" and ".join(advice)} '
-            '(the dtype of the teacher is a separate setting)'
+            f'expected a GPU for AmpOptimWrapper in {args.config}, got none; '
+            'add --cfg-options optim_wrapper.type=OptimWrapper, or '
+            'optim_wrapper.type=repfusion_mm.BFloat16OptimWrapper (without '
+            'loss_scale and dtype)'
         )
     resume, load_from = bool(cfg.get('resume')), cfg.get('load_from')
     if args.resume not in (None, 'auto'):
@@ -140,17 +145,34 @@ def _uses(cfg: Config, kind: type) -> bool:
 
 
 def _use_amp(cfg: Config) -> None:
-    """Train with mixed precision, unless the config already does."""
+    """Train with mixed precision, unless the config already does.
+
+    Raises:
+        SystemExit: The config has another wrapper, or the processor has
+            neither bfloat16 nor float16.
+    """
     wrapper = cfg.optim_wrapper
-    if not _uses(cfg, AmpOptimWrapper):
-        found = resolve_type(wrapper, OPTIM_WRAPPERS, cfg.get('default_scope'))
-        if 'type' in wrapper and found is not OptimWrapper:
-            raise SystemExit(
-                'expected optim_wrapper.type=OptimWrapper for --amp, got '
-                f'{wrapper["type"]}, which it would replace; leave --amp out'
-            )
+    if _uses(cfg, AmpOptimWrapper) or _uses(cfg, BFloat16OptimWrapper):
+        return
+    found = resolve_type(wrapper, OPTIM_WRAPPERS, cfg.get('default_scope'))
+    if 'type' in wrapper and found is not OptimWrapper:
+        raise SystemExit(
+            'expected optim_wrapper.type=OptimWrapper for --amp, got '
+            f'{wrapper["type"]}, which it would replace; leave --amp out'
+        )
+    dtype = resolve_dtype('auto', torch.device(get_device()))
+    # Only mmengine's wrapper has these settings.
+    if dtype == torch.bfloat16 and not {'loss_scale', 'dtype'} & set(wrapper):
+        wrapper.type = 'repfusion_mm.BFloat16OptimWrapper'
+    elif torch.cuda.is_available():
         wrapper.type = 'AmpOptimWrapper'
-    wrapper.setdefault('loss_scale', 'dynamic')
+        wrapper.setdefault('loss_scale', 'dynamic')
+    else:
+        raise SystemExit(
+            'expected for --amp a GPU, or a CPU with AVX512-BF16 or AMX and '
+            'neither loss_scale nor dtype in optim_wrapper, got neither; '
+            'leave --amp out'
+        )
 
 
 def latest_checkpoint(work_dir: str) -> Optional[str]:

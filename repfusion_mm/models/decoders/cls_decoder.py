@@ -68,8 +68,12 @@ class ClsDecoder(TaskDecoder):
         self.mlp = nn.Sequential(*layers, nn.Linear(widths[-1], num_classes))
 
     def forward(self, feat: torch.Tensor) -> torch.Tensor:
-        """Return N x num_classes logits for N x C x H x W features."""
-        return self.mlp(pool(feat))
+        """Return N x num_classes logits for N x C x H x W features.
+
+        They are float32 also under autocast, which on a CPU computes losses
+        in bfloat16.
+        """
+        return self.mlp(pool(feat)).float()
 
     def loss(
         self, feat: torch.Tensor, data_samples: Optional[Sequence]

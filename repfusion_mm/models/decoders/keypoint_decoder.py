@@ -58,8 +58,11 @@ class KeypointDecoder(TaskDecoder):
         self.convs = make_convs((in_channels, *hidden_channels), num_keypoints)
 
     def forward(self, feat: torch.Tensor) -> torch.Tensor:
-        """Return N x K x 2 coordinates (x, y) for N x C x H x W."""
-        heatmaps = self.convs(feat)
+        """Return N x K x 2 coordinates (x, y) for N x C x H x W.
+
+        They are float32 also under autocast.
+        """
+        heatmaps = self.convs(feat).float()
         probs = heatmaps.flatten(2).softmax(-1).view_as(heatmaps)
         height, width = feat.shape[-2:]
         x = (torch.arange(width, device=feat.device) + 0.5) / width

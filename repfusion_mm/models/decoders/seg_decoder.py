@@ -56,8 +56,12 @@ class SegDecoder(TaskDecoder):
         self.convs = make_convs((in_channels, *hidden_channels), num_classes)
 
     def forward(self, feat: torch.Tensor) -> torch.Tensor:
-        """Return N x num_classes x H x W logits for N x C x H x W."""
-        return self.convs(feat)
+        """Return N x num_classes x H x W logits for N x C x H x W.
+
+        They are float32 also under autocast, which on a CPU computes losses
+        in bfloat16.
+        """
+        return self.convs(feat).float()
 
     def loss(
         self, feat: torch.Tensor, data_samples: Optional[Sequence]

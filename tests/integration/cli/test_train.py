@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.runner import Runner
 
-from repfusion_mm.cli import make_parser
+from repfusion_mm.cli import make_parser, train
 from repfusion_mm.cli.train import latest_checkpoint, merge_args, parse_args
 from repfusion_mm.engine.checkpoint.io import load_from_local
 from tests.helpers import tiny_run
@@ -209,39 +209,76 @@ def test_a_load_from_that_another_tool_drops_is_refused(mine):
         Runner.from_cfg(cfg).train()
 
 
-@pytest.mark.parametrize(
-    ('wrapper', 'expected'),
-    [
-        ({}, 'AmpOptimWrapper'),
-        (dict(type='OptimWrapper'), 'AmpOptimWrapper'),
-        (dict(type='mmengine.OptimWrapper'), 'AmpOptimWrapper'),
-        (dict(type='mmengine.optim.OptimWrapper'), 'AmpOptimWrapper'),
-        (dict(type=OptimWrapper), 'AmpOptimWrapper'),
-        (dict(type=AmpOptimWrapper, loss_scale=2.0), AmpOptimWrapper),
-        (dict(type='mmengine.AmpOptimWrapper'), 'mmengine.AmpOptimWrapper'),
-        (dict(type='mmengine.ApexOptimWrapper'), None),
-    ],
-)
-def test_mixed_precision_compares_classes(monkeypatch, wrapper, expected):
+def merge_amp(wrapper):
     cfg = Config(
         dict(
             model={}, train_dataloader={}, train_cfg={}, work_dir='none',
             optim_wrapper=wrapper,
         )
     )  # fmt: skip
-    args = parse_args(['mine.py', '--amp'])
-    with pytest.raises(SystemExit, match=r'GPU|ApexOptimWrapper') as stop:
-        merge_args(cfg, args)
-    asks = 'AmpOptimWrapper' in str(wrapper.get('type'))
-    assert asks == ('type=OptimWrapper (the dtype' in str(stop.value))
-    assert 'leave --amp out' in str(stop.value)
-    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
-    if expected is None:
-        with pytest.raises(SystemExit, match='it would replace'):
-            merge_args(cfg, args)
-    else:
-        merge_args(cfg, args)
-        assert cfg.optim_wrapper.type == expected
-        assert cfg.optim_wrapper.loss_scale == wrapper.get(
-            'loss_scale', 'dynamic'
-        )
+    merge_args(cfg, parse_args(['mine.py', '--amp']))
+    return cfg.optim_wrapper
+
+
+PLAIN = [
+    {},
+    dict(type='OptimWrapper'),
+    dict(type='mmengine.OptimWrapper'),
+    dict(type='mmengine.optim.OptimWrapper'),
+    dict(type=OptimWrapper),
+]
+
+
+@pytest.fixture
+def processor(monkeypatch):
+    """Set whether there is a GPU, and the fastest dtype."""
+
+    def set_to(dtype, gpu):
+        monkeypatch.setattr(train, 'resolve_dtype', lambda *args: dtype)
+        monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpu)
+
+    return set_to
+
+
+@pytest.mark.parametrize('gpu', [False, True])
+@pytest.mark.parametrize('wrapper', PLAIN)
+def test_amp_is_bfloat16_where_it_is_fast(processor, gpu, wrapper):
+    processor(torch.bfloat16, gpu)
+    merged = merge_amp(wrapper)
+    assert merged == dict(type='repfusion_mm.BFloat16OptimWrapper')
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.float32])
+@pytest.mark.parametrize('wrapper', PLAIN)
+def test_amp_is_float16_on_other_gpus(processor, dtype, wrapper):
+    processor(dtype, True)
+    merged = merge_amp(wrapper)
+    assert merged == dict(type='AmpOptimWrapper', loss_scale='dynamic')
+    processor(dtype, False)
+    with pytest.raises(SystemExit, match=r'AVX512-BF16.*leave --amp out'):
+        merge_amp(wrapper)
+
+
+def test_amp_keeps_the_settings_of_the_config(processor):
+    """Only AmpOptimWrapper has a dtype and scales the loss."""
+    processor(torch.bfloat16, True)
+    for wrapper in (
+        dict(type=AmpOptimWrapper, loss_scale=2.0),
+        dict(type='mmengine.AmpOptimWrapper', dtype='float16'),
+        dict(type='repfusion_mm.BFloat16OptimWrapper'),
+    ):
+        assert merge_amp(dict(wrapper)) == wrapper
+    merged = merge_amp(dict(dtype='float16', loss_scale=2.0))
+    assert merged == dict(
+        type='AmpOptimWrapper', dtype='float16', loss_scale=2.0
+    )
+    with pytest.raises(SystemExit, match='it would replace'):
+        merge_amp(dict(type='mmengine.ApexOptimWrapper'))
+
+
+def test_loss_scaling_needs_a_gpu(processor):
+    processor(torch.bfloat16, False)
+    with pytest.raises(SystemExit, match=r'GPU for AmpOptimWrapper.*BFloat16'):
+        merge_amp(dict(type='AmpOptimWrapper', loss_scale=2.0))
+    with pytest.raises(SystemExit, match='neither loss_scale nor dtype'):
+        merge_amp(dict(type='OptimWrapper', loss_scale=2.0))
