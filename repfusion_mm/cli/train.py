@@ -148,8 +148,8 @@ def _use_amp(cfg: Config) -> None:
     """Train with mixed precision, unless the config already does.
 
     Raises:
-        SystemExit: The config has another wrapper, or the processor has
-            neither bfloat16 nor float16.
+        SystemExit: The config has another wrapper, or settings that only a
+            GPU has, or the processor has neither bfloat16 nor float16.
     """
     wrapper = cfg.optim_wrapper
     if _uses(cfg, AmpOptimWrapper) or _uses(cfg, BFloat16OptimWrapper):
@@ -162,16 +162,19 @@ def _use_amp(cfg: Config) -> None:
         )
     dtype = resolve_dtype('auto', torch.device(get_device()))
     # Only mmengine's wrapper has these settings.
-    if dtype == torch.bfloat16 and not {'loss_scale', 'dtype'} & set(wrapper):
+    own = sorted({'loss_scale', 'dtype'} & set(wrapper))
+    if dtype == torch.bfloat16 and not own:
         wrapper.type = 'repfusion_mm.BFloat16OptimWrapper'
     elif torch.cuda.is_available():
         wrapper.type = 'AmpOptimWrapper'
         wrapper.setdefault('loss_scale', 'dynamic')
     else:
         raise SystemExit(
-            'expected for --amp a GPU, or a CPU with AVX512-BF16 or AMX and '
-            'neither loss_scale nor dtype in optim_wrapper, got neither; '
-            'leave --amp out'
+            'expected a GPU, or a CPU with AVX512-BF16 or AMX, for --amp, got '
+            'another processor; leave --amp out'
+            if dtype != torch.bfloat16
+            else 'expected neither loss_scale nor dtype in optim_wrapper for '
+            f'--amp on a CPU, got {own}; remove them, or leave --amp out'
         )
 
 
