@@ -7,6 +7,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
+from mmengine.dist import is_main_process
 from mmengine.hooks import (
     CheckpointHook,
     EMAHook,
@@ -42,6 +43,19 @@ def averaged_model(runner) -> Any:
 def last_checkpoint(runner) -> str:
     """Return the path of the checkpoint to resume from, or ``'none'``."""
     return find_latest_checkpoint(runner.work_dir) or 'none'
+
+
+def log_export(runner, what: str, filename: str) -> None:
+    """Log where a run has written a student or a model.
+
+    Args:
+        runner: The runner at the end of the run.
+        what: What was written.
+        filename: Its name in the work directory.
+    """
+    path = Path(runner.work_dir, filename)
+    if path.exists() and is_main_process():
+        runner.logger.info(f'the {what} is in {path}')
 
 
 def check_export(runner, filename: str) -> None:

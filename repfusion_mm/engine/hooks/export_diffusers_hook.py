@@ -12,7 +12,11 @@ import torch
 from mmengine.hooks import Hook
 
 from repfusion_mm.engine.preflight.pixels import check_pixels
-from repfusion_mm.engine.utils import check_export, unwrap_model
+from repfusion_mm.engine.utils import (
+    check_export,
+    log_export,
+    unwrap_model,
+)
 from repfusion_mm.registry import HOOKS
 from repfusion_mm.utils.arguments import check_choice
 
@@ -57,6 +61,10 @@ class ExportDiffusersHook(Hook):
         check_export(runner, self.filename)
         dataset = runner.train_dataloader.dataset
         check_pixels(dataset, unwrap_model(runner))
+
+    def after_train(self, runner) -> None:
+        """Log where the model is."""
+        log_export(runner, 'model', self.filename)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Write the model of ``checkpoint``."""

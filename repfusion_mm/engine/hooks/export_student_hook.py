@@ -13,7 +13,12 @@ from repfusion_mm.engine.checkpoint.behavior import describe_behavior
 from repfusion_mm.engine.checkpoint.compare import conv_strides
 from repfusion_mm.engine.hooks.checkpoint_hook import ATOMIC
 from repfusion_mm.engine.preflight.student_pixels import describe_pixels
-from repfusion_mm.engine.utils import check_export, select_prefix, unwrap_model
+from repfusion_mm.engine.utils import (
+    check_export,
+    log_export,
+    select_prefix,
+    unwrap_model,
+)
 from repfusion_mm.models.normalizers import BaseNormalizer
 from repfusion_mm.registry import HOOKS
 from repfusion_mm.version import __version__
@@ -58,6 +63,10 @@ class ExportStudentHook(Hook):
                     'train longer'
                 )
                 return
+
+    def after_train(self, runner) -> None:
+        """Log where the student is."""
+        log_export(runner, 'student', self.filename)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Write the student of ``checkpoint``."""

@@ -40,6 +40,14 @@ def test_trained_denoiser_is_a_teacher(tmp_path, dtype, caplog):
     assert feats[LAYER].dtype == torch.float32
 
 
+def test_end_of_the_run_says_where_the_model_is(tmp_path, log):
+    hooks = [dict(type='repfusion_mm.ExportDiffusersHook')]
+    runner = Runner.from_cfg(teacher_config(tmp_path, hooks))
+    runner.logger.addHandler(log.handler)
+    runner.train()
+    assert f'the model is in {tmp_path / "teacher"}' in log.messages
+
+
 def test_unknown_dtypes_are_refused():
     with pytest.raises(ValueError, match="got 'half'"):
         ExportDiffusersHook(dtype='half')

@@ -34,6 +34,14 @@ def test_exported_student_is_that_of_the_checkpoint(tmp_path, averaged):
     assert not (tmp_path / 'student.pth.tmp').exists()
 
 
+def test_end_of_the_run_says_where_the_student_is(tmp_path, log):
+    hooks = [dict(type='repfusion_mm.ExportStudentHook')]
+    runner = Runner.from_cfg(config(tmp_path, hooks, max_epochs=1))
+    runner.logger.addHandler(log.handler)
+    runner.train()
+    assert f'the student is in {tmp_path / "student.pth"}' in log.messages
+
+
 def test_checkpoints_do_not_contain_the_teacher(tmp_path):
     hooks = [dict(type='EMAHook', momentum=0.1)]
     runner = Runner.from_cfg(config(tmp_path, hooks, max_epochs=1))
