@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import re
 from pathlib import Path
 from typing import List, Optional, Sequence
@@ -37,9 +38,10 @@ def fetch(pretrained: str, setting: str = PRETRAINED) -> Path:
     """Return the folder of a pipeline or model, without its weights.
 
     Args:
-        pretrained: A folder, which is returned unchanged, or a hub id, whose
-            configs are downloaded into the hub's cache. Without a network,
-            the cache is used.
+        pretrained: A folder, which is returned unchanged, or a hub id
+            ``USER/NAME`` where there is no folder ``USER``, whose configs are
+            downloaded into the hub's cache. Without a network, the cache is
+            used.
         setting: The setting that names it; see ``KINDS``.
 
     Raises:
@@ -55,7 +57,8 @@ def fetch(pretrained: str, setting: str = PRETRAINED) -> Path:
     if path.is_dir():
         return path
     is_id = re.fullmatch(r'[\w.-]+/[\w.-]+', str(pretrained))
-    if path.is_file() or not is_id:
+    # A folder of this name is hardly a user of the hub: the path is mistyped.
+    if path.is_file() or not is_id or path.parent.is_dir():
         raise no_folder(path, setting)
     from huggingface_hub import try_to_load_from_cache
 
@@ -204,8 +207,13 @@ def no_folder(path: Path, setting: str = PRETRAINED) -> FileNotFoundError:
         'guided-diffusion checkpoint with '
         'tools/model_converters/guided_diffusion_to_diffusers.py, or '
     )
+    if path.parent.is_dir():
+        names = [p.name for p in path.parent.iterdir() if p.is_dir()]
+        near = difflib.get_close_matches(path.name, names)
+        if near:
+            got = f'{got}, but {", ".join(near)},'
     return FileNotFoundError(
-        f'{expected}, got {got} in {str(Path.cwd())!r}; '
+        f'{expected}, got {got} in {str(path.parent.resolve())!r}; '
         f'{train if setting == PRETRAINED else ""}set '
         f'{setting} to a hub id or to a folder that exists'
     )

@@ -228,6 +228,20 @@ def test_a_license_that_was_not_accepted_is_named(hub):
         fetch('me/gated')
 
 
+def test_a_mistyped_path_is_not_a_hub_id(tmp_path, monkeypatch):
+    """A hub id would be looked for on the network, for a minute."""
+    monkeypatch.chdir(tmp_path)
+    save_pipeline(tmp_path / 'work_dirs/teacher')
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"at 'work_dirs/teecher', got no such folder, but teacher, in "
+        r"'.*/work_dirs'",
+    ):
+        fetch('work_dirs/teecher')
+    with pytest.raises(FileNotFoundError, match=r"no such folder in '.*/work"):
+        fetch('work_dirs/xyz')
+
+
 def test_a_folder_is_returned_unchanged(tmp_path):
     save_pipeline(tmp_path)
     assert fetch(str(tmp_path)) == tmp_path
