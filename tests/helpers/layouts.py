@@ -103,3 +103,67 @@ def save_wflw(root: Path, num_images: int = 4) -> None:
         )
         path = root / f'annotations/face_landmarks_wflw_{split}.json'
         path.write_text(json.dumps(content))
+
+
+def save_camvid(root: Path, num_images: int = 2, block: int = 5) -> None:
+    """Write the folder CamVid of the SegNet tutorial, with small frames.
+
+    All frames are equal: 4 x 3 blocks of `block` x `block` pixels, of which
+    block k has the color (20 k, 10 k, 100) in RGB and the label k, where 11 is
+    void. The top left pixel of each block has the label 0 and 25 more red.
+    """
+    blocks = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    labels = np.kron(blocks, np.ones((block, block), np.uint8))
+    frame = np.stack([np.full_like(labels, 100), 10 * labels, 20 * labels], 2)
+    labels[::block, ::block] = 0
+    frame[::block, ::block, 2] += 25
+    for split in ('train', 'val', 'test'):
+        lines = []
+        for i in range(num_images):
+            name = f'{split}_{num_images - i}.png'
+            for folder, array in ((split, frame), (f'{split}annot', labels)):
+                (root / folder).mkdir(parents=True, exist_ok=True)
+                assert cv2.imwrite(str(root / folder / name), array)
+            lines.append(
+                f'/SegNet/CamVid/{split}/{name} '
+                f'/SegNet/CamVid/{split}annot/{name}\n'
+            )
+        (root / f'{split}.txt').write_text(''.join(lines))
+
+
+def save_facial_keypoints(root: Path) -> None:
+    """Write the folder of Facial Keypoints: 3 faces to train, 2 to test.
+
+    The images are PNG with an alpha channel, whatever their names say, of
+    200 x 180 pixels. Red is x and green is y. One image of test has no
+    points.
+    """
+    image = np.full((180, 200, 4), 255, np.uint8)
+    image[..., 2], image[..., 1] = np.meshgrid(np.arange(200), np.arange(180))
+    encoded = cv2.imencode('.png', image)[1].tobytes()
+    names = dict(
+        training=['Ada_Byron_00', 'Ada_Byron_01', 'Ada_Byron_10'],
+        test=['Ada_Byron_00', 'Carl_Gauss_20'],
+    )
+    for folder, listed in names.items():
+        (root / folder).mkdir(parents=True)
+        lines = [',' + ','.join(map(str, range(136)))]
+        for name in listed:
+            (root / folder / f'{name}.jpg').write_bytes(encoded)
+            points = RNG.uniform(40, 140, 136).round(1)
+            lines.append(f'{name}.jpg,' + ','.join(map(str, points)))
+        table = root / f'{folder}_frames_keypoints.csv'
+        table.write_text('\n'.join(lines) + '\n')
+    (root / 'test/Ada_Byron_01.jpg').write_bytes(encoded)
+
+
+def save_cifar10_images(root: Path) -> None:
+    """Write CIFAR-10-images, 2 images per class to train and 1 to test."""
+    classes = [
+        'airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog',
+        'horse', 'ship', 'truck',
+    ]  # fmt: skip
+    for split, number in (('train', 2), ('test', 1)):
+        for name in classes:
+            for i in range(number):
+                write_image(root / split / name / f'{i:04d}.jpg', 32)
