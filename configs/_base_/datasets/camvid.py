@@ -1,0 +1,23 @@
+# CamVid at 128 x 96 pixels, by tools/dataset_converters/camvid.py --width 128.
+# Random crops have the teacher's image size.
+image_size = 64
+data_root = 'data/camvid'
+metainfo = dict(
+    classes=(
+        'sky', 'building', 'pole', 'road', 'pavement', 'tree', 'sign',
+        'fence', 'car', 'pedestrian', 'bicyclist',
+    )
+)  # fmt: skip
+
+unlabeled = dict(
+    type='repfusion_mm.ImageFolderDataset',
+    data_root=data_root,
+    data_prefix='images/train',
+    with_label=False,
+    pipeline=[
+        dict(type='repfusion_mm.LoadImage'),
+        dict(type='mmpretrain.RandomCrop', crop_size=image_size),
+        dict(type='mmpretrain.RandomFlip', prob=0.5, direction='horizontal'),
+        dict(type='mmpretrain.PackInputs'),
+    ],
+)

@@ -1,0 +1,11 @@
+# A small DDPM of street scenes, shipped as projects/camvid/ddpm_camvid.
+_base_ = [
+    '../_base_/runtime/default_runtime.py',
+    '../_base_/runtime/training_hooks.py',
+    '../_base_/datasets/camvid.py',
+    '../_base_/models/ddpm_64px.py',
+    '../_base_/schedules/ddpm_small.py',
+]
+
+train_dataloader = dict(dataset=dict(datasets=[_base_.unlabeled]))
+default_hooks = dict(checkpoint=dict(by_epoch=False, interval=1000))
