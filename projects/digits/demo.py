@@ -20,6 +20,7 @@ from typing import Dict, Iterator, List, Optional, TextIO
 from projects.digits import results, runs
 from projects.digits.prepare_data import BUDGETS, write_digits
 from projects.digits.results import SHOWN_BUDGET
+from projects.study.runs import train
 from repfusion_mm.analysis.probe import write_table
 from repfusion_mm.analysis.report import write_report
 from repfusion_mm.cli import enable_safe_loading, report_errors
@@ -57,7 +58,7 @@ class Demo:
     def train_teacher(self) -> None:
         with self.step('teacher', 'train the teacher'):
             work_dir = self.args.work_dir / 'teacher'
-            runs.train(runs.CONFIGS / 'teacher/ddpm_digits.py', work_dir)
+            train(runs.CONFIGS / 'teacher/ddpm_digits.py', work_dir)
             self.teacher = work_dir / 'teacher'
 
     def distill_dir(self, budget: int) -> Path:

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from sklearn.datasets import load_digits
 
+from projects.study.labels import take_balanced, write_lines
 from repfusion_mm.cli import report_errors
 
 NUM_TEST = 500
@@ -74,26 +75,6 @@ def write_files(out: Path, seed: int) -> None:
         for budget in BUDGETS if split == 'train' else ():
             chosen = take_balanced(lines, budget)
             write_lines(out / f'train_{budget}.txt', chosen)
-
-
-def take_balanced(lines: List[str], budget: int) -> List[str]:
-    """Return the first ``budget`` lines with equally many of each label.
-
-    Args:
-        lines: Lines ``'file label'``.
-        budget: A multiple of the number of labels; a remainder is dropped.
-    """
-    labels = sorted({line.split()[1] for line in lines})
-    per_label = budget // len(labels)
-    return sorted(
-        line
-        for label in labels
-        for line in [s for s in lines if s.split()[1] == label][:per_label]
-    )
-
-
-def write_lines(path: Path, lines: List[str]) -> None:
-    path.write_text('\n'.join(lines) + '\n', encoding='utf-8')
 
 
 def main(argv: Optional[List[str]] = None) -> int:

@@ -1,4 +1,4 @@
-"""The complete demo, shortened, and the processes of the evidence."""
+"""The complete demo, shortened, and the study of its probe."""
 
 import json
 import shutil
@@ -7,8 +7,7 @@ from pathlib import Path
 
 import mmpretrain
 
-from projects.digits import demo, evidence, probe_study, runs
-from projects.digits.tables import Score, read_scores, write_scores
+from projects.digits import demo, probe_study, runs
 from tests.helpers.launcher import ROOT, launch, run_main
 
 
@@ -28,7 +27,7 @@ def test_finetuning_config_works_with_the_tool_of_mmpretrain(digits, tmp_path):
 
 def test_demo_runs_from_scratch(tmp_path, monkeypatch):
     """Each run is shortened to one epoch or two iterations."""
-    build_runner = runs.build_runner
+    build_runner = runs.runs.build_runner
 
     def build_short_runner(argv):
         options = ['train_cfg.max_epochs=1']
@@ -36,7 +35,7 @@ def test_demo_runs_from_scratch(tmp_path, monkeypatch):
             options = ['train_cfg.max_iters=2', 'train_cfg.val_interval=2']
         return build_runner([*argv, *options])
 
-    monkeypatch.setattr(runs, 'build_runner', build_short_runner)
+    monkeypatch.setattr(runs.runs, 'build_runner', build_short_runner)
     monkeypatch.setattr(runs, 'PROBE_GRID', (0, 999))
     monkeypatch.setattr(demo, 'BUDGETS', (50,))
     result = run_main(demo, '--from-scratch', '--seeds', '2', cwd=tmp_path)
@@ -86,22 +85,3 @@ def test_the_study_of_the_probe_prints_its_tables(digits, monkeypatch):
         [kind, '0 of 1', '1 of 1']
         for kind in ('ClassTask', 'MaskTask', 'KeypointTask')
     ]
-
-
-def test_second_call_of_the_evidence_resumes_the_first(digits, tmp_path):
-    """One score is missing; a worker process trains it."""
-    (tmp_path / 'best.json').write_text(json.dumps({20: 300}))
-    known = [Score('scratch', 20, 0, seed, 0.5, None) for seed in (1, 2)]
-    write_scores(tmp_path / 'scores.csv', known)
-    result = run_main(
-        evidence, '--methods', 'scratch', '--num-labels', '20', '--padding',
-        '0', '--seeds', '3', '--workers', '1', '--out', tmp_path, cwd=digits,
-    )  # fmt: skip
-    assert '1/1: scratch, seed 0\n' in result.output
-    first, *others = read_scores(tmp_path / 'scores.csv')
-    assert others == known
-    assert (first.seed, first.timestep) == (0, None)
-    assert 0.2 < first.accuracy < 1
-    assert (tmp_path / 'evidence.md').read_text() in result.output
-    (log,) = tmp_path.glob('log_*.txt')
-    assert 'accuracy/top1' in log.read_text()

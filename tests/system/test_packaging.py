@@ -11,7 +11,7 @@ from modelindex.load_model_index import load
 from tests.helpers.launcher import ROOT, launch
 from tests.unit.test_configs import CONFIGS
 
-OWN_DATA = ('digits', 'custom')
+OWN_DATA = ('digits', 'camvid', 'faces', 'custom')
 
 
 @pytest.fixture(scope='module')

@@ -17,7 +17,8 @@ from repfusion_mm.engine.settings.names import find_unused
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted(
     path
-    for path in (ROOT / 'configs').rglob('*.py')
+    for pattern in ('configs/**/*.py', 'projects/*/configs/*.py')
+    for path in ROOT.glob(pattern)
     if '_base_' not in path.parts
 )
 DISTILL = [path for path in CONFIGS if path.parent.name == 'distill']
@@ -69,6 +70,7 @@ def test_there_are_configs():
         'teacher',
         'distill',
         'mmpretrain',
+        'configs',  # of a project
     }
     assert SCRATCH
 
@@ -76,7 +78,8 @@ def test_there_are_configs():
 @pytest.mark.parametrize('path', CONFIGS, ids=name)
 def test_runs_have_the_hooks_and_seeded_batches(path):
     cfg = load(path)
-    expected = {**HOOKS, **(DISTILL_HOOKS if path in DISTILL else {})}
+    distills = cfg.model.type == 'repfusion_mm.RepFusion'
+    expected = {**HOOKS, **(DISTILL_HOOKS if distills else {})}
     for key, hook in expected.items():
         assert cfg.default_hooks[key].type == f'repfusion_mm.{hook}', key
     loader = cfg.train_dataloader
@@ -169,9 +172,10 @@ def test_scratch_backbones_keep_their_default_initialization(path):
     assert init_cfg == (None if 'hrnet' in path.name else 0)
 
 
-@pytest.mark.parametrize('path', FINETUNE, ids=name)
+@pytest.mark.parametrize('path', SCRATCH, ids=name)
 def test_finetune_configs_inherit_from_their_own_project_only(path):
-    project = path.parent.name
+    path = path.with_name(path.name.replace('-scratch', '-repfusion'))
+    project = load(path).default_scope
     for line in path.read_text().splitlines():
         if '_base_/' in line:
             assert f"'{project}::" in line
@@ -184,8 +188,9 @@ def test_finetuning_repeats_the_backbone_and_normalization(path):
     theirs = load(path)
     checkpoint = find_init(theirs.model).checkpoint
     distilled = re.fullmatch(r'work_dirs/(.*)/student\.pth', checkpoint)[1]
-    assert f'configs/distill/{distilled}.py' in path.read_text()
-    ours = load(ROOT / f'configs/distill/{distilled}.py').model
+    (distillation,) = (p for p in CONFIGS if p.stem == distilled)
+    assert str(distillation.relative_to(ROOT)) in path.read_text()
+    ours = load(distillation).model
     preprocessor = theirs.model.get('data_preprocessor')
     preprocessor = preprocessor or theirs.data_preprocessor
     for key in ('mean', 'std'):
@@ -193,7 +198,7 @@ def test_finetuning_repeats_the_backbone_and_normalization(path):
     student = MODELS.build(ours.student)
     backbone = dict(find_backbone(theirs.model))
     if '.' not in backbone['type']:
-        backbone['type'] = f'{path.parent.name}.{backbone["type"]}'
+        backbone['type'] = f'{theirs.default_scope}.{backbone["type"]}'
     backbone = MODELS.build(backbone)
     assert {k: v.shape for k, v in student.state_dict().items()} == {
         k: v.shape for k, v in backbone.state_dict().items()

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 
 from projects.digits import demo, prepare_data, results, runs
+from projects.study import runs as study_runs
 from tests.helpers.launcher import ROOT, run_main
 
 FINETUNE = ROOT / 'configs/finetune/mmpretrain/resnet18-repfusion_digits.py'
@@ -190,10 +191,15 @@ def test_runs_that_start_in_one_second_have_their_own_names(monkeypatch):
     names = []
 
     def record(argv):
-        names.append(argv[argv.index('--cfg-options') + 1])
+        first = argv.index('--cfg-options') + 1
+        names.append(argv[first : first + 2])
         return SimpleNamespace(train=lambda: None)
 
-    monkeypatch.setattr(runs, 'build_runner', record)
+    monkeypatch.setattr(study_runs, 'build_runner', record)
     for folder in ('finetune_0', 'finetune_1'):
-        runs.train(runs.DISTILL, Path('work_dirs', folder))
-    assert names == [f'experiment_name=work_dirs_finetune_{i}' for i in (0, 1)]
+        study_runs.train(runs.DISTILL, Path('work_dirs', folder))
+    assert names == [
+        [f'{key}=work_dirs_finetune_{i}'
+         for key in ('experiment_name', 'visualizer.name')]
+        for i in (0, 1)
+    ]  # fmt: skip

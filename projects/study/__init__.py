@@ -1,0 +1,1 @@
+"""Compare ways to pretrain a student: what the studies of projects/ share."""

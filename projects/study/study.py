@@ -1,0 +1,403 @@
+"""Pretrain, finetune and score students."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import shutil
+import time
+from abc import ABC, abstractmethod
+from contextlib import contextmanager
+from pathlib import Path
+from typing import (
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
+
+import torch
+from mmengine.config import Config
+from PIL import Image
+
+from projects.study import runs
+from projects.study.scores import (
+    ALL,
+    Cost,
+    NumLabels,
+    Score,
+    read_costs,
+    write_costs,
+)
+from repfusion_mm.analysis.probe import find_best, write_table
+from repfusion_mm.visualization.policy_log import moments, read_records
+
+#: The timestep of a method is the one that the probe of its labels selects.
+PROBE = 'probe'
+#: The timestep of a method is learned.
+LEARNED = 'learned'
+#: Of finetuning configs: from a student, and from scratch.
+INITS = ('repfusion', 'scratch')
+POLICY = ('model.decoder=None', 'model.policy._delete_=True')
+FIXED = (*POLICY, 'model.policy.type=repfusion_mm.FixedTimestepPolicy')
+
+
+class Method(NamedTuple):
+    """A way to pretrain a student.
+
+    Attributes:
+        title: Name in tables.
+        options: Changes to the config of the pretraining; None without one.
+        timestep: A number, a number for each number of labels,
+            :data:`PROBE`, :data:`LEARNED`, or None.
+        reads_labels: Whether the pretraining reads the labels. Such a method
+            trains a student for each number of labels, and half of each of
+            its batches is drawn from the labeled images.
+        config: Another config than the study's.
+        prefix: Prefix of the backbone's keys in the checkpoint, for methods
+            other than distillation.
+    """
+
+    title: str
+    options: Optional[Sequence[str]] = ()
+    timestep: Union[int, str, Mapping[NumLabels, int], None] = None
+    reads_labels: bool = False
+    config: Optional[Path] = None
+    prefix: str = ''
+
+
+#: The methods of all studies.
+METHODS: Dict[str, Method] = dict(
+    scratch=Method('from scratch', None),
+    fixed_first=Method('t = 0', FIXED, 0),
+    fixed_last=Method('t = 999', FIXED, 999),
+    uniform=Method(
+        'uniform t',
+        (*POLICY, 'model.policy.type=repfusion_mm.UniformTimestepPolicy'),
+    ),
+    fixed_best=Method('t of the probe', FIXED, PROBE),
+    learned=Method('learned t', (), LEARNED, reads_labels=True),
+    paper_policy=Method(
+        'learned t, policy of the paper',
+        (
+            'model.policy.logits=free',
+            'model.policy.baseline=none',
+            'model.policy.scale_advantage=False',
+        ),
+        LEARNED,
+        reads_labels=True,
+    ),
+)
+
+
+# With the learning rate of the paper; those of the configs are for the hint.
+OTHER_LOSS = (
+    *FIXED,
+    'model.distill_loss._delete_=True',
+    'model.normalizer=none',
+    'optim_wrapper.student.optimizer.lr=0.1',
+)
+#: Distillation losses that compare pooled features of whole images.
+OTHER_LOSSES: Dict[str, Method] = dict(
+    at=Method(
+        't of the probe, AT',
+        (
+            *OTHER_LOSS,
+            'model.distill_loss.type=repfusion_mm.AttentionTransferLoss',
+        ),
+        PROBE,
+    ),
+    rkd=Method(
+        't of the probe, RKD',
+        (*OTHER_LOSS, 'model.distill_loss.type=repfusion_mm.RelationalLoss'),
+        PROBE,
+    ),
+)
+
+
+class Claim(NamedTuple):
+    """A method is better than another one by more than a margin.
+
+    Attributes:
+        margin: In units of the score. A negative margin allows the method to
+            be worse by that much.
+    """
+
+    text: str
+    method: str
+    other: str
+    margin: float = 0.0
+
+
+#: The claims of all studies.
+CLAIMS = (
+    Claim('t of the probe > t = 0', 'fixed_best', 'fixed_first'),
+    Claim('t of the probe > t = 999', 'fixed_best', 'fixed_last'),
+    Claim(
+        'learned t is at most 1 point worse than t of the probe',
+        'learned',
+        'fixed_best',
+        -0.01,
+    ),
+    Claim('t of the probe > from scratch', 'fixed_best', 'scratch'),
+    Claim('learned t > from scratch', 'learned', 'scratch'),
+    Claim('t of the probe > uniform t', 'fixed_best', 'uniform'),
+    Claim('learned t > uniform t', 'learned', 'uniform'),
+    Claim('learned t > policy of the paper', 'learned', 'paper_policy'),
+)
+
+
+class Study(ABC):
+    """What is compared on one dataset.
+
+    Args:
+        out: Folder of labels, runs and scores.
+        amp: Whether to train with mixed precision.
+    """
+
+    #: Of the default output folder.
+    name: str
+    #: Folder of the project.
+    folder: Path
+    #: Name of the dataset in figures.
+    title: str
+    #: List of all training images with their labels.
+    all_labels: Path
+    distill_config: Path
+    #: Path of the config, with ``{}`` for ``repfusion`` or ``scratch``.
+    finetune_config: str
+    #: Key of the score in mmengine's ``MessageHub``.
+    metric: str
+    #: Factor from the metric to a fraction.
+    metric_scale = 1.0
+    #: Name of the score in tables and figures.
+    score_name: str
+    #: Whether a smaller score is better.
+    is_error = False
+    #: Iterations of the finetuning by number of labels.
+    num_iters: Dict[NumLabels, int]
+    #: Changes to the config of the finetuning.
+    finetune_options: Sequence[str] = ()
+    methods: Dict[str, Method] = METHODS
+    #: Methods that are run only on request.
+    optional: Sequence[str] = ()
+    #: Titles of methods that have scores and are no longer in the code.
+    removed: Mapping[str, str] = {}
+    claims: Sequence[Claim] = CLAIMS
+    probe_grid: Sequence[int] = (*range(0, 1000, 50), 999)
+
+    def __init__(self, out: Path, amp: bool = False) -> None:
+        self.out = Path(out).resolve()
+        self.amp = amp
+        name = 'cpu'
+        if torch.cuda.is_available():
+            name = torch.cuda.get_device_name()
+        #: What the runs use, as in the costs.
+        self.device = f'{name}, --amp' if amp else name
+
+    def prepare(self) -> None:
+        """Check that the dataset is there.
+
+        Raises:
+            FileNotFoundError: The list of its images is missing.
+        """
+        if not self.all_labels.exists():
+            raise FileNotFoundError(
+                f'expected {self.all_labels}, got no such file; see Data in '
+                f'{self.folder.name}/README.md'
+            )
+
+    def fingerprint(self) -> Dict[str, str]:
+        """Return what the scores of a folder have in common.
+
+        These are the device, and hashes of the configs and of the teacher.
+        """
+        configs = [
+            self.distill_config,
+            *(Path(self.finetune_config.format(k)) for k in INITS),
+            *(m.config for m in self.methods.values() if m.config),
+        ]
+        texts = [Config.fromfile(path).pretty_text for path in configs]
+        settings = [self.num_iters, self.finetune_options]
+        teacher = Config.fromfile(self.distill_config).model.teacher.pretrained
+        digest = hashlib.sha256()
+        for path in sorted(Path(teacher).glob('*.safetensors')):
+            digest.update(path.read_bytes())
+        return dict(
+            device=self.device,
+            configs=hashlib.sha256(
+                repr((texts, settings)).encode()
+            ).hexdigest(),
+            teacher=digest.hexdigest(),
+        )
+
+    @abstractmethod
+    def write_labels(self, path: Path, num_labels: int, seed: int) -> None:
+        """Draw images, and write their list."""
+
+    def labels(self, num_labels: NumLabels, seed: int) -> Path:
+        """Return the list of the labeled images."""
+        if num_labels == ALL:
+            return self.all_labels.resolve()
+        name = f'{num_labels}_{seed}{self.all_labels.suffix}'
+        path = self.out / 'labels' / name
+        with self.lock(path):
+            if not path.exists():
+                unfinished = path.with_suffix('.tmp')
+                self.write_labels(unfinished, int(num_labels), seed)
+                unfinished.replace(path)
+        return path
+
+    def score(self, method: str, num_labels: NumLabels, seed: int) -> Score:
+        """Pretrain and finetune a student, unless it is pretrained.
+
+        Args:
+            method: A key of the methods.
+            num_labels: Number of labeled images.
+            seed: Seed of labels, student, policy and finetuning.
+        """
+        student, timestep = self.pretrain(method, num_labels, seed)
+        work_dir = self.out / 'finetune' / f'{method}_{num_labels}_{seed}'
+        num_iters = self.num_iters[num_labels]
+        options = [
+            *self.finetune_options,
+            'default_hooks.checkpoint=None',
+            f'train_cfg.max_iters={num_iters}',
+            f'train_cfg.val_interval={num_iters}',
+            f'randomness.seed={seed}',
+            f'{runs.LABELED}.ann_file={self.labels(num_labels, seed)}',
+        ]
+        kind = 'scratch'
+        if student is not None:
+            kind = 'repfusion'
+            options.append(f'model.backbone.init_cfg.checkpoint={student}')
+            prefix = self.methods[method].prefix
+            if prefix:
+                options.append(f'model.backbone.init_cfg.prefix={prefix}')
+        config = Path(self.finetune_config.format(kind))
+        with self.measure('finetune', work_dir.name) as cost:
+            runner = runs.train(config, work_dir, options, self.amp)
+            cost['iterations'] = num_iters
+        metric = runner.message_hub.get_scalar(self.metric).current()
+        shutil.rmtree(work_dir)
+        score = round(float(metric) * self.metric_scale, 4)
+        return Score(method, num_labels, seed, score, timestep)
+
+    def pretrain(
+        self, name: str, num_labels: NumLabels, seed: int
+    ) -> Tuple[Optional[Path], Optional[float]]:
+        """Return the student's file and the timestep of its teacher."""
+        method = self.methods[name]
+        if method.options is None:
+            return None, None
+        options = [*method.options, f'randomness.seed={seed}']
+        key, labels, timestep = f'{name}_{seed}', ALL, None
+        if method.reads_labels:
+            labels, key = num_labels, f'{key}_{num_labels}'
+        if method.timestep not in (None, LEARNED):
+            timestep = self.timestep(method, num_labels, seed)
+            options.append(f'model.policy.timestep={timestep}')
+            key = f'{key}_t{timestep}'
+        path = self.labels(labels, seed)
+        options.append(f'{runs.LABELED}.ann_file={path}')
+        work_dir = self.out / 'pretrain' / key
+        with self.lock(work_dir):
+            if not work_dir.exists():
+                self._pretrain(method, work_dir, options)
+        if method.timestep == LEARNED:
+            timestep, _ = moments(read_records(str(work_dir))[-1])
+        return work_dir / 'student.pth', timestep
+
+    def _pretrain(
+        self, method: Method, work_dir: Path, options: List[str]
+    ) -> None:
+        # Renamed when complete, in case the study is killed.
+        unfinished = work_dir.with_name(f'{work_dir.name}.part')
+        shutil.rmtree(unfinished, ignore_errors=True)
+        config = method.config or self.distill_config
+        with self.measure('pretrain', work_dir.name) as cost:
+            runner = runs.train(config, unfinished, options, self.amp)
+            cost['iterations'] = runner.max_iters
+        last = (unfinished / 'last_checkpoint').read_text('utf-8')
+        if method.prefix:
+            Path(last).rename(unfinished / 'student.pth')
+        else:
+            Path(last).unlink()
+        unfinished.replace(work_dir)
+
+    def timestep(
+        self, method: Method, num_labels: NumLabels, seed: int
+    ) -> int:
+        """Return the timestep of a method that does not learn it."""
+        if method.timestep == PROBE:
+            return self.probe(num_labels, seed)
+        if isinstance(method.timestep, Mapping):
+            return method.timestep[num_labels]
+        return int(method.timestep)
+
+    def probe(self, num_labels: NumLabels, seed: int) -> int:
+        """Return the timestep that the probe of the labels selects."""
+        folder = self.out / 'probe' / f'{num_labels}_{seed}'
+        path = folder / 'timestep.txt'
+        with self.lock(folder):
+            if not path.exists():
+                labels = self.labels(num_labels, seed)
+                with self.measure('probe', folder.name):
+                    prober = runs.make_prober(
+                        self.distill_config,
+                        [f'probe_dataset.ann_file={labels}'],
+                    )
+                    modes = prober.select_modes(None)
+                    measured = prober.probe([*self.probe_grid], modes, folder)
+                shutil.rmtree(folder / 'features')
+                write_table(measured, folder / 'probe.csv')
+                path.write_text(f'{find_best(measured)[2]}\n', 'utf-8')
+        return int(path.read_text('utf-8'))
+
+    @contextmanager
+    def lock(self, folder: Path) -> Iterator[None]:
+        """Let one process write a folder, while others wait for it."""
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with folder.with_name(f'.{folder.name}.lock').open('w') as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    @contextmanager
+    def measure(self, step: str, name: str) -> Iterator[dict]:
+        """Add the time of a step to costs.csv.
+
+        It yields a dictionary for the number of iterations.
+        """
+        cost, begin = dict(iterations=0), time.perf_counter()
+        yield cost
+        seconds = round(time.perf_counter() - begin, 1)
+        path = self.out / 'costs.csv'
+        row = Cost(step, name, cost['iterations'], seconds, self.device)
+        with self.lock(path):
+            write_costs(path, [*read_costs(path), row])
+
+
+def check_size(path: Path, width: int, height: int, command: str) -> None:
+    """Refuse a dataset whose first image has another size.
+
+    Args:
+        path: The image.
+        width: Its width, in pixels.
+        height: Its height.
+        command: What writes such images.
+
+    Raises:
+        ValueError: It has another size.
+    """
+    with Image.open(path) as image:
+        size = image.size
+    if size != (width, height):
+        raise ValueError(
+            f'expected images of {width} x {height} pixels, got {path} of '
+            f'{size[0]} x {size[1]}; run {command}'
+        )
