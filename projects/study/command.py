@@ -74,7 +74,7 @@ def only_call(out: Path) -> Iterator[None]:
     Raises:
         ValueError: There is another call.
     """
-    with (out / '.lock').open('w') as file:
+    with (out / '.lock').open('w', encoding='utf-8') as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

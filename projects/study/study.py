@@ -323,7 +323,7 @@ class Study(ABC):
         with self.measure('pretrain', work_dir.name) as cost:
             runner = runs.train(config, unfinished, options, self.amp)
             cost['iterations'] = runner.max_iters
-        last = (unfinished / 'last_checkpoint').read_text('utf-8')
+        last = (unfinished / 'last_checkpoint').read_text(encoding='utf-8')
         if method.prefix:
             Path(last).rename(unfinished / 'student.pth')
         else:
@@ -356,14 +356,16 @@ class Study(ABC):
                     measured = prober.probe([*self.probe_grid], modes, folder)
                 shutil.rmtree(folder / 'features')
                 write_table(measured, folder / 'probe.csv')
-                path.write_text(f'{find_best(measured)[2]}\n', 'utf-8')
-        return int(path.read_text('utf-8'))
+                best = find_best(measured)[2]
+                path.write_text(f'{best}\n', encoding='utf-8')
+        return int(path.read_text(encoding='utf-8'))
 
     @contextmanager
     def lock(self, folder: Path) -> Iterator[None]:
         """Let one process write a folder, while others wait for it."""
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with folder.with_name(f'.{folder.name}.lock').open('w') as file:
+        path = folder.with_name(f'.{folder.name}.lock')
+        with path.open('w', encoding='utf-8') as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 

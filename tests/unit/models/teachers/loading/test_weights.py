@@ -64,7 +64,9 @@ def test_a_model_is_the_one_that_from_pretrained_gives(name, tmp_path):
     assert not any(value.requires_grad for value in ours.parameters())
     assert ours.training == theirs.training
     with torch.no_grad():
-        assert torch.equal(call_model(ours), call_model(theirs))
+        # Some processors round differently where the same weights are at
+        # another address.
+        torch.testing.assert_close(call_model(ours), call_model(theirs))
 
 
 def test_building_twelve_billion_parameters_takes_no_memory():
