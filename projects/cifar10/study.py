@@ -15,15 +15,9 @@ from typing import List, Optional
 
 from projects.study.command import run_study
 from projects.study.labels import draw_balanced
+from projects.study.methods import CLAIMS, METHODS, OTHER_LOSSES, Claim, Method
 from projects.study.scores import ALL
-from projects.study.study import (
-    CLAIMS,
-    METHODS,
-    OTHER_LOSSES,
-    Claim,
-    Method,
-    Study,
-)
+from projects.study.study import Study
 
 FOLDER = Path(__file__).resolve().parent
 

@@ -13,7 +13,7 @@ from typing import List, Optional
 from projects.digits import runs
 from projects.digits.study import DigitsStudy
 from projects.study.command import run_study
-from projects.study.study import (
+from projects.study.methods import (
     CLAIMS,
     FIXED,
     LEARNED,

@@ -16,8 +16,9 @@ from typing import List, Optional
 from projects.digits import prepare_data, runs
 from projects.study.command import run_study
 from projects.study.labels import draw_balanced
+from projects.study.methods import METHODS, OTHER_LOSSES
 from projects.study.scores import ALL
-from projects.study.study import METHODS, OTHER_LOSSES, Study
+from projects.study.study import Study
 
 
 class DigitsStudy(Study):

@@ -17,8 +17,9 @@ from typing import List, Optional
 import numpy as np
 
 from projects.study.command import run_study
+from projects.study.methods import CLAIMS
 from projects.study.scores import ALL
-from projects.study.study import CLAIMS, Study, check_size
+from projects.study.study import Study, check_size
 
 FOLDER = Path(__file__).resolve().parent
 

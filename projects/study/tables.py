@@ -6,8 +6,9 @@ from typing import Dict, Iterable, List, Sequence
 
 import numpy as np
 
+from projects.study.methods import Claim
 from projects.study.scores import Cost, NumLabels, Score, order
-from projects.study.study import Claim, Study
+from projects.study.study import Study
 from repfusion_mm.analysis.intervals import confidence_interval
 
 #: Scores by method and number of labels, then by seed.

@@ -18,6 +18,7 @@ from projects.digits.study import DigitsStudy
 from projects.faces.study import FacesStudy
 from projects.study import command
 from projects.study.figure import plot_study
+from projects.study.methods import Claim
 from projects.study.scores import (
     ALL,
     Cost,
@@ -27,7 +28,6 @@ from projects.study.scores import (
     write_costs,
     write_scores,
 )
-from projects.study.study import Claim
 from projects.study.tables import check_claim, make_page
 from repfusion_mm.cli import load_config, make_parser
 from repfusion_mm.registry import MODELS
