@@ -33,6 +33,7 @@ class _DatasetRegistry(Registry):
         'CachedLatentsDataset': 'feature_cache.dataset',
         'CelebAMaskHQDataset': 'celebamask_hq',
         'ImageFolderDataset': 'image_folder',
+        'MaskFolderDataset': 'mask_folder',
         'SeededConcatDataset': 'seeded_concat_dataset',
     }
 

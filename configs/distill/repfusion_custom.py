@@ -8,11 +8,17 @@ _base_ = [
     '../_base_/schedules/distill_cosine.py',
 ]
 data_root = 'data/mine'
-# 'folders': each subfolder of data_root is a class. 'some.txt': a file in
-# data_root with a line "path label" for each labeled image; all other images
-# are unlabeled. None: no labels.
+# What is labeled: 'classes' of images, 'masks', 'keypoints' or 'boxes'.
+task = 'classes'
+# None: there are no labels.
+# Classes: 'folders': each subfolder of data_root is a class. 'some.txt': a file
+# in data_root with a line "path label" for each labeled image; all other images
+# are unlabeled.
+# Masks: a folder with a label map for each labeled image, of the same name.
+# Keypoints and boxes: a COCO file, whose file names are relative to data_root.
 labels = 'labels.txt'
-num_classes = 10
+num_classes = 10  # only with timestep = 'learned'
+names = ()  # of the keypoints, or of the classes of boxes, as in the COCO file
 # The teacher's timestep. With labels, set the one, such as 300, that this
 # prints for them:
 #     python tools/analysis_tools/probe_timesteps.py THIS_FILE
@@ -35,7 +41,10 @@ model = dict(
     ),
     student=student,
     teacher=_base_.teacher,
-    distill_loss=dict(type='repfusion_mm.HintLoss'),
+    # Masks, keypoints and boxes need features of each position.
+    distill_loss=dict(
+        type='repfusion_mm.HintLoss', pooled=task == 'classes'
+    ),
     # The scale of features differs between teachers.
     normalizer=dict(type='repfusion_mm.StandardizeNormalizer'),
 )
@@ -43,6 +52,13 @@ if timestep is None and _base_.teacher.type == 'repfusion_mm.TimmTeacher':
     timestep = 0  # there is no other
 elif timestep is None and not labels:
     timestep = 'uniform'
+if timestep == 'learned' and task != 'classes':
+    raise ValueError(
+        f"expected task = 'classes' for timestep = 'learned', got {task!r}; "
+        'set the timestep of the probe, or see '
+        'configs/distill/repfusion_resnet18_celebamask.py for the decoder of '
+        'masks'
+    )
 if timestep == 'learned':
     model['policy'] = dict(type='repfusion_mm.LearnedTimestepPolicy')
     model['decoder'] = dict(
@@ -62,7 +78,7 @@ if 'decoder' not in model:
 images = dict(
     type='repfusion_mm.ImageFolderDataset',
     data_root=data_root,
-    with_label=labels == 'folders',
+    with_label=task == 'classes' and labels == 'folders',
     pipeline=[
         dict(type='repfusion_mm.LoadImage'),
         dict(
@@ -90,8 +106,8 @@ if 'decoder' in model and labels and labels != 'folders':
         type='repfusion_mm.ProportionalSampler', proportions=[1, 1]
     )
 
-if labels:
-    # Labeled and not augmented, for tools/analysis_tools/probe_timesteps.py.
+# Labeled and not augmented, for tools/analysis_tools/probe_timesteps.py.
+if labels and task == 'classes':
     probe_dataset = dict(
         images,
         ann_file='' if labels == 'folders' else labels,
@@ -101,6 +117,68 @@ if labels:
             dict(type='mmpretrain.ResizeEdge', scale=image_size),
             dict(type='mmpretrain.CenterCrop', crop_size=image_size),
             dict(type='mmpretrain.PackInputs'),
+        ],
+    )
+elif labels and task == 'masks':
+    probe_dataset = dict(
+        type='repfusion_mm.MaskFolderDataset',
+        data_root=data_root,
+        masks=labels,
+        pipeline=[
+            dict(type='repfusion_mm.LoadImage'),
+            dict(type='mmseg.LoadAnnotations'),
+            dict(type='mmcv.Resize', scale=(image_size, image_size)),
+            dict(type='mmseg.PackSegInputs'),
+        ],
+    )
+elif labels and task == 'keypoints':
+    probe_dataset = dict(
+        type='mmpose.BaseCocoStyleDataset',
+        data_root=data_root,
+        ann_file=labels,
+        data_prefix=dict(img=''),
+        metainfo=dict(
+            dataset_name='custom',
+            paper_info=dict(),
+            keypoint_info={
+                i: dict(name=name, id=i, color=[0, 0, 0], type='', swap='')
+                for i, name in enumerate(names)
+            },
+            skeleton_info=dict(),
+            joint_weights=[1.0] * len(names),
+            sigmas=[0.05] * len(names),
+        ),
+        pipeline=[
+            dict(type='mmpose.LoadImage'),
+            dict(type='mmpose.GetBBoxCenterScale'),
+            dict(
+                type='mmpose.TopdownAffine',
+                input_size=(image_size, image_size),
+            ),
+            dict(
+                type='mmpose.GenerateTarget',
+                encoder=dict(
+                    type='mmpose.RegressionLabel',
+                    input_size=(image_size, image_size),
+                ),
+            ),
+            dict(type='mmpose.PackPoseInputs'),
+        ],
+    )
+elif labels and task == 'boxes':
+    probe_dataset = dict(
+        type='mmdet.CocoDataset',
+        data_root=data_root,
+        ann_file=labels,
+        data_prefix=dict(img=''),
+        metainfo=dict(classes=names),
+        pipeline=[
+            dict(type='repfusion_mm.LoadImage'),
+            dict(type='mmdet.LoadAnnotations', with_bbox=True),
+            # The probe predicts the class of the box at each position.
+            dict(type='repfusion_mm.BoxesToMask'),
+            dict(type='mmcv.Resize', scale=(image_size, image_size)),
+            dict(type='mmdet.PackDetInputs', meta_keys=('img_path',)),
         ],
     )
 

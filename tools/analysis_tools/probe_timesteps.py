@@ -6,24 +6,22 @@ For every layer and timestep, a linear model (for classes, one for all
 timesteps) is fitted to the teacher's features of all labeled images but one
 and scored on that one, for each image in turn. The score is the accuracy for
 classes, the mean IoU on the teacher's grid for masks, and minus the error for
-keypoints. The same is done with raw pixels and without an image, and with
-labels permuted at random. The images are those of probe_dataset in the config,
-or else the labeled training images.
+keypoints. The same is done with raw pixels, without an image, with untrained
+copies of the network, and with labels permuted at random. The images are those
+of probe_dataset in the config, or else the labeled training images.
 
-The script writes probe.csv, probe.png and probe.txt with the verdict and the
-lines of a config. The same command resumes after an interruption.
+The script writes probe.csv, probe.png and probe.txt with the verdict, whether
+to distill from this teacher, and the lines of a config. The same command
+resumes after an interruption.
 """
 
 import sys
 from pathlib import Path
 from typing import List, Optional
 
-from repfusion_mm.analysis.probe.baselines import measure_baselines
 from repfusion_mm.analysis.probe.config_lines import advise
-from repfusion_mm.analysis.probe.figure import draw_probe
 from repfusion_mm.analysis.probe.prober import MAX_IMAGES, Prober
-from repfusion_mm.analysis.probe.results import find_best, write_table
-from repfusion_mm.analysis.probe.verdict import describe, is_informative
+from repfusion_mm.analysis.probe.study import study_teacher
 from repfusion_mm.cli import load_config, make_parser, report_errors
 from repfusion_mm.cli.argument_types import positive
 
@@ -52,15 +50,10 @@ def main(argv: Optional[List[str]] = None) -> int:
         out = Path(args.out or cfg.work_dir)
         out.mkdir(parents=True, exist_ok=True)
         print(prober.summary())
-        measurements = prober.probe(timesteps, modes, out)
-        best = find_best(measurements)
-        baselines = measure_baselines(prober, best[1])
-        metric = prober.task.metric
-        write_table(measurements, out / 'probe.csv')
-        draw_probe(measurements, baselines, metric, out / 'probe.png')
-        parts = [prober.summary(), describe(measurements, baselines, metric)]
-        if is_informative(measurements):
-            mode, layer, timestep = best
+        found = study_teacher(prober, timesteps, modes, out)
+        parts = [prober.summary(), found.text]
+        if found.recommendation.distill is not False:
+            mode, layer, timestep = found.best
             same = prober.input_mode in (None, mode)
             parts.append(
                 advise(

@@ -1,19 +1,36 @@
-"""Measure what needs no teacher: pixels, and a constant."""
+"""Measure what needs no trained teacher: pixels, and random weights."""
 
 from __future__ import annotations
 
-from typing import Dict
+from typing import Dict, List, NamedTuple, Sequence
 
 import numpy as np
 import torch
+import torch.nn as nn
 from mmengine.utils import to_2tuple
 
-from repfusion_mm.analysis.probe.measurement import Measurement
+from repfusion_mm.analysis.probe.measurement import Key, Measurement
 from repfusion_mm.analysis.probe.prober import Prober
 from repfusion_mm.models.connectors.conv_connector import resize_to
 
 #: Largest side of images whose pixels are the features.
 MAX_SIDE = 32
+#: Number of untrained copies of a network, each with other random weights.
+NUM_UNTRAINED = 2
+#: Number of timesteps at which a teacher is compared with these copies.
+NUM_TIMESTEPS = 3
+
+
+class Untrained(NamedTuple):
+    """A trained network and untrained copies of it, on the same images.
+
+    Attributes:
+        trained: Measurement of the trained network.
+        copies: Measurements of the copies, each with other random weights.
+    """
+
+    trained: Measurement
+    copies: List[Measurement]
 
 
 def measure_baselines(prober: Prober, layer: str) -> Dict[str, Measurement]:
@@ -45,3 +62,46 @@ def measure_baselines(prober: Prober, layer: str) -> Dict[str, Measurement]:
         )[0]
         for name, parts in rows.items()
     }
+
+
+def compare_untrained(
+    prober: Prober, best: Key, timesteps: Sequence[int]
+) -> Untrained:
+    """Measure a teacher, and the same network with random weights.
+
+    Features of untrained networks say more about labels than pixels do. The
+    probe of a teacher that has learned nothing is therefore compared with
+    theirs, around the best timestep. The teacher of the prober is untrained
+    afterwards.
+
+    Args:
+        prober: The prober.
+        best: The input mode, layer and timestep that the probe selected.
+        timesteps: All probed timesteps.
+    """
+    mode, layer, t = best
+    near = sorted(sorted(timesteps, key=lambda i: abs(i - t))[:NUM_TIMESTEPS])
+
+    def measure() -> Measurement:
+        feats = [prober.features(i, mode)[layer] for i in near]
+        measured = prober.measure(mode, layer, near, np.stack(feats, 1))
+        return measured[mode, layer, t]
+
+    trained, copies = measure(), []
+    for seed in range(NUM_UNTRAINED):
+        randomize(prober.teacher.network, seed)
+        copies.append(measure())
+    return Untrained(trained, copies)
+
+
+def randomize(network: nn.Module, seed: int) -> None:
+    """Replace the weights of all layers by random ones.
+
+    Parameters that belong to no layer of PyTorch, such as the position
+    embedding of a transformer, are kept.
+    """
+    torch.manual_seed(seed)
+    for module in network.modules():
+        reset = getattr(module, 'reset_parameters', None)
+        if reset is not None:
+            reset()

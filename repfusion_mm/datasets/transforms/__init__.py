@@ -1,3 +1,4 @@
+from .boxes_to_mask import BoxesToMask
 from .loading import LoadImage
 
-__all__ = ['LoadImage']
+__all__ = ['BoxesToMask', 'LoadImage']

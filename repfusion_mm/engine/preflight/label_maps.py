@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 
 from repfusion_mm.datasets.wrappers import iter_pipelines
 from repfusion_mm.engine.preflight.stored_images import load, spread
+from repfusion_mm.models.utils.labels import read_map
 from repfusion_mm.utils.seeding import seeded
 
 #: Label maps of each dataset that are loaded, and the largest ratio of the
@@ -109,7 +110,7 @@ def mark(info: dict, steps: Sequence[Callable]) -> List[float]:
         if not is_marked or not hasattr(sample, 'gt_sem_seg'):
             continue
         image = np.asarray(marked['inputs'], float).mean(0)
-        labels = np.asarray(sample.gt_sem_seg.data)[0]
+        labels = np.asarray(read_map(sample))[0]
         labels = _resize(labels, image.shape)
         known = labels <= 1  # not the padding
         pair = np.stack([image[known], labels[known]])

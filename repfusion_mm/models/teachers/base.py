@@ -86,6 +86,14 @@ class BaseTeacher(nn.Module):
             for value in list(part.state_dict().values())[:1]
         }
 
+    @property
+    def network(self) -> nn.Module:
+        """The part that was trained to be a teacher, without image encoders.
+
+        With random weights in it, the teacher is an untrained one.
+        """
+        return self
+
     def freeze(self) -> None:
         """Turn off gradients and training mode."""
         self.requires_grad_(False)

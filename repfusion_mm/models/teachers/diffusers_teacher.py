@@ -381,6 +381,11 @@ class DiffusersTeacher(BaseTeacher):
         return hashes
 
     @property
+    def network(self) -> nn.Module:
+        """The denoiser."""
+        return self.denoiser
+
+    @property
     def _latent_size(self) -> Tuple[int, int]:
         """Height and width of x_t."""
         height, width = to_2tuple(self.image_size)

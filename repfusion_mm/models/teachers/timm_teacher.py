@@ -207,6 +207,11 @@ class TimmTeacher(BaseTeacher):
             size=list(self.size),
         )
 
+    @property
+    def network(self) -> nn.Module:
+        """The timm model."""
+        return self.backbone
+
     def _apply(self, fn, *args, **kwargs) -> TimmTeacher:
         """Cast the weights for the new device after ``.to()`` and the like."""
         super()._apply(fn, *args, **kwargs)

@@ -27,6 +27,21 @@ def to_unit_range(
     return images.flip(1) if channel_order == 'bgr' else images
 
 
+def from_unit_range(
+    images: torch.Tensor, data_preprocessor: Any, channel_order: str
+) -> torch.Tensor:
+    """Apply the data preprocessor's normalization.
+
+    It is the inverse of :func:`to_unit_range`.
+    """
+    if channel_order == 'bgr':
+        images = images.flip(1)
+    pixels = images * 255
+    if getattr(data_preprocessor, '_enable_normalize', False):
+        pixels = (pixels - data_preprocessor.mean) / data_preprocessor.std
+    return pixels
+
+
 def undo_normalization(
     inputs: torch.Tensor, data_preprocessor: Any
 ) -> torch.Tensor:

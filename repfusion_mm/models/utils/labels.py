@@ -75,12 +75,15 @@ def read_labels(
 def read_map(sample: Any) -> Optional[torch.Tensor]:
     """Return the 1 x H x W classes of pixels, or None without ``gt_sem_seg``.
 
+    The map is the field ``data``, as in mmseg, or ``sem_seg``, as in mmdet.
+
     Raises:
         ValueError: There is more than one channel.
     """
     if 'gt_sem_seg' not in sample:
         return None
-    label_map = sample.gt_sem_seg.data
+    maps = sample.gt_sem_seg
+    label_map = maps.sem_seg if 'sem_seg' in maps else maps.data
     if label_map.dim() != 3 or len(label_map) != 1:
         raise ValueError(
             'expected gt_sem_seg of 1 x H x W class indices, got '

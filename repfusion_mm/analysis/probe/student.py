@@ -1,0 +1,135 @@
+"""Probe a student, and compare it with one that is not distilled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import List, NamedTuple
+
+import numpy as np
+import torch
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from repfusion_mm.analysis.probe.baselines import NUM_UNTRAINED
+from repfusion_mm.analysis.probe.measurement import Measurement, difference
+from repfusion_mm.analysis.probe.prober import Prober
+from repfusion_mm.analysis.probe.recommendation import NUM_ERRORS
+from repfusion_mm.engine.checkpoint.io import load_from_local
+from repfusion_mm.models.connectors.conv_connector import resize_to
+from repfusion_mm.models.distillers.builders import as_tuple
+from repfusion_mm.models.utils.image_range import from_unit_range
+from repfusion_mm.registry import MODELS
+
+
+class StudentProbe(NamedTuple):
+    """A distilled student, and students before the distillation.
+
+    Attributes:
+        distilled: Measurement of the student.
+        initial: Measurements of students as they begin, with two seeds.
+    """
+
+    distilled: Measurement
+    initial: List[Measurement]
+
+    @property
+    def margin(self) -> tuple:
+        """R² in excess of the best initial student, and its standard error."""
+        return min(difference(self.distilled, i) for i in self.initial)
+
+
+def probe_student(
+    prober: Prober, checkpoint: Path, layer: str
+) -> StudentProbe:
+    """Measure a student of the prober's config on the labeled images.
+
+    Args:
+        prober: The prober of the distillation.
+        checkpoint: The exported student.
+        layer: The teacher's layer, whose grid the maps are resized to.
+    """
+    found = []
+    for seed in range(NUM_UNTRAINED):
+        torch.manual_seed(seed)
+        student = MODELS.build(prober.cfg.model.student)
+        if hasattr(student, 'init_weights'):
+            student.init_weights()
+        found.append(_measure(prober, student, layer, calibrate=True))
+    student = prober.model.student
+    weights = load_from_local(str(checkpoint))['state_dict']
+    student.load_state_dict(weights)
+    return StudentProbe(_measure(prober, student, layer), found)
+
+
+def describe_student(probe: StudentProbe, metric: str) -> str:
+    """Say whether the distillation made a better backbone."""
+    initial = max(probe.initial, key=lambda i: i.r2)
+    mean, error = probe.margin
+    text = (
+        f'student: {metric} {probe.distilled.score[0]:.3f} with a linear '
+        f'model, R² {probe.distilled.r2:.3f}; before the distillation '
+        f'{initial.score[0]:.3f}, R² {initial.r2:.3f}\n'
+    )
+    margin = f'(R² {mean:+.3f} ± {error:.3f})'
+    if mean > NUM_ERRORS * error:
+        return (
+            f'{text}The distilled backbone is better than an untrained one '
+            f'for a linear model {margin}. Finetune both to see what that is '
+            'worth.'
+        )
+    if mean <= 0:
+        return (
+            f'{text}The distilled backbone is not better than an untrained '
+            f'one {margin}: do not use it. Train it longer, or see the '
+            'report (tools/analysis_tools/report.py).'
+        )
+    return (
+        f'{text}These labels cannot tell whether the distilled backbone is '
+        f'better than an untrained one {margin}.'
+    )
+
+
+@torch.no_grad()
+def _measure(
+    prober: Prober, student, layer: str, calibrate: bool = False
+) -> Measurement:
+    """Measure the last map of a student.
+
+    Args:
+        prober: The prober.
+        student: The student.
+        layer: The teacher's layer.
+        calibrate: Compute the statistics of batch norms on the images.
+    """
+    model, grid = prober.model, prober.grids[layer]
+    index = model.student_indices[[*prober.grids].index(layer)]
+    student = student.to(prober.batches[0].device)
+    if calibrate:
+        for module in student.modules():
+            if isinstance(module, _BatchNorm):
+                module.momentum = None  # the mean of all batches
+        student.train()
+        _run(prober, student)
+    student.eval()
+    rows, begin = [], 0
+    for feats in _run(prober, student):
+        maps = resize_to(feats[index].float(), grid)
+        rows.append(prober.task.rows(maps, begin).cpu().numpy())
+        begin += len(maps)
+    features = prober.task.finish(np.concatenate(rows))[:, None]
+    (measurement,) = prober.task.measure(features, grid)
+    return measurement._replace(is_own_fit=True)
+
+
+def _run(prober: Prober, student) -> List[tuple]:
+    """Return the maps of all batches."""
+    model = prober.model
+    return [
+        as_tuple(
+            student(
+                from_unit_range(
+                    images, model.data_preprocessor, model.channel_order
+                )
+            )
+        )
+        for images in prober.batches
+    ]

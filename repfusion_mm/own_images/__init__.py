@@ -1,0 +1,1 @@
+"""Distill a teacher on a folder of images, with one command."""

@@ -1,0 +1,124 @@
+"""Choose the settings of a distillation from what is there."""
+
+from __future__ import annotations
+
+import os.path as osp
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import torch
+from mmengine.config import Config, DictAction
+
+import repfusion_mm
+from repfusion_mm.models.teachers.families import find_family
+from repfusion_mm.models.teachers.inputs.sizes import resolve_image_size
+from repfusion_mm.models.teachers.loading.denoiser import find_denoiser
+
+CONFIGS = Path(repfusion_mm.__file__).parent / '.mim' / 'configs'
+TEACHERS = CONFIGS / '_base_' / 'teachers'
+DEFAULT_TEACHER = 'sd15'
+#: Layers of denoisers without a config in configs/_base_/teachers.
+LAYERS = dict(
+    UNet2DModel='mid_block.resnets.1.conv2', UNet2DConditionModel='up_blocks.1'
+)
+#: Sides up to this one are those of CIFAR-10 and the like.
+SMALL_SIDE = 48
+LARGEST_BATCH = 64
+#: Images that a distillation sees, all epochs together.
+NUM_SEEN = dict(cpu=200_000, cuda=2_000_000)
+MAX_EPOCHS = 200
+
+
+class Teacher(NamedTuple):
+    """A teacher for a config.
+
+    Attributes:
+        base: Name of a file of ``configs/_base_/teachers``.
+        size: Side of its images, in pixels.
+        options: Settings of ``model.teacher`` that differ from the file's.
+    """
+
+    base: str
+    size: int
+    options: Dict[str, Any]
+
+
+def teacher_names() -> List[str]:
+    """Return the names of the published teachers."""
+    names = (path.stem for path in sorted(TEACHERS.glob('*.py')))
+    return [name for name in names if name != 'ddpm_custom']
+
+
+def find_teacher(name: str) -> Teacher:
+    """Return the teacher of a name, a folder or a hub id.
+
+    Raises:
+        ValueError: It is none of them, or the layer to distill is not known.
+        OSError: The hub has no such model.
+    """
+    if name in teacher_names():
+        cfg = Config.fromfile(TEACHERS / f'{name}.py')
+        return Teacher(name, cfg.teacher_size, {})
+    folder = osp.expanduser(name)
+    if '/' not in name and not osp.isdir(folder):
+        raise ValueError(
+            f'expected --teacher to be one of {", ".join(teacher_names())}, '
+            f'or the folder or hub id of a diffusers model, got {name!r}; '
+            'correct it, or train one: tools/train.py '
+            'configs/teacher/ddpm_custom.py'
+        )
+    source = osp.abspath(folder) if osp.isdir(folder) else name
+    part = find_denoiser(source)
+    if part.cls.__name__ not in LAYERS:
+        raise ValueError(
+            f'expected --teacher to be a {" or ".join(LAYERS)}, or one of '
+            f'{", ".join(teacher_names())}, got the {part.cls.__name__} '
+            f'{name!r}; write a config with layers that suit it '
+            '(configs/distill/repfusion_custom.py)'
+        )
+    family = find_family(part.cls, part.config)
+    size = resolve_image_size(None, family)
+    if not isinstance(size, int):
+        raise ValueError(
+            f'expected a teacher of square images, got {name!r}, whose images '
+            f'are {size[0]} x {size[1]}; write a config with input_size '
+            '(configs/distill/repfusion_custom.py)'
+        )
+    layer = LAYERS[part.cls.__name__]
+    return Teacher('ddpm_custom', size, dict(pretrained=source, layers=[layer]))
+
+
+def choose_student(words: Optional[Sequence[str]], size: int) -> dict:
+    """Return the config of a student.
+
+    Args:
+        words: A type, such as ``mmpretrain.ResNet``, and ``key=value``.
+        size: Side of the images, in pixels.
+
+    Raises:
+        ValueError: There is no type, or an argument has no value.
+    """
+    if not words:
+        small = size <= SMALL_SIDE
+        name = 'mmpretrain.ResNet_CIFAR' if small else 'mmpretrain.ResNet'
+        return dict(type=name, depth=18)
+    kind, *arguments = words
+    wrong = [word for word in arguments if '=' not in word]
+    if '=' in kind or '.' not in kind or wrong:
+        raise ValueError(
+            'expected --student TYPE key=value ..., such as mmpretrain.ResNet '
+            f'depth=50, got {" ".join(words)!r}; correct it'
+        )
+    pairs = (word.split('=', 1) for word in arguments)
+    return dict(
+        type=kind,
+        **{key: DictAction._parse_iterable(value) for key, value in pairs},
+    )
+
+
+def choose_length(num_images: int) -> Tuple[int, int]:
+    """Return the batch size and the number of epochs."""
+    batch_size = min(LARGEST_BATCH, max(4, num_images // 4))
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    epochs = round(NUM_SEEN[device] / num_images)
+    return batch_size, min(max(epochs, 1), MAX_EPOCHS)
