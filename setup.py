@@ -21,6 +21,11 @@ setup(
     },
     # Benchmarks need the checkout.
     exclude_package_data={'repfusion_mm': ['.mim/tools/benchmarks/*']},
+    entry_points=dict(
+        console_scripts=[
+            'repfusion-distill-folder=repfusion_mm.own_images.command:main',
+        ]
+    ),
     python_requires='>=3.8',
     # Direct imports with lower bounds, which are checked when the package is
     # imported. An OpenMMLab environment has all of them except diffusers.

@@ -42,9 +42,7 @@ model = dict(
     student=student,
     teacher=_base_.teacher,
     # Masks, keypoints and boxes need features of each position.
-    distill_loss=dict(
-        type='repfusion_mm.HintLoss', pooled=task == 'classes'
-    ),
+    distill_loss=dict(type='repfusion_mm.HintLoss', pooled=task == 'classes'),
     # The scale of features differs between teachers.
     normalizer=dict(type='repfusion_mm.StandardizeNormalizer'),
 )

@@ -32,9 +32,7 @@ class MaskFolderDataset(ImageFolderDataset):
     """
 
     def __init__(self, masks: str, data_root: str = '', **kwargs) -> None:
-        self.masks = osp.join(
-            osp.expanduser(data_root), osp.expanduser(masks)
-        )
+        self.masks = osp.join(osp.expanduser(data_root), osp.expanduser(masks))
         super().__init__(data_root=data_root, with_label=False, **kwargs)
 
     def load_data_list(self) -> List[dict]:
@@ -67,7 +65,9 @@ class MaskFolderDataset(ImageFolderDataset):
         return [
             dict(
                 info,
-                seg_map_path=osp.join(self.masks, masks[osp.splitext(path)[0]]),
+                seg_map_path=osp.join(
+                    self.masks, masks[osp.splitext(path)[0]]
+                ),
                 seg_fields=[],
                 label_map=None,
                 reduce_zero_label=False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os.path as osp
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
@@ -10,6 +11,7 @@ import torch
 from mmengine.config import Config, DictAction
 
 import repfusion_mm
+from repfusion_mm.engine.hooks.export_diffusers_hook import TRAINING
 from repfusion_mm.models.teachers.families import find_family
 from repfusion_mm.models.teachers.inputs.sizes import resolve_image_size
 from repfusion_mm.models.teachers.loading.denoiser import find_denoiser
@@ -85,7 +87,22 @@ def find_teacher(name: str) -> Teacher:
             '(configs/distill/repfusion_custom.py)'
         )
     layer = LAYERS[part.cls.__name__]
-    return Teacher('ddpm_custom', size, dict(pretrained=source, layers=[layer]))
+    return Teacher(
+        'ddpm_custom', size, dict(pretrained=source, layers=[layer])
+    )
+
+
+def describe_training(teacher: Teacher) -> str:
+    """Say for how long a teacher of this package was trained, if it is."""
+    folder = teacher.options.get('pretrained', '')
+    path = Path(folder, TRAINING)
+    if not path.is_file():
+        return ''
+    iterations = json.loads(path.read_text(encoding='utf-8'))['iterations']
+    return (
+        f'This teacher was trained for {iterations} iterations. To train it '
+        'longer, resume its training with a larger train_cfg.max_iters.'
+    )
 
 
 def choose_student(words: Optional[Sequence[str]], size: int) -> dict:

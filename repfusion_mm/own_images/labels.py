@@ -83,9 +83,7 @@ def describe_classes(
             'classes, or leave --labels out'
         )
     num_classes = max(*counts, *names) + 1
-    rare = [
-        str(names.get(i, i)) for i in range(num_classes) if counts[i] < 2
-    ]
+    rare = [str(names.get(i, i)) for i in range(num_classes) if counts[i] < 2]
     if rare:
         raise ValueError(
             f'expected two labeled images or more of each of {num_classes} '

@@ -10,9 +10,14 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from repfusion_mm.analysis.probe.baselines import NUM_UNTRAINED
-from repfusion_mm.analysis.probe.measurement import Measurement, difference
+from repfusion_mm.analysis.probe.measurement import (
+    Key,
+    Measurement,
+    difference,
+)
 from repfusion_mm.analysis.probe.prober import Prober
 from repfusion_mm.analysis.probe.recommendation import NUM_ERRORS
+from repfusion_mm.analysis.probe.verdict import format_r2, format_score
 from repfusion_mm.engine.checkpoint.io import load_from_local
 from repfusion_mm.models.connectors.conv_connector import resize_to
 from repfusion_mm.models.distillers.builders import as_tuple
@@ -21,15 +26,17 @@ from repfusion_mm.registry import MODELS
 
 
 class StudentProbe(NamedTuple):
-    """A distilled student, and students before the distillation.
+    """A distilled student, its teacher, and students that are not distilled.
 
     Attributes:
         distilled: Measurement of the student.
         initial: Measurements of students as they begin, with two seeds.
+        teacher: Measurement of the teacher at the timestep.
     """
 
     distilled: Measurement
     initial: List[Measurement]
+    teacher: Measurement
 
     @property
     def margin(self) -> tuple:
@@ -37,16 +44,18 @@ class StudentProbe(NamedTuple):
         return min(difference(self.distilled, i) for i in self.initial)
 
 
-def probe_student(
-    prober: Prober, checkpoint: Path, layer: str
-) -> StudentProbe:
+def probe_student(prober: Prober, checkpoint: Path, best: Key) -> StudentProbe:
     """Measure a student of the prober's config on the labeled images.
 
     Args:
         prober: The prober of the distillation.
         checkpoint: The exported student.
-        layer: The teacher's layer, whose grid the maps are resized to.
+        best: The teacher's input mode, layer and timestep. The maps of the
+            student are resized to the grid of the layer.
     """
+    mode, layer, t = best
+    feats = prober.features(t, mode)[layer][:, None]
+    (teacher,) = prober.task.measure(feats, prober.grids[layer])
     found = []
     for seed in range(NUM_UNTRAINED):
         torch.manual_seed(seed)
@@ -57,17 +66,24 @@ def probe_student(
     student = prober.model.student
     weights = load_from_local(str(checkpoint))['state_dict']
     student.load_state_dict(weights)
-    return StudentProbe(_measure(prober, student, layer), found)
+    return StudentProbe(
+        _measure(prober, student, layer),
+        found,
+        teacher._replace(is_own_fit=True),
+    )
 
 
 def describe_student(probe: StudentProbe, metric: str) -> str:
     """Say whether the distillation made a better backbone."""
     initial = max(probe.initial, key=lambda i: i.r2)
     mean, error = probe.margin
-    text = (
-        f'student: {metric} {probe.distilled.score[0]:.3f} with a linear '
-        f'model, R² {probe.distilled.r2:.3f}; before the distillation '
-        f'{initial.score[0]:.3f}, R² {initial.r2:.3f}\n'
+    text = ''.join(
+        f'{name}: {metric} {format_score(m)}, R² {format_r2(m)}\n'
+        for name, m in (
+            ('teacher', probe.teacher),
+            ('distilled student', probe.distilled),
+            ('untrained student', initial),
+        )
     )
     margin = f'(R² {mean:+.3f} ± {error:.3f})'
     if mean > NUM_ERRORS * error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import errno
+import json
 import os
 import shutil
 from pathlib import Path
@@ -21,6 +22,8 @@ from repfusion_mm.registry import HOOKS
 from repfusion_mm.utils.arguments import check_choice
 
 DTYPES = ('float32', 'float16')
+#: In the folder of a model: for how long it was trained.
+TRAINING = 'training.json'
 
 
 @HOOKS.register_module()
@@ -75,6 +78,10 @@ class ExportDiffusersHook(Hook):
         shutil.rmtree(unfinished, ignore_errors=True)
         try:
             model.save_pretrained(unfinished, self.dtype)
+            length = dict(iterations=checkpoint['meta']['iter'])
+            unfinished.joinpath(TRAINING).write_text(
+                json.dumps(length), encoding='utf-8'
+            )
             for file in unfinished.rglob('*.safetensors'):
                 # Otherwise other users cannot read it.
                 shutil.copymode(file.with_name('config.json'), file)

@@ -1,0 +1,223 @@
+"""Distill a teacher on a folder of images, with one command.
+
+    distill_folder.py IMAGES --teacher work_dirs/ddpm_custom/teacher \\
+        --labels labels.txt
+
+It lists the images, checks the labels, writes a complete config into the work
+directory, asks the probe which timestep to distill and whether the teacher is
+worth it, distills, and says what the student has learned. It stops before the
+distillation if the teacher is not worth it.
+
+Labels are one of these; without labels, nothing can be said about the teacher:
+
+    --labels folders      each subfolder of IMAGES is a class
+    --labels FILE.txt     a line "path label" for each labeled image
+    --masks FOLDER        a label map for each labeled image, of the same name
+    --coco FILE.json      keypoints or boxes in the COCO format
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+from typing import List, NamedTuple, Optional
+
+from mmengine.config import Config
+
+from repfusion_mm.analysis.probe.prober import Prober
+from repfusion_mm.analysis.probe.student import (
+    describe_student,
+    probe_student,
+)
+from repfusion_mm.analysis.probe.study import study_teacher
+from repfusion_mm.cli import (
+    add_cfg_options,
+    build_runner,
+    read_config,
+    report_errors,
+    script_parser,
+)
+from repfusion_mm.cli.argument_types import positive
+from repfusion_mm.own_images.choices import (
+    DEFAULT_TEACHER,
+    Teacher,
+    choose_length,
+    choose_student,
+    describe_training,
+    find_teacher,
+)
+from repfusion_mm.own_images.config import fill_in, write_config
+from repfusion_mm.own_images.images import Images, list_images
+from repfusion_mm.own_images.labels import Labels, read_labels
+from repfusion_mm.own_images.usage import describe_usage
+
+CONFIG = 'distill.py'
+NO_LABELS = (
+    'Without labels, nothing tells whether this teacher is worth distilling, '
+    'or which timestep: timesteps are drawn uniformly.'
+)
+
+
+class Job(NamedTuple):
+    """What is distilled, and from which images."""
+
+    images: Images
+    labels: Optional[Labels]
+    variables: dict
+    teacher: Teacher
+    notes: List[str]
+
+    def config(self, timestep: Optional[int] = None) -> Config:
+        """Return the config; with labels, the timestep is probed first."""
+        variables = dict(self.variables)
+        if timestep is not None:
+            variables['timestep'] = timestep
+        cfg = fill_in(variables, self.teacher.base)
+        cfg.model.teacher.update(self.teacher.options)
+        return cfg
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    """Run the command; return its exit status.
+
+    It is 1 if the teacher is not worth distilling.
+    """
+    args = parse_args(argv)
+    with report_errors():
+        return run(args, sys.argv[1:] if argv is None else argv)
+
+
+def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
+    parser = script_parser(__doc__ or '')
+    parser.add_argument('images', metavar='IMAGES', help='folder of images')
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument('--labels', metavar='FILE', help='classes, see above')
+    kinds.add_argument('--masks', metavar='FOLDER', help='label maps')
+    kinds.add_argument('--coco', metavar='FILE', help='keypoints or boxes')
+    parser.add_argument(
+        '--teacher', default=DEFAULT_TEACHER, metavar='NAME_OR_PATH',
+        help='a file of configs/_base_/teachers, such as dinov2_b14, or the '
+        'folder or hub id of a diffusers U-Net (default: %(default)s)',
+    )  # fmt: skip
+    parser.add_argument(
+        '--student', nargs='+', metavar=('TYPE', 'key=value'),
+        help='a backbone, such as mmpretrain.ResNet depth=50 (default: a '
+        'ResNet-18 for the size of the images)',
+    )  # fmt: skip
+    parser.add_argument(
+        '--epochs', type=positive, help='(default: by the number of images)'
+    )
+    parser.add_argument(
+        '--work-dir', type=Path, default=Path('work_dirs/distill_folder'),
+        help='folder of everything that is written (default: %(default)s)',
+    )  # fmt: skip
+    parser.add_argument(
+        '--dry-run', action='store_true',
+        help='stop when the config is written',
+    )  # fmt: skip
+    parser.add_argument(
+        '--ignore-verdict', action='store_true',
+        help='distill even if the probe says that the teacher is not worth it',
+    )  # fmt: skip
+    parser.add_argument(
+        '--resume', action='store_true',
+        help='resume an interrupted distillation in the work directory',
+    )  # fmt: skip
+    parser.add_argument(
+        '--amp', action='store_true', help='train with mixed precision'
+    )
+    add_cfg_options(parser)
+    return parser.parse_args(argv)
+
+
+def run(args: argparse.Namespace, argv: List[str]) -> int:
+    """Write the config, probe, distill, and say what came of it."""
+    job = prepare(args, argv)
+    args.work_dir.mkdir(parents=True, exist_ok=True)
+    path = args.work_dir / CONFIG
+    write_config(path, job.config(), job.notes)
+    # Merged and checked as in the training.
+    cfg = read_config(str(path), args.cfg_options)
+    cfg.work_dir = str(args.work_dir)
+    print(f'{path}: the config')
+    if args.dry_run:
+        return 0
+    found = None
+    if job.labels is None:
+        print(f'\n{NO_LABELS}\n')
+    else:
+        prober = Prober(cfg)
+        print(f'probing the teacher on {prober.summary()}')
+        found = study_teacher(
+            prober,
+            prober.select_timesteps(None),
+            prober.select_modes(None),
+            args.work_dir,
+        )
+        text = f'{prober.summary()}\n{found.text}\n'
+        (args.work_dir / 'probe.txt').write_text(text, encoding='utf-8')
+        print(f'\n{found.text}\n')
+        if found.recommendation.distill is False and not args.ignore_verdict:
+            print(describe_training(job.teacher))
+            print('Nothing is distilled; --ignore-verdict does it anyway.')
+            return 1
+        del prober
+        write_config(path, job.config(found.best[2]), job.notes)
+    options = [str(path), '--work-dir', str(args.work_dir)]
+    options += ['--amp'] * args.amp + ['--resume'] * args.resume
+    if args.cfg_options:
+        options += ['--cfg-options', *raw_options(argv)]
+    try:
+        build_runner(options).train()
+    finally:  # over the config that mmengine dumps, which has no comments
+        write_config(path, job.config(found and found.best[2]), job.notes)
+    student = args.work_dir / 'student.pth'
+    lines = []
+    if found is not None:
+        cfg = read_config(str(path), args.cfg_options)
+        prober = Prober(cfg)
+        probe = probe_student(prober, student, found.best)
+        lines.append(describe_student(probe, prober.task.metric))
+    lines.append(describe_usage(cfg, student.resolve(), job.labels))
+    text = '\n\n'.join(lines) + '\n'
+    (args.work_dir / 'verdict.txt').write_text(text, encoding='utf-8')
+    print(f'\n{text}')
+    return 0
+
+
+def prepare(args: argparse.Namespace, argv: List[str]) -> Job:
+    """Check everything that can be known before something is computed."""
+    images = list_images(args.images)
+    labels = read_labels(images, args.labels, args.masks, args.coco)
+    teacher = find_teacher(args.teacher)
+    batch_size, epochs = choose_length(len(images.names))
+    epochs = args.epochs or epochs
+    student = choose_student(args.student, teacher.size)
+    variables = dict(
+        data_root=images.root,
+        task=labels.task if labels else 'classes',
+        labels=labels.source if labels else None,
+        names=labels.names if labels else (),
+        image_size=teacher.size,
+        student=student,
+        batch_size=batch_size,
+        max_epochs=epochs,
+    )
+    notes = [
+        f'Written by: distill_folder.py {shlex.join(argv)}',
+        f'{len(images.names)} images, median of the shorter sides '
+        f'{images.side} pixels; {labels.text if labels else "no labels"}.',
+        f'{epochs} epochs of {batch_size} images a batch, of '
+        f'{teacher.size} x {teacher.size} pixels, the size of the teacher.',
+    ]
+    print('\n'.join(notes[1:]))
+    return Job(images, labels, variables, teacher, notes)
+
+
+def raw_options(argv: List[str]) -> List[str]:
+    """Return the words after ``--cfg-options``."""
+    words = argv[argv.index('--cfg-options') + 1 :]
+    ends = [i for i, word in enumerate(words) if word.startswith('--')]
+    return words[: min(ends, default=len(words))]
