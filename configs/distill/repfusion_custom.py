@@ -11,11 +11,10 @@ data_root = 'data/mine'
 # What is labeled: 'classes' of images, 'masks', 'keypoints' or 'boxes'.
 task = 'classes'
 # None: there are no labels.
-# Classes: 'folders': each subfolder of data_root is a class. 'some.txt': a file
-# in data_root with a line "path label" for each labeled image; all other images
-# are unlabeled.
+# Classes: 'folders': each subfolder of data_root is a class; 'some.txt': a
+# file in data_root with a line "path label" for each labeled image.
 # Masks: a folder with a label map for each labeled image, of the same name.
-# Keypoints and boxes: a COCO file, whose file names are relative to data_root.
+# Keypoints and boxes: a COCO file with file names relative to data_root.
 labels = 'labels.txt'
 num_classes = 10  # only with timestep = 'learned'
 names = ()  # of the keypoints, or of the classes of boxes, as in the COCO file

@@ -47,10 +47,8 @@ def fill_in(variables: Dict[str, Any], teacher: str) -> Config:
     text = text.replace('teachers/ddpm_custom.py', f'teachers/{teacher}.py')
     text = text.replace("'../_base_", f"'{CONFIGS.as_posix()}/_base_")
     for name, value in variables.items():
-        line = f'{name} = {value!r}'
-        text, count = re.subn(
-            rf'^{name} = [^\n]*$', lambda _, line=line: line, text, flags=re.M
-        )
+        line = f'{name} = {value!r}'.replace('\\', r'\\')
+        text, count = re.subn(rf'^{name} = [^\n]*$', line, text, flags=re.M)
         if count != 1:
             raise ValueError(f'expected one line "{name} = ..." in {TEMPLATE}')
     with tempfile.TemporaryDirectory() as folder:

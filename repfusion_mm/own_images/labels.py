@@ -56,8 +56,8 @@ def read_file(images: Images, path: str) -> Labels:
     check_exists(path, '--labels')
     entries = read_list(path, True)
     check_names(images, [name for name, _ in entries], path)
-    labels = [label for _, label in entries if label != UNLABELED]
-    wrong = sorted({label for label in labels if label is None or label < 0})
+    labels = [int(i) for _, i in entries if i not in (None, UNLABELED)]
+    wrong = sorted({label for label in labels if label < 0})
     if wrong:
         raise ValueError(
             f'expected classes from 0, or {UNLABELED} for unlabeled images, '
@@ -108,7 +108,8 @@ def read_masks(images: Images, folder: str) -> Labels:
     """
     folder = osp.abspath(osp.expanduser(folder))
     check_exists(folder, '--masks')
-    if (folder + '/').startswith(images.root.rstrip('/') + '/'):
+    root = osp.realpath(images.root)
+    if osp.commonpath([osp.realpath(folder), root]) == root:
         raise ValueError(
             f'expected --masks outside of the folder of the images, got '
             f'{folder}, whose label maps would be taken for images; give the '

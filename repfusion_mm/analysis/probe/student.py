@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import List, NamedTuple
+from typing import Any, List, NamedTuple
 
 import numpy as np
 import torch
@@ -64,8 +64,8 @@ def probe_student(prober: Prober, checkpoint: Path, best: Key) -> StudentProbe:
             student.init_weights()
         found.append(_measure(prober, student, layer, calibrate=True))
     student = prober.model.student
-    weights = load_from_local(str(checkpoint))['state_dict']
-    student.load_state_dict(weights)
+    weights: Any = load_from_local(str(checkpoint))
+    student.load_state_dict(weights['state_dict'])
     return StudentProbe(
         _measure(prober, student, layer),
         found,
@@ -116,7 +116,8 @@ def _measure(
         layer: The teacher's layer.
         calibrate: Compute the statistics of batch norms on the images.
     """
-    model, grid = prober.model, prober.grids[layer]
+    model: Any = prober.model
+    grid = prober.grids[layer]
     index = model.student_indices[[*prober.grids].index(layer)]
     student = student.to(prober.batches[0].device)
     if calibrate:

@@ -1,4 +1,4 @@
-"""Probe a teacher, compare it with what needs none, and write what is found."""
+"""Probe a teacher, and judge whether it is worth distilling."""
 
 from __future__ import annotations
 

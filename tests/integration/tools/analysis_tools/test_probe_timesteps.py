@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from repfusion_mm.analysis.probe import Prober, read_best
+from repfusion_mm.analysis.probe import prober, read_best
+from repfusion_mm.analysis.probe.prober import save
 from tests.helpers.launcher import ROOT, run_main
 from tests.helpers.miniature import options_for
 from tests.helpers.toy import LAYER, save_teacher
@@ -106,16 +107,15 @@ def test_an_interrupted_probe_resumes(
     table = tmp_path / 'probe.csv'
     first = table.read_text().splitlines()
     calls = []
-    features = Prober.features
     monkeypatch.setattr(
-        Prober, 'features',
-        lambda self, *key: calls.append(key) or features(self, *key),
+        prober, 'save',
+        lambda feats, path: calls.append(path.stem) or save(feats, path),
     )  # fmt: skip
     probe(
         digits, tmp_path, '--timesteps', '0', '300',
         '--input-modes', 'clean', 'noised', *flags, **toy,
     )  # fmt: skip
-    assert calls == [(300, 'clean'), (0, 'noised'), (300, 'noised')]
+    assert calls == ['clean_300', 'noised_0', 'noised_300']
     lines = table.read_text().splitlines()
     # Two layers, modes and timesteps. Classes share a fit to all timesteps.
     assert len(lines) == 9

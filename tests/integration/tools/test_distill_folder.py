@@ -1,0 +1,112 @@
+"""From a folder of images and labels to a verdict, with one command."""
+
+import pytest
+from mmengine.config import Config
+
+from repfusion_mm.engine.checkpoint.io import load_from_local
+from repfusion_mm.own_images import command
+from repfusion_mm.own_images.config import fill_in
+from tests.helpers.launcher import run_main
+from tests.helpers.own_images import OPTIONS, make_folder
+from tests.helpers.toy import save_teacher
+
+SCRIPT = 'tools/distill_folder.py'
+STUDENT = (
+    '--student', 'mmpretrain.ResNet_CIFAR', 'depth=18', 'stem_channels=4',
+    'base_channels=4',
+)  # fmt: skip
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return make_folder(tmp_path)
+
+
+@pytest.fixture
+def teacher(tmp_path):
+    return save_teacher(tmp_path / 'teacher')
+
+
+def run(root, task, teacher, *flags, expect=0, options=()):
+    flags = [*OPTIONS.get(task, ()), *flags]
+    return run_main(
+        SCRIPT, root / 'images', *flags, '--teacher', teacher,
+        '--epochs', '1', '--work-dir', root / 'out', *STUDENT,
+        '--cfg-options', 'train_dataloader.num_workers=0', *options,
+        expect=expect,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize('task', [*OPTIONS, None])
+def test_a_student_is_distilled_and_judged(root, teacher, task):
+    """The teacher is random, which the probe tells where there are labels."""
+    if task is not None:
+        done = run(root, task, teacher, expect=1)
+        assert 'Nothing is distilled' in done.output
+        assert 'tell whether' in done.output or 'Do not' in done.output
+        assert not (root / 'out/student.pth').exists()
+    done = run(root, task, teacher, '--ignore-verdict')
+    student = load_from_local(root / 'out/student.pth')['state_dict']
+    assert student['conv1.weight'].shape == (4, 3, 3, 3)
+    verdict = (root / 'out/verdict.txt').read_text()
+    assert verdict in done.output
+    assert f"checkpoint='{root}/out/student.pth'" in verdict
+    assert ('untrained student: ' in verdict) == (task is not None)
+    assert ('Without labels, nothing tells' in done.output) == (task is None)
+    config = root / 'out/distill.py'
+    policy = Config.fromfile(config).model.policy
+    if task is None:
+        assert policy.type.endswith('UniformTimestepPolicy')
+    else:
+        assert f' t = {policy.timestep}, ' in done.output
+    # The comments are kept, which the config that mmengine dumps has not.
+    assert config.read_text().startswith('# Written by: distill_folder.py')
+
+
+def test_a_teacher_of_no_use_is_not_distilled(root, teacher, monkeypatch):
+    monkeypatch.setattr(command, 'build_runner', None)
+    done = run(root, 'classes', teacher, expect=1)
+    assert 'Do not distill from this teacher yet' in done.output
+    assert (root / 'out/probe.csv').exists()
+    text = (root / 'out/probe.txt').read_text()
+    assert text.startswith('24 labeled images\nbest: accuracy')
+
+
+def test_a_dry_run_only_writes_the_config(root, teacher, monkeypatch):
+    monkeypatch.setattr(command, 'Prober', None)
+    done = run(root, 'masks', teacher, '--dry-run')
+    assert '24 images, median of the shorter sides 16 pixels' in done.output
+    cfg = Config.fromfile(root / 'out/distill.py')
+    assert '_base_' not in (root / 'out/distill.py').read_text()
+    assert cfg.model.teacher.pretrained == teacher
+    assert cfg.train_dataloader.batch_size == 6
+    assert cfg.probe_dataset.masks == str(root / 'masks')
+    assert cfg.model.distill_loss.pooled is False
+
+
+def test_bad_labels_stop_before_anything_is_written(root, teacher):
+    (root / 'labels.txt').write_text('1.jpg 0\n')
+    done = run(root, 'classes', teacher, expect=1)
+    assert done.last_line.startswith('ValueError: expected images in ')
+    assert not (root / 'out').exists()
+
+
+def test_options_of_the_config_reach_probe_and_training(root, teacher):
+    other = save_teacher(root / 'other', block_out_channels=(8, 12))
+    done = run(
+        root, 'classes', teacher, '--ignore-verdict',
+        options=[f'model.teacher.pretrained={other}'],
+    )  # fmt: skip
+    # Of the probe, the training, and the probe of the student.
+    assert done.output.count(f'teacher: {other} ') == 3
+    assert f'teacher: {teacher} ' not in done.output
+
+
+def test_the_template_has_one_line_for_each_variable():
+    with pytest.raises(ValueError, match='expected one line "nothing = ..."'):
+        fill_in(dict(nothing=1), 'ddpm_custom')
+    cfg = fill_in(dict(data_root='a\\b"c', names=("d'e",)), 'sd15')
+    assert cfg.data_root == 'a\\b"c'
+    assert cfg.names == ("d'e",)
+    assert cfg.model.teacher.pretrained.startswith('stable-diffusion-v1-5')

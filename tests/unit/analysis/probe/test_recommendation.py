@@ -1,0 +1,78 @@
+"""A teacher is recommended if it is better than what needs no teacher."""
+
+import numpy as np
+import pytest
+
+from repfusion_mm.analysis.probe.baselines import Untrained
+from repfusion_mm.analysis.probe.classification import ClassTask
+from repfusion_mm.analysis.probe.recommendation import (
+    NO,
+    UNKNOWN,
+    YES,
+    recommend,
+)
+from tests.helpers.probe_measurements import as_dict, given
+
+
+def advice(teacher, pixels=0.0, copies=(0.0, 0.0), trained=None, **settings):
+    """Recommend a teacher of these R², with differences of 0.02 ± 0.028."""
+    measured = as_dict([given(teacher, seed=0, **settings)])
+    baselines = {
+        'raw pixels': given(pixels, seed=1),
+        'no image': given(0.0, 0.0),
+    }
+    trained = teacher if trained is None else trained
+    untrained = Untrained(
+        given(trained, seed=0), [given(r2, seed=2 + i) for i, r2 in
+                                 enumerate(copies)]
+    )  # fmt: skip
+    return recommend(measured, baselines, untrained)
+
+
+def test_a_teacher_above_all_baselines_is_recommended():
+    found = advice(0.3, 0.2, (0.1, 0.2))
+    assert found.distill is True
+    assert found.text.startswith(YES)
+    assert '+0.300 ± 0.020 over a constant, +0.100 ± 0.0' in found.text
+
+
+@pytest.mark.parametrize(
+    ('settings', 'name'),
+    [
+        (dict(teacher=-0.01, pixels=-0.2, copies=(-0.2, -0.2)), 'a constant'),
+        (dict(teacher=0.2, pixels=0.3), 'raw pixels'),
+        # One of two untrained networks is as good.
+        (dict(teacher=0.2, copies=(0.0, 0.21)), 'an untrained network'),
+        # The trained network at the same timesteps as the untrained ones.
+        (dict(teacher=0.2, copies=(0.1, 0), trained=0.05), 'an untrained'),
+    ],
+)
+def test_a_teacher_below_a_baseline_is_not(settings, name):
+    found = advice(**settings)
+    assert found.distill is False
+    assert found.text.startswith(f'{NO}for a linear model its features are no')
+    assert f'no better than {name}' in found.text
+    assert 'Train the teacher longer' in found.text
+
+
+def test_differences_within_the_noise_decide_nothing():
+    found = advice(0.3, 0.28)
+    assert found.distill is None
+    assert found.text.startswith(UNKNOWN)
+    assert 'better than raw pixels, but within the noise' in found.text
+    assert advice(0.3, 0.2).distill is True
+
+
+def test_labels_that_are_as_good_as_random_decide():
+    found = advice(0.3, p_value=0.02)
+    assert found.distill is False
+    assert 'labels permuted at random' in found.text
+
+
+def test_too_few_labels_decide_nothing():
+    labels = np.arange(4) % 2
+    feats = np.random.default_rng(0).normal(size=(4, 1, 1, 3))
+    measured = as_dict(ClassTask([*labels]).measure(feats, (1, 1)))
+    found = recommend(measured, {}, Untrained(given(0.1), []))
+    assert found.distill is None
+    assert 'too few' in found.text

@@ -1,0 +1,55 @@
+import pytest
+import torch
+
+from repfusion_mm.own_images.choices import (
+    choose_length,
+    choose_student,
+    find_teacher,
+    teacher_names,
+)
+from tests.helpers.toy import save_teacher
+
+
+def test_published_teachers_have_names():
+    teacher = find_teacher('dinov2_b14')
+    assert (teacher.base, teacher.size) == ('dinov2_b14', 224)
+    assert not teacher.options
+    assert 'sd15' in teacher_names()
+    assert 'ddpm_custom' not in teacher_names()
+
+
+def test_a_folder_is_a_teacher(tmp_path):
+    folder = save_teacher(tmp_path / 'mine')
+    teacher = find_teacher(folder)
+    assert (teacher.base, teacher.size) == ('ddpm_custom', 16)
+    assert teacher.options['pretrained'] == folder
+    assert teacher.options['layers'] == ['mid_block.resnets.1.conv2']
+
+
+def test_an_unknown_teacher_is_refused():
+    with pytest.raises(ValueError, match=r"sd15, .* got 'sd16'"):
+        find_teacher('sd16')
+
+
+def test_the_student_suits_the_size():
+    assert choose_student(None, 32)['type'] == 'mmpretrain.ResNet_CIFAR'
+    assert choose_student(None, 224)['type'] == 'mmpretrain.ResNet'
+    words = ['mmpretrain.ResNet', 'depth=50', 'out_indices=[2,3]']
+    assert choose_student(words, 32) == dict(
+        type='mmpretrain.ResNet', depth=50, out_indices=[2, 3]
+    )
+
+
+@pytest.mark.parametrize('words', [['depth=50'], ['ResNet'], ['a.B', 'c']])
+def test_a_student_without_a_type_is_refused(words):
+    with pytest.raises(ValueError, match='expected --student TYPE'):
+        choose_student(words, 32)
+
+
+@pytest.mark.parametrize(
+    ('num_images', 'batch_size', 'epochs'),
+    [(8, 4, 200), (100, 25, 200), (2000, 64, 100), (10**6, 64, 1)],
+)
+def test_the_length_depends_on_the_images(num_images, batch_size, epochs):
+    assert not torch.cuda.is_available()
+    assert choose_length(num_images) == (batch_size, epochs)
