@@ -15,6 +15,8 @@ from repfusion_mm.engine.hooks.export_diffusers_hook import TRAINING
 from repfusion_mm.models.teachers.families import find_family
 from repfusion_mm.models.teachers.inputs.sizes import resolve_image_size
 from repfusion_mm.models.teachers.loading.denoiser import find_denoiser
+from repfusion_mm.registry import MODELS
+from repfusion_mm.utils.types import init_arguments, resolve_type
 
 CONFIGS = Path(repfusion_mm.__file__).parent / '.mim' / 'configs'
 TEACHERS = CONFIGS / '_base_' / 'teachers'
@@ -109,7 +111,8 @@ def choose_student(words: Optional[Sequence[str]], size: int) -> dict:
     """Return the config of a student.
 
     Args:
-        words: A type, such as ``mmpretrain.ResNet``, and ``key=value``.
+        words: A type, such as ``mmpretrain.ResNet``, and ``key=value``; or
+            the path of a config, whose backbone is taken.
         size: Side of the images, in pixels.
 
     Raises:
@@ -120,17 +123,62 @@ def choose_student(words: Optional[Sequence[str]], size: int) -> dict:
         name = 'mmpretrain.ResNet_CIFAR' if small else 'mmpretrain.ResNet'
         return dict(type=name, depth=18)
     kind, *arguments = words
+    if kind.endswith('.py') and not arguments:
+        return make_trainable(read_backbone(kind))
     wrong = [word for word in arguments if '=' not in word]
     if '=' in kind or '.' not in kind or wrong:
         raise ValueError(
             'expected --student TYPE key=value ..., such as mmpretrain.ResNet '
-            f'depth=50, got {" ".join(words)!r}; correct it'
+            'depth=50, or a config of the project that finetunes it, got '
+            f'{" ".join(words)!r}; correct it'
         )
     pairs = (word.split('=', 1) for word in arguments)
-    return dict(
-        type=kind,
-        **{key: DictAction._parse_iterable(value) for key, value in pairs},
-    )
+    values = {key: DictAction._parse_iterable(value) for key, value in pairs}
+    return make_trainable(dict(type=kind, **values))
+
+
+def make_trainable(student: dict) -> dict:
+    """Undo settings that keep layers as they begin, such as mmdet's.
+
+    They are for pretrained weights, which a student does not have.
+    """
+    found = resolve_type(student, MODELS)
+    if found is None:
+        raise ValueError(
+            f'expected a registered backbone as --student, got '
+            f'{student["type"]!r}; correct it, or install its project'
+        )
+    if 'norm_eval' in init_arguments(found):
+        student.setdefault('norm_eval', False)
+    return student
+
+
+def read_backbone(path: str) -> dict:
+    """Return the backbone of a finetuning config, without its init_cfg.
+
+    Raises:
+        ValueError: The config has no ``model.backbone``, or one whose
+            backbone is inside another one.
+    """
+    cfg = Config.fromfile(path)
+    backbone = (cfg.get('model') or {}).get('backbone')
+    if not backbone or 'backbone_cfg' in backbone:
+        raise ValueError(
+            f'expected model.backbone=dict(type=...) in {path}, got '
+            f'{backbone and "backbone_cfg"}; give --student TYPE key=value ...'
+        )
+    student = backbone.to_dict()
+    for name in ('init_cfg', '_scope_', 'pretrained'):
+        student.pop(name, None)
+    if '.' not in student['type']:
+        scope = backbone.get('_scope_', cfg.get('default_scope', 'mmengine'))
+        student['type'] = f'{scope}.{student["type"]}'
+    if student.get('norm_cfg', {}).get('type') == 'SyncBN':
+        student['norm_cfg']['type'] = 'BN'  # of the same tensors
+    student.pop('norm_eval', None)
+    if student.get('frozen_stages', -1) >= 0:
+        student['frozen_stages'] = -1
+    return student
 
 
 def choose_length(num_images: int) -> Tuple[int, int]:

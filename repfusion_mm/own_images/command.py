@@ -103,8 +103,9 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument(
         '--student', nargs='+', metavar=('TYPE', 'key=value'),
-        help='a backbone, such as mmpretrain.ResNet depth=50 (default: a '
-        'ResNet-18 for the size of the images)',
+        help='a backbone, such as mmpretrain.ResNet depth=50, or the config '
+        'of your project, whose backbone is taken (default: a ResNet-18 for '
+        'the size of the images)',
     )  # fmt: skip
     parser.add_argument(
         '--epochs', type=positive, help='(default: by the number of images)'

@@ -36,8 +36,38 @@ def test_the_student_suits_the_size():
     assert choose_student(None, 224)['type'] == 'mmpretrain.ResNet'
     words = ['mmpretrain.ResNet', 'depth=50', 'out_indices=[2,3]']
     assert choose_student(words, 32) == dict(
-        type='mmpretrain.ResNet', depth=50, out_indices=[2, 3]
+        type='mmpretrain.ResNet',
+        depth=50,
+        out_indices=[2, 3],
+        norm_eval=False,
     )
+
+
+def test_the_student_is_the_backbone_of_a_config(tmp_path):
+    """Everything of it but weights and what would keep it from training."""
+    config = tmp_path / 'mine.py'
+    config.write_text(
+        "default_scope = 'mmseg'\n"
+        "norm_cfg = dict(type='SyncBN', requires_grad=True)\n"
+        'model = dict(backbone=dict(\n'
+        "    type='ResNetV1c', depth=18, norm_cfg=norm_cfg, frozen_stages=1,\n"
+        "    norm_eval=True, pretrained='x', init_cfg=dict(type='Constant')))"
+    )
+    assert choose_student([str(config)], 64) == dict(
+        type='mmseg.ResNetV1c',
+        depth=18,
+        norm_cfg=dict(type='BN', requires_grad=True),
+        frozen_stages=-1,
+        norm_eval=False,
+    )
+    config.write_text('model = dict(backbone=dict(backbone_cfg=dict()))')
+    with pytest.raises(ValueError, match=r'got backbone_cfg; give --student'):
+        choose_student([str(config)], 64)
+
+
+def test_an_unknown_student_is_refused():
+    with pytest.raises(ValueError, match=r"got 'mmpretrain.ResNett'"):
+        choose_student(['mmpretrain.ResNett'], 64)
 
 
 @pytest.mark.parametrize('words', [['depth=50'], ['ResNet'], ['a.B', 'c']])
