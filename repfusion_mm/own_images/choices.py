@@ -103,7 +103,7 @@ def describe_training(teacher: Teacher) -> str:
     iterations = json.loads(path.read_text(encoding='utf-8'))['iterations']
     return (
         f'This teacher was trained for {iterations} iterations. To train it '
-        'longer, resume its training with a larger train_cfg.max_iters.'
+        'longer, resume its training with a larger train_cfg.max_iters.\n'
     )
 
 

@@ -161,8 +161,10 @@ def run(args: argparse.Namespace, argv: List[str]) -> int:
         (args.work_dir / 'probe.txt').write_text(text, encoding='utf-8')
         print(f'\n{found.text}\n')
         if found.recommendation.distill is False and not args.ignore_verdict:
-            print(describe_training(job.teacher))
-            print('Nothing is distilled; --ignore-verdict does it anyway.')
+            print(
+                f'{describe_training(job.teacher)}Nothing is distilled; '
+                '--ignore-verdict does it anyway.'
+            )
             return 1
         del prober
         write_config(path, job.config(found.best[2]), job.notes)

@@ -4,6 +4,7 @@ import torch
 from repfusion_mm.own_images.choices import (
     choose_length,
     choose_student,
+    describe_training,
     find_teacher,
     teacher_names,
 )
@@ -24,6 +25,14 @@ def test_a_folder_is_a_teacher(tmp_path):
     assert (teacher.base, teacher.size) == ('ddpm_custom', 16)
     assert teacher.options['pretrained'] == folder
     assert teacher.options['layers'] == ['mid_block.resnets.1.conv2']
+
+
+def test_the_length_of_its_training_is_named(tmp_path):
+    teacher = find_teacher(save_teacher(tmp_path / 'mine'))
+    assert describe_training(teacher) == ''
+    (tmp_path / 'mine/training.json').write_text('{"iterations": 50}')
+    assert 'was trained for 50 iterations' in describe_training(teacher)
+    assert describe_training(find_teacher('sd15')) == ''
 
 
 def test_an_unknown_teacher_is_refused():

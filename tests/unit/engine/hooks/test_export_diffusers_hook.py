@@ -1,3 +1,4 @@
+import json
 import logging
 
 import diffusers
@@ -26,6 +27,8 @@ def test_trained_denoiser_is_a_teacher(tmp_path, dtype, caplog):
     assert not caplog.records  # such as a warning of the cast
     folder = tmp_path / 'teacher'
     assert len({file.stat().st_mode for file in folder.iterdir()}) == 1
+    length = json.loads((folder / 'training.json').read_text())
+    assert length == dict(iterations=runner.iter)
     unet = diffusers.UNet2DModel.from_pretrained(folder)
     checkpoint = load_from_local(tmp_path / 'epoch_1.pth')
     for key, value in unet.state_dict().items():
