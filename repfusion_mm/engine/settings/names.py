@@ -107,13 +107,16 @@ def find_unused(cfg: Config) -> Iterator[Tuple[str, str, str]]:
     Yields:
         The file that assigns the name, the name, and what is done about it.
     """
-    unknown = {name for name in cfg if not name.startswith('_')}
-    names = {name for name in unknown if cfg[name] not in (None, [], {})}
+    names = {name for name in cfg if not name.startswith('_')}
+    empty = {name for name in names if cfg[name] in (None, [], {})}
+    unknown = names
     for index, file in enumerate(iter_files(cfg.filename or '')):
         unknown = unknown - file.assigned - file.inherited
         if index and (file.is_installed or file.has_only_values):
             continue
-        for name in sorted(names & (file.assigned | file.edited) - file.used):
+        changed = file.assigned & file.inherited | file.edited
+        found = names & (changed | file.assigned - empty) - file.used
+        for name in sorted(found):
             action = _action_for(cfg, name, file, int(index > 0))
             if action == 'error' and file.is_installed:
                 action = 'warning'
