@@ -6,7 +6,7 @@ therefore resolve in every OpenMMLab library.
 """
 
 from importlib import import_module
-from typing import Optional
+from typing import Optional, Set
 
 from mmengine import registry as root
 from mmengine.registry import Registry
@@ -54,7 +54,10 @@ DENOISER_FAMILIES = Registry(
 )
 HOOKS = _child(root.HOOKS, 'engine.hooks')
 DATASETS = _DatasetRegistry(
-    root.DATASETS.name, parent=root.DATASETS, scope='repfusion_mm'
+    root.DATASETS.name,
+    parent=root.DATASETS,
+    scope='repfusion_mm',
+    locations=['repfusion_mm.datasets'],
 )
 DATA_SAMPLERS = _child(root.DATA_SAMPLERS, 'datasets.samplers')
 TRANSFORMS = _child(root.TRANSFORMS, 'datasets.transforms')
@@ -63,6 +66,19 @@ OPTIM_WRAPPER_CONSTRUCTORS = _child(
     root.OPTIM_WRAPPER_CONSTRUCTORS, 'engine.optimizers'
 )
 WEIGHT_INITIALIZERS = _child(root.WEIGHT_INITIALIZERS, 'engine.checkpoint')
+
+
+def registered_names() -> Set[str]:
+    """Return the names of all classes that configs can name, without scope."""
+    names = {*_DatasetRegistry.MODULES}
+    for registry in (
+        MODELS, HOOKS, DATASETS, DATA_SAMPLERS, TRANSFORMS, OPTIM_WRAPPERS,
+        OPTIM_WRAPPER_CONSTRUCTORS, WEIGHT_INITIALIZERS,
+    ):  # fmt: skip
+        registry.import_from_location()
+        names.update(registry.module_dict)
+    return names
+
 
 __all__ = [
     'DATASETS',
@@ -74,4 +90,5 @@ __all__ = [
     'OPTIM_WRAPPER_CONSTRUCTORS',
     'TRANSFORMS',
     'WEIGHT_INITIALIZERS',
+    'registered_names',
 ]

@@ -3,7 +3,7 @@
 import argparse
 import os
 from pathlib import Path
-from typing import Optional
+from typing import Any, Iterable, Optional
 
 import torch
 from mmengine.config import Config
@@ -22,6 +22,7 @@ from repfusion_mm.engine.settings import (
     check_values,
 )
 from repfusion_mm.engine.settings.values import DEFAULT_HOOKS
+from repfusion_mm.registry import registered_names
 from repfusion_mm.utils.malloc import keep_freed_memory
 
 #: Extensions of the config files that mmengine reads.
@@ -79,6 +80,7 @@ def read_config(path: str, options: Optional[dict] = None) -> Config:
             f'expected a config in Python in {path}, got {error.msg} in line '
             f'{error.lineno}; correct it there'
         ) from error
+    _drop_scope(cfg)
     options = options or {}
     check_names(cfg)
     check_types(cfg)
@@ -155,6 +157,24 @@ def check_file(path: str, kind: str) -> None:
             f'expected the path of {kind}, got {path!r}, which is not a '
             'file; correct the path'
         )
+
+
+def _drop_scope(value: Any) -> None:
+    """Remove the scope that mmengine adds to a base ``repfusion_mm::``.
+
+    Types in the configs of this package name their scope. Those in a child
+    config are of ``default_scope``, as with a base that is given by its path.
+    """
+    items: Iterable = ()
+    if isinstance(value, (dict, Config)):
+        items = [*value.values()]
+        own = value.get('_scope_') == 'repfusion_mm'
+        if own and value.get('type') not in registered_names():
+            del value['_scope_']
+    elif isinstance(value, (list, tuple)):
+        items = value
+    for item in items:
+        _drop_scope(item)
 
 
 def _can_merge(cfg: Config, key: str) -> bool:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 import sys
 import traceback
-from typing import Iterator
+from typing import Iterator, Tuple
 
 from mmengine.config.utils import MODULE2PACKAGE
 
@@ -14,6 +15,10 @@ from repfusion_mm.cli.config_place import find_place
 
 #: Maximum length of the last line.
 MAX_CHARACTERS = 1000
+#: The beginning of the message of an error in a worker of a data loader.
+WORKER_ERROR = re.compile(
+    r'Caught (\w+) in DataLoader worker process \d+\.\nOriginal Traceback '
+)
 #: Packages of the modules that this package and its configs import.
 INSTALLED_BY = {
     **MODULE2PACKAGE,
@@ -27,7 +32,7 @@ INSTALLED_BY = {
 
 @contextlib.contextmanager
 def report_errors() -> Iterator[None]:
-    """Print the traceback of an error, and its message as the last line.
+    """Print the traceback of an error, and its message only as the last line.
 
     Raises:
         SystemExit: With status 1 instead of any other exception; with 130
@@ -42,17 +47,58 @@ def report_errors() -> Iterator[None]:
         print('\nInterrupted by Ctrl-C; a training resumes with --resume')
         raise SystemExit(130) from None
     except Exception as error:
-        traceback.print_exc()
+        print(format_traceback(error), file=sys.stderr)
         raise SystemExit('\n' + describe(error)) from None
+
+
+def format_traceback(error: Exception) -> str:
+    """Return the traceback of an error, and that in its worker process.
+
+    Messages that the last line contains are left out, unless it is cut.
+    """
+    text = ''.join(
+        traceback.format_exception(type(error), error, error.__traceback__)
+    ).rstrip()
+    name, message = read_message(error)
+    if len(f'{name}: {message}') > MAX_CHARACTERS:
+        return text
+    lines = []
+    for line in text.splitlines():
+        kind, found, rest = line.partition(': ')
+        if not line or line.startswith(' '):  # of code
+            lines.append(line)
+        elif found and rest in message:
+            lines.append(kind)
+        elif line not in message:
+            lines.append(line)
+    if lines[-1].rpartition('.')[2] == name:
+        lines.pop()
+    return '\n'.join(lines)
+
+
+def read_message(error: Exception) -> Tuple[str, str]:
+    """Return the type and the message of an error.
+
+    torch raises the error of a worker process again, with the traceback there
+    as its message.
+    """
+    name, message = type(error).__name__, str(error)
+    found = WORKER_ERROR.match(message)
+    if found is None:
+        return name, message
+    lines = message.rpartition('Traceback (most')[2].splitlines()[1:]
+    lines = [*itertools.dropwhile(lambda line: line.startswith(' '), lines)]
+    return found[1], '\n'.join(lines).partition(': ')[2]
 
 
 def describe(error: Exception) -> str:
     """Return the type and the message of an error in one line."""
-    lines = [line.strip() for line in str(error).splitlines()]
+    name, message = read_message(error)
+    lines = [line.strip() for line in message.splitlines()]
     if not lines:  # an assertion without a message
         frames = traceback.extract_tb(error.__traceback__)
         lines = [f'{frame.line} in {frame.filename}' for frame in frames[-1:]]
-    text = f'{type(error).__name__}: ' + '; '.join(filter(None, lines))
+    text = f'{name}: ' + '; '.join(filter(None, lines))
     text = text.replace(':; ', ': ')
     if isinstance(error, ModuleNotFoundError):
         package = INSTALLED_BY.get(error.name or '')

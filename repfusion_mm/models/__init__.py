@@ -1,4 +1,4 @@
-from . import backbones  # noqa: F401
+from . import backbones
 from .connectors import ConvConnector
 from .data_preprocessors import BatchDataPreprocessor
 from .decoders import ClsDecoder, KeypointDecoder, SegDecoder
@@ -38,3 +38,8 @@ __all__ = [
     'TimmTeacher',
     'UniformTimestepPolicy',
 ]
+
+if backbones.__all__:  # mmpretrain is installed
+    from .backbones import MobileNetV2_CIFAR  # noqa: F401
+
+    __all__.append('MobileNetV2_CIFAR')

@@ -32,6 +32,7 @@ STATISTICS = ('min', 'max', 'mean', 'current')
 def apply_workarounds() -> None:
     """Apply every workaround that this environment needs."""
     allow_mmengine_checkpoints()
+    find_own_configs()
     find_configs_of_forks()
     if MULTIMODAL_SWITCH not in sys.meta_path:
         sys.meta_path.insert(0, MULTIMODAL_SWITCH)
@@ -82,6 +83,16 @@ def history_statistic(owner: type, name: str) -> Callable:
             f'checkpoint, got {name!r} of {owner!r}; do not trust this file'
         )
     return getattr(owner, name)
+
+
+def find_own_configs() -> None:
+    """Resolve ``repfusion_mm::`` in configs to the configs of this package.
+
+    mmengine knows only the packages in ``MODULE2PACKAGE``. It looks for the
+    files next to the metadata of a distribution, where an editable install
+    has none, but finds the folder of a name that is only a module.
+    """
+    MODULE2PACKAGE['repfusion_mm'] = 'repfusion_mm.version'
 
 
 def find_configs_of_forks() -> None:

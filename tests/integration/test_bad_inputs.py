@@ -77,6 +77,16 @@ def test_the_last_line_names_a_wrong_input(folder, name):
     assert not (folder / 'run/last_checkpoint').exists()
 
 
+def test_an_image_that_worker_processes_read_is_named(folder):
+    _, edit, fragments = ROWS['truncated JPEG']
+    edit(folder)
+    result = run(folder, ['train_dataloader.num_workers=2'])
+    assert_explained(result, fragments)
+    assert result.last_line.startswith('ValueError: expected an image at')
+    assert 'in DataLoader worker process' in result.output
+    assert result.output.count('ValueError: expected an image') == 1
+
+
 @pytest.mark.parametrize('channels', [1, 4])
 def test_gray_and_transparent_images_are_read_as_rgb(folder, channels):
     image(16, channels=channels)(folder)

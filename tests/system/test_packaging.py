@@ -51,6 +51,23 @@ def test_the_wheel_holds_tools_and_configs_for_mim(wheel):
     assert not folders & {'tests', 'benchmarks', 'projects'}
 
 
+def test_a_config_inherits_from_one_of_the_wheel(wheel, tmp_path):
+    wheel.extractall(tmp_path / 'site')
+    path = tmp_path / 'mine.py'
+    path.write_text("_base_ = 'repfusion_mm::distill/repfusion_r18_cifar.py'")
+    output = launch(
+        sys.executable, '-c',
+        'from repfusion_mm.cli import read_config\n'
+        'from repfusion_mm.engine.settings.config_files import iter_files\n'
+        "print(read_config('mine.py').model.type)\n"
+        "print([file.path for file in iter_files('mine.py')][1])",
+        cwd=tmp_path, PYTHONPATH=str(tmp_path / 'site'),
+    )  # fmt: skip
+    kind, base = output.split()[-2:]
+    assert kind == 'repfusion_mm.RepFusion'
+    assert base.startswith(str(tmp_path / 'site/repfusion_mm/.mim/configs'))
+
+
 def test_the_wheel_holds_templates_and_type_information(wheel):
     names = set(wheel.namelist())
     assert 'repfusion_mm/analysis/report/page.html.jinja' in names

@@ -59,7 +59,9 @@ def test_from_distillation_to_evaluation(project, site, tmp_path, monkeypatch):
     train, test = mim / 'tools/train.py', mim / 'tools/test.py'
     options = options_for(config)
     if project == 'mmpretrain':
-        output = call(tmp_path, train, config.name, options=options, expect=1)
+        child = tmp_path / 'child.py'
+        child.write_text(f'_base_ = [{str(config)!r}]')
+        output = call(tmp_path, train, child.name, options=options, expect=1)
         assert "expected a checkpoint at 'work_dirs/" in output
         assert '(train) [' not in output
 

@@ -6,7 +6,7 @@ import ast
 import functools
 import re
 from pathlib import Path
-from typing import FrozenSet, Iterator, NamedTuple, Set, Tuple
+from typing import Any, FrozenSet, Iterator, NamedTuple, Set, Tuple
 
 import mmengine
 from mmengine.config import Config
@@ -20,7 +20,7 @@ class ConfigFile(NamedTuple):
 
     path: str
     assigned: Set[str]
-    edited: Set[str]  #: Imported ones, whose items or attributes are set.
+    edited: Set[str]  #: Imported or inherited ones, also items of them.
     used: FrozenSet[str]  #: By this file, and by those that inherit from it.
     inherited: Set[str]  #: Assigned by the files that it inherits from.
 
@@ -50,32 +50,36 @@ def iter_files(
 
     Args:
         path: The file.
-        used: Names that files use which inherit from it.
+        used: Names that files read of it which inherit from it.
     """
     if not Path(path).is_file():
         return
     text = Path(path).read_text(encoding='utf-8')
-    assigned, edited, own = _read_names(path, text)
-    used = used | own
+    assigned, edited, own, read = _read_names(path, text)
     bases = [
         file
         for base in Config._get_base_files(path)
-        for file in iter_files(Config._get_cfg_path(base, path)[0], used)
+        for file in iter_files(
+            Config._get_cfg_path(base, path)[0], used | read
+        )
     ]
     inherited = {name for file in bases for name in file.assigned}
-    yield ConfigFile(path, assigned, edited, used, inherited)
+    yield ConfigFile(path, assigned, edited, used | own, inherited)
     yield from bases
 
 
 @functools.lru_cache(maxsize=None)
-def _read_names(path: str, text: str) -> Tuple[Set[str], Set[str], Set[str]]:
-    """Return the names that a file assigns, edits and uses."""
-    used = {*re.findall(r'_base_\.(\w+)', text)}
+def _read_names(
+    path: str, text: str
+) -> Tuple[Set[str], Set[str], Set[str], Set[str]]:
+    """Return the names that a file assigns, edits, uses, reads of bases."""
+    used: Set[str] = set()
+    read = {*re.findall(r'\{\{\s*_base_\.(\w+)', text)}
     if not path.endswith('.py'):
-        return set(mmengine.load(path)), set(), used
+        return set(mmengine.load(path)), set(), used, read
     assigned: Set[str] = set()
     edited: Set[str] = set()
-    roots = set()
+    roots: Set[ast.AST] = set()
     tree = ast.parse(text)
     for node in ast.walk(tree):
         targets = []
@@ -91,15 +95,17 @@ def _read_names(path: str, text: str) -> Tuple[Set[str], Set[str], Set[str]]:
             if isinstance(target, (ast.Attribute, ast.Subscript)):
                 root = _root_of(target)
                 roots.add(root)
-                if isinstance(root, ast.Name):
-                    edited.add(root.id)
+                if _name_of(root):
+                    edited.add(_name_of(root))
             else:
                 assigned.update(_names_in(target))
     for node in {*ast.walk(tree)} - roots:
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-            used.add(node.id)
+        if isinstance(getattr(node, 'ctx', None), ast.Load):
+            found = used if isinstance(node, ast.Name) else read
+            found.add(_name_of(node))
     # A variable may be another name of a setting, which its edit changes.
-    return assigned, edited - assigned, used | (edited & assigned)
+    used |= edited & assigned
+    return assigned, edited - assigned - read, used, read
 
 
 def _names_in(target: ast.AST) -> Set[str]:
@@ -109,7 +115,26 @@ def _names_in(target: ast.AST) -> Set[str]:
 
 
 def _root_of(node: ast.AST) -> ast.AST:
-    """Return the name of ``name.attribute[item]``."""
+    """Return ``name`` or ``_base_.name`` of ``name.attribute[item]``."""
     while isinstance(node, (ast.Attribute, ast.Subscript)):
+        if _is_base(node.value):
+            break
         node = node.value
     return node
+
+
+def _name_of(node: ast.AST) -> str:
+    """Return the name of ``name``, ``_base_.name`` or ``_base_['name']``."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute) and _is_base(node.value):
+        return node.attr
+    if isinstance(node, ast.Subscript) and _is_base(node.value):
+        key: Any = getattr(node.slice, 'value', '')
+        key = getattr(key, 'value', key)  # of the ast.Index of Python 3.8
+        return key if isinstance(key, str) else ''
+    return ''
+
+
+def _is_base(node: ast.AST) -> bool:
+    return isinstance(node, ast.Name) and node.id == '_base_'

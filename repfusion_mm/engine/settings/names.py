@@ -107,13 +107,16 @@ def find_unused(cfg: Config) -> Iterator[Tuple[str, str, str]]:
     Yields:
         The file that assigns the name, the name, and what is done about it.
     """
-    unknown = {name for name in cfg if not name.startswith('_')}
-    names = {name for name in unknown if cfg[name] not in (None, [], {})}
+    names = {name for name in cfg if not name.startswith('_')}
+    empty = {name for name in names if cfg[name] in (None, [], {})}
+    unknown = names
     for index, file in enumerate(iter_files(cfg.filename or '')):
         unknown = unknown - file.assigned - file.inherited
         if index and (file.is_installed or file.has_only_values):
             continue
-        for name in sorted(names & (file.assigned | file.edited) - file.used):
+        changed = file.assigned & file.inherited | file.edited
+        found = names & (changed | file.assigned - empty) - file.used
+        for name in sorted(found):
             action = _action_for(cfg, name, file, int(index > 0))
             if action == 'error' and file.is_installed:
                 action = 'warning'
@@ -180,9 +183,8 @@ def suggest(cfg: Config, name: str, path: str = '') -> str:
         keys = [key for key in keys if _value_of(cfg, key) == value]
         ways = [_show_keys(keys, ' and ', ' ')] if 0 < len(keys) <= 8 else []
         if ways or name not in RENAMED:
-            source = osp.normpath(source)
-            ways.append(f'use a copy of {source} in its folder with another')
-            return f'{", or ".join(ways)} {name}'
+            ways.append(f'{_show_copy(source)} with another {name}')
+            return ', or '.join(ways)
     found = find_same_key(cfg, name)
     if name in RENAMED and not found:
         found = [RENAMED[name]]
@@ -199,6 +201,18 @@ def _find_sources(cfg: Config, name: str, path: str) -> List[str]:
     files = iter_files(cfg.filename or '')
     found = [file.path for file in files if name in file.assigned]
     return found[found.index(path) + 1 :] if path in found else found
+
+
+def _show_copy(source: str) -> str:
+    """Return how to use a copy of a file, which may be an installed one."""
+    source = osp.normpath(source)
+    package, _, inside = source.partition(f'{osp.sep}.mim{osp.sep}')
+    if not inside:
+        return f'use a copy of {source} in its folder'
+    return (
+        f'use a copy of {source}, in which bases begin with '
+        f'{osp.basename(package)}:: instead of ../,'
+    )
 
 
 def _show_keys(keys: List[str], word: str, separator: str) -> str:

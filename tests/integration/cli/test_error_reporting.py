@@ -4,6 +4,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS, MODELS
@@ -57,6 +58,89 @@ def test_the_traceback_comes_before_the_last_line(capsys):
     assert str(stop.value.code).strip() == (
         "FileNotFoundError: [Errno 2] No such file or directory: 'x.txt'"
     )
+
+
+def report(error, capsys):
+    """Return what is printed before the last line, and the last line."""
+    with pytest.raises(SystemExit) as stop, report_errors():
+        raise error
+    return capsys.readouterr().err, stop.value.code.strip()
+
+
+@pytest.mark.parametrize(
+    'text', ['expected a, got b', 'expected a, got:\nb\nc', '']
+)
+def test_a_message_is_printed_once(capsys, text):
+    traceback, last_line = report(ValueError(text), capsys)
+    assert traceback.splitlines()[-2:] == [
+        f'  File "{__file__}", line {report.__code__.co_firstlineno + 3}, '
+        'in report',
+        '    raise error',
+    ]
+    assert last_line.startswith('ValueError: ')
+
+
+def test_a_message_that_another_one_repeats_is_printed_once(capsys):
+    class Part:
+        def __init__(self):
+            raise ValueError('expected a, got b')
+
+    MODELS.register_module('PartThatFails', module=Part, force=True)
+    with pytest.raises(SystemExit) as stop, report_errors():
+        MODELS.build(dict(type='PartThatFails'))
+    traceback = capsys.readouterr().err
+    assert stop.value.code.count('expected a, got b') == 1
+    assert 'expected a, got b' not in traceback.replace(
+        "ValueError('expected a, got b')", ''
+    )
+    assert traceback.count('in __init__') == 1
+
+
+def test_a_cut_message_is_complete_before_the_last_line(capsys):
+    message = 'x' * 2000 + ' the end'
+    traceback, last_line = report(ValueError(message), capsys)
+    assert traceback.endswith('the end\n')
+    assert last_line.endswith('x ...')
+
+
+class BrokenDataset(torch.utils.data.Dataset):
+    def __init__(self, error):
+        self.error = error
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        try:
+            raise OSError('cause')
+        except OSError:
+            raise self.error  # noqa: B904
+
+
+class TwoArguments(Exception):
+    """Torch cannot raise it again in another process."""
+
+    def __init__(self, first, second):
+        super().__init__(f'{first}\n{second}')
+
+
+@pytest.mark.parametrize(
+    ('error', 'line'),
+    [
+        (ValueError('no image: a.jpg'), 'ValueError: no image: a.jpg'),
+        (KeyError('img'), "KeyError: 'img'"),
+        (TwoArguments('a', 'b'), 'TwoArguments: a; b'),
+    ],
+)
+def test_the_error_of_a_worker_process_is_the_last_line(capsys, error, line):
+    loader = torch.utils.data.DataLoader(BrokenDataset(error), num_workers=1)
+    with pytest.raises(SystemExit) as stop, report_errors():
+        next(iter(loader))
+    assert stop.value.code.strip() == line
+    traceback = capsys.readouterr().err
+    assert 'no image' not in traceback
+    assert 'DataLoader worker process 0' in traceback
+    assert 'raise self.error' in ''.join(traceback.splitlines()[-2:])
 
 
 def test_ctrl_c_names_the_way_to_resume(capsys):

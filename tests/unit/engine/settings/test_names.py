@@ -97,6 +97,56 @@ def test_all_settings_that_a_variable_has_become_are_named(
         check_options(Config.fromfile(base), [text.split(' ')[0]])
 
 
+@pytest.mark.parametrize(
+    'text',
+    [
+        'labels = None',
+        "data_root = ''",
+        'timesteps = dict(low=0)',
+        '_base_.labels = None',
+        "_base_['labels'] = 'folders'",
+        '_base_.timesteps.low = 0',
+        '_base_.timesteps.update(low=0)',
+        'batch_size = _base_.batch_size\nbatch_size += 8',
+        '_base_.batch_size *= 2',
+        "_base_.labels = 'x'\nwork_dir = _base_.data_root",
+    ],
+)
+def test_no_form_of_a_change_of_a_variable_is_missed(tmp_path, text):
+    base = ROOT / 'configs/distill/repfusion_custom.py'
+    name = re.search(r'(?:_base_\W+)?(\w+)', text)[1]
+    error = f'{name!r}, which .* a copy of .*custom\\.py'
+    with pytest.raises(ValueError, match=error):
+        check(tmp_path, text, base)
+    # Nor in a child of a child, which changes no variable itself.
+    (tmp_path / 'middle.py').write_text(f'_base_ = [{str(base)!r}]')
+    with pytest.raises(ValueError, match=error):
+        check(tmp_path, text, 'middle.py')
+
+
+@pytest.mark.parametrize(
+    ('name', 'text'),
+    [
+        ('mine.json', '{{"_base_": "{}", "labels": null}}'),
+        ('mine.yml', '_base_: {}\nlabels:\n'),
+        ('mine.yaml', "_base_: {}\nlabels: ''\n"),
+    ],
+)
+def test_changes_to_nothing_in_other_formats_are_refused(tmp_path, name, text):
+    base = ROOT / 'configs/distill/repfusion_custom.py'
+    with pytest.raises(ValueError, match=f"{name}, got 'labels', which"):
+        check(tmp_path, text.format(base), base=None, name=name)
+
+
+def test_settings_that_are_edited_in_a_base_are_accepted(tmp_path):
+    text = (
+        "_base_.model.student.depth = 34\n_base_['train_cfg'].max_epochs = 2"
+    )
+    check(tmp_path, text)
+    cfg = Config.fromfile(tmp_path / 'mine.py')
+    assert (cfg.model.student.depth, cfg.train_cfg.max_epochs) == (34, 2)
+
+
 def actions(folder, middle, text, base=BASE):
     """Return the actions for the names of a config with an intermediate."""
     (folder / 'middle.py').write_text(f'_base_ = [{str(base)!r}]\n{middle}')
