@@ -9,9 +9,10 @@ from .samplers import (
     SeededBatchSampler,
 )
 from .seeded_concat_dataset import SeededConcatDataset
-from .transforms import LoadImage
+from .transforms import BoxesToMask, LoadImage
 
 __all__ = [
+    'BoxesToMask',
     'LoadImage',
     'ProportionalSampler',
     'SeededBatch',
