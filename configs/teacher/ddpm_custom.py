@@ -2,13 +2,19 @@
 # of this file.
 data_root = 'data/mine'  # all images in it are used, labeled or not
 image_size = 64  # side in pixels, a multiple of 8; smaller is much faster
-size = 'small'  # of the denoiser: 'small' or, on a GPU, 'base'
+# Size of the denoiser, and the time of an iteration of 64 images of 64 px
+# (32 px) on one CPU thread, of which --amp saves a third or more:
+#   'small'  2.6 M parameters, no attention   5.8 s (1.5 s)
+#   'base'   27 M parameters                   45 s (10 s): use a GPU
+size = 'small'
 # Folder or hub id of a diffusion model to finetune, such as
 # 'google/ddpm-cifar10-32', whose side image_size must be then. None: train
 # one of `size` from random weights.
 pretrained = None
 batch_size = 64
-max_iters = 100_000  # can be raised later: edit it and add --resume
+# Stop when the sampled images look like yours. To train longer than this,
+# raise it afterwards and add --resume.
+max_iters = 100_000
 
 _base_ = [
     '../_base_/runtime/default_runtime.py',
