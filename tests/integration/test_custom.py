@@ -1,13 +1,18 @@
 """The configs for your own images, with their first lines edited."""
 
 import re
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.registry import MODELS
+from safetensors.torch import load_file
 
 from repfusion_mm.engine.checkpoint.io import load_from_local
+from tests.helpers.equal import assert_equal
 from tests.helpers.launcher import ROOT, run_main
 
 TEACHERS = ROOT / 'configs/_base_/teachers'
@@ -40,22 +45,121 @@ def images(tmp_path):
     return root
 
 
-def test_a_teacher_is_trained_and_exported(images, tmp_path):
+def train_teacher(work_dir, options=(), flags=(), expect=0, **variables):
+    """Train with an edited copy of the config that has a fixed name."""
     config = edited(
         'teacher/ddpm_custom.py',
-        tmp_path / 'ddpm.py',
-        data_root=str(images),
-        max_iters=2,
-        **SMALL,
+        work_dir.with_name('ddpm.py'),
+        **{**SMALL, **variables},
     )
-    run_main(
-        'tools/train.py', config,
-        '--work-dir', tmp_path / 'ddpm', '--cfg-options',
-        'train_dataloader.num_workers=0', 'custom_hooks.1.num_steps=2',
-        'model.denoiser.block_out_channels=[32,32,32,32]',
+    return run_main(
+        'tools/train.py', config, '--work-dir', work_dir, *flags,
+        '--cfg-options', 'train_dataloader.num_workers=0',
+        'custom_hooks.1.num_images=1', 'custom_hooks.1.num_steps=2', *options,
+        expect=expect,
     )  # fmt: skip
-    assert (tmp_path / 'ddpm' / 'teacher' / 'config.json').exists()
-    assert list((tmp_path / 'ddpm').rglob('samples_2.png'))
+
+
+def test_a_teacher_is_trained_and_exported(images, tmp_path):
+    folder = tmp_path / 'ddpm'
+    train_teacher(folder, data_root=str(images), max_iters=2)
+    assert (folder / 'teacher' / 'config.json').exists()
+    assert list(folder.rglob('samples_2.png'))
+
+
+def test_a_finished_teacher_can_be_trained_longer(images, tmp_path):
+    """As if its length had been the larger one from the start."""
+    options = ['custom_hooks.1.min_interval=1']
+    long, short = tmp_path / 'long', tmp_path / 'short'
+    train_teacher(long, options, data_root=str(images), max_iters=8)
+    train_teacher(short, options, data_root=str(images), max_iters=4)
+    before = (short / 'last_checkpoint').read_text()
+    assert before.endswith('iter_4.pth')
+    train_teacher(
+        short, options, ['--resume'], data_root=str(images), max_iters=8
+    )
+    assert (short / 'last_checkpoint').read_text().endswith('iter_8.pth')
+    first, second = (load_from_local(i / 'iter_8.pth') for i in (long, short))
+    for part in ('state_dict', 'ema_state_dict', 'optimizer'):
+        assert_equal(second[part], first[part])
+    weights = 'teacher/diffusion_pytorch_model.safetensors'
+    assert_equal(load_file(short / weights), load_file(long / weights))
+    for name in (f'samples_{i}.png' for i in range(1, 9)):
+        pictures = [next(i.rglob(name)).read_bytes() for i in (long, short)]
+        assert pictures[0] == pictures[1], name
+
+
+def test_a_schedule_that_ends_with_the_training_is_not_continued(
+    images, tmp_path
+):
+    options = [
+        'param_scheduler.type=CosineAnnealingLR',
+        'param_scheduler.by_epoch=False',
+    ]
+    folder = tmp_path / 'ddpm'
+    train_teacher(folder, options, data_root=str(images), max_iters=2)
+    done = train_teacher(
+        folder, [*options, 'train_cfg.max_iters=3'], ['--resume'],
+        data_root=str(images), max_iters=2, expect=1,
+    )  # fmt: skip
+    assert 'a run of 2 iterations' in done.last_line
+    assert 'got 3: its schedules end with the run' in done.last_line
+    assert 'T_max=2' in done.last_line
+    assert 'start a new run with load_from=CHECKPOINT' in done.last_line
+
+
+@pytest.mark.parametrize('image_size', [32, 64, 128])
+@pytest.mark.parametrize(('size', 'millions'), [('small', 3), ('base', 27)])
+def test_denoisers_of_both_sizes_run_on_all_sides(
+    tmp_path, size, millions, image_size
+):
+    path = edited(
+        'teacher/ddpm_custom.py', tmp_path / 'ddpm.py',
+        size=size, image_size=image_size,
+    )  # fmt: skip
+    cfg = Config.fromfile(path)
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model)  # runs it on its sample_size
+    assert model.denoiser.config.sample_size == image_size
+    count = sum(p.numel() for p in model.denoiser.parameters())
+    assert round(count / 1e6) == millions
+    teacher = Config.fromfile(TEACHERS / 'ddpm_custom.py').teacher
+    modules = dict(model.denoiser.named_modules())
+    assert set(teacher.layers) <= modules.keys()
+
+
+@pytest.mark.parametrize(
+    ('variables', 'message'),
+    [
+        (dict(size='huge'), "size='small' or 'base', got 'huge'"),
+        (dict(image_size=28), 'multiple of 8.*got 28'),
+        (dict(image_size=0), 'multiple of 8.*got 0'),
+        (dict(image_size='64'), "multiple of 8.*got '64'"),
+    ],
+)
+def test_other_sizes_of_a_teacher_are_refused_first(
+    tmp_path, variables, message
+):
+    folder = tmp_path / 'ddpm'
+    done = train_teacher(folder, expect=1, **variables)
+    assert re.search(message, done.last_line)
+    assert not folder.exists()
+
+
+def test_a_pretrained_teacher_is_finetuned(images, tmp_path, teacher_folder):
+    folder = tmp_path / 'ddpm'
+    variables = dict(data_root=str(images), pretrained=teacher_folder)
+    train_teacher(folder, max_iters=1, **variables)
+    before, now = (
+        load_file(Path(i, 'diffusion_pytorch_model.safetensors'))
+        for i in (teacher_folder, folder / 'teacher')
+    )
+    assert now.keys() == before.keys()
+    for key, value in before.items():  # one step of AdamW
+        torch.testing.assert_close(now[key], value, rtol=0, atol=3e-4)
+    done = train_teacher(folder, expect=1, image_size=32, **variables)
+    assert 'expected images of 16 x 16' in done.last_line
+    assert 'image_size in configs/teacher' in done.last_line
 
 
 @pytest.mark.parametrize('labels', ['labels.txt', 'folders', None])

@@ -7,7 +7,7 @@ from typing import Any, Optional, Sequence
 
 import torch
 
-from repfusion_mm.models.diffusion.latents import predict
+from repfusion_mm.models.diffusion.latents import UNCONDITIONAL, predict
 from repfusion_mm.models.teachers.loading.folders import Part
 from repfusion_mm.utils.arguments import read_size
 
@@ -44,7 +44,7 @@ def check_latents(denoiser: Any, scheduler: Any, autoencoder: Part) -> None:
             scheduler clips the latents, or the autoencoder shifts them.
     """
     name = type(denoiser).__name__
-    if name not in ('UNet2DModel', 'DiTTransformer2DModel'):
+    if name not in UNCONDITIONAL:
         raise ValueError(
             "expected model.denoiser.type 'UNet2DModel' or "
             f"'DiTTransformer2DModel' with model.vae, got {name!r}, for which "

@@ -23,6 +23,7 @@ from repfusion_mm.models.diffusion.latents import (
     predict,
     sample_images,
 )
+from repfusion_mm.models.diffusion.pretrained import load_pretrained
 from repfusion_mm.models.teachers.features.layers import check_denoiser
 from repfusion_mm.models.teachers.inputs.image_encoder import ImageEncoder
 from repfusion_mm.models.teachers.inputs.noise_schedule import (
@@ -31,7 +32,9 @@ from repfusion_mm.models.teachers.inputs.noise_schedule import (
     read_alphas_cumprod,
 )
 from repfusion_mm.models.teachers.loading.denoiser import build_denoiser
+from repfusion_mm.models.teachers.loading.fingerprint import hash_tensors
 from repfusion_mm.models.teachers.loading.scheduler import build_scheduler
+from repfusion_mm.models.teachers.loading.single_files import FINETUNED
 from repfusion_mm.registry import MODELS
 from repfusion_mm.utils.arguments import read_size
 
@@ -45,14 +48,20 @@ class DenoisingDiffusion(GenerativeModel):
 
     Args:
         denoiser: ``type`` and arguments of a diffusers model that takes
-            (sample, timestep), such as ``UNet2DModel``.
-        scheduler: ``type`` and arguments of a diffusers scheduler.
+            (sample, timestep), such as ``UNet2DModel``, with random weights.
+            Or ``pretrained``, the folder or hub id of an unconditional model
+            of diffusers to finetune, and optionally another ``sample_size``.
+            Its scheduler and its autoencoder, if it has one, are used. A
+            resumed run reads its configs again.
+        scheduler: ``type`` and arguments of a diffusers scheduler. Required
+            without ``pretrained``.
         vae: Folder of a frozen diffusers autoencoder, such as one that
             :class:`AutoencoderTraining` has exported. The denoiser is then
             trained on its scaled latents (latent diffusion, arXiv
             2112.10752). It is not part of the model's state: a resumed run
             reads it again, and is refused if it has changed
-            (``ExactResumeHook``). By default the denoiser takes images.
+            (``ExactResumeHook``). By default that of ``pretrained``, or
+            else the denoiser takes images.
         channel_order: ``'rgb'`` or ``'bgr'``, the channel order of the inputs.
             Required if the data preprocessor does not convert channels.
         data_preprocessor: Config of the data preprocessor. Its mean and std
@@ -61,8 +70,10 @@ class DenoisingDiffusion(GenerativeModel):
 
     Raises:
         ValueError: The denoiser does not take RGB images (or latents) of its
-            ``sample_size``, or the scheduler does not predict the noise.
-        OSError: There is no autoencoder at ``vae``.
+            ``sample_size``, the scheduler does not predict the noise, or the
+            weights of ``pretrained`` do not match its architecture.
+        OSError: There is no autoencoder at ``vae``, or no denoiser at
+            ``pretrained``.
     """
 
     denoiser: Any
@@ -75,26 +86,35 @@ class DenoisingDiffusion(GenerativeModel):
     def __init__(
         self,
         denoiser: dict,
-        scheduler: dict,
+        scheduler: Optional[dict] = None,
         vae: Optional[str] = None,
         channel_order: Optional[str] = None,
         data_preprocessor: Optional[dict] = None,
         init_cfg: Optional[dict] = None,
     ) -> None:
         super().__init__(channel_order, data_preprocessor, init_cfg)
-        self.denoiser = build_denoiser(denoiser)
-        self.scheduler = build_scheduler(scheduler, 'model.scheduler')
+        pretrained = denoiser.get('pretrained')
+        # Plain attributes, not registered sub-modules, so that neither
+        # state_dict() nor parameters() includes the autoencoder.
+        self.vae = None if vae is None else find_autoencoder(vae)
+        object.__setattr__(self, 'encoder', None)
+        if pretrained is None:
+            self.denoiser = build_denoiser(denoiser)
+            self.scheduler = build_scheduler(scheduler, 'model.scheduler')
+        else:
+            self.denoiser, self.scheduler, self.vae = load_pretrained(
+                denoiser, scheduler, self.vae
+            )
         # Not saved: the scheduler is part of the config.
         self.register_buffer(
             'alphas_cumprod',
             read_alphas_cumprod(self.scheduler, 'model.scheduler'),
             persistent=False,
         )
-        # Plain attributes, not registered sub-modules, so that neither
-        # state_dict() nor parameters() includes the autoencoder.
-        self.vae = None if vae is None else find_autoencoder(vae)
-        object.__setattr__(self, 'encoder', None)
         self.external_hashes = {}
+        if pretrained is not None:
+            schedule = hash_tensors(dict(alphas=self.alphas_cumprod))
+            self.external_hashes[f'{FINETUNED}: noise schedule'] = schedule
         if self.vae is not None:
             check_latents(self.denoiser, self.scheduler, self.vae)
             encoder = load_encoder(self.vae)
@@ -144,7 +164,8 @@ class DenoisingDiffusion(GenerativeModel):
         raise ValueError(
             f'expected images of {height} x {width}, the sample_size of the '
             f'denoiser{latents}, got {tuple(images.shape[2:])}; crop or '
-            f'resize them in the pipeline, or set {setting}'
+            'resize them in the pipeline (image_size in '
+            f'configs/teacher/ddpm_custom.py), or set {setting}'
         )
 
     @torch.no_grad()

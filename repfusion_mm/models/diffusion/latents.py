@@ -16,6 +16,9 @@ from repfusion_mm.models.teachers.loading.folders import (
     find_image_encoder,
 )
 
+#: Denoisers of images and timesteps only, with a latent pipeline.
+UNCONDITIONAL = ('UNet2DModel', 'DiTTransformer2DModel')
+
 
 def find_autoencoder(folder: str) -> Part:
     """Return the autoencoder in the folder ``model.vae``.

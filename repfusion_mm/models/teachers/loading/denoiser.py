@@ -120,14 +120,14 @@ def open_denoiser(
     return Source(part, pretrained)
 
 
-def log_part(part: Part) -> None:
+def log_part(part: Part, setting: str = PRETRAINED) -> None:
     """Log what a user should know of a denoiser that was found."""
     print_log(f'teacher: {part.folder} ({part.cls.__name__})', 'current')
     others = find_others(part)
     if others:
         print_log(
             f'teacher: not used are {others}, of the same class; to use one, '
-            'set model.teacher.pretrained to it',
+            f'set {setting} to it',
             logger='current',
             level=logging.WARNING,
         )
@@ -163,34 +163,40 @@ def build_denoiser(config: dict) -> Any:
     return diffusers_class(config.pop('type', None), 'model')(**config)
 
 
-def find_denoiser(pretrained: str, has_vae: bool = False) -> Part:
+def find_denoiser(
+    pretrained: str, has_vae: bool = False, setting: str = PRETRAINED
+) -> Part:
     """Return the denoiser of a pipeline, its class and its config.
+
+    Args:
+        pretrained: Folder or hub id of the pipeline or model.
+        has_vae: Whether images are encoded by an autoencoder of its own.
+        setting: The setting that names it, for errors.
 
     Raises:
         OSError: The folder or the hub id has no model.
         ValueError: Its model is not a denoiser that can teach.
     """
-    folder = fetch(pretrained)
+    folder = fetch(pretrained, setting)
     try:
         part = find_part(folder)
     except OSError as error:
         for place in (folder, *(folder / name for name in DENOISERS)):
-            check_files(place)
-        advice = ' or '.join(map(repr, find_denoisers(folder)[:5]))
+            check_files(place, setting=setting)
+        advice = ' or '.join(map(repr, find_denoisers(folder, setting)[:5]))
         if not advice:
-            check_files(folder, advise_on_file)
+            check_files(folder, advise_on_file, setting)
         raise FileNotFoundError(
             f'expected config.json in {str(pretrained)!r} or in its '
             f'sub-folder {" or ".join(map(repr, DENOISERS))}, got neither; '
-            'set model.teacher.pretrained to '
+            f'set {setting} to '
             f'{advice or "a folder that save_pretrained wrote"}'
         ) from error
     name = part.cls.__name__
     if hasattr(part.cls, 'encode') or 'ControlNet' in name:
         raise ValueError(
             f'expected a denoiser in {str(pretrained)!r}, got {name}, which '
-            "goes with one; set model.teacher.pretrained to the pipeline's "
-            'folder'
+            f"goes with one; set {setting} to the pipeline's folder"
         )
     family = find_family(part.cls, part.config)
     if not has_vae and find_image_encoder(folder) is None:
@@ -213,7 +219,7 @@ def check_input(family: DenoiserFamily, place: str) -> None:
         )
 
 
-def find_denoisers(folder: Path) -> List[str]:
+def find_denoisers(folder: Path, setting: str = PRETRAINED) -> List[str]:
     """Return sub-folders of a folder that can be teachers.
 
     Raises:
@@ -225,7 +231,7 @@ def find_denoisers(folder: Path) -> List[str]:
         if Path(place).name in IMAGE_ENCODERS:
             continue
         try:
-            find_denoiser(place)
+            find_denoiser(place, setting=setting)
             found.append(place)
         except (ImportError, OSError, ValueError) as error:
             refused = refused or error

@@ -10,6 +10,7 @@ from typing import List, Optional, Sequence
 
 from repfusion_mm.models.teachers.loading.folders import Part
 from repfusion_mm.models.teachers.loading.single_files import (
+    FINETUNED,
     PRETRAINED,
     advise_on_file,
 )
@@ -31,7 +32,11 @@ VOCABULARIES = ('.jinja', '.json', '.model', '.txt')
 #: What names of the weights of text encoders begin with.
 WEIGHTS = ('model', 'pytorch_model')
 #: What the settings of a teacher name.
-KINDS = {PRETRAINED: 'denoiser', 'model.teacher.vae': 'autoencoder'}
+KINDS = {
+    PRETRAINED: 'denoiser',
+    FINETUNED: 'denoiser',
+    'model.teacher.vae': 'autoencoder',
+}
 
 
 def fetch(pretrained: str, setting: str = PRETRAINED) -> Path:

@@ -37,7 +37,9 @@ def open_scheduler(
     return build_scheduler(dict(type=f'{name}Scheduler'))
 
 
-def load_scheduler(pretrained: str, flow_matching: bool = False) -> Any:
+def load_scheduler(
+    pretrained: str, flow_matching: bool = False, setting: str = TEACHER
+) -> Any:
     """Load the noise schedule of a denoiser.
 
     It is in the folder itself, in its sub-folder ``scheduler``, or in that of
@@ -46,12 +48,13 @@ def load_scheduler(pretrained: str, flow_matching: bool = False) -> Any:
     Args:
         pretrained: Folder or hub id.
         flow_matching: Whether the denoiser is trained by flow matching.
+        setting: The setting that replaces the file, for errors.
 
     Raises:
         FileNotFoundError: There is no ``scheduler_config.json``.
         ValueError: The file is damaged, or names no scheduler of diffusers.
     """
-    config = load_scheduler_config(pretrained, flow_matching)
+    config = load_scheduler_config(pretrained, flow_matching, setting)
     cls = diffusers_class(config.pop('type'), 'scheduler')
     try:
         with torch.device('cpu'):
@@ -63,7 +66,7 @@ def load_scheduler(pretrained: str, flow_matching: bool = False) -> Any:
 
 
 def load_scheduler_config(
-    pretrained: str, flow_matching: bool = False
+    pretrained: str, flow_matching: bool = False, setting: str = TEACHER
 ) -> dict:
     """Return ``type`` and arguments in the ``scheduler_config.json``."""
     from diffusers import DDPMScheduler
@@ -91,12 +94,12 @@ def load_scheduler_config(
         return dict(config, type=config.get('_class_name'))
     raise FileNotFoundError(
         'expected scheduler_config.json with the denoiser '
-        f'{str(pretrained)!r}, got none; {advise(TEACHER, flow_matching)}'
+        f'{str(pretrained)!r}, got none; {advise(setting, flow_matching)}'
     ) from missing
 
 
 def build_scheduler(
-    config: dict, setting: str = TEACHER, flow_matching: bool = False
+    config: Optional[dict], setting: str = TEACHER, flow_matching: bool = False
 ) -> Any:
     """Build a diffusers scheduler from ``type`` and its arguments.
 

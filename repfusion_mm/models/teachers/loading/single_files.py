@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 from typing import Callable
 
-#: The setting of a teacher's denoiser.
+#: The setting of a teacher's denoiser, and of one that is finetuned.
 PRETRAINED = 'model.teacher.pretrained'
+FINETUNED = 'model.denoiser.pretrained'
 
 
 def advise_on_file(file: Path, setting: str = PRETRAINED) -> str:

@@ -11,6 +11,7 @@ from urllib.parse import urlparse
 import diffusers
 import pytest
 import torch
+from mmengine.registry import MODELS
 
 from repfusion_mm.models import DiffusersTeacher
 from repfusion_mm.models.teachers.inputs.encoder_loading import open_encoder
@@ -24,8 +25,9 @@ from repfusion_mm.models.teachers.loading.hub import (
     fetch_weights,
 )
 from repfusion_mm.models.teachers.loading.scheduler import load_scheduler
+from tests.helpers.pipelines import latent_unet
 from tests.helpers.pipelines.parts import autoencoder
-from tests.helpers.toy import LAYER, save_teacher
+from tests.helpers.toy import LAYER, PIXELS, save_teacher
 
 COMMIT = 'a' * 40
 NAME = 'diffusion_pytorch_model'
@@ -208,6 +210,27 @@ def test_a_denoiser_on_the_hub_is_the_one_that_was_saved(hub):
         [LAYER], 'me/denoiser', dtype='float32', early_stop=False
     ).denoiser.state_dict()
     assert all(torch.equal(got[key], expected[key]) for key in expected)
+
+
+def test_a_latent_pipeline_on_the_hub_is_finetuned(hub):
+    latent_unet.save(hub)
+    expected = diffusers.LDMPipeline.from_pretrained(hub)
+    model = MODELS.build(
+        dict(
+            type='repfusion_mm.DenoisingDiffusion',
+            denoiser=dict(pretrained='me/pipeline'),
+            data_preprocessor=PIXELS,
+        )
+    )
+    for got, own in (
+        (model.denoiser, expected.unet),
+        (model.encoder.vae.encoder, expected.vqvae.encoder),
+    ):
+        weights = own.state_dict()
+        assert weights.keys() == got.state_dict().keys()
+        for name, value in got.state_dict().items():
+            assert torch.equal(value, weights[name])
+    assert model.sample(1, num_steps=2).isfinite().all()
 
 
 def test_an_interrupted_download_is_completed(hub):
