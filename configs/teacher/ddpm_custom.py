@@ -4,7 +4,7 @@ data_root = 'data/mine'  # all images in it are used, labeled or not
 image_size = 64  # side in pixels, a multiple of 8; smaller is much faster
 # Size of the denoiser, and the time of an iteration of 64 images of 64 px
 # (32 px) on one CPU thread, of which --amp saves 30 to 40%
-# (docs/own_images.md has memory and FLOP):
+# (docs/own_teacher.md has memory and FLOP):
 #   'small'  2.6 M parameters, no attention   5.8 s (1.5 s)
 #   'base'   27 M parameters                   45 s (10 s): use a GPU
 size = 'small'
