@@ -33,7 +33,7 @@ class ShortRunLoggerHook(LoggerHook):
         self.eval_interval = self.interval
         if not isinstance(runner._train_loop, BaseLoop):  # a test
             return
-        # Intervals are counted within an epoch. Loops without have one.
+        # Counted within an epoch, of which iteration-based loops have one.
         length = runner.max_iters // runner.max_epochs
         num_lines = math.ceil(MIN_LINES / runner.max_epochs)
         # A shorter epoch than the interval has one line at its end.
