@@ -62,9 +62,16 @@ class BufferedRuntimeInfoHook(RuntimeInfoHook):
         super().before_run(runner)
 
     def before_train(self, runner) -> None:
-        """Flush whenever a logger reads."""
+        """Check that there is no other hook of this kind."""
         super().before_train(runner)
         check_single(runner, RuntimeInfoHook)
+
+    def before_train_epoch(self, runner) -> None:
+        """Flush whenever a logger reads.
+
+        ``ShortRunLoggerHook`` lowers its interval in ``before_train``.
+        """
+        super().before_train_epoch(runner)
         logged = [
             i.interval for i in runner.hooks if isinstance(i, LoggerHook)
         ]

@@ -6,7 +6,6 @@ import math
 from typing import Optional, Sequence
 
 from mmengine.hooks import LoggerHook
-from mmengine.runner import BaseLoop
 
 from repfusion_mm.registry import HOOKS
 
@@ -25,14 +24,12 @@ class ShortRunLoggerHook(LoggerHook):
     """
 
     interval: int
-    eval_interval: int  # of validations and tests
+    #: The interval of the config.
+    eval_interval: Optional[int] = None
 
-    def before_run(self, runner) -> None:
-        """Lower the interval. Other hooks read it in ``before_train``."""
-        super().before_run(runner)
+    def before_train(self, runner) -> None:
+        """Lower the interval."""
         self.eval_interval = self.interval
-        if not isinstance(runner._train_loop, BaseLoop):  # a test
-            return
         # Counted within an epoch, of which iteration-based loops have one.
         length = runner.max_iters // runner.max_epochs
         num_lines = math.ceil(MIN_LINES / runner.max_epochs)
@@ -57,9 +54,10 @@ class ShortRunLoggerHook(LoggerHook):
         outputs: Optional[Sequence] = None,
     ) -> None:
         """Log a validation at the interval of the config."""
-        if self.every_n_inner_iters(batch_idx, self.eval_interval):
+        interval = self.eval_interval or self.interval
+        if self.every_n_inner_iters(batch_idx, interval):
             super().after_val_iter(runner, batch_idx, data_batch, outputs)
 
     def after_train(self, runner) -> None:
         """Use the interval of the config again."""
-        self.interval = self.eval_interval
+        self.interval = self.eval_interval or self.interval

@@ -70,7 +70,7 @@ def test_the_interval_is_lowered_to_a_divisor(
     runner = Runner.from_cfg(config(tmp_path, []))
     loop = runner.train_loop
     loop._max_epochs, loop._max_iters = epochs, epochs * length
-    hook.before_run(runner)
+    hook.before_train(runner)
     assert hook.interval == expected
     hook.after_train(runner)
     assert hook.interval == interval
@@ -86,9 +86,3 @@ def test_validations_are_logged_at_the_interval_of_the_config(tmp_path):
     for index in range(25):
         hook.after_val_iter(runner, index)
     assert lines == [9, 19]
-
-
-def test_a_test_does_not_build_the_training(tmp_path):
-    runner = Runner.from_cfg(config(tmp_path, []))
-    ShortRunLoggerHook(50).before_run(runner)
-    assert isinstance(runner._train_loop, dict)
