@@ -71,9 +71,10 @@ def read_logs(paths: Iterable[Path], counter: str, *keys: str) -> List[dict]:
     """Read the logs of all starts of a run, with one JSON object per line.
 
     Objects of a start replace those of earlier starts from its first
-    iteration on. Files that do not exist are skipped, and so is a truncated
-    last line, which a killed run leaves behind. ``counter`` is the key of the
-    iteration; the other keys are required too.
+    iteration on, or all of them if it began anew: if its first iteration is
+    not above the difference to the second. Files that do not exist are
+    skipped, and so is a truncated last line, which a killed run leaves behind.
+    ``counter`` is the key of the iteration; the other keys are required too.
 
     Raises:
         ValueError: Another line is not JSON, or lacks a key.
@@ -104,6 +105,8 @@ def read_logs(paths: Iterable[Path], counter: str, *keys: str) -> List[dict]:
             newer.append(entry)
         if newer:
             begin = newer[0][counter]
+            if len(newer) > 1 and begin <= newer[1][counter] - begin:
+                begin = 0
             entries = [e for e in entries if e[counter] < begin] + newer
     return entries
 

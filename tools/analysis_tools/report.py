@@ -1,11 +1,13 @@
-"""Write one HTML page about distillations and finetunings.
+"""Write one HTML page about teachers, distillations and finetunings.
 
     report.py work_dirs/repfusion_resnet18_digits work_dirs/resnet18-*_digits
 
 For each distillation the page shows the policy during training (next to the
 probe if the folder has a probe.csv), losses, warnings, versions and the
-config. Runs with validation scores are compared in a table; runs that differ
-only in their seed share a row. The page needs no network.
+config; for the training of a teacher, sampled images and losses. Runs with
+validation scores are compared in a table; runs that differ only in their seed
+share a row. Finetuned students are compared with training from scratch. The
+page needs no network.
 
 The page names folders that cannot be read; the exit status is then 1.
 """

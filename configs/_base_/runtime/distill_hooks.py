@@ -4,7 +4,7 @@
 default_hooks = dict(
     runtime_info=dict(type='repfusion_mm.BufferedRuntimeInfoHook'),
     timer=dict(type='IterTimerHook'),
-    logger=dict(type='LoggerHook', interval=50),
+    logger=dict(type='repfusion_mm.ShortRunLoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(
         type='repfusion_mm.SafeCheckpointHook', interval=10, max_keep_ckpts=3

@@ -3,7 +3,8 @@ default_hooks = dict(
     # mmengine's own synchronizes with the device in every iteration.
     runtime_info=dict(type='repfusion_mm.BufferedRuntimeInfoHook'),
     timer=dict(type='IterTimerHook'),
-    logger=dict(type='LoggerHook', interval=50),
+    # At least 20 lines, also in a run of less than 1,000 iterations.
+    logger=dict(type='repfusion_mm.ShortRunLoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
     # Writes atomically.
     checkpoint=dict(

@@ -31,4 +31,5 @@ default_hooks = dict(
     finite_loss=dict(type='repfusion_mm.FiniteLossHook'),
     env_info=dict(type='repfusion_mm.EnvInfoHook'),
     unused_settings=dict(type='repfusion_mm.UnusedSettingsHook'),
+    logger=dict(type='repfusion_mm.ShortRunLoggerHook'),
 )

@@ -128,5 +128,9 @@ default_hooks = dict(
     finite_loss=dict(type='repfusion_mm.FiniteLossHook'),
     env_info=dict(type='repfusion_mm.EnvInfoHook'),
     unused_settings=dict(type='repfusion_mm.UnusedSettingsHook'),
-    logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
+    logger=dict(
+        type='repfusion_mm.ShortRunLoggerHook',
+        interval=50,
+        log_metric_by_epoch=False,
+    ),
 )

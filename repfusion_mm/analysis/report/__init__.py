@@ -1,4 +1,4 @@
-"""Write an HTML page about distillations and finetunings."""
+"""Write an HTML page about teachers, distillations and finetunings."""
 
 from .page import write_report
 from .runs import read_run

@@ -8,6 +8,8 @@ import numpy as np
 
 from repfusion_mm.analysis.probe.verdict import NOTHING, TOO_FEW
 from repfusion_mm.analysis.report.runs import Curve, Run
+from repfusion_mm.analysis.report.teachers import Progress, read_progress
+from repfusion_mm.models.distillers.verdict import judge_student
 from repfusion_mm.models.policies.verdict import judge_policy
 
 #: Relative to the maximum entropy. A uniform distribution over two of a
@@ -31,7 +33,9 @@ class Check(NamedTuple):
 
 
 def run_checks(run: Run) -> List[Check]:
-    """Run all checks that apply to a distillation."""
+    """Run all checks that apply to a distillation or a teacher."""
+    if run.is_teacher:
+        return check_teacher(run)
     checks = [check_end(run.records[-1]), check_finite(run)]
     if not is_static(run.records):
         checks += [check_learned(run.records), check_policy(run.records[-1])]
@@ -52,7 +56,22 @@ def run_checks(run: Run) -> List[Check]:
     )
     falling = [(i, -loss) for i, loss in run.curves.get('loss_distill', [])]
     passed = 'the distillation loss decreased'
-    return [*checks, check_trend(passed, falling, warning)]
+    checks.append(check_trend(passed, falling, warning))
+    return [*checks, check_student(run.records)]
+
+
+def check_teacher(run: Run) -> List[Check]:
+    """Run all checks that apply to the training of a teacher."""
+    warning = (
+        'The loss did not decrease: the model learned nothing. Check the '
+        'learning rate, and that the images are those that you mean.'
+    )
+    falling = [(i, -loss) for i, loss in run.curves.get('loss', [])]
+    return [
+        check_progress(read_progress(run)),
+        check_finite(run),
+        check_trend('the loss decreased', falling, warning),
+    ]
 
 
 def is_static(records: List[dict]) -> bool:
@@ -74,9 +93,21 @@ def check_end(last: dict) -> Check:
     return Check(passed, warning if last['iter'] < last['max_iters'] else None)
 
 
+def check_progress(progress: Progress) -> Check:
+    """Check that a teacher was trained to the end."""
+    passed = 'the run is complete'
+    if progress.total is None:
+        return Check(passed, skipped='its length is not in the config')
+    warning = f'The run stopped early or is still running: {progress}.'
+    complete = progress.done >= progress.total
+    return Check(passed, None if complete else warning)
+
+
 def check_finite(run: Run) -> Check:
     """Check that no loss or statistic is NaN or Inf."""
     passed = 'all logged values are finite'
+    if not run.curves:
+        return Check(passed, skipped='none was logged')
     for name, curve in run.curves.items():
         for iteration, value in curve:
             if not np.isfinite(value):
@@ -128,13 +159,28 @@ def check_probe(verdict: str) -> Check:
     return Check(passed, f'Of the probe: {found[0]}' if found else None)
 
 
+def check_student(records: List[dict]) -> Check:
+    """Check that the student explains some of the teacher's variance."""
+    verdict = judge_student(records)
+    if verdict is None:
+        return Check(
+            "the student explains some of the variance of the teacher's "
+            'features',
+            skipped='explained_variance was not recorded; only a HintLoss '
+            "with criterion='l2' has it",
+        )
+    return Check(verdict.text, None if verdict.learned else verdict.text)
+
+
 def check_features(relative_std: Curve) -> Check:
     """Check that the teacher's features differ between images."""
     passed = "the teacher's features differ between images"
     if not relative_std:
         return Check(passed, skipped='feature_relative_std was not logged')
     last = relative_std[-1][1]
-    if last >= MIN_FEATURE_STD or not np.isfinite(last):
+    if not np.isfinite(last):
+        return Check(passed, skipped=f'feature_relative_std is {last}')
+    if last >= MIN_FEATURE_STD:
         return Check(passed)
     return Check(
         passed,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import itertools
+from pathlib import Path
 from typing import List
 
 import numpy as np
@@ -22,6 +23,12 @@ def encode(figure: Figure) -> str:
     figure.savefig(file, format='svg', dpi=150)
     data = base64.b64encode(file.getvalue()).decode()
     return f'data:image/svg+xml;base64,{data}'
+
+
+def embed(picture: Path) -> str:
+    """Return a PNG file as the URL of an image inside a page."""
+    data = base64.b64encode(picture.read_bytes()).decode()
+    return f'data:image/png;base64,{data}'
 
 
 def draw_losses(run: Run) -> str:

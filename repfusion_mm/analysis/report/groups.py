@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
+from string import digits
 from typing import Dict, List
 
 from repfusion_mm.analysis.report.runs import Run, Settings
 
 #: Settings that may differ between the runs of a group.
-IGNORED = ('work_dir', 'randomness.seed', 'launcher', 'resume')
+IGNORED = (
+    'work_dir',
+    'randomness.seed',
+    'launcher',
+    'resume',
+    'experiment_name',
+    'visualizer.name',
+)
+CHECKPOINT = 'model.backbone.init_cfg.checkpoint'
 #: Labels that would name more settings than this name none.
 MAX_NAMED = 3
 
@@ -18,7 +28,9 @@ MAX_NAMED = 3
 class Group:
     """Runs that differ only in their seed."""
 
-    label: str  # name of the config, and how it differs from its namesakes
+    label: str  # common to the folders, or to the configs
+    name: str  # of the config
+    settings: Settings  # of all runs, but for those that may differ
     differing: Settings  # those that any other group does not share
     runs: List[Run]
 
@@ -33,10 +45,15 @@ class Group:
 
 def group_runs(runs: List[Run]) -> List[Group]:
     """Group runs by their settings."""
-    members: Dict[tuple, List[Run]] = {}
+    equal: Dict[tuple, List[Run]] = {}
     for run in runs:
         items = [i for i in run.settings.items() if i[0] not in IGNORED]
-        members.setdefault((run.name, *items), []).append(run)
+        equal.setdefault((run.name, *items), []).append(run)
+    members: Dict[tuple, List[Run]] = {}
+    for key, group_members in equal.items():
+        if len(group_members) == 1:
+            key = _mask_seed(key, group_members[0].seed)
+        members.setdefault(key, []).extend(group_members)
     settings = {key: dict(key[1:]) for key in members}
     groups = []
     for key, own in settings.items():
@@ -51,14 +68,59 @@ def group_runs(runs: List[Run]) -> List[Group]:
         differing = _differing(own, list(settings.values()))
         # Sort by what differs first, then by name.
         sort_key = natural(f'{", ".join(words)} {key[0]}')
-        group = Group(', '.join([key[0], *words]), differing, members[key])
+        label = ', '.join([key[0], *words])
+        group = Group(label, key[0], own, differing, members[key])
         groups.append((sort_key, group))
     groups.sort(key=lambda item: item[0])
-    labels = [group.label for _, group in groups]
-    for i, (_, group) in enumerate(groups):
-        if labels.count(group.label) > 1:
-            group.label += f' #{labels[: i + 1].count(labels[i])}'
+    _label([group for _, group in groups])
     return [group for _, group in groups]
+
+
+def _mask_seed(key: tuple, seed: str) -> tuple:
+    """Remove the seed from the path of the student.
+
+    Each seed may have a student of its own, in a folder that is named by it.
+    """
+    settings = dict(key[1:])
+    if CHECKPOINT in settings:
+        settings[CHECKPOINT] = re.sub(
+            rf'(?<!\d){re.escape(seed)}(?!\d)', 'SEED', settings[CHECKPOINT]
+        )
+    return (key[0], *settings.items())
+
+
+def _label(groups: List[Group]) -> None:
+    """Name groups by their folders, or else number equal labels."""
+    titles = [common_title([r.title for r in group.runs]) for group in groups]
+    for group, title in zip(groups, titles):
+        if title and titles.count(title) == 1:
+            group.label = title
+    labels = [group.label for group in groups]
+    for i, group in enumerate(groups):
+        if labels.count(labels[i]) > 1:
+            group.label += f' #{labels[: i + 1].count(labels[i])}'
+
+
+def common_title(titles: List[str]) -> str:
+    """Return what the names of folders have in common.
+
+    What differs between them is an asterisk. Nothing is returned if it is more
+    than half of a name, or if there is no letter in the rest.
+    """
+    common = label = titles[0]
+    if len({*titles}) > 1:
+        # Numbers such as 1 and 10 differ as a whole.
+        first = _common_start(titles).rstrip(digits)
+        rests = [title[len(first) :][::-1] for title in titles]
+        last = _common_start(rests)[::-1].lstrip(digits)
+        common, label = first + last, f'{first}*{last}'
+    is_short = 2 * len(common) < min(map(len, titles))
+    return '' if is_short or not re.search('[a-zA-Z]', common) else label
+
+
+def _common_start(texts: List[str]) -> str:
+    equal = itertools.takewhile(lambda i: len({*i}) == 1, zip(*texts))
+    return ''.join(characters[0] for characters in equal)
 
 
 def natural(text: str) -> list:

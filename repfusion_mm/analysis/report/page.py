@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import List
+from typing import Callable, List
+
+import numpy as np
 
 from repfusion_mm.analysis.intervals import confidence_interval
 from repfusion_mm.analysis.report.checks import is_static, run_checks
+from repfusion_mm.analysis.report.comparison import (
+    compare_with_scratch,
+    is_lower_better,
+)
 from repfusion_mm.analysis.report.groups import Group, group_runs, natural
-from repfusion_mm.analysis.report.runs import Run, read_run
+from repfusion_mm.analysis.report.runs import (
+    Run,
+    iteration_of,
+    read_run,
+    set_titles,
+)
+from repfusion_mm.analysis.report.teachers import find_export, read_progress
 from repfusion_mm.visualization import palette
 from repfusion_mm.visualization.policy_log import moments, plot_records
 
@@ -24,11 +36,11 @@ def write_report(folders: List[Path], out: Path, title: str) -> List[str]:
         ValueError: No folder can be read.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    runs, distillations, skipped = [], [], []
+    runs, items, skipped = [], [], []
     for folder in {folder.resolve(): folder for folder in folders}.values():
         try:
             run = read_run(folder)
-            shown = [_describe(run)] if run.records else []
+            shown = [_describe(run)] if run.records or run.is_teacher else []
         except Exception as error:  # files of other people hold anything
             reason = str(error)
             if str(folder) not in reason:
@@ -39,16 +51,19 @@ def write_report(folders: List[Path], out: Path, title: str) -> List[str]:
             skipped.append(reason)
             continue
         runs.append(run)
-        distillations += shown
+        items += shown
     if not runs:
         raise ValueError('\n'.join(skipped))
-    distillations.sort(key=lambda item: natural(str(item['run'].folder)))
-    page = _render(runs, distillations, title=title, skipped=skipped)
+    set_titles(runs)
+    # Teachers come first.
+    items.sort(key=lambda item: natural(str(item['run'].folder)))
+    items.sort(key=lambda item: not item['run'].is_teacher)
+    page = _render(runs, items, title=title, skipped=skipped)
     out.write_text(page, encoding='utf-8')
     return skipped
 
 
-def _render(runs: List[Run], distillations: List[dict], **variables) -> str:
+def _render(runs: List[Run], items: List[dict], **variables) -> str:
     from jinja2 import Environment, FileSystemLoader
 
     groups = group_runs([run for run in runs if run.scores])
@@ -59,7 +74,8 @@ def _render(runs: List[Run], distillations: List[dict], **variables) -> str:
     environment = Environment(loader=loader, autoescape=True, trim_blocks=True)
     return environment.get_template('page.html.jinja').render(
         written=datetime.now().strftime('%Y-%m-%d %H:%M'),
-        distillations=distillations,
+        items=items,
+        is_lower_better=is_lower_better,
         tables=[_tabulate(groups, metric) for metric in metrics],
         groups=groups,
         palette=palette,
@@ -68,10 +84,42 @@ def _render(runs: List[Run], distillations: List[dict], **variables) -> str:
 
 
 def _describe(run: Run) -> dict:
-    """Return what the page shows of a distillation."""
-    from repfusion_mm.analysis.report.figures import draw_losses, encode
+    """Return what the page shows of a distillation or a teacher."""
+    from repfusion_mm.analysis.report.figures import draw_losses
 
-    checks, last = run_checks(run), run.records[-1]
+    checks = run_checks(run)
+    describe: Callable[[Run], dict] = (
+        _describe_teacher if run.is_teacher else _describe_distillation
+    )
+    return dict(
+        run=run,
+        num_checks=len(checks),
+        warnings=[c.warning for c in checks if c.warning],
+        passed=[c.passed for c in checks if not c.warning and not c.skipped],
+        skipped=[f'{c.passed} ({c.skipped})' for c in checks if c.skipped],
+        losses=draw_losses(run) if run.curves else None,
+        **describe(run),
+    )
+
+
+def _describe_teacher(run: Run) -> dict:
+    from repfusion_mm.analysis.report.figures import embed
+
+    seconds = [value for _, value in run.curves.get('time', [])]
+    # The first and the newest.
+    pictures = dict.fromkeys([*run.pictures[:1], *run.pictures[-1:]])
+    return dict(
+        progress=read_progress(run),
+        seconds=f'{np.median(seconds):.3g}' if seconds else None,
+        export=find_export(run),
+        pictures=[(iteration_of(p), embed(p)) for p in pictures],
+    )
+
+
+def _describe_distillation(run: Run) -> dict:
+    from repfusion_mm.analysis.report.figures import encode
+
+    last = run.records[-1]
     timesteps, static = last['timesteps'], is_static(run.records)
     if len(timesteps) == 1:
         timestep = f'{timesteps[0]}, fixed'
@@ -82,15 +130,12 @@ def _describe(run: Run) -> dict:
     policy = None
     if not static:
         policy = encode(plot_records(run.records, *(run.probe or ())))
+    explained = last.get('explained_variance')
     return dict(
-        run=run,
-        last=last,
+        progress=f'{last["iter"]} of {last.get("max_iters", "?")} iterations',
         timestep=timestep,
-        warnings=[c.warning for c in checks if c.warning],
-        passed=[c.passed for c in checks if not c.warning and not c.skipped],
-        skipped=[f'{c.passed} ({c.skipped})' for c in checks if c.skipped],
+        explained=None if explained is None else f'{max(explained, 0):.0%}',
         policy=policy,
-        losses=draw_losses(run) if run.curves else None,
     )
 
 
@@ -111,4 +156,9 @@ def _tabulate(groups: List[Group], metric: str) -> dict:
             texts[1:] = ['', '', '']
         seeds = ', '.join(run.seed for run in group.runs)
         rows.append(dict(label=group.label, seeds=seeds, numbers=texts))
-    return dict(metric=metric, rows=rows, figure=draw_groups(groups, metric))
+    return dict(
+        metric=metric,
+        rows=rows,
+        figure=draw_groups(groups, metric),
+        comparisons=compare_with_scratch(groups, metric),
+    )

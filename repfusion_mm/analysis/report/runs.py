@@ -13,6 +13,10 @@ from repfusion_mm.engine.hooks import env_info_hook
 from repfusion_mm.utils.settings import flatten_settings
 from repfusion_mm.visualization import policy_log
 
+#: Models that become the teacher, or a part of it.
+TEACHERS = ('DenoisingDiffusion', 'AutoencoderTraining')
+#: Pictures that their hooks draw.
+PICTURES = ('samples_*.png', 'reconstructions_*.png')
 #: Numbers that mmengine logs along with validation scores.
 NOT_SCORES = ('data_time', 'time', 'step')
 #: Iterations and values.
@@ -27,6 +31,7 @@ class Run:
     """The content of one work directory."""
 
     folder: Path
+    title: str  # name of the folder; see set_titles
     name: str  # of the config
     settings: Settings
     curves: Curves  # training losses and statistics
@@ -35,12 +40,29 @@ class Run:
     probe: Optional[Tuple[Dict[int, float], str]]  # see read_best
     verdict: str  # of the probe; empty if there is none
     versions: dict  # content of env_info.json, or empty
+    pictures: List[Path]  # of a teacher, in the order in which they were drawn
 
     @property
     def seed(self) -> str:
         """The seed, drawn or configured."""
         configured = self.settings.get('randomness.seed', '?')
         return str(self.versions.get('seed', configured))
+
+    @property
+    def is_teacher(self) -> bool:
+        """Whether it trains a teacher."""
+        return self.settings.get('model.type', '').split('.')[-1] in TEACHERS
+
+
+def set_titles(runs: List[Run]) -> None:
+    """Name runs by their folders, with the parents that tell them apart."""
+    parts = [run.folder.resolve().parts for run in runs]
+    for run, own in zip(runs, parts):
+        others = [other for other in parts if other != own]
+        depth = 1
+        while any(other[-depth:] == own[-depth:] for other in others):
+            depth += 1
+        run.title = '/'.join(own[-depth:])
 
 
 def read_run(folder: Path) -> Run:
@@ -62,14 +84,6 @@ def read_run(folder: Path) -> Run:
             f'expected the work directory of a run at {folder}, got a folder '
             'without logs; give the --work-dir of a run'
         )
-    curves, scores = _read_scalars(starts)
-    has_policy = any((s / policy_log.FILENAME).exists() for s in starts)
-    if not has_policy and not scores:
-        raise ValueError(
-            f'expected policy.jsonl or validation scores in {folder}, got '
-            'neither; give the work directory of a distillation with '
-            'TimestepPolicyHook, or of a finetuning with validation'
-        )
     configs = sorted(folder.glob('*.py'), key=lambda p: p.stat().st_mtime)
     if not configs:
         raise FileNotFoundError(
@@ -80,8 +94,11 @@ def read_run(folder: Path) -> Run:
     own_config = starts[-1] / 'vis_data' / 'config.py'
     config = own_config if own_config.exists() else configs[-1]
     verdict = folder / 'probe.txt'
-    return Run(
+    curves, scores = _read_scalars(starts)
+    has_policy = any((s / policy_log.FILENAME).exists() for s in starts)
+    run = Run(
         folder=folder,
+        title=folder.resolve().name,
         name=configs[-1].stem,
         settings=flatten_settings(read_dumped_config(config)),
         curves=curves,
@@ -92,16 +109,43 @@ def read_run(folder: Path) -> Run:
         if verdict.exists()
         else '',
         versions=_read_versions(starts[-1] / env_info_hook.FILENAME),
+        pictures=[path for start in starts for path in _find_pictures(start)],
     )
+    if not (run.records or run.scores or run.is_teacher):
+        raise ValueError(
+            f'expected policy.jsonl or validation scores in {folder}, got '
+            'neither; give the work directory of a distillation with '
+            'TimestepPolicyHook, of a finetuning with validation, or of the '
+            'training of a teacher'
+        )
+    return run
 
 
 def _is_training(start: Path) -> bool:
     """Return whether a log folder belongs to a training, not to a test."""
     scalars = start / 'vis_data' / 'scalars.json'
-    return (start / policy_log.FILENAME).exists() or (
-        scalars.exists()
-        and '"loss"' in scalars.read_text(errors='replace', encoding='utf-8')
+    return (
+        (start / policy_log.FILENAME).exists()
+        or bool(_find_pictures(start))
+        or (
+            scalars.exists()
+            and '"loss"'
+            in scalars.read_text(errors='replace', encoding='utf-8')
+        )
     )
+
+
+def _find_pictures(start: Path) -> List[Path]:
+    """Return the pictures of a teacher's training, sorted by iteration."""
+    folder = start / 'vis_data' / 'vis_image'
+    paths = [path for pattern in PICTURES for path in folder.glob(pattern)]
+    return sorted(paths, key=iteration_of)
+
+
+def iteration_of(picture: Path) -> int:
+    """Return the iteration of a picture, which its name ends with."""
+    number = picture.stem.rpartition('_')[2]
+    return int(number) if number.isdecimal() else 0
 
 
 def _read_scalars(starts: List[Path]) -> Tuple[Curves, Curves]:

@@ -9,6 +9,7 @@ from .export_student_hook import ExportStudentHook
 from .finite_loss_hook import FiniteLossHook
 from .preemption_hook import PreemptionHook
 from .sample_images_hook import ReconstructImagesHook, SampleImagesHook
+from .short_run_logger_hook import ShortRunLoggerHook
 from .strict_load_hook import StrictLoadHook
 from .timestep_policy_hook import TimestepPolicyHook
 from .unused_settings_hook import UnusedSettingsHook
@@ -24,6 +25,7 @@ __all__ = [
     'ReconstructImagesHook',
     'SafeCheckpointHook',
     'SampleImagesHook',
+    'ShortRunLoggerHook',
     'StrictLoadHook',
     'TimestepPolicyHook',
     'UnusedSettingsHook',

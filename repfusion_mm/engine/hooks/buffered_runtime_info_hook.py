@@ -40,14 +40,13 @@ class BufferedRuntimeInfoHook(RuntimeInfoHook):
     ``flush_statistics`` or ``interval=1``.
 
     Args:
-        interval: Iterations between two flushes. By default the interval of
-            ``LoggerHook``, or the greatest common divisor if there are
-            several.
+        interval: Largest number of iterations between two flushes. By default
+            the interval of ``LoggerHook``. It is lowered to a divisor of the
+            interval of each ``LoggerHook``.
 
     Raises:
-        ValueError: ``interval`` is less than one. Before training: the
-            interval of a ``LoggerHook`` is not a multiple of ``interval``, or
-            there is a second ``RuntimeInfoHook``.
+        ValueError: ``interval`` is less than one. Before training: there is a
+            second ``RuntimeInfoHook``.
     """
 
     def __init__(self, interval: Optional[int] = None) -> None:
@@ -63,21 +62,20 @@ class BufferedRuntimeInfoHook(RuntimeInfoHook):
         super().before_run(runner)
 
     def before_train(self, runner) -> None:
-        """Check that the logger reads after a flush."""
+        """Check that there is no other hook of this kind."""
         super().before_train(runner)
         check_single(runner, RuntimeInfoHook)
-        loggers = [i for i in runner.hooks if isinstance(i, LoggerHook)]
-        logged = [hook.interval for hook in loggers]
-        if self.interval is None:
-            self.interval = reduce(math.gcd, logged, 0) or 1
-        for interval in logged:
-            if interval % self.interval:
-                raise ValueError(
-                    'expected the interval of LoggerHook to be a multiple of '
-                    f"BufferedRuntimeInfoHook's, got {interval} and "
-                    f'{self.interval}; correct '
-                    'default_hooks.runtime_info.interval, or leave it out'
-                )
+
+    def before_train_epoch(self, runner) -> None:
+        """Flush whenever a logger reads.
+
+        ``ShortRunLoggerHook`` lowers its interval in ``before_train``.
+        """
+        super().before_train_epoch(runner)
+        logged = [
+            i.interval for i in runner.hooks if isinstance(i, LoggerHook)
+        ]
+        self.interval = reduce(math.gcd, logged, self.interval or 0) or 1
 
     def after_train_iter(
         self,

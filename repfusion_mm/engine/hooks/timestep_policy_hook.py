@@ -6,7 +6,7 @@ import json
 import logging
 import math
 from pathlib import Path
-from typing import Optional, Set
+from typing import List, Optional, Set
 
 import torch
 from mmengine.dist import all_reduce
@@ -32,6 +32,7 @@ from repfusion_mm.engine.utils import (
     unwrap_model,
     use_hooks_once,
 )
+from repfusion_mm.models.distillers.verdict import judge_student
 from repfusion_mm.models.policies.verdict import Verdict, judge_policy
 from repfusion_mm.registry import HOOKS
 from repfusion_mm.utils.arguments import check_integer, check_number
@@ -57,10 +58,12 @@ class TimestepPolicyHook(PeriodicHook):
     Each record is a line of ``policy.jsonl`` in the run's log directory
     (iteration, length of the run, timesteps, their mean probabilities over
     the batches of all processes, entropy, reward, standard deviation of the
-    advantage, and the ``RewardTable`` of the steps since the last record) and
-    a picture of all records in the visualizer. At the end of the run, the
-    hook logs what a learned policy has learned, or warns that it has learned
-    nothing. It also checks model and data before the first iteration.
+    advantage, the ``RewardTable`` of the steps since the last record, and the
+    variance that the student explained in the last tenth of the steps) and a
+    picture of all records in the visualizer. At the end of the run, the hook
+    logs what a learned policy and the student have learned, or warns that
+    they have learned nothing. It also checks model and data before the first
+    iteration.
 
     Args:
         entropy_decay: Fraction of the run, in (0, 1], after which lambda_H is
@@ -106,7 +109,7 @@ class TimestepPolicyHook(PeriodicHook):
         self.min_picture_interval = min_picture_interval
         self._last_picture = 0
         self._loaded: Set[str] = set()
-        self._verdict: Optional[Verdict] = None
+        self._verdicts: List[Verdict] = []
 
     def before_run(self, runner) -> None:
         """Use each hook once, and tell the model that this one is there."""
@@ -160,10 +163,10 @@ class TimestepPolicyHook(PeriodicHook):
         return max(decayed, min(self.entropy_floor, initial))
 
     def after_train(self, runner) -> None:
-        """Log whether the policy has learned anything."""
-        if self._verdict is not None:
-            level = logging.INFO if self._verdict.learned else logging.WARNING
-            runner.logger.log(level, self._verdict.text)
+        """Log whether policy and student have learned anything."""
+        for verdict in self._verdicts:
+            level = logging.INFO if verdict.learned else logging.WARNING
+            runner.logger.log(level, verdict.text)
 
     @torch.no_grad()
     def record(self, runner, data_batch: Optional[dict]) -> None:
@@ -192,6 +195,11 @@ class TimestepPolicyHook(PeriodicHook):
             history = scalars.get(f'train/{name}')
             if history is not None and not math.isnan(history.current()):
                 entry[name] = float(history.current())
+        history = scalars.get('train/explained_variance')
+        if history is not None:
+            mean = float(history.mean(math.ceil(num_done / 10)))
+            if math.isfinite(mean):
+                entry['explained_variance'] = mean
         with Path(runner.log_dir, FILENAME).open(
             'a', encoding='utf-8'
         ) as file:
@@ -204,7 +212,8 @@ class TimestepPolicyHook(PeriodicHook):
             records = read_records(runner.work_dir)
             self.show(runner, 'policy', draw_records(records))
             if num_done == runner.max_iters:
-                self._verdict = judge_policy(records)
+                verdicts = judge_policy(records), judge_student(records)
+                self._verdicts = [v for v in verdicts if v is not None]
 
     def _keep_table(self, runner, table: torch.Tensor) -> None:
         """Continue with the table of the checkpoint, and save it."""

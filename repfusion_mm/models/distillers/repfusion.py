@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import logging
 from functools import cached_property
-from typing import Any, Dict, Iterable, Optional, Sequence, Set, Tuple, Union
+from typing import (
+    Any,
+    Collection,
+    Dict,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+    Union,
+)
 
 import torch
 import torch.nn as nn
@@ -237,9 +246,12 @@ class RepFusion(BaseModel):
 
         This does not synchronize with the device. The losses are this rank's
         share, whose average over ranks is the loss; the other scalars are
-        those of all ranks, except ``feature_relative_std`` and
-        ``policy_entropy``. In a step without a label, the reward is NaN and
-        ``loss_decoder`` is 0.
+        those of all ranks, except ``feature_relative_std``,
+        ``explained_variance`` and ``policy_entropy``. In a step without a
+        label, the reward is NaN and ``loss_decoder`` is 0.
+        ``explained_variance`` is the share of the variance of the normalized
+        features in this batch that the student explains; only a squared error
+        has it.
 
         Args:
             inputs: N x 3 x H x W, from the data preprocessor.
@@ -265,7 +277,7 @@ class RepFusion(BaseModel):
         # 3. Move the student's features towards z_t.
         timestep_mean, timestep_std = integer_moments(timesteps)
         losses = dict(
-            loss_distill=self._distill(inputs, teacher_feats.values()),
+            **self._distill(inputs, teacher_feats.values()),
             timestep_mean=timestep_mean,
             timestep_std=timestep_std,
             # Before normalization, which would enlarge the rounding errors of
@@ -318,8 +330,8 @@ class RepFusion(BaseModel):
         )
 
     def _distill(
-        self, inputs: torch.Tensor, teacher_feats: Iterable[torch.Tensor]
-    ) -> torch.Tensor:
+        self, inputs: torch.Tensor, teacher_feats: Collection[torch.Tensor]
+    ) -> Dict[str, torch.Tensor]:
         feats = as_tuple(self.student(inputs))
         losses = [
             self.distill_loss(connector(feats[index]), teacher_feat)
@@ -327,7 +339,18 @@ class RepFusion(BaseModel):
                 self.connectors, self.student_indices, teacher_feats
             )
         ]
-        return sum(losses[1:], start=losses[0])
+        loss = sum(losses[1:], start=losses[0])
+        statistics = dict(loss_distill=loss)
+        constant = [
+            value
+            for feat in teacher_feats
+            if (value := self.distill_loss.constant_loss(feat.float()))
+            is not None
+        ]
+        if constant:
+            reference = torch.stack(constant).sum().clamp(min=1e-12)
+            statistics['explained_variance'] = 1 - loss.detach() / reference
+        return statistics
 
     def _apply(self, fn, *args, **kwargs) -> RepFusion:
         """Take the teacher along in ``.to()``, ``.cuda()`` and the like."""

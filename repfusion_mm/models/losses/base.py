@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Dict
+from typing import Dict, Optional
 
 import torch
 import torch.nn as nn
@@ -63,3 +63,16 @@ class DistillLoss(nn.Module):
             student_feat: N x C_s x h x w.
             teacher_feat: N x C_t x H x W, without gradients.
         """
+
+    def constant_loss(
+        self, teacher_feat: torch.Tensor
+    ) -> Optional[torch.Tensor]:
+        """Return the loss of a student that predicts the mean for all images.
+
+        It is the reference of the explained variance, and therefore None for
+        losses that are no squared error.
+
+        Args:
+            teacher_feat: N x C_t x H x W of at least two images.
+        """
+        return None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Optional
+
 import torch
 import torch.nn.functional as F
 
 from repfusion_mm.models.connectors.conv_connector import resize_to
 from repfusion_mm.models.losses.base import DistillLoss
-from repfusion_mm.models.losses.utils import pool
+from repfusion_mm.models.losses.utils import channel_variance, pool
 from repfusion_mm.registry import MODELS
 from repfusion_mm.utils.arguments import check_choice, check_flags
 
@@ -56,3 +58,13 @@ class HintLoss(DistillLoss):
         else:
             student_feat = resize_to(student_feat, teacher_feat.shape[-2:])
         return self.loss_weight * self.criterion(student_feat, teacher_feat)
+
+    def constant_loss(
+        self, teacher_feat: torch.Tensor
+    ) -> Optional[torch.Tensor]:
+        """Return the variance that the squared error is compared with."""
+        if self.criterion is not F.mse_loss:
+            return None
+        if self.pooled:
+            teacher_feat = teacher_feat.mean((2, 3), keepdim=True)
+        return self.loss_weight * channel_variance(teacher_feat)

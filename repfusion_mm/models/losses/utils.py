@@ -21,6 +21,16 @@ def relative_std(feat: torch.Tensor) -> torch.Tensor:
     return (variance / pooled.pow(2).mean().clamp(min=1e-12)).sqrt()
 
 
+def channel_variance(feat: torch.Tensor) -> torch.Tensor:
+    """Return the variance of N x C x H x W features, averaged over channels.
+
+    Of all positions of all images. The estimate is unbiased: the N images are
+    independent, but not the positions of an image.
+    """
+    within = feat.var((2, 3), unbiased=False).mean()
+    return within + pool(feat).var(0).mean()
+
+
 def unit_range(feat: torch.Tensor) -> torch.Tensor:
     """Divide N x ... by the largest magnitude of each of the N parts.
 

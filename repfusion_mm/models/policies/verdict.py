@@ -74,17 +74,21 @@ def judge_policy(records: List[dict]) -> Optional[Verdict]:
                 f'to {_points(test.excess)} between ranges of t.'
             )
             return Verdict(True, text)
-        state = state if uniform else f'it ended at {where}'
+        state = (
+            f'it is uniform ({state})' if uniform else f'it ended at {where}'
+        )
         reason = f'{state}, although {_describe(test, last["timesteps"])}'
         remedy = f'{TRAIN_MORE} {REMEDY}'
     else:
+        if uniform:
+            state = f'it is uniform ({state})'
+        else:
+            state += f': it moved to {where} by chance'
         reason = (
             f'in {test.num_rewards} rewards there is no sign that they '
             f'depend on t (p = {test.p_value:.1g}), and {state}'
         )
         remedy = REMEDY
-        if not uniform:
-            reason += f': it moved to {where} by chance'
     return Verdict(False, f'The policy learned nothing: {reason}. {remedy}')
 
 

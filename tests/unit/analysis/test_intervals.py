@@ -2,7 +2,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from repfusion_mm.analysis.intervals import confidence_interval
+from repfusion_mm.analysis.intervals import (
+    confidence_interval,
+    difference_interval,
+)
 
 
 def test_the_interval_is_that_of_a_t_test():
@@ -16,3 +19,14 @@ def test_the_half_width_for_a_single_value_is_nan():
     mean, half_width = confidence_interval([0.5])
     assert mean == 0.5
     assert np.isnan(half_width)
+
+
+def test_the_interval_of_a_difference_is_that_of_welchs_test():
+    values, others = [1.0, 2.0, 4.0, 8.0], [0.0, 0.5]
+    difference, half_width = difference_interval(values, others)
+    assert difference == 3.5
+    # The interval ends at 0 where the p-value is 5%.
+    shifted = np.array(others) + difference - half_width
+    p_value = stats.ttest_ind(values, shifted, equal_var=False).pvalue
+    assert p_value == pytest.approx(0.05)
+    assert difference_interval([2, 2], [1, 1]) == (1, 0)

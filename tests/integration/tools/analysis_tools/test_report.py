@@ -9,6 +9,7 @@ from tests.helpers.launcher import run_main
 from tests.helpers.report_files import (
     distillation,
     finetuning,
+    teacher,
     write_config,
     write_lines,
     write_probe,
@@ -65,12 +66,73 @@ def test_checks_without_data_are_named_as_skipped(tmp_path):
     """For a short run, and for a run without LocalVisBackend."""
     page = page_of(distillation(tmp_path / 'a', points=8), out=tmp_path)
     assert 'the reward increased (8 points were logged, 9 needed)' in page
+    assert 'none (2 of 8 not checked)' in page
     for path in (tmp_path / 'a').rglob('vis_data'):
         shutil.rmtree(path)
     page = page_of(tmp_path / 'a', out=tmp_path)
     assert 'the reward increased (0 points were logged, 9 needed)' in page
     assert 'feature_relative_std was not logged' in page
     assert 'No losses were found' in page
+
+
+def test_overviews_and_sections_name_folders(tmp_path):
+    folders = [distillation(tmp_path / i / 'run') for i in ('one', 'two')]
+    page = page_of(*folders, out=tmp_path)
+    for i, name in enumerate(('one/run', 'two/run'), 1):
+        assert f'<a href="#run-{i}">{name}</a>' in page
+        assert f'<h2 id="run-{i}">{name}</h2>' in page
+    assert '<td>43%</td><td>180 of 180 iterations</td>' in page
+
+
+def test_a_teacher_has_a_section_with_its_pictures(tmp_path):
+    folder = teacher(tmp_path / 'ddpm', pictures=(50, 100, 200))
+    (folder / 'ddpm').mkdir()
+    page = page_of(folder, distillation(tmp_path / 'b'), out=tmp_path)
+    assert page.count('src="data:image/png') == 2
+    parts = [
+        '<td>teacher</td>',
+        '<td>200 of 200 iterations</td>',
+        '<td>0.25</td>',
+        f'<td class="value">{folder / "ddpm"}</td>',
+        'First picture, of\niteration 50',
+        'Newest picture, of\niteration 200',
+        'the loss decreased',
+    ]
+    for part in parts:
+        assert part in page, part
+    assert page.index('id="run-1">ddpm<') < page.index('id="run-2">b<')
+    shutil.rmtree(folder / 'ddpm')
+    (folder / '1' / 'vis_data' / 'scalars.json').unlink()
+    page = page_of(folder, out=tmp_path)
+    assert 'not exported yet' in page
+    assert 'not logged' in page
+    assert 'the loss decreased (0 points were logged, 9 needed)' in page
+
+
+@pytest.mark.parametrize(
+    ('score', 'kind', 'words'),
+    [
+        (90, 'passed', 'net-repfusion_* is better than net-scratch_*'),
+        (60, 'warning', 'net-repfusion_* is worse than net-scratch_*'),
+        (80, 'unchecked', 'are not distinguishable'),
+    ],
+)
+def test_finetunings_are_compared_with_their_baseline(
+    tmp_path, score, kind, words
+):
+    folders = [
+        finetuning(
+            tmp_path / f'net-{name}_{seed}', mean + seed % 2, seed=seed,
+            checkpoint=checkpoint,
+        )
+        for name, mean, checkpoint in (
+            ('repfusion', score, 'student.pth'), ('scratch', 80, None)
+        )
+        for seed in range(3)
+    ]  # fmt: skip
+    page = page_of(*folders, out=tmp_path)
+    (box,) = re.findall(rf'<p class="{kind}">.*</p>', page)
+    assert words in box
 
 
 @pytest.mark.parametrize(

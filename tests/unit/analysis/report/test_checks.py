@@ -4,7 +4,8 @@ import pytest
 from repfusion_mm.analysis.probe.verdict import NOTHING, TOO_FEW
 from repfusion_mm.analysis.report.checks import run_checks
 from repfusion_mm.analysis.report.runs import read_run
-from tests.helpers.report_files import distillation
+from repfusion_mm.analysis.report.teachers import read_progress
+from tests.helpers.report_files import distillation, teacher
 
 
 @pytest.mark.parametrize(
@@ -18,12 +19,13 @@ from tests.helpers.report_files import distillation
         (dict(relative_std=0.0), 'same for all images'),
         (dict(fall=0.0), 'loss did not decrease'),
         (dict(last=150), 'iteration 150 of 180'),
+        (dict(explained=0.02), 'student explains 2% of the variance'),
         (dict(), None),
     ],
 )
 def test_each_failure_has_its_own_warning(tmp_path, change, words):
     checks = run_checks(read_run(distillation(tmp_path / 'a', **change)))
-    assert len(checks) == 7
+    assert len(checks) == 8
     assert not any(c.skipped for c in checks)
     warnings = [c.warning for c in checks if c.warning]
     assert len(warnings) == (0 if words is None else 1)
@@ -91,6 +93,62 @@ def test_the_verdict_of_a_probe_in_the_folder_is_a_check(
     folder = distillation(tmp_path / 'a')
     (folder / 'probe.txt').write_text(verdict)
     checks = run_checks(read_run(folder))
-    assert len(checks) == 8
+    assert len(checks) == 9
     warnings = [c.warning for c in checks if c.warning]
     assert [words in warning for warning in warnings] == [True] * bool(words)
+
+
+def test_what_the_student_explains_is_said(tmp_path):
+    checks = run_checks(read_run(distillation(tmp_path / 'a', explained=0.43)))
+    words = "the student explains 43% of the variance of the teacher's"
+    assert checks[-1].passed.startswith(words)
+
+
+def test_nothing_passes_that_was_not_logged(tmp_path):
+    run = read_run(distillation(tmp_path / 'a'))
+    run.curves = {}
+    del run.records[-1]['explained_variance']
+    checks = {c.passed: c for c in run_checks(run)}
+    assert checks['all logged values are finite'].skipped == 'none was logged'
+    assert 'HintLoss' in run_checks(run)[-1].skipped
+    run.curves = dict(feature_relative_std=[(10, float('nan'))])
+    checks = {c.passed: c for c in run_checks(run)}
+    differ = checks["the teacher's features differ between images"]
+    assert differ.skipped == 'feature_relative_std is nan'
+
+
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        (dict(points=15, pictures=[]), 'running: 150 of 200 iterations'),
+        (dict(fall=0.0), 'loss did not decrease'),
+        (dict(), None),
+    ],
+)
+def test_each_failure_of_a_teacher_has_its_own_warning(
+    tmp_path, change, words
+):
+    checks = run_checks(read_run(teacher(tmp_path / 'a', **change)))
+    assert len(checks) == 3
+    assert not any(c.skipped for c in checks)
+    warnings = [c.warning for c in checks if c.warning]
+    assert [words in warning for warning in warnings] == [True] * bool(words)
+
+
+@pytest.mark.parametrize(
+    ('settings', 'saved', 'expected'),
+    [
+        (dict(train_cfg=dict(max_iters=200)), 'iter_190.pth', '200 of 200'),
+        (dict(train_cfg=dict(max_iters=200)), 'epoch_9.pth', '200 of 200'),
+        (dict(train_cfg=dict(max_iters=300)), 'x/iter_300.pth', '300 of 300'),
+        (dict(train_cfg=dict(max_epochs=9)), 'epoch_9.pth', '9 of 9 epochs'),
+        (dict(train_cfg=dict(max_epochs=9)), '', '0 of 9 epochs'),
+        (dict(train_cfg=dict(type='Loop')), '', '200 of ? iterations'),
+    ],
+)
+def test_the_progress_of_a_teacher_is_that_of_its_newest_file(
+    tmp_path, settings, saved, expected
+):
+    folder = teacher(tmp_path / 'a', **settings)
+    (folder / 'last_checkpoint').write_text(saved)
+    assert str(read_progress(read_run(folder))).startswith(expected)

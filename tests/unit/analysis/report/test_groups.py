@@ -1,6 +1,6 @@
 from repfusion_mm.analysis.report.figures import shorten
 from repfusion_mm.analysis.report.groups import group_runs
-from repfusion_mm.analysis.report.runs import read_run
+from repfusion_mm.analysis.report.runs import read_run, set_titles
 from tests.helpers.report_files import finetuning
 
 
@@ -54,3 +54,54 @@ def test_labels_with_many_settings_are_left_out(tmp_path):
 def test_long_labels_are_shortened():
     assert shorten('short') == 'short'
     assert len(shorten('a' * 100)) <= 62
+
+
+def test_groups_are_named_by_what_their_folders_have_in_common(tmp_path):
+    names = ['new_0', 'new_10', 'old_lr_0.1', 'r1/net', 'r2/net']
+    settings = ['a', 'a', 'b', 'c', 'c']
+    runs = [
+        read_run(finetuning(tmp_path / name, 80, seed=seed, note=note))
+        for seed, (name, note) in enumerate(zip(names, settings))
+    ]
+    set_titles(runs)
+    assert [run.title for run in runs] == names
+    labels = {group.label for group in group_runs(runs)}
+    assert labels == {'new_*', 'old_lr_0.1', 'r*/net'}
+
+
+def test_folders_that_do_not_tell_groups_apart_do_not_name_them(tmp_path):
+    runs = [
+        read_run(finetuning(tmp_path / f'run_{i}', 80, ann_file=f'{i % 2}'))
+        for i in range(4)
+    ]
+    assert [group.label for group in group_runs(runs)] == [
+        'resnet18_toy, ann_file=0',
+        'resnet18_toy, ann_file=1',
+    ]
+
+
+def test_each_seed_may_have_a_student_of_its_own(tmp_path):
+    """But the students of two timesteps are not those of two seeds."""
+    paths = [('t300_0', 0), ('t300_1', 1), ('t400_0', 0), ('t400_1', 1)]
+    runs = [
+        read_run(finetuning(
+            tmp_path / f'from_{name}', 80, seed=seed,
+            checkpoint=f'work_dirs/{name}/student.pth',
+        ))
+        for name, seed in paths
+    ]  # fmt: skip
+    labels = [(g.label, len(g.runs)) for g in group_runs(runs)]
+    assert labels == [('from_t300_*', 2), ('from_t400_*', 2)]
+
+
+def test_one_student_may_be_finetuned_with_several_seeds(tmp_path):
+    """Also if the number of its folder is one of them."""
+    runs = [
+        read_run(finetuning(
+            tmp_path / f'net_{seed}', 80, seed=seed,
+            checkpoint='work_dirs/run_0/student.pth',
+        ))
+        for seed in range(3)
+    ]  # fmt: skip
+    (group,) = group_runs(runs)
+    assert len(group.runs) == 3

@@ -2,10 +2,12 @@
 
 import pytest
 
-from repfusion_mm.analysis.report.runs import read_run
+from repfusion_mm.analysis.report.runs import iteration_of, read_run
+from repfusion_mm.analysis.report.teachers import find_export
 from tests.helpers.report_files import (
     distillation,
     finetuning,
+    teacher,
     write_config,
     write_lines,
 )
@@ -25,6 +27,42 @@ def test_a_resumed_run_replaces_later_points(tmp_path):
         file.write('{"loss": 4, "st')
     curve = read_run(folder).curves['loss']
     assert curve == [(1, 1), (2, -2), (3, -3)]
+
+
+def test_a_run_that_began_anew_replaces_all_points(tmp_path):
+    """A first, short try logs more often than the run."""
+    folder = distillation(tmp_path / 'a')
+    write_config(folder, 'repfusion_toy', start='2')
+    for start, steps in (('1', range(2, 41, 2)), ('2', (50, 100, 150))):
+        path = folder / start / 'vis_data' / 'scalars.json'
+        write_lines(path, [dict(loss=1, step=step) for step in steps])
+    curve = read_run(folder).curves['loss']
+    assert [step for step, _ in curve] == [50, 100, 150]
+
+
+def test_pictures_of_a_teacher_suffice_to_read_it(tmp_path):
+    folder = teacher(tmp_path / 'a', pictures=(1000, 200, 30))
+    (folder / '1' / 'vis_data' / 'scalars.json').unlink()
+    run = read_run(folder)
+    assert run.is_teacher and run.curves == {}
+    assert [iteration_of(path) for path in run.pictures] == [30, 200, 1000]
+
+
+@pytest.mark.parametrize(
+    ('settings', 'name'),
+    [
+        (dict(), 'ddpm'),
+        (dict(custom_hooks=[dict(type='ExportDiffusersHook')]), 'teacher'),
+        (dict(custom_hooks=[dict(type='EMAHook')]), None),
+    ],
+)
+def test_the_folder_of_an_exported_teacher_is_found(tmp_path, settings, name):
+    folder = teacher(tmp_path / 'a', **settings)
+    assert find_export(read_run(folder)) is None
+    for folder_name in ('ddpm', 'teacher'):
+        (folder / folder_name).mkdir()
+    expected = None if name is None else folder / name
+    assert find_export(read_run(folder)) == expected
 
 
 def test_a_later_test_does_not_change_the_run(tmp_path):

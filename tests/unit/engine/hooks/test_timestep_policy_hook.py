@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from mmengine.runner import Runner
 
 from repfusion_mm.engine.hooks import TimestepPolicyHook
+from repfusion_mm.visualization import read_records
 from tests.helpers.memory_run import LABELS, config
 from tests.helpers.ranks import run_on_ranks
 from tests.helpers.toy import batch
@@ -111,6 +112,19 @@ def test_a_static_policy_is_not_said_to_have_learned_nothing(tmp_path):
     assert 'learned nothing' not in log
     records = Path(runner.log_dir, 'policy.jsonl').read_text()
     assert 'num_rewards' not in records
+
+
+def test_what_the_student_explains_is_recorded_and_logged_at_the_end(tmp_path):
+    hook = dict(type='repfusion_mm.TimestepPolicyHook')
+    runner = Runner.from_cfg(config(tmp_path, [hook], max_epochs=6))
+    runner.train()
+    history = runner.message_hub.get_scalar('train/explained_variance').data[0]
+    records = read_records(str(tmp_path))
+    # The last tenth of 12 steps are two.
+    share = records[-1]['explained_variance']
+    assert share == pytest.approx(history[-2:].mean())
+    log = Path(runner.log_dir, f'{runner.timestamp}.log').read_text()
+    assert f'student explains {max(share, 0):.0%} of the variance' in log
 
 
 def test_a_resumed_run_continues_to_count_rewards(tmp_path):

@@ -128,6 +128,29 @@ def test_equal_maps_of_all_images_are_seen_under_a_normalizer():
     assert losses_of(model)['feature_relative_std'] < 1e-3
 
 
+def test_the_explained_variance_is_1_for_the_teacher_and_0_for_its_mean():
+    """Also if the features differ from those that were standardized."""
+    model = build(normalizer='standardize')
+    losses_of(model)
+    model.normalizers[0].steps_left = 0
+    torch.manual_seed(0)
+    feat = torch.randn(4, 16, 1, 1) / 3 + 5
+    # The mean of four images is nearer to them than that of all images.
+    shares = {1.0: feat, 0.25: feat.mean(0, keepdim=True).expand_as(feat)}
+    model.teacher.forward = lambda *args: {LAYER: feat}
+    for share, student in shares.items():
+        normalized = model.normalizers[0](student)
+        model.connectors[0].forward = lambda _, out=normalized: out
+        losses = losses_of(model)
+        assert losses['explained_variance'] == pytest.approx(share, abs=1e-4)
+    assert losses['loss_distill'] != pytest.approx(1, abs=0.2)
+
+
+def test_losses_that_are_no_squared_error_explain_no_variance():
+    loss = dict(type='repfusion_mm.AttentionTransferLoss')
+    assert 'explained_variance' not in losses_of(build(distill_loss=loss))
+
+
 def test_class_labels_reach_the_denoiser_if_configured():
     teacher = distiller_config()['teacher']
     teacher = dict(

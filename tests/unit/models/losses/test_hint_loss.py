@@ -24,6 +24,19 @@ def test_dense_hint_resizes_the_student_to_the_teachers_grid():
     assert loss(constant, torch.full((2, 5, 4, 4), 3.0)) < 1e-9
 
 
+@pytest.mark.parametrize('pooled', [True, False])
+def test_the_loss_of_a_constant_is_that_of_the_mean_of_all_images(pooled):
+    loss = HintLoss(pooled=pooled, loss_weight=10)
+    images = torch.randn(500, 5, 1, 1) * 2 + torch.randn(500, 5, 4, 4)
+    mean = images.mean((0, 2, 3), keepdim=True).expand_as(images)
+    expected = loss(mean, images).item()
+    assert loss.constant_loss(images) == pytest.approx(expected, rel=1e-2)
+
+
+def test_the_explained_variance_of_an_absolute_error_is_unknown():
+    assert HintLoss(criterion='l1').constant_loss(THEIRS) is None
+
+
 def test_unknown_criterion_is_refused():
     with pytest.raises(ValueError, match='criterion to be one of'):
         HintLoss(criterion='l3')

@@ -46,7 +46,7 @@ def test_a_uniform_policy_has_learned_nothing():
     assert not verdict.learned
     assert 'learned nothing: in 3000 rewards there is no sign' in verdict.text
     assert '(p = 1)' in verdict.text
-    assert '6.91 of at most 6.91 nats' in verdict.text
+    assert 'it is uniform (its entropy is 6.91 of at most' in verdict.text
     assert 'chance' not in verdict.text
     assert 'probe_timesteps.py' in verdict.text
 
