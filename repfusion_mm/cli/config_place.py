@@ -149,9 +149,9 @@ def _suggest(
     if cls is None and isinstance(kind, str):
         scope, _, name = kind.rpartition('.')
         if not scope:
-            scoped = _find_scopes(registries[0].root, name)
+            scoped = _find_scoped(registries[0].root, name)
             if scoped:
-                return f'.type; did you mean {" or ".join(scoped)}?'
+                return f'.type; did you mean {_show_scoped(scoped)}?'
         names: List[str] = []
         with registries[0].switch_scope_and_registry(
             scope or default
@@ -167,6 +167,13 @@ def _suggest(
     for key in config:
         if key not in arguments and repr(key) in str(error):
             near = find_typo(key, arguments)
+            scoped = [
+                (name, other)
+                for name, other in _find_scoped(registries[0].root, str(kind))
+                if key in init_arguments(other)
+            ]
+            if scoped and not near:
+                return f'.{key}; did you mean type={_show_scoped(scoped)}?'
             options = ', '.join(sorted(arguments))
             return f'.{key}; ' + (
                 f'did you mean {near!r}?'
@@ -177,11 +184,25 @@ def _suggest(
     return ''
 
 
-def _find_scopes(registry: Registry, name: str) -> List[str]:
-    """Return the names, with scopes, of a type in the child registries."""
-    return [
-        repr(f'{scope}.{name}')
-        for scope, child in registry.children.items()
-        if resolve_type(dict(type=f'{scope}.{name}'), registry)
-        in child.module_dict.values()
-    ]
+def _find_scoped(registry: Registry, name: str) -> List[Tuple[str, Any]]:
+    """Return the types of a name in the child registries, with scopes."""
+    found = []
+    for scope, child in registry.children.items():
+        scoped = f'{scope}.{name}'
+        cls = resolve_type(dict(type=scoped), registry)
+        if cls in child.module_dict.values():
+            found.append((scoped, cls))
+    return found
+
+
+def _show_scoped(scoped: List[Tuple[str, Any]]) -> str:
+    """Return names with scopes, and the scopes that stand for them."""
+    names = [name for name, _ in scoped]
+    scopes = [name.partition('.')[0] for name in names]
+    # Most types of a pipeline are of a project, not of this package.
+    scopes = [repr(scope) for scope in scopes if scope != 'repfusion_mm']
+    text = ' or '.join(map(repr, names))
+    if scopes:
+        text += f', or default_scope={" or ".join(scopes)} '
+        text += 'for types without a scope'
+    return text

@@ -77,8 +77,9 @@ def check_sizes(data_batch: dict) -> None:
         path = getattr(sample, 'img_path', 'an image without a path')
         raise ValueError(
             f'expected images of one size in a batch, got {usual} and '
-            f'{sizes[odd[0]]} ({path}); resize them in the pipeline, or set '
-            'pad_if_needed of RandomCrop'
+            f'{sizes[odd[0]]} ({path}); resize them in the pipeline '
+            '(keep_ratio=False), or add Pad(size=...) after a crop that may '
+            "be smaller (pad_if_needed=True of mmpretrain's RandomCrop)"
         )
 
 
