@@ -11,11 +11,7 @@ from repfusion_mm.analysis.probe.measurement import (
     difference,
 )
 from repfusion_mm.analysis.probe.results import find_best, is_undecided
-from repfusion_mm.analysis.probe.verdict import (
-    NOTHING,
-    TOO_FEW,
-    is_informative,
-)
+from repfusion_mm.analysis.probe.verdict import is_informative
 
 #: Begins the recommendation not to distill, also for those that read it.
 NO = 'Do not distill from this teacher yet: '
@@ -62,9 +58,11 @@ def recommend(
         untrained: Those of :func:`~.baselines.compare_untrained`.
     """
     if is_undecided(measurements):
-        return Recommendation(None, UNKNOWN + TOO_FEW)
+        return Recommendation(None, f'{UNKNOWN}they are too few.')
     if not is_informative(measurements):
-        return Recommendation(False, f'{NO}{NOTHING}')
+        return Recommendation(
+            False, f'{NO}it predicts labels permuted at random as well.'
+        )
     best = measurements[find_best(measurements)]
     margins = compare(best, baselines, untrained)
     described = ', '.join(

@@ -24,6 +24,14 @@ from repfusion_mm.models.distillers.builders import as_tuple
 from repfusion_mm.models.utils.image_range import from_unit_range
 from repfusion_mm.registry import MODELS
 
+#: Beginnings of the verdicts, also for those that read them.
+BETTER = 'The distilled backbone is better than an untrained one'
+WORSE = 'The distilled backbone is not better than an untrained one'
+UNDECIDED = (
+    'These labels cannot tell whether the distilled backbone is better than '
+    'an untrained one'
+)
+
 
 class StudentProbe(NamedTuple):
     """A distilled student, its teacher, and students that are not distilled.
@@ -88,20 +96,15 @@ def describe_student(probe: StudentProbe, metric: str) -> str:
     margin = f'(R² {mean:+.3f} ± {error:.3f})'
     if mean > NUM_ERRORS * error:
         return (
-            f'{text}The distilled backbone is better than an untrained one '
-            f'for a linear model {margin}. Finetune both to see what that is '
-            'worth.'
+            f'{text}{BETTER} for a linear model {margin}. Finetune both to '
+            'see what that is worth.'
         )
     if mean <= 0:
         return (
-            f'{text}The distilled backbone is not better than an untrained '
-            f'one {margin}: do not use it. Train it longer, or see the '
-            'report (tools/analysis_tools/report.py).'
+            f'{text}{WORSE} {margin}: do not use it. Train it longer, or see '
+            'the report (tools/analysis_tools/report.py).'
         )
-    return (
-        f'{text}These labels cannot tell whether the distilled backbone is '
-        f'better than an untrained one {margin}.'
-    )
+    return f'{text}{UNDECIDED} {margin}.'
 
 
 @torch.no_grad()

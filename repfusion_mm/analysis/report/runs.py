@@ -39,6 +39,7 @@ class Run:
     records: List[dict]  # of the policy; empty if there is none
     probe: Optional[Tuple[Dict[int, float], str]]  # see read_best
     verdict: str  # of the probe; empty if there is none
+    student_verdict: str  # of distill_folder.py, likewise
     versions: dict  # content of env_info.json, or empty
     pictures: List[Path]  # of a teacher, in the order in which they were drawn
 
@@ -93,7 +94,6 @@ def read_run(folder: Path) -> Run:
     # A later test or start overwrites the config in the work directory.
     own_config = starts[-1] / 'vis_data' / 'config.py'
     config = own_config if own_config.exists() else configs[-1]
-    verdict = folder / 'probe.txt'
     curves, scores = _read_scalars(starts)
     has_policy = any((s / policy_log.FILENAME).exists() for s in starts)
     run = Run(
@@ -105,9 +105,8 @@ def read_run(folder: Path) -> Run:
         scores=scores,
         records=policy_log.read_records(str(folder)) if has_policy else [],
         probe=read_best(folder / 'probe.csv'),
-        verdict=verdict.read_text(encoding='utf-8')
-        if verdict.exists()
-        else '',
+        verdict=_read_text(folder / 'probe.txt'),
+        student_verdict=_read_text(folder / 'verdict.txt'),
         versions=_read_versions(starts[-1] / env_info_hook.FILENAME),
         pictures=[path for start in starts for path in _find_pictures(start)],
     )
@@ -119,6 +118,10 @@ def read_run(folder: Path) -> Run:
             'training of a teacher'
         )
     return run
+
+
+def _read_text(path: Path) -> str:
+    return path.read_text(encoding='utf-8') if path.exists() else ''
 
 
 def _is_training(start: Path) -> bool:

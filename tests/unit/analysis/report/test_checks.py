@@ -1,10 +1,13 @@
 import numpy as np
 import pytest
 
+from repfusion_mm.analysis.probe.recommendation import NO, UNKNOWN, YES
+from repfusion_mm.analysis.probe.student import StudentProbe, describe_student
 from repfusion_mm.analysis.probe.verdict import NOTHING, TOO_FEW
 from repfusion_mm.analysis.report.checks import run_checks
 from repfusion_mm.analysis.report.runs import read_run
 from repfusion_mm.analysis.report.teachers import read_progress
+from tests.helpers.probe_measurements import given
 from tests.helpers.report_files import distillation, teacher
 
 
@@ -84,6 +87,8 @@ def test_a_learned_policy_that_never_changed_is_judged(tmp_path):
     [
         (f'best: accuracy 0.1\n{NOTHING}\n', 'says nothing about these'),
         (f'best: accuracy 0.1\n{TOO_FEW}\n', 'too few to test'),
+        (f'best: accuracy 0.9\n{NO}pixels are better\n', 'Do not distill'),
+        (f'best: accuracy 0.9\n{YES}it is better\n', None),
         ('best: accuracy 0.9\n', None),
     ],
 )
@@ -96,6 +101,29 @@ def test_the_verdict_of_a_probe_in_the_folder_is_a_check(
     assert len(checks) == 9
     warnings = [c.warning for c in checks if c.warning]
     assert [words in warning for warning in warnings] == [True] * bool(words)
+
+
+def test_a_probe_that_cannot_tell_passes_nothing(tmp_path):
+    folder = distillation(tmp_path / 'a')
+    (folder / 'probe.txt').write_text(f'best: accuracy 0.9\n{UNKNOWN}x\n')
+    skipped = [c.skipped for c in run_checks(read_run(folder)) if c.skipped]
+    assert f'{UNKNOWN}x' in skipped
+
+
+@pytest.mark.parametrize('r2', [0.9, 0.2, 0.11])
+def test_the_verdict_on_the_student_is_a_check(tmp_path, r2):
+    folder = distillation(tmp_path / 'a')
+    before = len(run_checks(read_run(folder)))
+    probe = StudentProbe(given(r2), [given(0.2, seed=1)] * 2, given(0.9))
+    if r2 == 0.11:  # within the noise
+        probe = probe._replace(initial=[given(0.1, seed=1)] * 2)
+    text = describe_student(probe, 'accuracy')
+    (folder / 'verdict.txt').write_text(text)
+    checks = run_checks(read_run(folder))
+    (check,) = (c for c in checks if 'than an untrained one' in c.passed)
+    assert len(checks) == before + 1
+    assert bool(check.warning) == (r2 == 0.2)
+    assert bool(check.skipped) == (r2 == 0.11)
 
 
 def test_what_the_student_explains_is_said(tmp_path):
