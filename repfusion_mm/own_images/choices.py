@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os.path as osp
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 
 import repfusion_mm
+from repfusion_mm.cli import add_cfg_options
 from repfusion_mm.engine.hooks.export_diffusers_hook import TRAINING
 from repfusion_mm.models.teachers.families import find_family
 from repfusion_mm.models.teachers.inputs.sizes import resolve_image_size
@@ -132,8 +134,11 @@ def choose_student(words: Optional[Sequence[str]], size: int) -> dict:
             'depth=50, or a config of the project that finetunes it, got '
             f'{" ".join(words)!r}; correct it'
         )
-    pairs = (word.split('=', 1) for word in arguments)
-    values = {key: DictAction._parse_iterable(value) for key, value in pairs}
+    values: dict = {}
+    if arguments:
+        parser = argparse.ArgumentParser()
+        add_cfg_options(parser)
+        values = parser.parse_args(['--cfg-options', *arguments]).cfg_options
     return make_trainable(dict(type=kind, **values))
 
 

@@ -127,7 +127,9 @@ def test_the_probe_scores_its_only_timestep(job):
     scores, label = read_best(folder / 'live/probe.csv')
     assert list(scores) == [0]
     assert label == 'linear probe\nclean\nblocks.2'
-    assert 'timestep=0,' in output
+    # Of random weights.
+    assert 'at t = 0, layer blocks.2' in output
+    assert 'Distill from this teacher' not in output
     # There is nothing to compare it with.
     assert 'distinguishable from it (R²' not in output
     assert 'No timestep is better' not in output

@@ -7,7 +7,7 @@ from typing import Any, List, NamedTuple
 
 import numpy as np
 import torch
-from torch.nn.modules.batchnorm import _BatchNorm
+import torch.nn as nn
 
 from repfusion_mm.analysis.probe.baselines import NUM_UNTRAINED
 from repfusion_mm.analysis.probe.measurement import (
@@ -125,7 +125,7 @@ def _measure(
     student = student.to(prober.batches[0].device)
     if calibrate:
         for module in student.modules():
-            if isinstance(module, _BatchNorm):
+            if isinstance(module, (nn.BatchNorm2d, nn.SyncBatchNorm)):
                 module.momentum = None  # the mean of all batches
         student.train()
         _run(prober, student)

@@ -133,6 +133,7 @@ def test_teacher_config_trains_exports_and_draws(digits, tmp_path):
         'config.json',
         'diffusion_pytorch_model.safetensors',
         'scheduler_config.json',
+        'training.json',
     }
     assert list(tmp_path.rglob('samples_1.png'))
 

@@ -40,12 +40,6 @@ def run(root, task, teacher, *flags, expect=0, options=()):
 
 @pytest.mark.parametrize('task', [*OPTIONS, None])
 def test_a_student_is_distilled_and_judged(root, teacher, task):
-    """The teacher is random, which the probe tells where there are labels."""
-    if task is not None:
-        done = run(root, task, teacher, expect=1)
-        assert 'Nothing is distilled' in done.output
-        assert 'tell whether' in done.output or 'Do not' in done.output
-        assert not (root / 'out/student.pth').exists()
     done = run(root, task, teacher, '--ignore-verdict')
     student = load_from_local(root / 'out/student.pth')['state_dict']
     assert student['conv1.weight'].shape == (4, 3, 3, 3)
