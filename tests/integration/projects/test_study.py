@@ -39,7 +39,7 @@ STUDIES = (
 )  # fmt: skip
 CLAIM = Claim('a > b', 'a', 'b')
 #: Studies that were not run yet.
-WITHOUT_SCORES = ('cifar10', 'camvid', 'faces')
+WITHOUT_SCORES = ('camvid', 'faces')
 
 
 @pytest.mark.parametrize(
