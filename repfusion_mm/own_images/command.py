@@ -139,9 +139,16 @@ def run(args: argparse.Namespace, argv: List[str]) -> int:
     args.work_dir.mkdir(parents=True, exist_ok=True)
     path = args.work_dir / CONFIG
     write_config(path, job.config(), job.notes)
-    # Merged and checked as in the training.
+    # Checked as in the training, and with the options that are merged below.
     cfg = read_config(str(path), args.cfg_options)
     cfg.work_dir = str(args.work_dir)
+
+    def write(timestep: Optional[int] = None) -> None:
+        merged = job.config(timestep)
+        merged.merge_from_dict(args.cfg_options or {})
+        write_config(path, merged, job.notes)
+
+    write()
     print(f'{path}: the config')
     if args.dry_run:
         return 0
@@ -167,19 +174,18 @@ def run(args: argparse.Namespace, argv: List[str]) -> int:
             )
             return 1
         del prober
-        write_config(path, job.config(found.best[2]), job.notes)
+    timestep = found.best[2] if found else None
+    write(timestep)
     options = [str(path), '--work-dir', str(args.work_dir)]
     options += ['--amp'] * args.amp + ['--resume'] * args.resume
-    if args.cfg_options:
-        options += ['--cfg-options', *raw_options(argv)]
     try:
         build_runner(options).train()
     finally:  # over the config that mmengine dumps, which has no comments
-        write_config(path, job.config(found and found.best[2]), job.notes)
+        write(timestep)
     student = args.work_dir / 'student.pth'
+    cfg = read_config(str(path))
     lines = []
     if found is not None:
-        cfg = read_config(str(path), args.cfg_options)
         prober = Prober(cfg)
         probe = probe_student(prober, student, found.best)
         lines.append(describe_student(probe, prober.task.metric))
@@ -217,10 +223,3 @@ def prepare(args: argparse.Namespace, argv: List[str]) -> Job:
     ]
     print('\n'.join(notes[1:]))
     return Job(images, labels, variables, teacher, notes)
-
-
-def raw_options(argv: List[str]) -> List[str]:
-    """Return the words after ``--cfg-options``."""
-    words = argv[argv.index('--cfg-options') + 1 :]
-    ends = [i for i, word in enumerate(words) if word.startswith('--')]
-    return words[: min(ends, default=len(words))]

@@ -95,6 +95,10 @@ def test_options_of_the_config_reach_probe_and_training(root, teacher):
     # Of the probe, the training, and the probe of the student.
     assert done.output.count(f'teacher: {other} ') == 3
     assert f'teacher: {teacher} ' not in done.output
+    # The config is that of the run.
+    cfg = Config.fromfile(root / 'out/distill.py')
+    assert cfg.model.teacher.pretrained == other
+    assert cfg.train_dataloader.num_workers == 0
 
 
 def test_the_template_has_one_line_for_each_variable():
