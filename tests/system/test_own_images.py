@@ -116,7 +116,7 @@ model = dict(
     backbone=dict(type='VGG', depth=11),
     neck=dict(type='FPN', in_channels=[512], out_channels=16, num_outs=5),
     bbox_head=dict(type='FCOSHead', num_classes=2, in_channels=16),
-    test_cfg=dict(nms_pre=10, min_bbox_size=0, score_thr=0.05,
+    test_cfg=dict(nms_pre=10, min_bbox_size=0, score_thr=0.0,
                   nms=dict(type='nms', iou_threshold=0.5), max_per_img=10))
 """,
     ),
