@@ -101,7 +101,7 @@ def describe(error: Exception) -> str:
     text = f'{name}: ' + '; '.join(filter(None, lines))
     text = text.replace(':; ', ': ')
     if isinstance(error, ModuleNotFoundError):
-        package = INSTALLED_BY.get((error.name or '').split('.')[0])
+        package = INSTALLED_BY.get(error.name or '')
         text += f"; run: pip install '{package}'" if package else ''
     if len(text) > MAX_CHARACTERS:
         text = f'{text[:MAX_CHARACTERS]} ...'

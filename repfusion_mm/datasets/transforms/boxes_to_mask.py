@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from mmcv.transforms import BaseTransform
+from mmcv import BaseTransform
 
 from repfusion_mm.registry import TRANSFORMS
 
