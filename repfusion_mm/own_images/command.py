@@ -10,10 +10,10 @@ distillation if the teacher is not worth it.
 
 Labels are one of these; without labels, nothing can be said about the teacher:
 
-    --labels folders      each subfolder of IMAGES is a class
-    --labels FILE.txt     a line "path label" for each labeled image
-    --masks FOLDER        a label map for each labeled image, of the same name
-    --coco FILE.json      keypoints or boxes in the COCO format
+    each subfolder of IMAGES is a class: --labels folders
+    a line "path label" for each labeled image: --labels FILE.txt
+    a label map for each labeled image, of the same name: --masks FOLDER
+    keypoints or boxes in the COCO format: --coco FILE.json
 """
 
 from __future__ import annotations
