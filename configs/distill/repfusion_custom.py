@@ -49,6 +49,16 @@ if timestep is None and _base_.teacher.type == 'repfusion_mm.TimmTeacher':
     timestep = 0  # there is no other
 elif timestep is None and not labels:
     timestep = 'uniform'
+if task not in ('classes', 'masks', 'keypoints', 'boxes'):
+    raise ValueError(
+        "expected task = 'classes', 'masks', 'keypoints' or 'boxes', got "
+        f'{task!r}; correct it'
+    )
+if labels and task in ('keypoints', 'boxes') and not names:
+    raise ValueError(
+        f'expected names of the {task} with labels = {labels!r}, got none; '
+        'copy them from the categories of the COCO file'
+    )
 if timestep == 'learned' and task != 'classes':
     raise ValueError(
         f"expected task = 'classes' for timestep = 'learned', got {task!r}; "

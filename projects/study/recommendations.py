@@ -2,9 +2,9 @@
 
     python -m projects.study.recommendations cifar10 camvid faces
 
-For each project, teachers with random weights, after 50 iterations, and the
-shipped one are probed with the smallest label budget of its study, with labels
-drawn anew.
+For each project, three teachers are probed: one with random weights, one after
+50 iterations, and the shipped one. The labels are several random draws of the
+smallest budget of its study.
 """
 
 from __future__ import annotations

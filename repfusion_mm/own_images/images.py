@@ -54,7 +54,11 @@ def list_images(folder: str) -> Images:
 
 
 def read_sizes(root: str, names: Sequence[str]) -> List[Tuple[int, int]]:
-    """Return width and height of images, from their headers.
+    """Return width and height in pixels of images, from their headers.
+
+    Args:
+        root: The folder that the names are relative to; '' for paths.
+        names: The images.
 
     Raises:
         ValueError: Files are no images, or are empty.
@@ -68,8 +72,8 @@ def read_sizes(root: str, names: Sequence[str]) -> List[Tuple[int, int]]:
             broken.append(name)
     if broken:
         raise ValueError(
-            f'expected images that can be read in {root}, got {len(broken)} '
-            f'that cannot: {", ".join(broken[:3])}'
+            f'expected images that can be read, got {len(broken)} that '
+            f'cannot: {", ".join(osp.join(root, i) for i in broken[:3])}'
             + ' ...' * (len(broken) > 3)
             + '; remove them'
         )

@@ -28,17 +28,13 @@ class Labels(NamedTuple):
     Attributes:
         task: ``'classes'``, ``'masks'``, ``'keypoints'`` or ``'boxes'``.
         source: ``'folders'``, or the path of a list, folder or COCO file.
-        num_images: Number of labeled images.
         names: Names of the keypoints, or of the classes of boxes.
-        num_classes: Number of classes.
         text: What was found, for a person.
     """
 
     task: str
     source: str
-    num_images: int
     names: Tuple[str, ...] = ()
-    num_classes: int = 0
     text: str = ''
 
 
@@ -93,7 +89,7 @@ def describe_classes(
         )
     low, high = min(counts.values()), max(counts.values())
     return Labels(
-        'classes', source, len(labels), num_classes=num_classes,
+        'classes', source,
         text=f'{len(labels)} labeled images of {num_classes} classes, {low} '
         f'to {high} of each',
     )  # fmt: skip
@@ -148,7 +144,7 @@ def read_masks(images: Images, folder: str) -> Labels:
         )
     num_classes = int(max(classes)) + 1
     return Labels(
-        'masks', folder, len(paths), num_classes=num_classes,
+        'masks', folder,
         text=f'{len(paths)} label maps, of classes up to {num_classes - 1}',
     )  # fmt: skip
 
@@ -191,7 +187,7 @@ def read_coco(images: Images, path: str) -> Labels:
         i['name'] for i in sorted(content['categories'], key=lambda i: i['id'])
     )
     return Labels(
-        'boxes', path, len(files), names=names, num_classes=len(names) + 1,
+        'boxes', path, names,
         text=f'{len(annotations)} boxes of {len(names)} classes in '
         f'{len(files)} images',
     )  # fmt: skip
@@ -212,8 +208,7 @@ def describe_keypoints(
     named = [i['keypoints'] for i in categories if i.get('keypoints')]
     names = named[0] if named and len(named[0]) == number else range(number)
     return Labels(
-        'keypoints', path, len({i['image_id'] for i in annotations}),
-        names=tuple(map(str, names)),
+        'keypoints', path, tuple(map(str, names)),
         text=f'{len(annotations)} instances of {number} keypoints in '
         f'{len({i["image_id"] for i in annotations})} images',
     )  # fmt: skip

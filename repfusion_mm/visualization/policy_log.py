@@ -71,10 +71,11 @@ def read_logs(paths: Iterable[Path], counter: str, *keys: str) -> List[dict]:
     """Read the logs of all starts of a run, with one JSON object per line.
 
     Objects of a start replace those of earlier starts from its first
-    iteration on, or all of them if it began anew: if its first iteration is
-    not above the difference to the second. Files that do not exist are
-    skipped, and so is a truncated last line, which a killed run leaves behind.
-    ``counter`` is the key of the iteration; the other keys are required too.
+    iteration on. They replace all of them if the run did not resume, that is,
+    if its first iteration is at most the difference to the second. Files that
+    do not exist are skipped, and so is a truncated last line, which a killed
+    run leaves behind. ``counter`` is the key of the iteration; the other keys
+    are required too.
 
     Raises:
         ValueError: Another line is not JSON, or lacks a key.

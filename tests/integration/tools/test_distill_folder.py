@@ -101,6 +101,22 @@ def test_options_of_the_config_reach_probe_and_training(root, teacher):
     assert cfg.train_dataloader.num_workers == 0
 
 
+@pytest.mark.parametrize(
+    ('variables', 'message'),
+    [
+        (dict(task='mask'), r"'keypoints' or 'boxes', got 'mask'"),
+        (dict(task='boxes', labels='a.json'), 'expected names of the boxes'),
+        (
+            dict(task='masks', timestep='learned'),
+            r"task = 'classes' for timestep = 'learned', got 'masks'",
+        ),
+    ],
+)
+def test_variables_without_effect_are_refused(variables, message):
+    with pytest.raises(ValueError, match=message):
+        fill_in(variables, 'ddpm_custom')
+
+
 def test_the_template_has_one_line_for_each_variable():
     with pytest.raises(ValueError, match=r'expected one line "nothing'):
         fill_in(dict(nothing=1), 'ddpm_custom')
