@@ -16,7 +16,7 @@ task = 'classes'
 # Masks: a folder with a label map for each labeled image, of the same name.
 # Keypoints and boxes: a COCO file with file names relative to data_root.
 labels = 'labels.txt'
-num_classes = 10  # only with timestep = 'learned'
+num_classes = 10  # of classes and masks, only with timestep = 'learned'
 names = ()  # of the keypoints, or of the classes of boxes, as in the COCO file
 # The teacher's timestep. With labels, set the one, such as 300, that this
 # prints for them:
@@ -59,18 +59,17 @@ if labels and task in ('keypoints', 'boxes') and not names:
         f'expected names of the {task} with labels = {labels!r}, got none; '
         'copy them from the categories of the COCO file'
     )
-if timestep == 'learned' and task != 'classes':
-    raise ValueError(
-        f"expected task = 'classes' for timestep = 'learned', got {task!r}; "
-        'set the timestep of the probe, or see '
-        'configs/distill/repfusion_resnet18_celebamask.py for the decoder of '
-        'masks'
-    )
 if timestep == 'learned':
     model['policy'] = dict(type='repfusion_mm.LearnedTimestepPolicy')
     model['decoder'] = dict(
-        type='repfusion_mm.ClsDecoder', num_classes=num_classes
-    )
+        classes=dict(type='repfusion_mm.ClsDecoder', num_classes=num_classes),
+        masks=dict(type='repfusion_mm.SegDecoder', num_classes=num_classes),
+        keypoints=dict(
+            type='repfusion_mm.KeypointDecoder', num_keypoints=len(names)
+        ),
+        # It predicts the class of the box at each position, or background.
+        boxes=dict(type='repfusion_mm.SegDecoder', num_classes=len(names) + 1),
+    )[task]
 elif timestep == 'uniform':
     model['policy'] = dict(
         type='repfusion_mm.UniformTimestepPolicy', **timesteps
@@ -97,49 +96,22 @@ images = dict(
         dict(type='mmpretrain.PackInputs'),
     ],
 )
-train_dataloader = dict(
-    batch_size=batch_size,
-    num_workers=2,
-    sampler=dict(type='DefaultSampler', shuffle=True),
-    # drop_last: batch norm needs more than one image in a batch.
-    batch_sampler=dict(type='repfusion_mm.SeededBatchSampler', drop_last=True),
-    dataset=dict(type='repfusion_mm.SeededConcatDataset', datasets=[images]),
-)
-if 'decoder' in model and labels and labels != 'folders':
-    # Half of each batch is drawn from the labeled images.
-    labeled = dict(images, ann_file=labels, with_label=True)
-    train_dataloader['dataset']['datasets'] = [labeled, images]
-    train_dataloader['sampler'] = dict(
-        type='repfusion_mm.ProportionalSampler', proportions=[1, 1]
-    )
 
-# Labeled and not augmented, for tools/analysis_tools/probe_timesteps.py.
-if labels and task == 'classes':
-    probe_dataset = dict(
-        images,
-        ann_file='' if labels == 'folders' else labels,
-        with_label=True,
-        pipeline=[
-            dict(type='repfusion_mm.LoadImage'),
-            dict(type='mmpretrain.ResizeEdge', scale=image_size),
-            dict(type='mmpretrain.CenterCrop', crop_size=image_size),
-            dict(type='mmpretrain.PackInputs'),
-        ],
+# For each task: how labeled images are read, augmented for the policy, resized
+# for the probe, and packed.
+square = (image_size, image_size)
+if task == 'classes':
+    labeled = dict(
+        images, ann_file='' if labels == 'folders' else labels, with_label=True
     )
-elif labels and task == 'masks':
-    probe_dataset = dict(
-        type='repfusion_mm.MaskFolderDataset',
-        data_root=data_root,
-        masks=labels,
-        pipeline=[
-            dict(type='repfusion_mm.LoadImage'),
-            dict(type='mmseg.LoadAnnotations'),
-            dict(type='mmcv.Resize', scale=(image_size, image_size)),
-            dict(type='mmseg.PackSegInputs'),
-        ],
-    )
-elif labels and task == 'keypoints':
-    probe_dataset = dict(
+    read, pack = [images['pipeline'][0]], [images['pipeline'][-1]]
+    augment = images['pipeline'][1:-1]
+    resize = [
+        dict(type='mmpretrain.ResizeEdge', scale=image_size),
+        dict(type='mmpretrain.CenterCrop', crop_size=image_size),
+    ]
+elif task == 'keypoints':
+    labeled = dict(
         type='mmpose.BaseCocoStyleDataset',
         data_root=data_root,
         ann_file=labels,
@@ -155,39 +127,87 @@ elif labels and task == 'keypoints':
             joint_weights=[1.0] * len(names),
             sigmas=[0.05] * len(names),
         ),
-        pipeline=[
-            dict(type='mmpose.LoadImage'),
-            dict(type='mmpose.GetBBoxCenterScale'),
-            dict(
-                type='mmpose.TopdownAffine',
-                input_size=(image_size, image_size),
-            ),
-            dict(
-                type='mmpose.GenerateTarget',
-                encoder=dict(
-                    type='mmpose.RegressionLabel',
-                    input_size=(image_size, image_size),
-                ),
-            ),
-            dict(type='mmpose.PackPoseInputs'),
-        ],
     )
-elif labels and task == 'boxes':
-    probe_dataset = dict(
-        type='mmdet.CocoDataset',
-        data_root=data_root,
-        ann_file=labels,
-        data_prefix=dict(img=''),
-        metainfo=dict(classes=names),
-        pipeline=[
+    read = [
+        dict(type='mmpose.LoadImage'),
+        dict(type='mmpose.GetBBoxCenterScale'),
+    ]
+    # No flip, which would need the pairs of left and right keypoints.
+    augment = [
+        dict(
+            type='mmpose.RandomBBoxTransform',
+            shift_factor=0.1,
+            scale_factor=(0.8, 1.2),
+            rotate_prob=0,
+        ),
+    ]
+    resize = []
+    pack = [
+        dict(type='mmpose.TopdownAffine', input_size=square),
+        dict(
+            type='mmpose.GenerateTarget',
+            encoder=dict(type='mmpose.RegressionLabel', input_size=square),
+        ),
+        dict(type='mmpose.PackPoseInputs'),
+    ]
+else:
+    if task == 'masks':
+        labeled = dict(
+            type='repfusion_mm.MaskFolderDataset',
+            data_root=data_root,
+            masks=labels,
+        )
+        read = [
+            dict(type='repfusion_mm.LoadImage'),
+            dict(type='mmseg.LoadAnnotations'),
+        ]
+        pack = [dict(type='mmseg.PackSegInputs')]
+    else:
+        labeled = dict(
+            type='mmdet.CocoDataset',
+            data_root=data_root,
+            ann_file=labels,
+            data_prefix=dict(img=''),
+            metainfo=dict(classes=names),
+        )
+        read = [
             dict(type='repfusion_mm.LoadImage'),
             dict(type='mmdet.LoadAnnotations', with_bbox=True),
-            # The probe predicts the class of the box at each position.
             dict(type='repfusion_mm.BoxesToMask'),
-            dict(type='mmcv.Resize', scale=(image_size, image_size)),
-            dict(type='mmdet.PackDetInputs', meta_keys=('img_path',)),
-        ],
+        ]
+        pack = [dict(type='mmdet.PackDetInputs', meta_keys=('img_path',))]
+    augment = [
+        dict(
+            type='mmcv.RandomResize',
+            scale=square,
+            ratio_range=(1.0, 1.4),
+            resize_type='mmcv.Resize',
+        ),
+        dict(type='mmseg.RandomCrop', crop_size=square),
+        dict(type='mmcv.RandomFlip', prob=0.5),
+    ]
+    resize = [dict(type='mmcv.Resize', scale=square)]
+
+train_dataloader = dict(
+    batch_size=batch_size,
+    num_workers=2,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    # drop_last: batch norm needs more than one image in a batch.
+    batch_sampler=dict(type='repfusion_mm.SeededBatchSampler', drop_last=True),
+    dataset=dict(type='repfusion_mm.SeededConcatDataset', datasets=[images]),
+)
+if 'decoder' in model and labels and not images['with_label']:
+    # Half of each batch is drawn from the labeled images.
+    train_dataloader['dataset']['datasets'] = [
+        dict(labeled, pipeline=[*read, *augment, *pack]),
+        images,
+    ]
+    train_dataloader['sampler'] = dict(
+        type='repfusion_mm.ProportionalSampler', proportions=[1, 1]
     )
+if labels:
+    # For tools/analysis_tools/probe_timesteps.py.
+    probe_dataset = dict(labeled, pipeline=[*read, *resize, *pack])
 
 train_cfg = dict(by_epoch=True, max_epochs=max_epochs)
 custom_hooks = [

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS
+from mmengine.registry import DATASETS, MODELS
 from safetensors.torch import load_file
 
 from repfusion_mm.engine.checkpoint.io import load_from_local
+from repfusion_mm.visualization.policy_log import read_records
 from tests.helpers.equal import assert_equal
 from tests.helpers.launcher import ROOT, run_main
+from tests.helpers.own_images import CLASSES, make_folder
 
 TEACHERS = ROOT / 'configs/_base_/teachers'
 SMALL = dict(batch_size=4, image_size=16)
@@ -188,6 +190,45 @@ def test_a_student_is_distilled(images, tmp_path, teacher_folder, labels):
     assert 'conv1.weight' in student['state_dict']
     assert ('reward' in output) == (labels is not None)
     assert ('policy: no parameters' in output) == (labels is None)
+
+
+@pytest.mark.parametrize(
+    ('task', 'labels', 'variables'),
+    [
+        ('masks', 'masks', dict(num_classes=3)),
+        ('keypoints', 'points.json', dict(names=('left', 'right', 'bottom'))),
+        ('boxes', 'boxes.json', dict(names=CLASSES)),
+    ],
+)
+def test_labels_of_positions_reward_the_policy(
+    tmp_path, teacher_folder, task, labels, variables
+):
+    root = make_folder(tmp_path)
+    config = edited(
+        'distill/repfusion_custom.py', tmp_path / 'distill.py',
+        data_root=str(root / 'images'), task=task, labels=str(root / labels),
+        timestep='learned', max_epochs=1,
+        student=dict(type='mmpretrain.ResNet', depth=18, base_channels=4),
+        **variables, **SMALL,
+    )  # fmt: skip
+    cfg = Config.fromfile(config)
+    labeled, images = map(
+        DATASETS.build, cfg.train_dataloader.dataset.datasets
+    )
+    labeled.full_init()
+    decoder = MODELS.build(dict(cfg.model.decoder, in_channels=1))
+    item = labeled[0]
+    assert item['inputs'].shape == images[0]['inputs'].shape == (3, 16, 16)
+    assert decoder.has_label(item['data_samples'])
+    run_main(
+        'tools/train.py', config,
+        '--work-dir', tmp_path / 'student', '--cfg-options',
+        f'model.teacher.pretrained={teacher_folder}',
+        'train_dataloader.num_workers=0',
+        'default_hooks.timestep_policy.num_records=1',
+    )  # fmt: skip
+    (record,) = read_records(str(tmp_path / 'student'))[-1:]
+    assert record['reward'] < 0
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Optional, Sequence, Tuple
+from typing import Any, Optional, Sequence, Tuple
 
 import torch
 import torch.nn as nn
@@ -80,6 +80,11 @@ class SegDecoder(TaskDecoder):
         )
         num_pixels = counts.sum((1, 2))
         return losses.sum((1, 2)) / num_pixels.clamp(min=1), num_pixels > 0
+
+    def find_label(self, info: dict) -> Any:
+        """Return the path of the label map, or the boxes of mmdet, of which
+        ``BoxesToMask`` makes one."""
+        return info.get('seg_map_path') or info.get('instances') or None
 
     def read(self, samples: Sequence) -> Tuple[torch.Tensor, torch.Tensor]:
         """Return N x H x W classes, and N x H x W booleans: which count."""

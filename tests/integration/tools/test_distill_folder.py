@@ -106,10 +106,6 @@ def test_options_of_the_config_reach_probe_and_training(root, teacher):
     [
         (dict(task='mask'), r"'keypoints' or 'boxes', got 'mask'"),
         (dict(task='boxes', labels='a.json'), 'expected names of the boxes'),
-        (
-            dict(task='masks', timestep='learned'),
-            r"task = 'classes' for timestep = 'learned', got 'masks'",
-        ),
     ],
 )
 def test_variables_without_effect_are_refused(variables, message):
