@@ -21,6 +21,7 @@ from mmengine.config import Config
 
 from projects.cifar10.study import Cifar10Study
 from projects.study.command import run_study
+from projects.study.labels import write_lines
 from projects.study.methods import Claim, Method
 from projects.study.scores import NumLabels
 from repfusion_mm.own_images.command import parse_args, run
@@ -77,19 +78,18 @@ class OwnImagesStudy(Cifar10Study):
         """Return a new folder of images with a list of the labeled ones."""
         folder = self.out / 'images' / f'{num_labels}_{seed}'
         shutil.rmtree(folder, ignore_errors=True)
-        lines = self.labels(num_labels, seed).read_text('utf-8').splitlines()
+        lines, everything = (
+            path.read_text(encoding='utf-8').splitlines()
+            for path in (self.labels(num_labels, seed), self.all_labels)
+        )
         labeled = [line.split()[0] for line in lines]
-        everything = [
-            line.split()[0]
-            for line in self.all_labels.read_text('utf-8').splitlines()
-        ]
-        others = sorted({*everything} - {*labeled})
+        others = sorted({line.split()[0] for line in everything} - {*labeled})
         chosen = np.random.default_rng(seed).permutation(others)
         for name in [*labeled, *chosen[: NUM_IMAGES - len(labeled)]]:
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(self.all_labels.parent / name, path)
-        (folder / 'labels.txt').write_text('\n'.join(lines) + '\n', 'utf-8')
+        write_lines(folder / 'labels.txt', lines)
         return folder
 
 

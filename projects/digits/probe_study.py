@@ -23,12 +23,15 @@ import numpy as np
 import torch
 
 from projects.digits import prepare_data, runs
-from repfusion_mm.analysis.probe.classification import ClassTask
-from repfusion_mm.analysis.probe.keypoints import KeypointTask
-from repfusion_mm.analysis.probe.masks import MaskTask
 from repfusion_mm.analysis.probe.results import find_best
-from repfusion_mm.analysis.probe.ridge import LeaveOneOutRidge, standardize
-from repfusion_mm.analysis.probe.tasks import Task
+from repfusion_mm.analysis.probe.tasks.base import Task
+from repfusion_mm.analysis.probe.tasks.classification import ClassTask
+from repfusion_mm.analysis.probe.tasks.keypoints import KeypointTask
+from repfusion_mm.analysis.probe.tasks.masks import MaskTask
+from repfusion_mm.analysis.probe.tasks.ridge import (
+    LeaveOneOutRidge,
+    standardize,
+)
 from repfusion_mm.analysis.probe.verdict import is_informative
 from repfusion_mm.cli import enable_safe_loading, report_errors
 from repfusion_mm.cli.argument_types import positive

@@ -5,10 +5,10 @@ from typing import Dict, List
 import numpy as np
 import torch
 
-from repfusion_mm.analysis.probe.classification import ClassTask
-from repfusion_mm.analysis.probe.keypoints import KeypointTask
-from repfusion_mm.analysis.probe.masks import MaskTask
 from repfusion_mm.analysis.probe.measurement import Measurement
+from repfusion_mm.analysis.probe.tasks.classification import ClassTask
+from repfusion_mm.analysis.probe.tasks.keypoints import KeypointTask
+from repfusion_mm.analysis.probe.tasks.masks import MaskTask
 
 NUM_IMAGES = 20
 KINDS = ('classes', 'masks', 'keypoints')

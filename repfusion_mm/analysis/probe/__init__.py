@@ -3,7 +3,7 @@
 from .measurement import Measurement
 from .prober import Prober
 from .results import find_best, read_best, within_one_se, write_table
-from .ridge import LeaveOneOutRidge
+from .tasks import LeaveOneOutRidge
 from .verdict import describe
 
 __all__ = [

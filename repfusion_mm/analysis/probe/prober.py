@@ -13,12 +13,12 @@ from mmengine.device import get_device
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, set_random_seed
 
-from repfusion_mm.analysis.probe.classification import ClassTask
 from repfusion_mm.analysis.probe.fingerprint import fingerprint_images
-from repfusion_mm.analysis.probe.keypoints import KeypointTask
-from repfusion_mm.analysis.probe.masks import MaskTask
 from repfusion_mm.analysis.probe.measurement import Key, Measurement
-from repfusion_mm.analysis.probe.tasks import Grid, Task
+from repfusion_mm.analysis.probe.tasks.base import Grid, Task
+from repfusion_mm.analysis.probe.tasks.classification import ClassTask
+from repfusion_mm.analysis.probe.tasks.keypoints import KeypointTask
+from repfusion_mm.analysis.probe.tasks.masks import MaskTask
 from repfusion_mm.engine.preflight.batches import check_sizes
 from repfusion_mm.engine.preflight.ignored_labels import find_ignore_index
 from repfusion_mm.engine.preflight.pixels import check_pixels

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from repfusion_mm.analysis.probe.baselines import measure_baselines
-from repfusion_mm.analysis.probe.classification import ClassTask
-from repfusion_mm.analysis.probe.keypoints import KeypointTask
-from repfusion_mm.analysis.probe.masks import MaskTask
+from repfusion_mm.analysis.probe.tasks.classification import ClassTask
+from repfusion_mm.analysis.probe.tasks.keypoints import KeypointTask
+from repfusion_mm.analysis.probe.tasks.masks import MaskTask
 
 #: The class is the color of the image.
 COLORS = torch.tensor([0, 1, 0, 0, 1, 2, 0, 1, 2, 0, 1, 2])

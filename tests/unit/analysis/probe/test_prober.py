@@ -9,10 +9,10 @@ from mmengine.config import Config
 from mmpretrain.structures import DataSample
 from mmseg.structures import SegDataSample
 
-from repfusion_mm.analysis.probe.classification import ClassTask
-from repfusion_mm.analysis.probe.keypoints import KeypointTask
-from repfusion_mm.analysis.probe.masks import MaskTask
 from repfusion_mm.analysis.probe.prober import Prober, find_task
+from repfusion_mm.analysis.probe.tasks.classification import ClassTask
+from repfusion_mm.analysis.probe.tasks.keypoints import KeypointTask
+from repfusion_mm.analysis.probe.tasks.masks import MaskTask
 from repfusion_mm.models.losses.utils import pool
 from tests.helpers.dense_samples import pose_samples, seg_samples
 

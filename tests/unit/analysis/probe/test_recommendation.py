@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from repfusion_mm.analysis.probe.baselines import Untrained
-from repfusion_mm.analysis.probe.classification import ClassTask
 from repfusion_mm.analysis.probe.recommendation import (
     NO,
     UNKNOWN,
     YES,
     recommend,
 )
+from repfusion_mm.analysis.probe.tasks.classification import ClassTask
 from tests.helpers.probe_measurements import as_dict, given
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from repfusion_mm.analysis.probe.classification import ClassTask
+from repfusion_mm.analysis.probe.tasks.classification import ClassTask
 from repfusion_mm.analysis.probe.verdict import (
     NOTHING,
     TOO_FEW,

@@ -6,7 +6,7 @@ import torch
 from mmpretrain.structures import DataSample
 
 from repfusion_mm.analysis.probe import measurement
-from repfusion_mm.analysis.probe.classification import ClassTask
+from repfusion_mm.analysis.probe.tasks.classification import ClassTask
 from tests.helpers.refits import refit, scale
 
 

@@ -9,8 +9,8 @@ import torch
 
 from repfusion_mm.analysis.intervals import confidence_interval
 from repfusion_mm.analysis.probe.measurement import Measurement
-from repfusion_mm.analysis.probe.ridge import LeaveOneOutRidge, compress
-from repfusion_mm.analysis.probe.tasks import Grid, Task
+from repfusion_mm.analysis.probe.tasks.base import Grid, Task
+from repfusion_mm.analysis.probe.tasks.ridge import LeaveOneOutRidge, compress
 from repfusion_mm.models.utils.labels import count_points, read_points
 
 

@@ -6,7 +6,7 @@ import torch
 
 from repfusion_mm.analysis.intervals import confidence_interval
 from repfusion_mm.analysis.probe import measurement
-from repfusion_mm.analysis.probe.keypoints import KeypointTask
+from repfusion_mm.analysis.probe.tasks.keypoints import KeypointTask
 from tests.helpers.refits import refit, scale
 
 NUM, POINTS = 12, 5

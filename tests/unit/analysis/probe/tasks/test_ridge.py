@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from repfusion_mm.analysis.probe.ridge import (
+from repfusion_mm.analysis.probe.tasks import ridge
+from repfusion_mm.analysis.probe.tasks.ridge import (
     LeaveOneOutRidge,
     compress,
     standardize,
@@ -99,7 +100,7 @@ def test_small_features_are_not_constant():
 
 @pytest.mark.parametrize('width', [5, 12, 40])
 def test_compression_changes_no_prediction(width, monkeypatch):
-    monkeypatch.setattr('repfusion_mm.analysis.probe.ridge.MAX_COLUMNS', 7)
+    monkeypatch.setattr(ridge, 'MAX_COLUMNS', 7)
     features, targets = draw(12, 1, width)
     features[..., 0] = 3  # constant
     small = compress(features[:, 0])

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from repfusion_mm.analysis.intervals import confidence_interval
-from repfusion_mm.analysis.probe.classification import Classification
-from repfusion_mm.analysis.probe.tasks import MIN_IMAGES, Grid
+from repfusion_mm.analysis.probe.tasks.base import MIN_IMAGES, Grid
+from repfusion_mm.analysis.probe.tasks.classification import Classification
 from repfusion_mm.models.utils.labels import (
     UNLABELED,
     count_classes,

@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from repfusion_mm.analysis.probe.classification import ClassTask
-from repfusion_mm.analysis.probe.keypoints import KeypointTask
+from repfusion_mm.analysis.probe.tasks.classification import ClassTask
+from repfusion_mm.analysis.probe.tasks.keypoints import KeypointTask
 
 
 @pytest.mark.parametrize(

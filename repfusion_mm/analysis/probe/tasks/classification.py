@@ -11,8 +11,11 @@ import numpy as np
 import torch
 
 from repfusion_mm.analysis.probe.measurement import Measurement
-from repfusion_mm.analysis.probe.ridge import LeaveOneOutRidge, standardize
-from repfusion_mm.analysis.probe.tasks import Grid, Task
+from repfusion_mm.analysis.probe.tasks.base import Grid, Task
+from repfusion_mm.analysis.probe.tasks.ridge import (
+    LeaveOneOutRidge,
+    standardize,
+)
 from repfusion_mm.models.losses.utils import pool
 from repfusion_mm.models.utils.labels import (
     UNLABELED,

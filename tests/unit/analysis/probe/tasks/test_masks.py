@@ -7,9 +7,9 @@ import pytest
 import torch
 from mmseg.evaluation import IoUMetric
 
-from repfusion_mm.analysis.probe import masks as probe_masks
 from repfusion_mm.analysis.probe import measurement
-from repfusion_mm.analysis.probe.masks import MaskTask, sample_cells
+from repfusion_mm.analysis.probe.tasks import masks as probe_masks
+from repfusion_mm.analysis.probe.tasks.masks import MaskTask, sample_cells
 from repfusion_mm.models.utils.labels import UNLABELED
 from tests.helpers.dense_samples import seg_samples
 from tests.helpers.refits import refit
