@@ -108,7 +108,7 @@ def test_compression_changes_no_prediction(width, monkeypatch):
     # Also of fits to some of the images.
     for some in (slice(None), [0, 2, 3, 7, 11]):
         expected = refit(standardize(features)[some], targets[some], 0.1)
-        ridge = LeaveOneOutRidge(small[some, None], penalty=0.1)
+        model = LeaveOneOutRidge(small[some, None], penalty=0.1)
         np.testing.assert_allclose(
-            ridge.predict(targets[some]), expected, **CLOSE
+            model.predict(targets[some]), expected, **CLOSE
         )
