@@ -32,7 +32,10 @@ INSTALLED_BY = {
 
 @contextlib.contextmanager
 def report_errors() -> Iterator[None]:
-    """Print the traceback of an error, and its message only as the last line.
+    """Print the message of an error as the last line, after its traceback.
+
+    An error that a check of this package raises, whose message begins with
+    "expected", says what to do: it has no traceback.
 
     Raises:
         SystemExit: With status 1 instead of any other exception; with 130
@@ -47,7 +50,10 @@ def report_errors() -> Iterator[None]:
         print('\nInterrupted by Ctrl-C; a training resumes with --resume')
         raise SystemExit(130) from None
     except Exception as error:
-        print(format_traceback(error), file=sys.stderr)
+        message = read_message(error)[1]
+        is_complete = len(message) < MAX_CHARACTERS
+        if not (message.startswith('expected ') and is_complete):
+            print(format_traceback(error), file=sys.stderr)
         raise SystemExit('\n' + describe(error)) from None
 
 

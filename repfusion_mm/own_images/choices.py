@@ -162,17 +162,26 @@ def read_backbone(path: str) -> dict:
     """Return the backbone of a finetuning config, without its init_cfg.
 
     Raises:
-        ValueError: The config has no ``model.backbone``, or one whose
-            backbone is inside another one.
+        ValueError: The config cannot be read, has no ``model.backbone``, or
+            one whose backbone is inside another one.
     """
-    cfg = Config.fromfile(path)
-    backbone = (cfg.get('model') or {}).get('backbone')
-    if not backbone or 'backbone_cfg' in backbone:
+    try:
+        cfg = Config.fromfile(path)
+    except SyntaxError as error:
+        raise ValueError(
+            f'expected a config as --student, got {path} with an error in '
+            f'line {error.lineno}: {error.msg}; correct it'
+        ) from error
+    model = cfg.get('model')
+    backbone = model.get('backbone') if isinstance(model, dict) else None
+    is_nested = 'backbone_cfg' in (backbone or {})
+    if is_nested or not backbone or 'type' not in backbone:
         raise ValueError(
             f'expected model.backbone=dict(type=...) in {path}, got '
-            f'{backbone and "backbone_cfg"}; give --student TYPE key=value ...'
+            f'{"backbone_cfg in it" if is_nested else backbone!r}; give '
+            '--student TYPE key=value ...'
         )
-    student = backbone.to_dict()
+    student: Dict[str, Any] = backbone.to_dict()
     for name in ('init_cfg', '_scope_', 'pretrained'):
         student.pop(name, None)
     if '.' not in student['type']:

@@ -28,6 +28,7 @@ from mmengine.config import Config
 
 from repfusion_mm.analysis.probe.prober import Prober
 from repfusion_mm.analysis.probe.student import (
+    DO_NOT_USE,
     describe_student,
     probe_student,
 )
@@ -48,10 +49,15 @@ from repfusion_mm.own_images.choices import (
     describe_training,
     find_teacher,
 )
-from repfusion_mm.own_images.config import fill_in, write_config
+from repfusion_mm.own_images.config import (
+    check_same,
+    fill_in,
+    write_config,
+)
 from repfusion_mm.own_images.images import Images, list_images
 from repfusion_mm.own_images.labels import Labels, read_labels
 from repfusion_mm.own_images.usage import describe_usage
+from repfusion_mm.registry import MODELS
 
 CONFIG = 'distill.py'
 NO_LABELS = (
@@ -67,7 +73,8 @@ class Job(NamedTuple):
     labels: Optional[Labels]
     variables: dict
     teacher: Teacher
-    notes: List[str]
+    options: dict
+    command: str
 
     def config(self, timestep: Optional[int] = None) -> Config:
         """Return the config; with labels, the timestep is probed first."""
@@ -76,13 +83,32 @@ class Job(NamedTuple):
             variables['timestep'] = timestep
         cfg = fill_in(variables, self.teacher.base)
         cfg.model.teacher.update(self.teacher.options)
+        cfg.merge_from_dict(self.options)
         return cfg
+
+    def notes(self, cfg: Config) -> List[str]:
+        """Say what is distilled, and how long."""
+        labels = self.labels.text if self.labels else 'no labels'
+        length, size = cfg.train_cfg.get('max_epochs'), self.teacher.size
+        return [
+            f'{len(self.images.names)} images, median of the shorter sides '
+            f'{self.images.side} pixels; {labels}.',
+            f'{length} epochs of {cfg.train_dataloader.batch_size} images '
+            f'a batch, of {size} x {size} pixels, the size of the teacher.',
+        ]
+
+    def write(self, path: Path, timestep: Optional[int] = None) -> None:
+        """Write the config."""
+        cfg = self.config(timestep)
+        command = f'Written by: distill_folder.py {self.command}'
+        write_config(path, cfg, [command, *self.notes(cfg)])
 
 
 def main(argv: Optional[List[str]] = None) -> int:
     """Run the command; return its exit status.
 
-    It is 1 if the teacher is not worth distilling.
+    It is 1 if the teacher is not worth distilling, or the student not worth
+    finetuning.
     """
     args = parse_args(argv)
     with report_errors():
@@ -130,25 +156,26 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
         '--amp', action='store_true', help='train with mixed precision'
     )
     add_cfg_options(parser)
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    for name in ('labels', 'masks', 'coco'):
+        if getattr(args, name) == '':
+            parser.error(f'expected a path for --{name}, got an empty one')
+    return args
 
 
 def run(args: argparse.Namespace, argv: List[str]) -> int:
     """Write the config, probe, distill, and say what came of it."""
     job = prepare(args, argv)
-    args.work_dir.mkdir(parents=True, exist_ok=True)
     path = args.work_dir / CONFIG
-    write_config(path, job.config(), job.notes)
-    # Checked as in the training, and with the options that are merged below.
+    if path.exists():
+        check_same(path, job.config)
+    args.work_dir.mkdir(parents=True, exist_ok=True)
+    job.write(path)
+    # Checked as in the training.
     cfg = read_config(str(path), args.cfg_options)
     cfg.work_dir = str(args.work_dir)
-
-    def write(timestep: Optional[int] = None) -> None:
-        merged = job.config(timestep)
-        merged.merge_from_dict(args.cfg_options or {})
-        write_config(path, merged, job.notes)
-
-    write()
+    MODELS.build(cfg.model.student)  # its arguments are checked here
+    print('\n'.join(job.notes(cfg)))
     print(f'{path}: the config')
     if args.dry_run:
         return 0
@@ -175,34 +202,44 @@ def run(args: argparse.Namespace, argv: List[str]) -> int:
             return 1
         del prober
     timestep = found.best[2] if found else None
-    write(timestep)
+    job.write(path, timestep)
     options = [str(path), '--work-dir', str(args.work_dir)]
     options += ['--amp'] * args.amp + ['--resume'] * args.resume
     try:
         build_runner(options).train()
     finally:  # over the config that mmengine dumps, which has no comments
-        write(timestep)
+        job.write(path, timestep)
     student = args.work_dir / 'student.pth'
     cfg = read_config(str(path))
-    lines = []
+    verdict = ''
     if found is not None:
         prober = Prober(cfg)
-        probe = probe_student(prober, student, found.best)
-        lines.append(describe_student(probe, prober.task.metric))
-    lines.append(describe_usage(cfg, student.resolve(), job.labels))
-    text = '\n\n'.join(lines) + '\n'
+        mode, layer, t = found.best
+        t = cfg.model.policy.get('timestep', t)  # --cfg-options may change it
+        probe = probe_student(prober, student, (mode, layer, t))
+        verdict = describe_student(probe, prober.task.metric)
+    usage = describe_usage(cfg, student.resolve(), job.labels, args.student)
+    text = f'{verdict}\n\n{usage}\n'.lstrip()
     (args.work_dir / 'verdict.txt').write_text(text, encoding='utf-8')
     print(f'\n{text}')
-    return 0
+    return int(DO_NOT_USE in verdict and not args.ignore_verdict)
 
 
 def prepare(args: argparse.Namespace, argv: List[str]) -> Job:
     """Check everything that can be known before something is computed."""
     images = list_images(args.images)
+    if (
+        Path(images.root).resolve()
+        in (args.work_dir / CONFIG).resolve().parents
+    ):
+        raise ValueError(
+            f'expected a --work-dir outside of {images.root}, got '
+            f'{args.work_dir}, whose pictures would be taken for images; give '
+            'another one'
+        )
     labels = read_labels(images, args.labels, args.masks, args.coco)
     teacher = find_teacher(args.teacher)
     batch_size, epochs = choose_length(len(images.names))
-    epochs = args.epochs or epochs
     student = choose_student(args.student, teacher.size)
     variables = dict(
         data_root=images.root,
@@ -212,14 +249,9 @@ def prepare(args: argparse.Namespace, argv: List[str]) -> Job:
         image_size=teacher.size,
         student=student,
         batch_size=batch_size,
-        max_epochs=epochs,
+        max_epochs=args.epochs or epochs,
     )
-    notes = [
-        f'Written by: distill_folder.py {shlex.join(argv)}',
-        f'{len(images.names)} images, median of the shorter sides '
-        f'{images.side} pixels; {labels.text if labels else "no labels"}.',
-        f'{epochs} epochs of {batch_size} images a batch, of '
-        f'{teacher.size} x {teacher.size} pixels, the size of the teacher.',
-    ]
-    print('\n'.join(notes[1:]))
-    return Job(images, labels, variables, teacher, notes)
+    return Job(
+        images, labels, variables, teacher, args.cfg_options or {},
+        shlex.join(argv),
+    )  # fmt: skip

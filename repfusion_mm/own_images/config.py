@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, Sequence
+from typing import Any, Callable, Dict, Optional, Sequence
 
 from mmengine.config import Config
 
@@ -47,7 +47,7 @@ def fill_in(variables: Dict[str, Any], teacher: str) -> Config:
     text = text.replace('teachers/ddpm_custom.py', f'teachers/{teacher}.py')
     text = text.replace("'../_base_", f"'{CONFIGS.as_posix()}/_base_")
     for name, value in variables.items():
-        line = f'{name} = {value!r}'.replace('\\', r'\\')
+        line = f'{name} = {escape(repr(value))}'.replace('\\', r'\\')
         text, count = re.subn(rf'^{name} = [^\n]*$', line, text, flags=re.M)
         if count != 1:
             raise ValueError(f'expected one line "{name} = ..." in {TEMPLATE}')
@@ -74,7 +74,39 @@ def write_config(path: Path, cfg: Config, notes: Sequence[str]) -> None:
     for title, names in sections.items():
         values = {name: cfg[name] for name in names if name in cfg}
         if values:
-            parts.append(f'# {title}\n{Config(values).pretty_text}')
+            text = escape(Config(values).pretty_text)
+            parts.append(f'# {title}\n{text}')
     unfinished = path.with_suffix('.tmp')
     unfinished.write_text('\n'.join(parts), encoding='utf-8')
     unfinished.replace(path)
+
+
+def escape(text: str) -> str:
+    """Return Python code in which mmengine replaces no ``{{ variable }}``."""
+    return text.replace('{{', r'{\x7b')
+
+
+def check_same(
+    path: Path, make_config: Callable[[Optional[int]], Config]
+) -> None:
+    """Refuse a work directory in which something else was distilled.
+
+    Args:
+        path: The config that an earlier call wrote.
+        make_config: Return the config of this call at a timestep.
+
+    Raises:
+        ValueError: It has other settings, except for the timestep.
+    """
+    before = Config.fromfile(path)
+    timestep = before.model.policy.get('timestep')
+    old, new = before.to_dict(), make_config(timestep).to_dict()
+    differ = [
+        name for name in sorted(SETTINGS) if old.get(name) != new.get(name)
+    ]
+    if differ:
+        raise ValueError(
+            f'expected the settings of the earlier call in {path}, got '
+            f'another {", ".join(differ)}; restore them, remove the folder, '
+            'or give another --work-dir'
+        )

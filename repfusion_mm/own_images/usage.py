@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os.path as osp
 from pathlib import Path
-from typing import Optional
+from typing import Any, Dict, Optional, Sequence
 
 from mmengine.config import Config
 
@@ -13,10 +14,15 @@ from repfusion_mm.own_images.labels import Labels
 PROJECTS = dict(
     classes='mmpretrain', masks='mmseg', keypoints='mmpose', boxes='mmdet'
 )
+#: Arguments that keep layers of a backbone as they begin.
+FREEZING = ('frozen_stages', 'norm_eval')
 
 
 def describe_usage(
-    cfg: Config, student: Path, labels: Optional[Labels]
+    cfg: Config,
+    student: Path,
+    labels: Optional[Labels],
+    words: Optional[Sequence[str]] = None,
 ) -> str:
     """Return the settings of a finetuning config that load a student.
 
@@ -24,26 +30,81 @@ def describe_usage(
         cfg: The config of the distillation.
         student: The exported student.
         labels: The labels, whose kind decides the project.
+        words: What names the student, as in
+            :func:`~repfusion_mm.own_images.choices.choose_student`.
     """
+    if words and words[0].endswith('.py'):
+        path = osp.abspath(osp.expanduser(words[0]))
+        return (
+            'To finetune the student, write this config, and train it:\n\n'
+            + Config(inherit(path, cfg, student)).pretty_text
+        )
     project = PROJECTS[labels.task if labels else 'classes']
-    backbone = dict(
-        _delete_=True,
-        **cfg.model.student.to_dict(),
-        init_cfg=dict(
-            type='Pretrained', _scope_='repfusion_mm', checkpoint=str(student)
-        ),
+    model: Dict[str, Any] = dict(
+        backbone=dict(
+            _delete_=True,
+            **cfg.model.student.to_dict(),
+            init_cfg=read_weights(student),
+        )
     )
-    pixels = cfg.model.data_preprocessor
-    order = 'to_rgb' if project == 'mmpretrain' else 'bgr_to_rgb'
-    preprocessor = {'mean': pixels.mean, 'std': pixels.std, order: True}
-    model = dict(backbone=backbone)
+    if project == 'mmseg':
+        model['pretrained'] = None  # refused together with init_cfg
     settings = dict(custom_imports=dict(imports=['repfusion_mm']), model=model)
-    if project == 'mmpretrain':
-        settings['data_preprocessor'] = preprocessor
-    else:
-        model['data_preprocessor'] = preprocessor
+    part = settings if project == 'mmpretrain' else model
+    part['data_preprocessor'] = preprocess(cfg, project)
     return (
         f'To finetune the student, write into your config of {project} (with '
         'the out_indices that its head reads):\n\n'
         f'{Config(settings).pretty_text}'
     )
+
+
+def inherit(path: str, cfg: Config, student: Path) -> Dict[str, Any]:
+    """Return the settings that load a student in the config it is taken from.
+
+    Args:
+        path: That config.
+        cfg: The config of the distillation.
+        student: The exported student.
+    """
+    base = Config.fromfile(path)
+    old = base.model.backbone
+    backbone: Dict[str, Any] = dict(init_cfg=read_weights(student))
+    if 'init_cfg' in old:
+        backbone['init_cfg'] = dict(_delete_=True, **backbone['init_cfg'])
+    distilled = cfg.model.student
+    backbone.update(
+        {
+            name: distilled[name]
+            for name in FREEZING
+            if name in distilled and distilled[name] != old.get(name)
+        }
+    )
+    imports = (base.get('custom_imports') or {}).get('imports', [])
+    imports = [imports] if isinstance(imports, str) else [*imports]
+    model: Dict[str, Any] = dict(backbone=backbone)
+    if 'pretrained' in base.model:
+        model['pretrained'] = None
+    settings = dict(
+        _base_=[path],
+        custom_imports=dict(imports=['repfusion_mm', *imports]),
+        model=model,
+    )
+    is_own = 'data_preprocessor' in base.model
+    part = model if is_own or 'data_preprocessor' not in base else settings
+    project = base.get('default_scope', '')
+    part['data_preprocessor'] = preprocess(cfg, project)
+    return settings
+
+
+def read_weights(student: Path) -> Dict[str, Any]:
+    return dict(
+        type='Pretrained', _scope_='repfusion_mm', checkpoint=str(student)
+    )
+
+
+def preprocess(cfg: Config, project: str) -> Dict[str, Any]:
+    """Return the mean, std and channel order of the distillation."""
+    pixels = cfg.model.data_preprocessor
+    order = 'to_rgb' if project == 'mmpretrain' else 'bgr_to_rgb'
+    return {'mean': pixels.mean, 'std': pixels.std, order: True}

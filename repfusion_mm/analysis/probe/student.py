@@ -27,10 +27,14 @@ from repfusion_mm.registry import MODELS
 #: Beginnings of the verdicts, also for those that read them.
 BETTER = 'The distilled backbone is better than an untrained one'
 WORSE = 'The distilled backbone is not better than an untrained one'
+USELESS = 'The distilled backbone says nothing about these labels'
 UNDECIDED = (
     'These labels cannot tell whether the distilled backbone is better than '
     'an untrained one'
 )
+BEGINNINGS = (BETTER, WORSE, USELESS, UNDECIDED)
+#: What the advice of a negative verdict has in common.
+DO_NOT_USE = 'do not use it'
 
 
 class StudentProbe(NamedTuple):
@@ -40,11 +44,13 @@ class StudentProbe(NamedTuple):
         distilled: Measurement of the student.
         initial: Measurements of students as they begin, with two seeds.
         teacher: Measurement of the teacher at the timestep.
+        timestep: The timestep.
     """
 
     distilled: Measurement
     initial: List[Measurement]
     teacher: Measurement
+    timestep: int
 
     @property
     def margin(self) -> tuple:
@@ -78,6 +84,7 @@ def probe_student(prober: Prober, checkpoint: Path, best: Key) -> StudentProbe:
         _measure(prober, student, layer),
         found,
         teacher._replace(is_own_fit=True),
+        t,
     )
 
 
@@ -85,25 +92,31 @@ def describe_student(probe: StudentProbe, metric: str) -> str:
     """Say whether the distillation made a better backbone."""
     initial = max(probe.initial, key=lambda i: i.r2)
     mean, error = probe.margin
-    text = ''.join(
+    text = 'Each with a linear model of its own:\n' + ''.join(
         f'{name}: {metric} {format_score(m)}, R² {format_r2(m)}\n'
         for name, m in (
-            ('teacher', probe.teacher),
+            (f'teacher at t = {probe.timestep}', probe.teacher),
             ('distilled student', probe.distilled),
             ('untrained student', initial),
         )
     )
     margin = f'(R² {mean:+.3f} ± {error:.3f})'
+    advice = (
+        f'{DO_NOT_USE}. Train it longer, or see the report '
+        '(tools/analysis_tools/report.py).'
+    )
+    if probe.distilled.r2 <= 0:
+        return (
+            f'{text}{USELESS}: a linear model predicts them no better than a '
+            f'constant; {advice}'
+        )
     if mean > NUM_ERRORS * error:
         return (
             f'{text}{BETTER} for a linear model {margin}. Finetune both to '
             'see what that is worth.'
         )
     if mean <= 0:
-        return (
-            f'{text}{WORSE} {margin}: do not use it. Train it longer, or see '
-            'the report (tools/analysis_tools/report.py).'
-        )
+        return f'{text}{WORSE} {margin}: {advice}'
     return f'{text}{UNDECIDED} {margin}.'
 
 

@@ -7,7 +7,12 @@ from typing import List, NamedTuple, Optional
 import numpy as np
 
 from repfusion_mm.analysis.probe.recommendation import NO, UNKNOWN, YES
-from repfusion_mm.analysis.probe.student import UNDECIDED, WORSE
+from repfusion_mm.analysis.probe.student import (
+    BEGINNINGS,
+    UNDECIDED,
+    USELESS,
+    WORSE,
+)
 from repfusion_mm.analysis.probe.verdict import NOTHING, TOO_FEW
 from repfusion_mm.analysis.report.runs import Curve, Run
 from repfusion_mm.analysis.report.teachers import Progress, read_progress
@@ -51,8 +56,9 @@ def run_checks(run: Run) -> List[Check]:
         checks.append(check_trend(passed, rewards, warning, MIN_GAIN))
     if run.verdict:
         checks.append(check_probe(run.verdict))
-    if run.student_verdict:
-        checks.append(check_backbone(run.student_verdict))
+    verdict = run.student_verdict
+    if any(line.startswith(BEGINNINGS) for line in verdict.splitlines()):
+        checks.append(check_backbone(verdict))
     checks.append(check_features(run.curves.get('feature_relative_std', [])))
     warning = (
         'The distillation loss did not decrease: the student learned nothing '
@@ -158,22 +164,22 @@ def check_policy(record: dict) -> Check:
 
 def check_probe(verdict: str) -> Check:
     """Check that the probe of the same folder found that features help."""
-    passed = 'the probe found that the features predict the labels'
-    if YES in verdict:
-        passed = 'the probe recommends the teacher'
+    passed = 'the probe recommends the teacher'
     for line in verdict.splitlines():
-        if line.startswith(UNKNOWN):
-            return Check(passed, skipped=line)
         if line in (NOTHING, TOO_FEW) or line.startswith(NO):
             return Check(passed, f'Of the probe: {line}')
-    return Check(passed)
+        if line.startswith(UNKNOWN):
+            return Check(passed, skipped=line)
+    if YES in verdict:
+        return Check(passed)
+    return Check(passed, skipped='probe.txt contains no recommendation')
 
 
 def check_backbone(verdict: str) -> Check:
     """Check that the student is better than an untrained one."""
     passed = 'for a linear model, the student is better than an untrained one'
     for line in verdict.splitlines():
-        if line.startswith(WORSE):
+        if line.startswith((WORSE, USELESS)):
             return Check(passed, line)
         if line.startswith(UNDECIDED):
             return Check(passed, skipped=line)

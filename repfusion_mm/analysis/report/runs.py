@@ -80,6 +80,12 @@ def read_run(folder: Path) -> Run:
         )
     # mmengine makes a folder for each start of a training or a test.
     starts = [path for path in sorted(folder.iterdir()) if _is_training(path)]
+    answer = _read_text(folder / 'probe.txt').strip().rpartition('\n')[2]
+    if not starts and answer:
+        raise ValueError(
+            f'expected the work directory of a run at {folder}, got only the '
+            f'probe of a teacher: {answer}'
+        )
     if not starts:
         raise ValueError(
             f'expected the work directory of a run at {folder}, got a folder '

@@ -141,7 +141,9 @@ def _action_for(cfg: Config, name: str, file: ConfigFile, place: int) -> str:
     elif find_same_key(cfg, name):
         kind = 'setting'
     else:
-        kind = 'typo' if find_typo(name, SETTINGS) else 'other'
+        variables = {*cfg} - file.assigned  # of base configs
+        is_typo = find_typo(name, SETTINGS | variables)
+        kind = 'typo' if is_typo else 'other'
     if kind == 'other' and place and file.assigned & file.used:
         kind = ''  # a base that offers several variables
     if file.has_only_values:
@@ -190,7 +192,9 @@ def suggest(cfg: Config, name: str, path: str = '') -> str:
         found = [RENAMED[name]]
     if found:
         return _show_keys(found, ' or ', ' or ')
-    typo = find_typo(name, SETTINGS)
+    typo = find_typo(name, (SETTINGS | {*cfg}) - {name})
+    if typo in cfg and typo not in SETTINGS:  # a variable of a base config
+        return f'did you mean {typo!r}? {suggest(cfg, typo, path)}'
     if typo:
         return f'did you mean {typo!r}? If not, rename it'
     return 'set the settings that it is meant for'

@@ -67,9 +67,7 @@ def report(error, capsys):
     return capsys.readouterr().err, stop.value.code.strip()
 
 
-@pytest.mark.parametrize(
-    'text', ['expected a, got b', 'expected a, got:\nb\nc', '']
-)
+@pytest.mark.parametrize('text', ['no a in b', 'no a in:\nb\nc', ''])
 def test_a_message_is_printed_once(capsys, text):
     traceback, last_line = report(ValueError(text), capsys)
     assert traceback.splitlines()[-2:] == [
@@ -83,17 +81,23 @@ def test_a_message_is_printed_once(capsys, text):
 def test_a_message_that_another_one_repeats_is_printed_once(capsys):
     class Part:
         def __init__(self):
-            raise ValueError('expected a, got b')
+            raise ValueError('no a in b')
 
     MODELS.register_module('PartThatFails', module=Part, force=True)
     with pytest.raises(SystemExit) as stop, report_errors():
         MODELS.build(dict(type='PartThatFails'))
     traceback = capsys.readouterr().err
-    assert stop.value.code.count('expected a, got b') == 1
-    assert 'expected a, got b' not in traceback.replace(
-        "ValueError('expected a, got b')", ''
-    )
+    assert stop.value.code.count('no a in b') == 1
+    assert 'no a in b' not in traceback.replace("ValueError('no a in b')", '')
     assert traceback.count('in __init__') == 1
+
+
+def test_what_a_check_says_is_one_line(capsys):
+    message = 'expected a, got b; correct it'
+    assert report(ValueError(message), capsys) == (
+        '',
+        f'ValueError: {message}',
+    )
 
 
 def test_a_cut_message_is_complete_before_the_last_line(capsys):

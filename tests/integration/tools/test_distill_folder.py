@@ -86,6 +86,50 @@ def test_bad_labels_stop_before_anything_is_written(root, teacher):
     assert not (root / 'out').exists()
 
 
+def test_a_work_dir_among_the_images_is_refused(root, teacher, monkeypatch):
+    """Its pictures would be images, and its folders classes."""
+    monkeypatch.chdir(root / 'images')
+    done = run_main(SCRIPT, '.', '--teacher', teacher, '--dry-run', expect=1)
+    assert 'expected a --work-dir outside of ' in done.last_line
+    assert not (root / 'images/work_dirs').exists()
+
+
+def test_a_work_dir_of_other_settings_is_refused(root, teacher):
+    run(root, 'classes', teacher, '--dry-run')
+    before = (root / 'out/distill.py').read_text()
+    run(root, 'classes', teacher, '--dry-run')
+    done = run(
+        root, 'classes', teacher, '--dry-run', expect=1,
+        options=['optim_wrapper.student.optimizer.lr=0.01'],
+    )  # fmt: skip
+    assert 'got another optim_wrapper; restore' in done.last_line
+    assert (root / 'out/distill.py').read_text() == before
+
+
+def test_arguments_of_the_student_are_checked_first(root, teacher):
+    done = run_main(
+        SCRIPT, root / 'images', '--teacher', teacher, '--dry-run',
+        '--student', 'mmpretrain.ResNet', 'depth=51', expect=1,
+    )  # fmt: skip
+    assert 'invalid depth 51' in done.last_line
+
+
+def test_an_empty_path_of_labels_is_refused(root, teacher):
+    done = run_main(
+        SCRIPT, root / 'images', '--teacher', teacher, '--masks', '', expect=2
+    )
+    assert 'expected a path for --masks' in done.last_line
+
+
+def test_the_teacher_is_judged_at_the_timestep_of_the_student(root, teacher):
+    run(
+        root, 'classes', teacher, '--ignore-verdict',
+        options=['model.policy.timestep=70'],
+    )  # fmt: skip
+    verdict = (root / 'out/verdict.txt').read_text()
+    assert '\nteacher at t = 70: accuracy' in verdict
+
+
 def test_options_of_the_config_reach_probe_and_training(root, teacher):
     other = save_teacher(root / 'other', block_out_channels=(8, 12))
     done = run(
@@ -116,7 +160,8 @@ def test_variables_without_effect_are_refused(variables, message):
 def test_the_template_has_one_line_for_each_variable():
     with pytest.raises(ValueError, match=r'expected one line "nothing'):
         fill_in(dict(nothing=1), 'ddpm_custom')
-    cfg = fill_in(dict(data_root='a\\b"c', names=("d'e",)), 'sd15')
-    assert cfg.data_root == 'a\\b"c'
+    folder = 'a\\b"c {{ fileDirname }}'  # of which mmengine replaces a part
+    cfg = fill_in(dict(data_root=folder, names=("d'e",)), 'sd15')
+    assert cfg.data_root == folder
     assert cfg.names == ("d'e",)
     assert cfg.model.teacher.pretrained.startswith('stable-diffusion-v1-5')

@@ -70,7 +70,9 @@ def test_the_student_is_the_backbone_of_a_config(tmp_path):
         norm_eval=False,
     )
     config.write_text('model = dict(backbone=dict(backbone_cfg=dict()))')
-    with pytest.raises(ValueError, match=r'got backbone_cfg; give --student'):
+    with pytest.raises(
+        ValueError, match=r'got backbone_cfg in it; give --student'
+    ):
         choose_student([str(config)], 64)
 
 

@@ -89,7 +89,6 @@ def test_a_learned_policy_that_never_changed_is_judged(tmp_path):
         (f'best: accuracy 0.1\n{TOO_FEW}\n', 'too few to test'),
         (f'best: accuracy 0.9\n{NO}pixels are better\n', 'Do not distill'),
         (f'best: accuracy 0.9\n{YES}it is better\n', None),
-        ('best: accuracy 0.9\n', None),
     ],
 )
 def test_the_verdict_of_a_probe_in_the_folder_is_a_check(
@@ -103,18 +102,33 @@ def test_the_verdict_of_a_probe_in_the_folder_is_a_check(
     assert [words in warning for warning in warnings] == [True] * bool(words)
 
 
-def test_a_probe_that_cannot_tell_passes_nothing(tmp_path):
+@pytest.mark.parametrize(
+    ('verdict', 'reason'),
+    [(f'{UNKNOWN}x', f'{UNKNOWN}x'), ('', 'contains no recommendation')],
+)
+def test_a_probe_that_cannot_tell_passes_nothing(tmp_path, verdict, reason):
     folder = distillation(tmp_path / 'a')
-    (folder / 'probe.txt').write_text(f'best: accuracy 0.9\n{UNKNOWN}x\n')
+    (folder / 'probe.txt').write_text(f'best: accuracy 0.9\n{verdict}\n')
     skipped = [c.skipped for c in run_checks(read_run(folder)) if c.skipped]
-    assert f'{UNKNOWN}x' in skipped
+    assert any(reason in text for text in skipped)
 
 
-@pytest.mark.parametrize('r2', [0.9, 0.2, 0.11])
+def test_a_student_that_was_not_probed_is_not_checked(tmp_path):
+    """Without labels, verdict.txt has only the lines for a project."""
+    folder = distillation(tmp_path / 'a')
+    before = len(run_checks(read_run(folder)))
+    (folder / 'verdict.txt').write_text('To finetune the student, write\n')
+    assert len(run_checks(read_run(folder))) == before
+
+
+@pytest.mark.parametrize('r2', [0.9, 0.2, 0.11, -0.1])
 def test_the_verdict_on_the_student_is_a_check(tmp_path, r2):
     folder = distillation(tmp_path / 'a')
     before = len(run_checks(read_run(folder)))
-    probe = StudentProbe(given(r2), [given(0.2, seed=1)] * 2, given(0.9))
+    initial = -0.9 if r2 < 0 else 0.2  # a constant is better than both
+    probe = StudentProbe(
+        given(r2), [given(initial, seed=1)] * 2, given(0.9), 3
+    )
     if r2 == 0.11:  # within the noise
         probe = probe._replace(initial=[given(0.1, seed=1)] * 2)
     text = describe_student(probe, 'accuracy')
@@ -122,7 +136,7 @@ def test_the_verdict_on_the_student_is_a_check(tmp_path, r2):
     checks = run_checks(read_run(folder))
     (check,) = (c for c in checks if 'than an untrained one' in c.passed)
     assert len(checks) == before + 1
-    assert bool(check.warning) == (r2 == 0.2)
+    assert bool(check.warning) == (r2 in (0.2, -0.1))
     assert bool(check.skipped) == (r2 == 0.11)
 
 

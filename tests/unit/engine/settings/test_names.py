@@ -188,6 +188,13 @@ def test_names_like_settings_are_refused_if_they_are_not_used(tmp_path):
     assert actions(tmp_path, '', 'models = 1\nwork_dir = str(models)') == {}
 
 
+def test_names_like_variables_of_a_base_are_refused(tmp_path):
+    assert actions(tmp_path, 'image_size = 32', 'image_sise = 16') == {
+        'image_size': 'warning',
+        'image_sise': 'error',
+    }
+
+
 def test_edited_variables_of_dumped_configs_are_logged(tmp_path):
     """Not refused: --cfg-options sets other values than the variables."""
     text = Config.fromfile(BASE).pretty_text

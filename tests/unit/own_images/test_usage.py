@@ -1,0 +1,78 @@
+"""The printed lines load the student in a project."""
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS
+
+from repfusion_mm.own_images.choices import choose_student
+from repfusion_mm.own_images.config import fill_in
+from repfusion_mm.own_images.labels import Labels
+from repfusion_mm.own_images.usage import describe_usage
+
+CONFIGS = [
+    'mmpretrain::resnet/resnet18_8xb32_in1k.py',
+    # With model.pretrained and SyncBN.
+    'mmseg::fcn/fcn_r18-d8_4xb2-80k_cityscapes-512x1024.py',
+    # With init_cfg.
+    'mmpose::body_2d_keypoint/topdown_heatmap/coco/'
+    'td-hm_res50_8xb64-210e_coco-256x192.py',
+    # With frozen layers.
+    'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
+]
+
+
+def write_lines(folder, text):
+    """Write the config that a description ends with; return it."""
+    path = folder / 'finetune.py'
+    path.write_text(text.partition(':\n\n')[2])
+    return Config.fromfile(path)
+
+
+@pytest.mark.parametrize('base', CONFIGS)
+def test_the_config_of_the_student_is_inherited(tmp_path, base):
+    config = tmp_path / 'my_config.py'
+    config.write_text(f'_base_ = [{base!r}]\n')
+    words = [str(config)]
+    student = choose_student(words, 224)
+    weights = MODELS.build(student).state_dict()
+    checkpoint = tmp_path / 'student.pth'
+    torch.save(dict(state_dict=weights), checkpoint)
+    cfg = fill_in(dict(student=student), 'sd15')
+    used = write_lines(tmp_path, describe_usage(cfg, checkpoint, None, words))
+    backbone = MODELS.build(
+        dict(used.model.backbone, _scope_=used.default_scope)
+    )
+    backbone.init_weights()
+    for name, value in backbone.state_dict().items():
+        assert torch.equal(value, weights[name]), name
+    assert getattr(backbone, 'frozen_stages', -1) == -1
+    assert not backbone.norm_eval
+    assert used.model.get('pretrained') is None
+    # Its own norm is kept.
+    before = Config.fromfile(config).model.backbone.get('norm_cfg')
+    assert used.model.backbone.get('norm_cfg') == before
+    preprocessor = (
+        used.model.get('data_preprocessor') or used.data_preprocessor
+    )
+    assert preprocessor.std == cfg.model.data_preprocessor.std
+
+
+@pytest.mark.parametrize(
+    ('task', 'base'),
+    zip(('classes', 'masks', 'keypoints', 'boxes'), CONFIGS),
+)
+def test_a_student_without_a_config_replaces_the_backbone(
+    tmp_path, task, base
+):
+    student = dict(type='mmpretrain.ResNet', depth=18, out_indices=[0, 3])
+    cfg = fill_in(dict(student=student), 'sd15')
+    labels = Labels(task, 'labels')
+    text = describe_usage(cfg, tmp_path / 'student.pth', labels)
+    lines = text.partition(':\n\n')[2]
+    (tmp_path / 'all.py').write_text(f'_base_ = [{base!r}]\n{lines}')
+    used = Config.fromfile(tmp_path / 'all.py')
+    backbone = dict(used.model.backbone)
+    assert backbone.pop('init_cfg').checkpoint == str(tmp_path / 'student.pth')
+    assert backbone == student
+    assert used.model.get('pretrained') is None
