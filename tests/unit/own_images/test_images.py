@@ -6,12 +6,19 @@ from repfusion_mm.own_images.images import list_images, read_sizes
 from tests.helpers.own_images import make_folder
 
 
-def test_images_that_cannot_be_read_are_named(tmp_path):
+@pytest.mark.parametrize(
+    ('content', 'reason'),
+    [
+        (b'', 'cannot identify'),
+        (b'a', 'cannot identify'),
+        (b'P5 16 x 255 ', 'literal'),
+    ],
+)
+def test_images_that_cannot_be_read_are_named(tmp_path, content, reason):
     make_folder(tmp_path)
-    (tmp_path / 'images/circle/0.jpg').write_bytes(b'')
-    with pytest.raises(
-        ValueError, match=r'got 1 that cannot: /.*circle/0.jpg \(cannot ident'
-    ):
+    (tmp_path / 'images/circle/0.jpg').write_bytes(content)
+    message = rf'got 1 that cannot: /.*circle/0.jpg \(.*{reason}'
+    with pytest.raises(ValueError, match=message):
         list_images(str(tmp_path / 'images'))
 
 
