@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os.path as osp
-from typing import List, NamedTuple, Sequence, Tuple
+from typing import Callable, List, NamedTuple, Sequence, Tuple, TypeVar
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from repfusion_mm.datasets.image_folder import ImageFolderDataset
 
@@ -14,6 +14,14 @@ from repfusion_mm.datasets.image_folder import ImageFolderDataset
 MAX_HEADERS = 10_000
 #: Fewer images do not fill a batch.
 MIN_IMAGES = 8
+#: Tag of EXIF; above 4, width and height are exchanged.
+ORIENTATION = 0x0112
+#: Formats that OpenCV rotates by this tag; Pillow itself rotates TIFF.
+ROTATED = ('JPEG', 'MPO', 'PNG')
+#: What Pillow raises for a file that it cannot read.
+BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+
+T = TypeVar('T')
 
 
 class Images(NamedTuple):
@@ -63,18 +71,45 @@ def read_sizes(root: str, names: Sequence[str]) -> List[Tuple[int, int]]:
     Raises:
         ValueError: Files are no images, or are empty.
     """
-    sizes, broken = [], []
-    for name in names:
+    return read_files([osp.join(root, name) for name in names], loaded_size)
+
+
+def loaded_size(image: Image.Image) -> Tuple[int, int]:
+    """Return width and height of an image as OpenCV loads it, rotated."""
+    width, height = image.size
+    rotates = image.format in ROTATED and 'exif' in image.info
+    if rotates and image.getexif().get(ORIENTATION, 1) > 4:
+        return height, width
+    return width, height
+
+
+def read_files(
+    paths: Sequence[str],
+    read: Callable[[Image.Image], T],
+    kind: str = 'images',
+) -> List[T]:
+    """Return what a function reads from each of the files of images.
+
+    Args:
+        paths: The files.
+        read: Reads a file that is open; its pixels are not loaded yet.
+        kind: What the files are, for the error message.
+
+    Raises:
+        ValueError: Files are no images, are empty, or are truncated.
+    """
+    found, broken = [], []
+    for path in paths:
         try:
-            with Image.open(osp.join(root, name)) as image:
-                sizes.append(image.size)
-        except (UnidentifiedImageError, OSError):
-            broken.append(name)
+            with Image.open(path) as image:
+                found.append(read(image))
+        except BROKEN as error:
+            broken.append((path, error))
     if broken:
         raise ValueError(
-            f'expected images that can be read, got {len(broken)} that '
-            f'cannot: {", ".join(osp.join(root, i) for i in broken[:3])}'
+            f'expected {kind} that can be read, got {len(broken)} that '
+            f'cannot: {", ".join(path for path, _ in broken[:3])}'
             + ' ...' * (len(broken) > 3)
-            + '; remove them'
+            + f' ({broken[0][1]}); replace or remove them'
         )
-    return sizes
+    return found

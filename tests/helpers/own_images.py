@@ -6,6 +6,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from repfusion_mm.own_images.images import list_images
+from repfusion_mm.own_images.labels import read_labels
+
 SIDE = 16
 CLASSES = ('circle', 'square')
 
@@ -63,3 +66,19 @@ OPTIONS = dict(
     keypoints=('--coco', 'points.json'),
     boxes=('--coco', 'boxes.json'),
 )
+
+
+def read(root: Path, task: str):
+    """Read the labels of a task in a folder of ``make_folder``."""
+    option, name = OPTIONS[task]
+    if name != 'folders':
+        name = str(root / name)
+    kinds = {'labels': None, 'masks': None, 'coco': None, option[2:]: name}
+    return read_labels(list_images(str(root / 'images')), **kinds)
+
+
+def edit(path: Path, function) -> None:
+    """Change a JSON file."""
+    content = json.loads(path.read_text())
+    function(content)
+    path.write_text(json.dumps(content))

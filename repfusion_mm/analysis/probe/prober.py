@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os.path as osp
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple, Type
+from typing import Any, Dict, List, Optional, Set, Tuple, Type
 
 import numpy as np
 import torch
@@ -43,7 +44,7 @@ class Prober:
 
     Raises:
         ValueError: The config has no teacher, or the labels do not suffice
-            for a probe.
+            for a probe, or an image is repeated.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class Prober:
         check_pixels(dataloader.dataset, self.model, own)
         ignore_index = find_ignore_index(dataloader.dataset, self.model)
         found: Optional[Type[Task]] = None
+        seen: Set[tuple] = set()
         set_random_seed(self.seed)  # of augmentation
         for batch in dataloader:
             check_sizes(batch)
@@ -114,6 +116,7 @@ class Prober:
                         'probe_dataset to one of the datasets'
                     )
                 found = kind
+                check_repeated(sample, seen)
                 self.targets.append(target.cpu().numpy())
             if any(labeled):
                 inputs = batch['inputs'][labeled]
@@ -297,6 +300,23 @@ def find_task(sample: Any) -> Optional[Type[Task]]:
     if 'gt_score' in sample:
         return TASKS[0]
     return next((task for task in TASKS if task.field in sample), None)
+
+
+def check_repeated(sample: Any, seen: Set[tuple]) -> None:
+    """Refuse a labeled image that was seen before, and add it to these.
+
+    Instances of one image, which have an ``id``, are different crops.
+    """
+    path = sample.get('img_path')
+    key = osp.normpath(path or ''), sample.get('id')
+    if path and key in seen:
+        raise ValueError(
+            'expected each labeled image once in the dataset of a probe, '
+            f'which is scored on images that it is not fitted to, got {path} '
+            'twice; remove the repeats, or set probe_dataset to a dataset '
+            'without them'
+        )
+    seen.add(key)
 
 
 def read_settings(path: Path) -> Dict[str, dict]:

@@ -22,6 +22,9 @@ class BoxesToMask(BaseTransform):
     Required keys: ``gt_bboxes`` (mmdet's boxes or an N x 4 array of corners in
     pixels), ``gt_bboxes_labels``, ``img_shape``; optional:
     ``gt_ignore_flags``. They are replaced by ``gt_seg_map``.
+
+    Raises:
+        ValueError: A class is above 253, so that it does not fit the map.
     """
 
     def transform(self, results: dict) -> dict:
@@ -30,6 +33,11 @@ class BoxesToMask(BaseTransform):
         boxes = np.asarray(getattr(boxes, 'tensor', boxes), dtype=np.float64)
         labels = np.asarray(results.pop('gt_bboxes_labels'))
         ignored = results.pop('gt_ignore_flags', np.zeros(len(labels), bool))
+        if len(labels) and labels.max() + 1 >= IGNORED:
+            raise ValueError(
+                f'expected boxes of at most {IGNORED - 1} classes, got class '
+                f'{labels.max()}; merge classes'
+            )
         height, width = results['img_shape'][:2]
         boxes = boxes.reshape(-1, 4).clip(0, [width, height, width, height])
         corners = boxes.round().astype(int)

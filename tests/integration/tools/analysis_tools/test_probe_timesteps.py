@@ -222,6 +222,20 @@ def test_impossible_probes_are_refused(
     assert not (tmp_path / 'out').exists()
 
 
+def test_a_list_that_repeats_its_images_is_refused(
+    digits, teacher_folder, tmp_path
+):
+    """Images would be predicted by a fit to themselves."""
+    lines = (digits / 'data/digits/train_100.txt').read_text()
+    (tmp_path / 'twice.txt').write_text(2 * lines)
+    done = probe(
+        digits, tmp_path / 'out', expect=1, teacher=teacher_folder,
+        options=[f'probe_dataset.ann_file={tmp_path}/twice.txt'],
+    )  # fmt: skip
+    assert 'each labeled image once in the dataset' in done.last_line
+    assert done.last_line.split(' twice; remove')[0].endswith('.png')
+
+
 @pytest.mark.parametrize('batch_size', [1, 4])
 def test_images_of_several_sizes_are_resized_and_never_padded(
     teacher_folder, tmp_path, batch_size

@@ -9,7 +9,11 @@ from mmengine.config import Config
 from mmpretrain.structures import DataSample
 from mmseg.structures import SegDataSample
 
-from repfusion_mm.analysis.probe.prober import Prober, find_task
+from repfusion_mm.analysis.probe.prober import (
+    Prober,
+    check_repeated,
+    find_task,
+)
 from repfusion_mm.analysis.probe.tasks.classification import ClassTask
 from repfusion_mm.analysis.probe.tasks.keypoints import KeypointTask
 from repfusion_mm.analysis.probe.tasks.masks import MaskTask
@@ -63,6 +67,22 @@ def test_samples_without_a_label_have_no_task():
     assert find_task(*seg_samples([torch.zeros(2, 2)])) is MaskTask
     points = torch.rand(1, 2, 2)
     assert find_task(*pose_samples(points, torch.ones(1, 2))) is KeypointTask
+
+
+def test_a_repeated_image_is_refused():
+    def check(*keys):
+        seen = set()
+        for path, number in keys:
+            metainfo = dict(img_path=path, id=number)
+            metainfo = {k: v for k, v in metainfo.items() if v is not None}
+            check_repeated(DataSample(metainfo=metainfo), seen)
+
+    check(('a/1.jpg', None), ('a/2.jpg', None), ('b/1.jpg', None))
+    check(('a/1.jpg', 1), ('a/1.jpg', 2))  # two instances
+    check((None, None), (None, None))  # unknown
+    for repeat in ('a/1.jpg', 'a/./1.jpg'):
+        with pytest.raises(ValueError, match=f'once .* got {repeat} twice'):
+            check(('a/1.jpg', None), ('a/2.jpg', None), (repeat, None))
 
 
 def test_features_are_those_of_all_images_in_order():

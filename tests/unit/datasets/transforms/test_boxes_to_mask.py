@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from repfusion_mm.datasets.transforms import BoxesToMask
 
@@ -38,3 +39,10 @@ def test_pixels_of_ignored_boxes_do_not_count():
         gt_ignore_flags=np.array([True, False]),
     )  # fmt: skip
     assert mask == [[2, 2, 255, 255, 255, 255]] * 2 + [[2, 2, 0, 0, 0, 0]] * 2
+
+
+def test_more_classes_than_a_map_has_values_are_refused():
+    assert draw([[0, 0, 6, 4]], [253]) == [[254] * 6] * 4
+    for label in (254, 255):
+        with pytest.raises(ValueError, match=f'254 .* got class {label}'):
+            draw([[0, 0, 6, 4]], [label])
