@@ -178,7 +178,7 @@ def read_backbone(path: str) -> dict:
     if is_nested or not backbone or 'type' not in backbone:
         raise ValueError(
             f'expected model.backbone=dict(type=...) in {path}, got '
-            f'{"backbone_cfg in it" if is_nested else backbone!r}; give '
+            f'{"backbone_cfg in it" if is_nested else repr(backbone)}; give '
             '--student TYPE key=value ...'
         )
     student: Dict[str, Any] = backbone.to_dict()
