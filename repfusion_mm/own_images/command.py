@@ -28,7 +28,7 @@ from mmengine.config import Config
 
 from repfusion_mm.analysis.probe.prober import Prober
 from repfusion_mm.analysis.probe.student import (
-    DO_NOT_USE,
+    WORSE,
     describe_student,
     probe_student,
 )
@@ -222,7 +222,7 @@ def run(args: argparse.Namespace, argv: List[str]) -> int:
     text = f'{verdict}\n\n{usage}\n'.lstrip()
     (args.work_dir / 'verdict.txt').write_text(text, encoding='utf-8')
     print(f'\n{text}')
-    return int(DO_NOT_USE in verdict and not args.ignore_verdict)
+    return int(WORSE in verdict and not args.ignore_verdict)
 
 
 def prepare(args: argparse.Namespace, argv: List[str]) -> Job:

@@ -27,14 +27,11 @@ from repfusion_mm.registry import MODELS
 #: Beginnings of the verdicts, also for those that read them.
 BETTER = 'The distilled backbone is better than an untrained one'
 WORSE = 'The distilled backbone is not better than an untrained one'
-USELESS = 'The distilled backbone says nothing about these labels'
 UNDECIDED = (
     'These labels cannot tell whether the distilled backbone is better than '
     'an untrained one'
 )
-BEGINNINGS = (BETTER, WORSE, USELESS, UNDECIDED)
-#: What the advice of a negative verdict has in common.
-DO_NOT_USE = 'do not use it'
+BEGINNINGS = (BETTER, WORSE, UNDECIDED)
 
 
 class StudentProbe(NamedTuple):
@@ -101,22 +98,18 @@ def describe_student(probe: StudentProbe, metric: str) -> str:
         )
     )
     margin = f'(R² {mean:+.3f} ± {error:.3f})'
-    advice = (
-        f'{DO_NOT_USE}. Train it longer, or see the report '
-        '(tools/analysis_tools/report.py).'
-    )
-    if probe.distilled.r2 <= 0:
-        return (
-            f'{text}{USELESS}: a linear model predicts them no better than a '
-            f'constant; {advice}'
-        )
-    if mean > NUM_ERRORS * error:
+    if mean > NUM_ERRORS * error and probe.distilled.r2 > 0:
         return (
             f'{text}{BETTER} for a linear model {margin}. Finetune both to '
             'see what that is worth.'
         )
     if mean <= 0:
-        return f'{text}{WORSE} {margin}: {advice}'
+        return (
+            f'{text}{WORSE} {margin}: do not use it. Train it longer, or see '
+            'the report (tools/analysis_tools/report.py).'
+        )
+    if probe.distilled.r2 <= 0:
+        margin += ': a linear model of it is no better than a constant'
     return f'{text}{UNDECIDED} {margin}.'
 
 

@@ -10,7 +10,6 @@ from repfusion_mm.analysis.probe.recommendation import NO, UNKNOWN, YES
 from repfusion_mm.analysis.probe.student import (
     BEGINNINGS,
     UNDECIDED,
-    USELESS,
     WORSE,
 )
 from repfusion_mm.analysis.probe.verdict import NOTHING, TOO_FEW
@@ -179,7 +178,7 @@ def check_backbone(verdict: str) -> Check:
     """Check that the student is better than an untrained one."""
     passed = 'for a linear model, the student is better than an untrained one'
     for line in verdict.splitlines():
-        if line.startswith((WORSE, USELESS)):
+        if line.startswith(WORSE):
             return Check(passed, line)
         if line.startswith(UNDECIDED):
             return Check(passed, skipped=line)

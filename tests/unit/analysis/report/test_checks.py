@@ -136,8 +136,8 @@ def test_the_verdict_on_the_student_is_a_check(tmp_path, r2):
     checks = run_checks(read_run(folder))
     (check,) = (c for c in checks if 'than an untrained one' in c.passed)
     assert len(checks) == before + 1
-    assert bool(check.warning) == (r2 in (0.2, -0.1))
-    assert bool(check.skipped) == (r2 == 0.11)
+    assert bool(check.warning) == (r2 == 0.2)
+    assert bool(check.skipped) == (r2 in (0.11, -0.1))
 
 
 def test_what_the_student_explains_is_said(tmp_path):
