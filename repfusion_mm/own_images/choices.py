@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import os.path as osp
 from pathlib import Path
@@ -153,7 +154,9 @@ def make_trainable(student: dict) -> dict:
             f'expected a registered backbone as --student, got '
             f'{student["type"]!r}; correct it, or install its project'
         )
-    if 'norm_eval' in init_arguments(found):
+    default = inspect.signature(found).parameters.get('norm_eval')
+    is_free = default is not None and default.default is False
+    if 'norm_eval' in init_arguments(found) and not is_free:
         student.setdefault('norm_eval', False)
     return student
 

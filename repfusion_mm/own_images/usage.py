@@ -14,8 +14,9 @@ from repfusion_mm.own_images.labels import Labels
 PROJECTS = dict(
     classes='mmpretrain', masks='mmseg', keypoints='mmpose', boxes='mmdet'
 )
-#: Arguments that keep layers of a backbone as they begin.
-FREEZING = ('frozen_stages', 'norm_eval')
+#: Arguments that keep layers of a backbone as they begin, and the values
+#: that do not.
+FREE = dict(frozen_stages=-1, norm_eval=False)
 
 
 def describe_usage(
@@ -73,21 +74,20 @@ def inherit(path: str, cfg: Config, student: Path) -> Dict[str, Any]:
     if 'init_cfg' in old:
         backbone['init_cfg'] = dict(_delete_=True, **backbone['init_cfg'])
     distilled = cfg.model.student
-    backbone.update(
-        {
-            name: distilled[name]
-            for name in FREEZING
-            if name in distilled and distilled[name] != old.get(name)
-        }
-    )
+    for name, value in FREE.items():
+        is_default = name not in old and name in distilled
+        if is_default or old.get(name, value) != value:
+            backbone[name] = value
     imports = (base.get('custom_imports') or {}).get('imports', [])
     imports = [imports] if isinstance(imports, str) else [*imports]
+    if 'repfusion_mm' not in imports:
+        imports.insert(0, 'repfusion_mm')
     model: Dict[str, Any] = dict(backbone=backbone)
     if 'pretrained' in base.model:
         model['pretrained'] = None
     settings = dict(
         _base_=[path],
-        custom_imports=dict(imports=['repfusion_mm', *imports]),
+        custom_imports=dict(imports=imports),
         model=model,
     )
     is_own = 'data_preprocessor' in base.model

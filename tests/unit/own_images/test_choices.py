@@ -48,8 +48,9 @@ def test_the_student_suits_the_size():
         type='mmpretrain.ResNet',
         depth=50,
         out_indices=[2, 3],
-        norm_eval=False,
     )
+    # mmdet's is true by default.
+    assert choose_student(['mmdet.ResNet'], 32)['norm_eval'] is False
 
 
 def test_the_student_is_the_backbone_of_a_config(tmp_path):

@@ -32,7 +32,10 @@ def write_lines(folder, text):
 @pytest.mark.parametrize('base', CONFIGS)
 def test_the_config_of_the_student_is_inherited(tmp_path, base):
     config = tmp_path / 'my_config.py'
-    config.write_text(f'_base_ = [{base!r}]\n')
+    config.write_text(
+        f'_base_ = [{base!r}]\n'
+        "custom_imports = dict(imports=['repfusion_mm', 'torch'])\n"
+    )
     words = [str(config)]
     student = choose_student(words, 224)
     weights = MODELS.build(student).state_dict()
@@ -49,6 +52,7 @@ def test_the_config_of_the_student_is_inherited(tmp_path, base):
     assert getattr(backbone, 'frozen_stages', -1) == -1
     assert not backbone.norm_eval
     assert used.model.get('pretrained') is None
+    assert used.custom_imports.imports.count('repfusion_mm') == 1
     # Its own norm is kept.
     before = Config.fromfile(config).model.backbone.get('norm_cfg')
     assert used.model.backbone.get('norm_cfg') == before
