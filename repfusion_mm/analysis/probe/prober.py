@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os.path as osp
+from collections import Counter
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Set, Tuple, Type
 
@@ -131,7 +132,17 @@ class Prober:
             if len(last) > excess:
                 self.batches.append(last[:-excess])
             del self.targets[max_images:]
+            if found is ClassTask:
+                self._drop_single_images()
         return found
+
+    def _drop_single_images(self) -> None:
+        """Drop the only image of a class: the others were not drawn."""
+        counts = Counter(map(int, self.targets))
+        keep = torch.tensor([counts[int(i)] > 1 for i in self.targets])
+        flags = keep.split([len(batch) for batch in self.batches])
+        self.batches = [b[f] for b, f in zip(self.batches, flags) if f.any()]
+        self.targets = [i for i, kept in zip(self.targets, keep) if kept]
 
     def summary(self) -> str:
         """Return which labels are used, for a person."""

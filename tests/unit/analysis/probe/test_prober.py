@@ -85,6 +85,17 @@ def test_a_repeated_image_is_refused():
             check(('a/1.jpg', None), ('a/2.jpg', None), (repeat, None))
 
 
+def test_single_images_of_a_draw_are_dropped():
+    prober, images = prober_of(class_task())
+    prober.targets = [
+        np.array(i) for i in (5, 0, 1, 0, 1, 6, 7, 8, 9, 3, 4, 0)
+    ]
+    prober._drop_single_images()
+    kept = [1, 2, 3, 4, 11]
+    assert torch.equal(torch.cat(prober.batches), images[kept])
+    assert [int(i) for i in prober.targets] == [0, 1, 0, 1, 0]
+
+
 def test_features_are_those_of_all_images_in_order():
     prober, images = prober_of(class_task())
     feats = prober.features(7, 'noised')
