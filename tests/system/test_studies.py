@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from projects.camvid.study import CamvidStudy
+from projects.cifar10 import own_images
 from projects.cifar10.study import Cifar10Study
 from projects.digits import study as digits_study
 from projects.faces.study import FacesStudy
 from projects.study.scores import ALL, Score, read_scores, write_scores
+from repfusion_mm.own_images import command
 from tests.helpers import layouts
 from tests.helpers.launcher import ROOT, run_main
 from tests.helpers.studies import check_methods, enter, shorten_runs
@@ -64,6 +66,38 @@ def test_all_methods_are_scored(kind, save, num_labels, tmp_path, monkeypatch):
     scores = check_methods(study, num_labels)
     assert np.isfinite([score.score for score in scores.values()]).all()
     assert study.score('scratch', ALL, 0).score >= 0
+
+
+@pytest.mark.parametrize('status', [0, 1])
+def test_what_the_command_says_is_scored(status, tmp_path, monkeypatch):
+    """A teacher or a student of no use leaves training from scratch."""
+    monkeypatch.setattr(own_images.OwnImagesStudy, 'num_iters', {20: 2})
+    monkeypatch.setattr(command, 'choose_length', lambda num_images: (4, 1))
+
+    def run(args, argv):
+        args.ignore_verdict = True  # of the few labels here
+        assert command.run(args, argv) == 0
+        return status
+
+    monkeypatch.setattr(own_images, 'run', run)
+    shorten_runs(monkeypatch)
+    enter(tmp_path, monkeypatch)
+    save_cifar10()
+    monkeypatch.setattr(own_images, 'NUM_IMAGES', 25)
+    root = Path('data/cifar10_images')
+    for i in range(9):  # more than the labels
+        name = f'train/cat/{100 + i}.jpg'
+        shutil.copy(root / 'train/cat/0000.jpg', root / name)
+        with (root / 'train.txt').open('a') as file:
+            file.write(f'{name} 3\n')
+    study = own_images.OwnImagesStudy(tmp_path / 'out')
+    study.prepare()
+    score = study.score('command', 20, 0)
+    folder = tmp_path / 'out/images/20_0'
+    assert len((folder / 'labels.txt').read_text().splitlines()) == 20
+    assert len([*folder.rglob('*.jpg')]) == 25
+    assert 0 <= score.score <= 1
+    assert (score.timestep is None) == bool(status)
 
 
 @pytest.mark.parametrize('name', ['cifar10', 'camvid', 'faces'])
