@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from projects.camvid.study import CamvidStudy
+from projects.cifar10.own_images import OwnImagesStudy
 from projects.cifar10.study import Cifar10Study
 from projects.digits import ablation, runs, study
 from projects.digits.ablation import AblationStudy
@@ -146,6 +147,7 @@ def test_scores_are_drawn(digits_study, tmp_path):
     [
         (AblationStudy, 'scores_policy.csv'),
         (AblationStudy, 'scores_latent.csv'),
+        (OwnImagesStudy, 'scores_own_images.csv'),
         *((kind, 'scores.csv') for kind in STUDIES if kind != AblationStudy),
     ],
 )
