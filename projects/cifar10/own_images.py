@@ -60,7 +60,7 @@ class OwnImagesStudy(Cifar10Study):
             str(folder), '--labels', str(folder / 'labels.txt'),
             '--teacher', str(self.folder / 'ddpm_cifar10'),
             '--student', self.finetune_config.format('scratch'),
-            '--work-dir', str(work_dir), *['--amp'] * self.amp,
+            '--work-dir', str(work_dir), '--resume', *['--amp'] * self.amp,
             '--cfg-options', f'randomness.seed={seed}',
             f'experiment_name={run_name}', f'visualizer.name={run_name}',
         ]  # fmt: skip

@@ -23,7 +23,7 @@ from repfusion_mm.utils.types import init_arguments, resolve_type
 
 CONFIGS = Path(repfusion_mm.__file__).parent / '.mim' / 'configs'
 TEACHERS = CONFIGS / '_base_' / 'teachers'
-DEFAULT_TEACHER = 'sd15'
+DEFAULT_TEACHER = 'sd21'
 #: Layers of denoisers without a config in configs/_base_/teachers.
 LAYERS = dict(
     UNet2DModel='mid_block.resnets.1.conv2', UNet2DConditionModel='up_blocks.1'
@@ -126,7 +126,7 @@ def choose_student(words: Optional[Sequence[str]], size: int) -> dict:
         name = 'mmpretrain.ResNet_CIFAR' if small else 'mmpretrain.ResNet'
         return dict(type=name, depth=18)
     kind, *arguments = words
-    if kind.endswith('.py') and not arguments:
+    if is_config(words):
         return make_trainable(read_backbone(kind))
     wrong = [word for word in arguments if '=' not in word]
     if '=' in kind or '.' not in kind or wrong:
@@ -141,6 +141,11 @@ def choose_student(words: Optional[Sequence[str]], size: int) -> dict:
         add_cfg_options(parser)
         values = parser.parse_args(['--cfg-options', *arguments]).cfg_options
     return make_trainable(dict(type=kind, **values))
+
+
+def is_config(words: Optional[Sequence[str]]) -> bool:
+    """Return whether ``--student`` names a config."""
+    return words is not None and len(words) == 1 and words[0][-3:] == '.py'
 
 
 def make_trainable(student: dict) -> dict:

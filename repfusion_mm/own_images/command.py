@@ -48,6 +48,7 @@ from repfusion_mm.own_images.choices import (
     choose_student,
     describe_training,
     find_teacher,
+    is_config,
 )
 from repfusion_mm.own_images.config import (
     check_same,
@@ -56,10 +57,16 @@ from repfusion_mm.own_images.config import (
 )
 from repfusion_mm.own_images.images import Images, list_images
 from repfusion_mm.own_images.labels import Labels, read_labels
-from repfusion_mm.own_images.usage import describe_usage
+from repfusion_mm.own_images.usage import (
+    describe_usage,
+    read_pixels,
+    write_configs,
+)
 from repfusion_mm.registry import MODELS
 
 CONFIG = 'distill.py'
+#: Images of which a normalizer takes the statistics, if there are as many.
+NUM_IMAGES = 1024
 NO_LABELS = (
     'Without labels, nothing tells whether this teacher is worth distilling, '
     'or which timestep: timesteps are drawn uniformly.'
@@ -73,6 +80,7 @@ class Job(NamedTuple):
     labels: Optional[Labels]
     variables: dict
     teacher: Teacher
+    pixels: Optional[dict]
     options: dict
     command: str
 
@@ -83,6 +91,15 @@ class Job(NamedTuple):
             variables['timestep'] = timestep
         cfg = fill_in(variables, self.teacher.base)
         cfg.model.teacher.update(self.teacher.options)
+        pixels = self.pixels or {}
+        cfg.model.data_preprocessor.update(pixels)
+        if not pixels.get('bgr_to_rgb', True):
+            cfg.model.channel_order = 'bgr'
+        # The statistics of a few images are fixed after the first epoch.
+        num_images, batch_size = len(self.images.names), cfg.batch_size
+        seen = num_images // batch_size * batch_size
+        if seen < NUM_IMAGES:
+            cfg.model.normalizer.num_images = seen
         cfg.merge_from_dict(self.options)
         return cfg
 
@@ -169,6 +186,12 @@ def run(args: argparse.Namespace, argv: List[str]) -> int:
     path = args.work_dir / CONFIG
     if path.exists():
         check_same(path, job.config)
+    student = args.work_dir / 'student.pth'
+    if student.exists() and not args.resume and not args.dry_run:
+        raise ValueError(
+            f'expected a --work-dir without a student, got {student}; give '
+            '--resume to see its verdict again, or another --work-dir'
+        )
     args.work_dir.mkdir(parents=True, exist_ok=True)
     job.write(path)
     # Checked as in the training.
@@ -202,6 +225,10 @@ def run(args: argparse.Namespace, argv: List[str]) -> int:
             return 1
         del prober
     timestep = found.best[2] if found else None
+    chosen = job.config(timestep).model.policy.get('timestep')
+    if chosen is not None:
+        reason = ', of the highest R²' if chosen == timestep else ''
+        print(f'distilled: t = {chosen}{reason}\n')
     job.write(path, timestep)
     options = [str(path), '--work-dir', str(args.work_dir)]
     options += ['--amp'] * args.amp + ['--resume'] * args.resume
@@ -209,7 +236,6 @@ def run(args: argparse.Namespace, argv: List[str]) -> int:
         build_runner(options).train()
     finally:  # over the config that mmengine dumps, which has no comments
         job.write(path, timestep)
-    student = args.work_dir / 'student.pth'
     cfg = read_config(str(path))
     verdict = ''
     if found is not None:
@@ -218,7 +244,10 @@ def run(args: argparse.Namespace, argv: List[str]) -> int:
         t = cfg.model.policy.get('timestep', t)  # --cfg-options may change it
         probe = probe_student(prober, student, (mode, layer, t))
         verdict = describe_student(probe, prober.task.metric)
-    usage = describe_usage(cfg, student.resolve(), job.labels, args.student)
+    if is_config(args.student):
+        usage = write_configs(args.student[0], cfg, student.resolve())
+    else:
+        usage = describe_usage(cfg, student.resolve(), job.labels)
     text = f'{verdict}\n\n{usage}\n'.lstrip()
     (args.work_dir / 'verdict.txt').write_text(text, encoding='utf-8')
     print(f'\n{text}')
@@ -241,6 +270,9 @@ def prepare(args: argparse.Namespace, argv: List[str]) -> Job:
     teacher = find_teacher(args.teacher)
     batch_size, epochs = choose_length(len(images.names))
     student = choose_student(args.student, teacher.size)
+    pixels = None
+    if is_config(args.student):
+        pixels = read_pixels(Config.fromfile(args.student[0]))
     variables = dict(
         data_root=images.root,
         task=labels.task if labels else 'classes',
@@ -252,6 +284,6 @@ def prepare(args: argparse.Namespace, argv: List[str]) -> Job:
         max_epochs=args.epochs or epochs,
     )
     return Job(
-        images, labels, variables, teacher, args.cfg_options or {},
+        images, labels, variables, teacher, pixels, args.cfg_options or {},
         shlex.join(argv),
     )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os.path as osp
 from pathlib import Path
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Dict, Optional
 
 from mmengine.config import Config
 
@@ -17,13 +17,37 @@ PROJECTS = dict(
 #: Arguments that keep layers of a backbone as they begin, and the values
 #: that do not.
 FREE = dict(frozen_stages=-1, norm_eval=False)
+#: Refuses a checkpoint, or pixels, that do not fit the model.
+STRICT = dict(strict_load=dict(type='repfusion_mm.StrictLoadHook'))
+
+
+#: The configs that are written, from the student and from random weights.
+FINETUNE, SCRATCH = 'finetune.py', 'finetune_scratch.py'
+
+
+def write_configs(path: str, cfg: Config, student: Path) -> str:
+    """Write configs that finetune the student; return how to use them.
+
+    Args:
+        path: The config of the project that the student is taken from.
+        cfg: The config of the distillation.
+        student: The exported student, in the folder to write to.
+    """
+    folder = student.parent
+    for name, checkpoint in ((FINETUNE, student), (SCRATCH, None)):
+        text = Config(inherit(path, cfg, checkpoint)).pretty_text
+        (folder / name).write_text(text, encoding='utf-8')
+    return (
+        'To finetune the student and, to compare with it, the same network '
+        'from random weights, run the train.py of your project with two seeds '
+        'or more (--cfg-options randomness.seed=0):\n'
+        f'    {folder / FINETUNE}\n    {folder / SCRATCH}\n'
+        'Then compare them: tools/analysis_tools/report.py WORK_DIR ...'
+    )
 
 
 def describe_usage(
-    cfg: Config,
-    student: Path,
-    labels: Optional[Labels],
-    words: Optional[Sequence[str]] = None,
+    cfg: Config, student: Path, labels: Optional[Labels]
 ) -> str:
     """Return the settings of a finetuning config that load a student.
 
@@ -31,15 +55,7 @@ def describe_usage(
         cfg: The config of the distillation.
         student: The exported student.
         labels: The labels, whose kind decides the project.
-        words: What names the student, as in
-            :func:`~repfusion_mm.own_images.choices.choose_student`.
     """
-    if words and words[0].endswith('.py'):
-        path = osp.abspath(osp.expanduser(words[0]))
-        return (
-            'To finetune the student, write this config, and train it:\n\n'
-            + Config(inherit(path, cfg, student)).pretty_text
-        )
     project = PROJECTS[labels.task if labels else 'classes']
     model: Dict[str, Any] = dict(
         backbone=dict(
@@ -50,7 +66,11 @@ def describe_usage(
     )
     if project == 'mmseg':
         model['pretrained'] = None  # refused together with init_cfg
-    settings = dict(custom_imports=dict(imports=['repfusion_mm']), model=model)
+    settings = dict(
+        custom_imports=dict(imports=['repfusion_mm']),
+        default_hooks=STRICT,
+        model=model,
+    )
     part = settings if project == 'mmpretrain' else model
     part['data_preprocessor'] = preprocess(cfg, project)
     return (
@@ -60,24 +80,25 @@ def describe_usage(
     )
 
 
-def inherit(path: str, cfg: Config, student: Path) -> Dict[str, Any]:
-    """Return the settings that load a student in the config it is taken from.
+def inherit(path: str, cfg: Config, student: Optional[Path]) -> Dict[str, Any]:
+    """Return the settings that change the initialization in a config.
 
     Args:
-        path: That config.
+        path: The config, of which the student is the backbone.
         cfg: The config of the distillation.
-        student: The exported student.
+        student: The exported student; None for random weights.
     """
+    path = osp.abspath(osp.expanduser(path))
     base = Config.fromfile(path)
-    old = base.model.backbone
-    backbone: Dict[str, Any] = dict(init_cfg=read_weights(student))
-    if 'init_cfg' in old:
-        backbone['init_cfg'] = dict(_delete_=True, **backbone['init_cfg'])
-    distilled = cfg.model.student
+    old, distilled = base.model.backbone, cfg.model.student
+    backbone: Dict[str, Any] = {}
     for name, value in FREE.items():
         is_default = name not in old and name in distilled
         if is_default or old.get(name, value) != value:
             backbone[name] = value
+    if 'init_cfg' in old:
+        backbone = dict(old.to_dict(), _delete_=True, **backbone)
+        del backbone['init_cfg']
     imports = (base.get('custom_imports') or {}).get('imports', [])
     imports = [imports] if isinstance(imports, str) else [*imports]
     if 'repfusion_mm' not in imports:
@@ -86,14 +107,15 @@ def inherit(path: str, cfg: Config, student: Path) -> Dict[str, Any]:
     if 'pretrained' in base.model:
         model['pretrained'] = None
     settings = dict(
-        _base_=[path],
-        custom_imports=dict(imports=imports),
-        model=model,
+        _base_=[path], custom_imports=dict(imports=imports), model=model
     )
-    is_own = 'data_preprocessor' in base.model
-    part = model if is_own or 'data_preprocessor' not in base else settings
-    project = base.get('default_scope', '')
-    part['data_preprocessor'] = preprocess(cfg, project)
+    if student is not None:
+        backbone['init_cfg'] = read_weights(student)
+        settings['default_hooks'] = STRICT
+    if read_pixels(base) is None:
+        model['data_preprocessor'] = preprocess(
+            cfg, base.get('default_scope', '')
+        )
     return settings
 
 
@@ -101,6 +123,19 @@ def read_weights(student: Path) -> Dict[str, Any]:
     return dict(
         type='Pretrained', _scope_='repfusion_mm', checkpoint=str(student)
     )
+
+
+def read_pixels(cfg: Config) -> Optional[Dict[str, Any]]:
+    """Return how a finetuning config normalizes images, if it does.
+
+    Returns:
+        ``mean`` and ``std`` of the three channels, and ``bgr_to_rgb``.
+    """
+    found = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor')
+    if not found or not (found.get('mean') and found.get('std')):
+        return None
+    to_rgb = found.get('to_rgb') or found.get('bgr_to_rgb') or False
+    return dict(mean=found.mean, std=found.std, bgr_to_rgb=to_rgb)
 
 
 def preprocess(cfg: Config, project: str) -> Dict[str, Any]:

@@ -106,5 +106,5 @@ def compare(
     }
     copies = [difference(untrained.trained, i) for i in untrained.copies]
     # The best of them: the smallest difference.
-    margins['an untrained network'] = min(copies)
+    margins['an untrained copy of the teacher'] = min(copies)
     return margins

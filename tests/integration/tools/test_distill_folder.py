@@ -58,6 +58,41 @@ def test_a_student_is_distilled_and_judged(root, teacher, task):
     assert config.read_text().startswith('# Written by: distill_folder.py')
 
 
+def test_a_project_gets_configs_for_its_student(root, teacher):
+    """The student sees the pixels of the project, and is not overwritten."""
+    config = root / 'mine.py'
+    config.write_text(
+        "default_scope = 'mmpretrain'\n"
+        'data_preprocessor = dict(\n'
+        '    mean=[1.0, 2.0, 3.0], std=[4.0, 5.0, 6.0], to_rgb=False)\n'
+        "model = dict(type='ImageClassifier', backbone=dict(\n"
+        "    type='ResNet_CIFAR', depth=18, stem_channels=4, base_channels=4))"
+    )
+    flags = [
+        root / 'images', '--teacher', teacher, '--epochs', '1', '--work-dir',
+        root / 'out', '--student', config,
+    ]  # fmt: skip
+    options = ['--cfg-options', 'train_dataloader.num_workers=0']
+    run_main(SCRIPT, *flags, *options)
+    model = Config.fromfile(root / 'out/distill.py').model
+    assert model.data_preprocessor.std == [4.0, 5.0, 6.0]
+    assert not model.data_preprocessor.bgr_to_rgb
+    assert model.channel_order == 'bgr'
+    assert model.normalizer.num_images == 24
+    used = Config.fromfile(root / 'out/finetune.py')
+    checkpoint = used.model.backbone.init_cfg.checkpoint
+    assert checkpoint == str(root / 'out/student.pth')
+    assert used.data_preprocessor.mean == [1.0, 2.0, 3.0]
+    assert (
+        'init_cfg'
+        not in Config.fromfile(root / 'out/finetune_scratch.py').model.backbone
+    )
+    done = run_main(SCRIPT, *flags, *options, expect=1)
+    assert 'expected a --work-dir without a student' in done.last_line
+    done = run_main(SCRIPT, *flags, '--resume', *options)
+    assert str(root / 'out/finetune.py') in done.output
+
+
 def test_a_teacher_of_no_use_is_not_distilled(root, teacher, monkeypatch):
     monkeypatch.setattr(command, 'build_runner', None)
     done = run(root, 'classes', teacher, expect=1)

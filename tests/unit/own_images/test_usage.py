@@ -8,7 +8,7 @@ from mmengine.registry import MODELS
 from repfusion_mm.own_images.choices import choose_student
 from repfusion_mm.own_images.config import fill_in
 from repfusion_mm.own_images.labels import Labels
-from repfusion_mm.own_images.usage import describe_usage
+from repfusion_mm.own_images.usage import describe_usage, inherit
 
 CONFIGS = [
     'mmpretrain::resnet/resnet18_8xb32_in1k.py',
@@ -22,11 +22,10 @@ CONFIGS = [
 ]
 
 
-def write_lines(folder, text):
-    """Write the config that a description ends with; return it."""
+def write_config(folder, settings):
     path = folder / 'finetune.py'
-    path.write_text(text.partition(':\n\n')[2])
-    return Config.fromfile(path)
+    path.write_text(Config(settings).pretty_text)
+    return path
 
 
 @pytest.mark.parametrize('base', CONFIGS)
@@ -42,7 +41,10 @@ def test_the_config_of_the_student_is_inherited(tmp_path, base):
     checkpoint = tmp_path / 'student.pth'
     torch.save(dict(state_dict=weights), checkpoint)
     cfg = fill_in(dict(student=student), 'sd15')
-    used = write_lines(tmp_path, describe_usage(cfg, checkpoint, None, words))
+    used, scratch = (
+        Config.fromfile(write_config(tmp_path, inherit(words[0], cfg, path)))
+        for path in (checkpoint, None)
+    )
     backbone = MODELS.build(
         dict(used.model.backbone, _scope_=used.default_scope)
     )
@@ -56,10 +58,11 @@ def test_the_config_of_the_student_is_inherited(tmp_path, base):
     # Its own norm is kept.
     before = Config.fromfile(config).model.backbone.get('norm_cfg')
     assert used.model.backbone.get('norm_cfg') == before
-    preprocessor = (
-        used.model.get('data_preprocessor') or used.data_preprocessor
-    )
-    assert preprocessor.std == cfg.model.data_preprocessor.std
+    # The baseline differs by the weights only.
+    assert 'init_cfg' not in scratch.model.backbone
+    del used.model.backbone['init_cfg']
+    assert used.default_hooks.pop('strict_load').type.endswith('LoadHook')
+    assert used.to_dict() == scratch.to_dict()
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def test_a_teacher_above_all_baselines_is_recommended():
         (dict(teacher=-0.01, pixels=-0.2, copies=(-0.2, -0.2)), 'a constant'),
         (dict(teacher=0.2, pixels=0.3), 'raw pixels'),
         # One of two untrained networks is as good.
-        (dict(teacher=0.2, copies=(0.0, 0.21)), 'an untrained network'),
+        (dict(teacher=0.2, copies=(0.0, 0.21)), 'an untrained copy'),
         # The trained network at the same timesteps as the untrained ones.
         (dict(teacher=0.2, copies=(0.1, 0), trained=0.05), 'an untrained'),
     ],
