@@ -117,8 +117,9 @@ def _describe_teacher(run: Run) -> dict:
 
 
 def _describe_distillation(run: Run) -> dict:
-    from repfusion_mm.analysis.report.figures import encode
+    from repfusion_mm.analysis.report.figures import embed, encode
 
+    probe_picture = run.folder / 'probe.png'
     last = run.records[-1]
     timesteps, static = last['timesteps'], is_static(run.records)
     if len(timesteps) == 1:
@@ -136,6 +137,9 @@ def _describe_distillation(run: Run) -> dict:
         timestep=timestep,
         explained=None if explained is None else f'{max(explained, 0):.0%}',
         policy=policy,
+        probe_picture=(
+            embed(probe_picture) if probe_picture.exists() else None
+        ),
     )
 
 

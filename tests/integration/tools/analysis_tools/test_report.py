@@ -3,6 +3,8 @@
 import re
 import shutil
 
+import cv2
+import numpy as np
 import pytest
 
 from tests.helpers.launcher import run_main
@@ -146,8 +148,20 @@ def test_policies_that_are_not_trained_are_named(tmp_path, timesteps, words):
                   probabilities=probs, entropy=0.0)  # fmt: skip
     write_lines(folder / '1' / 'policy.jsonl', [record, record])
     page = page_of(folder, out=tmp_path)
-    assert f'This policy does not learn: t = {words}' in page
+    assert f'The timestep is not learned: t = {words}' in page
     assert 'explores several' not in page
+
+
+def test_the_answers_of_the_probes_are_shown(tmp_path):
+    folder = distillation(tmp_path / 'a')
+    assert '<h3>Probe of the teacher' not in page_of(folder, out=tmp_path)
+    (folder / 'probe.txt').write_text('best: accuracy 0.9 < 1\n')
+    (folder / 'verdict.txt').write_text('teacher at t = 3: accuracy 0.8\n')
+    cv2.imwrite(str(folder / 'probe.png'), np.zeros((4, 4, 3), np.uint8))
+    page = page_of(folder, out=tmp_path)
+    assert 'best: accuracy 0.9 &lt; 1' in page
+    assert 'teacher at t = 3: accuracy 0.8' in page
+    assert 'alt="score of a linear probe' in page
 
 
 def test_a_folder_given_twice_counts_once(tmp_path):
