@@ -85,11 +85,10 @@ class ReferenceStep:
             for normalizer, feat in zip(model.normalizers, self.maps)
         ]
         feats = as_tuple(model.student(data['inputs']))
+        maps = model.connectors([feats[i] for i in model.student_indices])
         loss = sum(
-            model.distill_loss(connector(feats[index]), teacher_map)
-            for index, connector, teacher_map in zip(
-                model.student_indices, model.connectors, teacher_maps
-            )
+            model.distill_loss(feat, teacher_map)
+            for feat, teacher_map in zip(maps, teacher_maps)
         )
         if model.decoder is not None:
             task_loss, labeled = model.decoder.loss(

@@ -1,5 +1,5 @@
 from . import backbones
-from .connectors import ConvConnector
+from .connectors import ConvConnector, FeatureRegressor
 from .data_preprocessors import BatchDataPreprocessor
 from .decoders import ClsDecoder, KeypointDecoder, SegDecoder
 from .diffusion import AutoencoderTraining, DenoisingDiffusion
@@ -25,6 +25,7 @@ __all__ = [
     'ConvConnector',
     'DenoisingDiffusion',
     'DiffusersTeacher',
+    'FeatureRegressor',
     'FixedTimestepPolicy',
     'HintLoss',
     'KeypointDecoder',

@@ -102,7 +102,8 @@ class RepFusion(BaseModel):
         decoder: Config of the decoder, which a learned policy needs. It
             reads the last of the teacher's layers.
         connector: Config of the connector, for losses that need equal
-            channels; a 1 x 1 convolution by default.
+            channels; by default, a 1 x 1 convolution for each layer. A
+            :class:`FeatureRegressor` maps all layers jointly.
         normalizer: Config of the normalizer of the teacher's maps, or
             ``'none'``, ``'layer_norm'``, ``'standardize'`` or ``'phi_s'``.
             The loss and the decoder see normalized maps.
@@ -333,11 +334,10 @@ class RepFusion(BaseModel):
         self, inputs: torch.Tensor, teacher_feats: Collection[torch.Tensor]
     ) -> Dict[str, torch.Tensor]:
         feats = as_tuple(self.student(inputs))
+        maps = self.connectors([feats[i] for i in self.student_indices])
         losses = [
-            self.distill_loss(connector(feats[index]), teacher_feat)
-            for connector, index, teacher_feat in zip(
-                self.connectors, self.student_indices, teacher_feats
-            )
+            self.distill_loss(feat, teacher_feat)
+            for feat, teacher_feat in zip(maps, teacher_feats)
         ]
         loss = sum(losses[1:], start=losses[0])
         statistics = dict(loss_distill=loss)

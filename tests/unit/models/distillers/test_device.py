@@ -12,6 +12,7 @@ from repfusion_mm.models.decoders import KeypointDecoder, SegDecoder
 from repfusion_mm.models.distillers.builders import NORMALIZERS
 from repfusion_mm.models.policies import UniformTimestepPolicy
 from tests.helpers.dense_samples import pose_samples, seg_samples
+from tests.helpers.levels import levels_config
 from tests.helpers.toy import DENOISER, LAYER, batch, distiller_config
 from tests.unit.engine.optimizers.test_joint_optim_wrapper import config
 
@@ -49,6 +50,10 @@ def test_no_loss_synchronizes(loss):
         student_indices=(0, 1),
         distill_loss=dict(type=f'repfusion_mm.{loss}'),
     )
+
+
+def test_the_feature_regressor_does_not_synchronize():
+    step_on_meta(batch(size=32), **levels_config())
 
 
 @pytest.mark.parametrize('name', NORMALIZERS)
