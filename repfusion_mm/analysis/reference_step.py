@@ -87,8 +87,10 @@ class ReferenceStep:
         feats = as_tuple(model.student(data['inputs']))
         maps = model.connectors([feats[i] for i in model.student_indices])
         loss = sum(
-            model.distill_loss(feat, teacher_map)
-            for feat, teacher_map in zip(maps, teacher_maps)
+            weight * model.distill_loss(feat, teacher_map)
+            for weight, feat, teacher_map in zip(
+                model.layer_weights, maps, teacher_maps
+            )
         )
         if model.decoder is not None:
             task_loss, labeled = model.decoder.loss(

@@ -4,7 +4,14 @@ from .data_preprocessors import BatchDataPreprocessor
 from .decoders import ClsDecoder, KeypointDecoder, SegDecoder
 from .diffusion import AutoencoderTraining, DenoisingDiffusion
 from .distillers import RepFusion
-from .losses import AttentionTransferLoss, HintLoss, RelationalLoss
+from .losses import (
+    AttentionTransferLoss,
+    CosineHintLoss,
+    HintLoss,
+    RelationalLoss,
+    SumLoss,
+    TokenRelationLoss,
+)
 from .normalizers import (
     LayerNormNormalizer,
     PHISNormalizer,
@@ -23,6 +30,7 @@ __all__ = [
     'BatchDataPreprocessor',
     'ClsDecoder',
     'ConvConnector',
+    'CosineHintLoss',
     'DenoisingDiffusion',
     'DiffusersTeacher',
     'FeatureRegressor',
@@ -36,7 +44,9 @@ __all__ = [
     'RepFusion',
     'SegDecoder',
     'StandardizeNormalizer',
+    'SumLoss',
     'TimmTeacher',
+    'TokenRelationLoss',
     'UniformTimestepPolicy',
 ]
 

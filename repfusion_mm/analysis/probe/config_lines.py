@@ -48,6 +48,8 @@ def format_lines(
     if len(layers) > 1:
         index = cfg.model.student_indices[list(layers).index(layer)]
         lines.append(f'    student_indices=[{index}],')
+        if cfg.model.get('layer_weights'):
+            lines.append('    layer_weights=None,')
     end = [')', 'optim_wrapper = dict(policy=None, decoder=None)']
     return '\n'.join(lines + end)
 
@@ -72,7 +74,7 @@ def advise(
     if len(layers) > 1 or input_mode:
         written.append('model.teacher')
     if len(layers) > 1:
-        written.append('model.student_indices')
+        written += ['model.student_indices', 'model.layer_weights']
     again = sorted(
         name for name in options if not name.startswith(tuple(written))
     )

@@ -19,7 +19,7 @@ from repfusion_mm.models.policies.base import TimestepPolicy
 from repfusion_mm.models.policies.static import FixedTimestepPolicy
 from repfusion_mm.models.utils.frozen_layers import freezing_settings
 from repfusion_mm.registry import MODELS
-from repfusion_mm.utils.arguments import check_choice
+from repfusion_mm.utils.arguments import check_choice, check_number
 from repfusion_mm.utils.types import init_arguments, is_type, resolve_type
 
 Shape = Tuple[int, ...]
@@ -241,6 +241,27 @@ def _check_grids(
             )
 
 
+def read_layer_weights(
+    weights: Optional[Sequence[float]], num_layers: int
+) -> List[float]:
+    """Return the weight of each teacher layer, 1 by default.
+
+    Raises:
+        ValueError: The weights are not a positive number for each layer.
+    """
+    name = 'model.layer_weights'
+    if weights is None:
+        return num_layers * [1.0]
+    if not isinstance(weights, (list, tuple)) or len(weights) != num_layers:
+        raise ValueError(
+            f'expected {name} to be a list of {num_layers}, a number for each '
+            f'of model.teacher.layers, got {weights!r}; correct it'
+        )
+    for weight in weights:
+        check_number(f'each of {name}', weight, positive=True)
+    return [*weights]
+
+
 def build_normalizers(
     config: Union[str, dict, None],
     loss: DistillLoss,
@@ -276,11 +297,17 @@ def build_normalizers(
         normalizer.pooled = loss.pooled
     name = type(normalizers[0]).__name__
     if name in loss.refused_normalizers:
+        others = [
+            repr(key)
+            for key, value in NORMALIZERS.items()
+            if getattr(resolve_type(value, MODELS), '__name__', None)
+            not in loss.refused_normalizers
+        ]
         raise ValueError(
             f'expected another normalizer than {name} for '
             f'{type(loss).__name__}, got {name}, which '
-            f'{loss.refused_normalizers[name]}; set '
-            "model.normalizer='standardize' or 'none'"
+            f'{loss.refused_normalizers[name]}; set model.normalizer='
+            + ' or '.join(others[::-1])
         )
     return nn.ModuleList(normalizers)
 

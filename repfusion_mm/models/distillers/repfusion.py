@@ -8,6 +8,7 @@ from typing import (
     Any,
     Collection,
     Dict,
+    Iterable,
     Optional,
     Sequence,
     Set,
@@ -29,6 +30,7 @@ from repfusion_mm.models.distillers.builders import (
     build_policy,
     build_student,
     infer_feature_shapes,
+    read_layer_weights,
 )
 from repfusion_mm.models.losses.base import DistillLoss
 from repfusion_mm.models.losses.utils import relative_std
@@ -109,6 +111,8 @@ class RepFusion(BaseModel):
             The loss and the decoder see normalized maps.
         student_indices: The index of the student's map that is compared with
             each of the teacher's layers.
+        layer_weights: A positive factor of the loss of each of the teacher's
+            layers; 1 by default.
         channels_last: Store the student's weights, and so its maps, in the
             channels last memory format, in which convolutions are fastest.
         input_size: Side in pixels of the student's images, or height and
@@ -138,6 +142,7 @@ class RepFusion(BaseModel):
         connector: Optional[dict] = None,
         normalizer: Union[str, dict, None] = 'none',
         student_indices: Sequence[int] = (-1,),
+        layer_weights: Optional[Sequence[float]] = None,
         channels_last: bool = True,
         input_size: Union[int, Sequence[int], None] = None,
         channel_order: Optional[str] = None,
@@ -166,6 +171,9 @@ class RepFusion(BaseModel):
         )
         self.distill_loss = MODELS.build(distill_loss)
         teacher_shapes = self.teacher.feature_shapes
+        self.layer_weights = read_layer_weights(
+            layer_weights, len(teacher_shapes)
+        )
         #: One for each of the teacher's layers.
         self.normalizers = build_normalizers(
             normalizer, self.distill_loss, list(teacher_shapes.values())
@@ -248,11 +256,13 @@ class RepFusion(BaseModel):
         This does not synchronize with the device. The losses are this rank's
         share, whose average over ranks is the loss; the other scalars are
         those of all ranks, except ``feature_relative_std``,
-        ``explained_variance`` and ``policy_entropy``. In a step without a
-        label, the reward is NaN and ``loss_decoder`` is 0.
+        ``explained_variance``, ``policy_entropy`` and ``distill_*``. In a
+        step without a label, the reward is NaN and ``loss_decoder`` is 0.
         ``explained_variance`` is the share of the variance of the normalized
-        features in this batch that the student explains; only a squared error
-        has it.
+        features in this batch that the student explains; only a loss with one
+        squared error has it. The weights of layers do not change it.
+        ``distill_level_I`` and ``distill_PART`` are shares of
+        ``loss_distill``, if there are several layers or parts.
 
         Args:
             inputs: N x 3 x H x W, from the data preprocessor.
@@ -333,26 +343,45 @@ class RepFusion(BaseModel):
     def _distill(
         self, inputs: torch.Tensor, teacher_feats: Collection[torch.Tensor]
     ) -> Dict[str, torch.Tensor]:
+        """Return the loss, its parts to log, and the explained variance."""
         feats = as_tuple(self.student(inputs))
         maps = self.connectors([feats[i] for i in self.student_indices])
-        losses = [
-            self.distill_loss(feat, teacher_feat)
+        levels = [
+            self.distill_loss.terms(feat, teacher_feat)
             for feat, teacher_feat in zip(maps, teacher_feats)
         ]
-        loss = sum(losses[1:], start=losses[0])
-        statistics = dict(loss_distill=loss)
-        constant = [
-            value
-            for feat in teacher_feats
-            if (value := self.distill_loss.constant_loss(feat.float()))
-            is not None
+        weighted = [
+            {name: weight * term for name, term in terms.items()}
+            for weight, terms in zip(self.layer_weights, levels)
         ]
-        if constant:
-            reference = torch.stack(constant).sum().clamp(min=1e-12)
-            statistics['explained_variance'] = 1 - loss.detach() / reference
+        by_level = [_add(terms.values()) for terms in weighted]
+        statistics = dict(loss_distill=_add(by_level))
+        # Names without "loss", which mmengine would minimize again.
+        if len(by_level) > 1:
+            for i, value in enumerate(by_level):
+                statistics[f'distill_level_{i}'] = value.detach()
+        if len(levels[0]) > 1:
+            for name in levels[0]:
+                value = _add(terms[name].detach() for terms in weighted)
+                statistics[f'distill_{name}'] = value
+        constants = [
+            self.distill_loss.constant_terms(feat.float())
+            for feat in teacher_feats
+        ]
+        if len(constants[0]) == 1:
+            (name,) = constants[0]
+            reference = _add(terms[name] for terms in constants)
+            error = _add(terms[name].detach() for terms in levels)
+            share = 1 - error / reference.clamp(min=1e-12)
+            statistics['explained_variance'] = share
         return statistics
 
     def _apply(self, fn, *args, **kwargs) -> RepFusion:
         """Take the teacher along in ``.to()``, ``.cuda()`` and the like."""
         self.teacher._apply(fn, *args, **kwargs)
         return super()._apply(fn, *args, **kwargs)
+
+
+def _add(values: Iterable[torch.Tensor]) -> torch.Tensor:
+    """Return the sum of scalars."""
+    return torch.stack([*values]).sum()

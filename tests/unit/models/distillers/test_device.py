@@ -34,7 +34,14 @@ def test_a_step_with_labels_does_not_synchronize(labels):
 
 
 @pytest.mark.parametrize(
-    'loss', ['HintLoss', 'AttentionTransferLoss', 'RelationalLoss']
+    'loss',
+    [
+        'HintLoss',
+        'AttentionTransferLoss',
+        'RelationalLoss',
+        'CosineHintLoss',
+        'TokenRelationLoss',
+    ],
 )
 def test_no_loss_synchronizes(loss):
     teacher = dict(
@@ -52,8 +59,11 @@ def test_no_loss_synchronizes(loss):
     )
 
 
-def test_the_feature_regressor_does_not_synchronize():
-    step_on_meta(batch(size=32), **levels_config())
+def test_the_feature_regressor_with_a_sum_of_losses_does_not_synchronize():
+    hint = levels_config()['distill_loss']
+    attention = dict(type='repfusion_mm.AttentionTransferLoss')
+    loss = dict(type='repfusion_mm.SumLoss', losses=[hint, attention])
+    step_on_meta(batch(size=32), **levels_config(distill_loss=loss))
 
 
 @pytest.mark.parametrize('name', NORMALIZERS)

@@ -9,7 +9,8 @@ from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
 
-from tests.helpers.levels import LAYERS, REGRESSOR, levels_config
+from repfusion_mm.models import AttentionTransferLoss, HintLoss
+from tests.helpers.levels import DENSE_HINT, LAYERS, REGRESSOR, levels_config
 from tests.helpers.ranks import run_on_ranks
 from tests.helpers.toy import batch, distiller_config
 from tests.unit.engine.optimizers.test_joint_optim_wrapper import config
@@ -107,6 +108,94 @@ def test_the_layers_of_an_image_have_one_timestep():
     assert losses['timestep_mean'] == timesteps.float().mean()
 
 
+DREAM_TEACHER = dict(
+    type='repfusion_mm.SumLoss',
+    losses=[
+        dict(DENSE_HINT, loss_weight=3.0),
+        dict(type='repfusion_mm.AttentionTransferLoss'),
+    ],
+)
+
+
+def test_parts_and_levels_are_logged_as_shares_of_the_loss():
+    model = build(distill_loss=DREAM_TEACHER, layer_weights=[1, 2.0, 0.5])
+    compared = []
+    model.distill_loss.parts['hint'].register_forward_pre_hook(
+        lambda module, maps: compared.append(maps)
+    )
+    losses = losses_of(model)
+    hint = [3 * (ours - theirs).square().mean() for ours, theirs in compared]
+    attention = [AttentionTransferLoss()(*maps) for maps in compared]
+    expected = {
+        'distill_level_0': hint[0] + attention[0],
+        'distill_level_1': 2 * (hint[1] + attention[1]),
+        'distill_level_2': 0.5 * (hint[2] + attention[2]),
+        'distill_hint': hint[0] + 2 * hint[1] + 0.5 * hint[2],
+        'distill_attention_transfer': (
+            attention[0] + 2 * attention[1] + 0.5 * attention[2]
+        ),
+    }
+    assert {k for k in losses if k.startswith('distill_')} == {*expected}
+    for name, value in expected.items():
+        torch.testing.assert_close(losses[name], value.detach())
+        assert not losses[name].requires_grad
+    parts = losses['distill_hint'] + losses['distill_attention_transfer']
+    torch.testing.assert_close(losses['loss_distill'].detach(), parts)
+    total, _ = model.parse_losses(losses)  # adds no part twice
+    names = ('loss_distill', 'loss_decoder', 'loss_policy')
+    torch.testing.assert_close(total, sum(losses[name] for name in names))
+
+
+def test_the_explained_variance_is_that_of_the_squared_error_alone():
+    """Whatever the weights of layers and parts are."""
+    model = build(distill_loss=DREAM_TEACHER, layer_weights=[1, 2.0, 0.5])
+    model.eval()
+    compared = []
+    model.distill_loss.parts['hint'].register_forward_pre_hook(
+        lambda module, maps: compared.append(maps)
+    )
+    losses = losses_of(model)
+    error = sum((ours - feat).square().mean() for ours, feat in compared)
+    constant = sum(HintLoss(False).constant_loss(f) for _, f in compared)
+    torch.testing.assert_close(
+        losses['explained_variance'], (1 - error / constant).detach()
+    )
+    two = dict(DREAM_TEACHER, losses=[DENSE_HINT, DENSE_HINT])
+    losses = losses_of(build(distill_loss=two))
+    assert 'explained_variance' not in losses
+    torch.testing.assert_close(
+        losses['distill_hint'], losses['distill_hint_2']
+    )
+
+
+def test_a_part_without_a_connector_compares_the_connected_map():
+    loss = dict(
+        type='repfusion_mm.SumLoss',
+        losses=[DENSE_HINT, dict(type='repfusion_mm.TokenRelationLoss')],
+    )
+    model = build(distill_loss=loss)
+    compared = []
+    model.distill_loss.parts['token_relation'].register_forward_pre_hook(
+        lambda module, maps: compared.append(maps)
+    )
+    losses_of(model)
+    for ours, theirs in compared:
+        assert ours.shape == theirs.shape
+
+
+def test_weights_of_layers_are_1_by_default():
+    torch.manual_seed(0)
+    model = build(policy=dict(type='repfusion_mm.FixedTimestepPolicy'))
+    data = batch(size=32)
+    losses = losses_of(model, data)
+    levels = [losses[f'distill_level_{i}'] for i in range(3)]
+    model.layer_weights = [4, 4, 4]
+    torch.testing.assert_close(losses['loss_distill'], sum(levels))
+    torch.testing.assert_close(
+        losses_of(model, data)['loss_distill'], 4 * sum(levels)
+    )
+
+
 @pytest.mark.parametrize('amp', [False, True])
 def test_steps_lower_the_loss(amp):
     torch.manual_seed(0)
@@ -160,6 +249,26 @@ def test_processes_need_not_look_for_unused_parameters():
         (
             dict(connector=dict(REGRESSOR, pool_scales=(1, 5))),
             r'at most 4.* got \[1, 5\]; leave out',
+        ),
+        (
+            dict(layer_weights=[1, 2]),
+            r'layer_weights to be a list of 3, .* got \[1, 2\]; correct it',
+        ),
+        (
+            dict(layer_weights=[1, 2, 0]),
+            'each of model.layer_weights to be a number above 0, got 0',
+        ),
+        (
+            dict(
+                connector=None,
+                distill_loss=dict(
+                    DREAM_TEACHER,
+                    losses=DREAM_TEACHER['losses']
+                    + [dict(type='repfusion_mm.CosineHintLoss')],
+                ),
+                normalizer='phi_s',
+            ),
+            "compare both; set model.normalizer='none'$",
         ),
         (dict(connector=dict(REGRESSOR, channels=0)), 'got 0; correct it'),
         (
