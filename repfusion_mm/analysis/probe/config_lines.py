@@ -45,6 +45,8 @@ def format_lines(
         '    ),',
         '    decoder=None,',
     ]
+    if cfg.model.get('decoder_layers', 'last') != 'last':
+        lines.append("    decoder_layers='last',")
     if len(layers) > 1:
         index = cfg.model.student_indices[list(layers).index(layer)]
         lines.append(f'    student_indices=[{index}],')

@@ -21,6 +21,7 @@ import torch.nn as nn
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
 
+from repfusion_mm.models.connectors.conv_connector import resize_to
 from repfusion_mm.models.decoders.base import TaskDecoder
 from repfusion_mm.models.distillers.builders import (
     as_tuple,
@@ -50,7 +51,7 @@ from repfusion_mm.models.utils.image_range import (
 from repfusion_mm.models.utils.preprocessor_hooks import register_hooks
 from repfusion_mm.models.utils.pretrained import PretrainedCheck
 from repfusion_mm.registry import MODELS
-from repfusion_mm.utils.arguments import check_flags, read_size
+from repfusion_mm.utils.arguments import check_choice, check_flags, read_size
 
 #: Hooks that a training needs, and what happens without them.
 NEEDED_HOOKS = {
@@ -101,8 +102,10 @@ class RepFusion(BaseModel):
         teacher: Config of the frozen teacher.
         policy: Config of the timestep policy.
         distill_loss: Config of L_kd.
-        decoder: Config of the decoder, which a learned policy needs. It
-            reads the last of the teacher's layers.
+        decoder: Config of the decoder, which a learned policy needs.
+        decoder_layers: The decoder reads the ``'last'`` of the teacher's
+            layers, or ``'all'`` of them: concatenated, and resized to the
+            grid of the last one.
         connector: Config of the connector, for losses that need equal
             channels; by default, a 1 x 1 convolution for each layer. A
             :class:`FeatureRegressor` maps all layers jointly.
@@ -139,6 +142,7 @@ class RepFusion(BaseModel):
         policy: dict,
         distill_loss: dict,
         decoder: Optional[dict] = None,
+        decoder_layers: str = 'last',
         connector: Optional[dict] = None,
         normalizer: Union[str, dict, None] = 'none',
         student_indices: Sequence[int] = (-1,),
@@ -197,9 +201,20 @@ class RepFusion(BaseModel):
         }
         self.policy = build_policy(policy, self.teacher.num_timesteps)
         self.reward_table = RewardTable(len(self.policy.timesteps))
-        self.decoder_layer = list(teacher_shapes)[-1]
+        check_choice('model.decoder_layers', decoder_layers, ('last', 'all'))
+        if decoder is None and decoder_layers == 'all':
+            raise ValueError(
+                'expected a decoder to read all layers, got none; remove '
+                "model.decoder_layers='all', or add model.decoder"
+            )
+        layers = list(teacher_shapes)
+        self.decoder_layers = (
+            layers if decoder_layers == 'all' else layers[-1:]
+        )
         self.decoder = build_decoder(
-            decoder, teacher_shapes[self.decoder_layer][0], self.policy
+            decoder,
+            sum(teacher_shapes[layer][0] for layer in self.decoder_layers),
+            self.policy,
         )
 
     def init_weights(self) -> None:
@@ -302,7 +317,7 @@ class RepFusion(BaseModel):
 
         # 4. Solve the task from z_t, where there are labels.
         task_loss, labeled = self.decoder.loss(
-            teacher_feats[self.decoder_layer], data_samples
+            self.decoder_feat(teacher_feats), data_samples
         )
         total, count = sum_over_ranks(task_loss.float(), labeled)
         losses['loss_decoder'] = mean_over_ranks(task_loss, labeled, count)
@@ -321,6 +336,18 @@ class RepFusion(BaseModel):
         return to_unit_range(
             inputs, self.data_preprocessor, self.channel_order
         )
+
+    def decoder_feat(
+        self, teacher_feats: Dict[str, torch.Tensor]
+    ) -> torch.Tensor:
+        """Return the N x C x H x W map that the decoder reads.
+
+        Args:
+            teacher_feats: N x C_t x h x w of each of the teacher's layers.
+        """
+        feats = [teacher_feats[layer] for layer in self.decoder_layers]
+        size = feats[-1].shape[-2:]
+        return torch.cat([resize_to(feat, size) for feat in feats], dim=1)
 
     @cached_property
     def external_hashes(self) -> Dict[str, str]:

@@ -18,6 +18,7 @@ model = dict(
     teacher=dict(pretrained='{teacher}', layers={layers}),
     student_indices={indices},
     layer_weights={weights},
+    decoder_layers='all',
 )
 """
 

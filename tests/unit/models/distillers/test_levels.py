@@ -108,6 +108,32 @@ def test_the_layers_of_an_image_have_one_timestep():
     assert losses['timestep_mean'] == timesteps.float().mean()
 
 
+@pytest.mark.parametrize('layers', ['last', 'all'])
+def test_the_decoder_reads_the_last_layer_or_all(layers):
+    policy = dict(type='repfusion_mm.FixedTimestepPolicy', timestep=9)
+    model = build(decoder_layers=layers, policy=policy).eval()
+    seen = []
+    loss = model.decoder.loss
+    model.decoder.loss = lambda feat, *args: (
+        seen.append(feat) or loss(feat, *args)
+    )
+    data = model.data_preprocessor(batch(size=32), True)
+    model.loss(**data)
+    timesteps = torch.full((4,), 9)
+    first, second, last = model.teacher(
+        model.images(data['inputs']), timesteps
+    ).values()
+    if layers == 'all':  # 16 x 16 in the grid of the last one, 8 x 8
+        kernel = torch.tensor([1.0, 3, 3, 1]) / 8
+        for feat, found in zip((first, second), seen[0].split([8, 16, 16], 1)):
+            inner = feat[..., 1:-1, 1:-1]  # borders have other kernels
+            windows = inner.unfold(2, 4, 2).unfold(3, 4, 2)
+            expected = windows @ kernel @ kernel
+            torch.testing.assert_close(found[..., 1:-1, 1:-1], expected)
+        last = torch.cat([seen[0][:, :24], last], dim=1)
+    assert torch.equal(seen[0], last)
+
+
 DREAM_TEACHER = dict(
     type='repfusion_mm.SumLoss',
     losses=[
@@ -249,6 +275,15 @@ def test_processes_need_not_look_for_unused_parameters():
         (
             dict(connector=dict(REGRESSOR, pool_scales=(1, 5))),
             r'at most 4.* got \[1, 5\]; leave out',
+        ),
+        (dict(decoder_layers='both'), r"\('last', 'all'\), got 'both'; corr"),
+        (
+            dict(
+                decoder_layers='all',
+                decoder=None,
+                policy=dict(type='repfusion_mm.UniformTimestepPolicy'),
+            ),
+            "got none; remove model.decoder_layers='all', or add",
         ),
         (
             dict(layer_weights=[1, 2]),
