@@ -5,7 +5,7 @@ Written from its description (RepFusion, arXiv 2308.10916), for comparison.
 
 from __future__ import annotations
 
-from typing import List, Optional
+from typing import Dict, Optional
 
 import torch
 import torch.nn.functional as F
@@ -47,10 +47,12 @@ class ReferenceStep:
         self.model.init_weights()
         self.model.train()
         self.teacher = self.model.teacher.live
-        self.maps: List[torch.Tensor] = []
+        self.maps: Dict[str, torch.Tensor] = {}
         for name in self.teacher.layers:
             self.teacher.denoiser.get_submodule(name).register_forward_hook(
-                lambda module, inputs, output: self.maps.append(output)
+                lambda module, inputs, output, name=name: self.maps.update(
+                    {name: output}
+                )
             )
         arguments = dict(optim_wrapper['student']['optimizer'])
         arguments.pop('type')
@@ -78,22 +80,23 @@ class ReferenceStep:
             if self.teacher.encoder is None:
                 self.teacher.denoiser(images * 2 - 1, timesteps)
             else:  # encodes the images in each step, and runs to the end
-                feats = self.teacher(images, timesteps)
-                self.maps[:] = feats.values()
-        teacher_maps = [
-            normalizer(feat)
-            for normalizer, feat in zip(model.normalizers, self.maps)
-        ]
+                self.maps.update(self.teacher(images, timesteps))
+        # Layers need not be listed in the order in which they run.
+        teacher_maps = {
+            name: normalizer(self.maps[name])
+            for normalizer, name in zip(model.normalizers, self.teacher.layers)
+        }
         feats = as_tuple(model.student(data['inputs']))
+        maps = model.connectors([feats[i] for i in model.student_indices])
         loss = sum(
-            model.distill_loss(connector(feats[index]), teacher_map)
-            for index, connector, teacher_map in zip(
-                model.student_indices, model.connectors, teacher_maps
+            weight * model.distill_loss(feat, teacher_map)
+            for weight, feat, teacher_map in zip(
+                model.layer_weights, maps, teacher_maps.values()
             )
         )
         if model.decoder is not None:
             task_loss, labeled = model.decoder.loss(
-                teacher_maps[-1], data['data_samples']
+                model.decoder_feat(teacher_maps), data['data_samples']
             )
             count = labeled.sum().clamp(min=1)
             loss = loss + task_loss.sum() / count

@@ -1,10 +1,17 @@
 from . import backbones
-from .connectors import ConvConnector
+from .connectors import ConvConnector, FeatureRegressor
 from .data_preprocessors import BatchDataPreprocessor
 from .decoders import ClsDecoder, KeypointDecoder, SegDecoder
 from .diffusion import AutoencoderTraining, DenoisingDiffusion
 from .distillers import RepFusion
-from .losses import AttentionTransferLoss, HintLoss, RelationalLoss
+from .losses import (
+    AttentionTransferLoss,
+    CosineHintLoss,
+    HintLoss,
+    RelationalLoss,
+    SumLoss,
+    TokenRelationLoss,
+)
 from .normalizers import (
     LayerNormNormalizer,
     PHISNormalizer,
@@ -23,8 +30,10 @@ __all__ = [
     'BatchDataPreprocessor',
     'ClsDecoder',
     'ConvConnector',
+    'CosineHintLoss',
     'DenoisingDiffusion',
     'DiffusersTeacher',
+    'FeatureRegressor',
     'FixedTimestepPolicy',
     'HintLoss',
     'KeypointDecoder',
@@ -35,7 +44,9 @@ __all__ = [
     'RepFusion',
     'SegDecoder',
     'StandardizeNormalizer',
+    'SumLoss',
     'TimmTeacher',
+    'TokenRelationLoss',
     'UniformTimestepPolicy',
 ]
 

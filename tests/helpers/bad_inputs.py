@@ -142,6 +142,10 @@ ROWS = {
     'negative weight of the loss': (
         ['model.distill_loss.loss_weight=-1'], None,
         ['model.distill_loss.loss_weight', 'got -1', 'above 0']),
+    'pyramid above the last map': (
+        ['model.connector.type=repfusion_mm.FeatureRegressor',
+         'model.connector.pool_scales=[1,99]'], None,
+        ['model.connector.pool_scales', 'got [1, 99]', 'leave out']),
     'unknown normalizer': (
         ['model.normalizer=batch_norm'], None,
         ['model.normalizer', "'batch_norm'", "'phi_s'", 'correct it']),

@@ -10,7 +10,10 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 
+from repfusion_mm.models import FeatureRegressor
 from tests.helpers.launcher import ROOT, run_main
+from tests.helpers.levels import levels_config
+from tests.helpers.toy import batch
 
 PROJECTS = sorted((ROOT / 'docs/projects').glob('*.md'))
 PAGES = [
@@ -105,3 +108,17 @@ def test_the_example_of_a_cached_config_keeps_the_dataset(tmp_path):
     assert ours == theirs
     cls = DATASETS.get(dataset.pop('type'))
     assert set(dataset) < set(inspect.signature(cls).parameters)
+
+
+def test_the_example_of_several_layers_trains():
+    text = (ROOT / 'docs/teachers.md').read_text()
+    (section,) = re.findall(r'\n## Several layers\n(.*?)\n## ', text, re.S)
+    model = levels_config()
+    del model['connector']
+    cfg = Config(dict(model=model))
+    for example in re.findall(r'```python\n(.*?)```', section, re.S):
+        cfg.merge_from_dict(Config.fromstring(example, '.py').to_dict())
+    model = MODELS.build(cfg.model)
+    data = model.data_preprocessor(batch(size=32), True)
+    assert model.loss(**data)['loss_distill'] > 0
+    assert isinstance(model.connectors, FeatureRegressor)

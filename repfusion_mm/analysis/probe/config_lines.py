@@ -45,9 +45,13 @@ def format_lines(
         '    ),',
         '    decoder=None,',
     ]
+    if cfg.model.get('decoder_layers', 'last') != 'last':
+        lines.append("    decoder_layers='last',")
     if len(layers) > 1:
         index = cfg.model.student_indices[list(layers).index(layer)]
         lines.append(f'    student_indices=[{index}],')
+        if cfg.model.get('layer_weights'):
+            lines.append('    layer_weights=None,')
     end = [')', 'optim_wrapper = dict(policy=None, decoder=None)']
     return '\n'.join(lines + end)
 
@@ -72,7 +76,7 @@ def advise(
     if len(layers) > 1 or input_mode:
         written.append('model.teacher')
     if len(layers) > 1:
-        written.append('model.student_indices')
+        written += ['model.student_indices', 'model.layer_weights']
     again = sorted(
         name for name in options if not name.startswith(tuple(written))
     )

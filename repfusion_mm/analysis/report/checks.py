@@ -192,8 +192,8 @@ def check_student(records: List[dict]) -> Check:
         return Check(
             "the student explains some of the variance of the teacher's "
             'features',
-            skipped='explained_variance was not recorded; only a HintLoss '
-            "with criterion='l2' has it",
+            skipped='explained_variance was not recorded; only one HintLoss '
+            "with criterion='l2', which may be part of a SumLoss, has it",
         )
     return Check(verdict.text, None if verdict.learned else verdict.text)
 

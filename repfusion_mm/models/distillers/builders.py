@@ -9,14 +9,18 @@ import torch
 import torch.nn as nn
 from mmengine.logging import print_log
 
+from repfusion_mm.models.connectors.base import (
+    MultiLevelConnector,
+    SeparateConnectors,
+)
 from repfusion_mm.models.decoders.base import TaskDecoder
 from repfusion_mm.models.losses.base import DistillLoss
 from repfusion_mm.models.policies.base import TimestepPolicy
 from repfusion_mm.models.policies.static import FixedTimestepPolicy
 from repfusion_mm.models.utils.frozen_layers import freezing_settings
 from repfusion_mm.registry import MODELS
-from repfusion_mm.utils.arguments import check_choice
-from repfusion_mm.utils.types import init_arguments, resolve_type
+from repfusion_mm.utils.arguments import check_choice, check_number
+from repfusion_mm.utils.types import init_arguments, is_type, resolve_type
 
 Shape = Tuple[int, ...]
 #: Height and width of an image in pixels.
@@ -180,15 +184,16 @@ def build_connectors(
     loss: DistillLoss,
     student_shapes: Sequence[Shape],
     teacher_shapes: Sequence[Shape],
-) -> nn.ModuleList:
-    """Build a connector from each student map to its teacher layer.
+) -> nn.Module:
+    """Build what maps the student's maps to the teacher's channels.
 
-    Shapes are (C, H, W).
+    This is a connector for each level or, if the config names a
+    ``MultiLevelConnector``, one for all of them. Shapes are (C, H, W).
 
     Raises:
         ValueError: The numbers of maps differ, a connector is configured for
-            a loss that uses none, or the loss compares grids and a map has
-            one pixel.
+            a loss that uses none, or loss or connector need a grid and a map
+            has one pixel.
     """
     name = type(loss).__name__
     if len(student_shapes) != len(teacher_shapes):
@@ -200,23 +205,61 @@ def build_connectors(
     if config is not None and not loss.needs_connector:
         raise ValueError(
             f'expected no connector with {name}, which compares maps of '
-            f'different channels, got {config}'
+            f'different channels, got {config}; remove model.connector'
         )
-    connectors = nn.ModuleList()
+    config = {'type': 'repfusion_mm.ConvConnector', **(config or {})}
+    is_joint = is_type(config, MultiLevelConnector, MODELS)
+    if loss.needs_grid:
+        _check_grids(name, student_shapes, teacher_shapes)
+    if is_joint:
+        kind = resolve_type(config, MODELS)
+        _check_grids(kind.__name__, student_shapes, teacher_shapes)
+        shapes = dict(in_shapes=student_shapes, out_shapes=teacher_shapes)
+        return MODELS.build({**config, **shapes})
+    connectors = SeparateConnectors()
     for ours, theirs in zip(student_shapes, teacher_shapes):
-        if loss.needs_grid and 1 in (ours[1] * ours[2], theirs[1] * theirs[2]):
+        connector: nn.Module = nn.Identity()
+        if loss.needs_connector:
+            channels = dict(in_channels=ours[0], out_channels=theirs[0])
+            connector = MODELS.build({**config, **channels})
+        connectors.append(connector)
+    return connectors
+
+
+def _check_grids(
+    name: str,
+    student_shapes: Sequence[Shape],
+    teacher_shapes: Sequence[Shape],
+) -> None:
+    """Refuse maps of one pixel."""
+    for ours, theirs in zip(student_shapes, teacher_shapes):
+        if 1 in (ours[1] * ours[2], theirs[1] * theirs[2]):
             raise ValueError(
                 f'expected maps of more than one pixel for {name}, got {ours} '
                 f'from the student and {theirs} from the teacher (C, H, W); '
                 'use layers before the pooling'
             )
-        connector: nn.Module = nn.Identity()
-        if loss.needs_connector:
-            default = dict(type='repfusion_mm.ConvConnector')
-            channels = dict(in_channels=ours[0], out_channels=theirs[0])
-            connector = MODELS.build({**default, **(config or {}), **channels})
-        connectors.append(connector)
-    return connectors
+
+
+def read_layer_weights(
+    weights: Optional[Sequence[float]], num_layers: int
+) -> List[float]:
+    """Return the weight of each teacher layer, 1 by default.
+
+    Raises:
+        ValueError: The weights are not a positive number for each layer.
+    """
+    name = 'model.layer_weights'
+    if weights is None:
+        return num_layers * [1.0]
+    if not isinstance(weights, (list, tuple)) or len(weights) != num_layers:
+        raise ValueError(
+            f'expected {name} to be a list of {num_layers}, a number for each '
+            f'of model.teacher.layers, got {weights!r}; correct it'
+        )
+    for weight in weights:
+        check_number(f'each of {name}', weight, positive=True)
+    return [*weights]
 
 
 def build_normalizers(
@@ -254,11 +297,17 @@ def build_normalizers(
         normalizer.pooled = loss.pooled
     name = type(normalizers[0]).__name__
     if name in loss.refused_normalizers:
+        others = [
+            repr(key)
+            for key, value in NORMALIZERS.items()
+            if getattr(resolve_type(value, MODELS), '__name__', None)
+            not in loss.refused_normalizers
+        ]
         raise ValueError(
             f'expected another normalizer than {name} for '
             f'{type(loss).__name__}, got {name}, which '
-            f'{loss.refused_normalizers[name]}; set '
-            "model.normalizer='standardize' or 'none'"
+            f'{loss.refused_normalizers[name]}; set model.normalizer='
+            + ' or '.join(others[::-1])
         )
     return nn.ModuleList(normalizers)
 

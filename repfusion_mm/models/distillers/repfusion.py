@@ -8,6 +8,7 @@ from typing import (
     Any,
     Collection,
     Dict,
+    Iterable,
     Optional,
     Sequence,
     Set,
@@ -20,6 +21,7 @@ import torch.nn as nn
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
 
+from repfusion_mm.models.connectors.conv_connector import resize_to
 from repfusion_mm.models.decoders.base import TaskDecoder
 from repfusion_mm.models.distillers.builders import (
     as_tuple,
@@ -29,6 +31,7 @@ from repfusion_mm.models.distillers.builders import (
     build_policy,
     build_student,
     infer_feature_shapes,
+    read_layer_weights,
 )
 from repfusion_mm.models.losses.base import DistillLoss
 from repfusion_mm.models.losses.utils import relative_std
@@ -48,7 +51,7 @@ from repfusion_mm.models.utils.image_range import (
 from repfusion_mm.models.utils.preprocessor_hooks import register_hooks
 from repfusion_mm.models.utils.pretrained import PretrainedCheck
 from repfusion_mm.registry import MODELS
-from repfusion_mm.utils.arguments import check_flags, read_size
+from repfusion_mm.utils.arguments import check_choice, check_flags, read_size
 
 #: Hooks that a training needs, and what happens without them.
 NEEDED_HOOKS = {
@@ -99,15 +102,20 @@ class RepFusion(BaseModel):
         teacher: Config of the frozen teacher.
         policy: Config of the timestep policy.
         distill_loss: Config of L_kd.
-        decoder: Config of the decoder, which a learned policy needs. It
-            reads the last of the teacher's layers.
+        decoder: Config of the decoder, which a learned policy needs.
+        decoder_layers: The decoder reads the ``'last'`` of the teacher's
+            layers, or ``'all'`` of them: concatenated, and resized to the
+            grid of the last one.
         connector: Config of the connector, for losses that need equal
-            channels; a 1 x 1 convolution by default.
+            channels; by default, a 1 x 1 convolution for each layer. A
+            :class:`FeatureRegressor` maps all layers jointly.
         normalizer: Config of the normalizer of the teacher's maps, or
             ``'none'``, ``'layer_norm'``, ``'standardize'`` or ``'phi_s'``.
             The loss and the decoder see normalized maps.
         student_indices: The index of the student's map that is compared with
             each of the teacher's layers.
+        layer_weights: A positive factor of the loss of each of the teacher's
+            layers; 1 by default.
         channels_last: Store the student's weights, and so its maps, in the
             channels last memory format, in which convolutions are fastest.
         input_size: Side in pixels of the student's images, or height and
@@ -134,9 +142,11 @@ class RepFusion(BaseModel):
         policy: dict,
         distill_loss: dict,
         decoder: Optional[dict] = None,
+        decoder_layers: str = 'last',
         connector: Optional[dict] = None,
         normalizer: Union[str, dict, None] = 'none',
         student_indices: Sequence[int] = (-1,),
+        layer_weights: Optional[Sequence[float]] = None,
         channels_last: bool = True,
         input_size: Union[int, Sequence[int], None] = None,
         channel_order: Optional[str] = None,
@@ -165,6 +175,9 @@ class RepFusion(BaseModel):
         )
         self.distill_loss = MODELS.build(distill_loss)
         teacher_shapes = self.teacher.feature_shapes
+        self.layer_weights = read_layer_weights(
+            layer_weights, len(teacher_shapes)
+        )
         #: One for each of the teacher's layers.
         self.normalizers = build_normalizers(
             normalizer, self.distill_loss, list(teacher_shapes.values())
@@ -188,9 +201,20 @@ class RepFusion(BaseModel):
         }
         self.policy = build_policy(policy, self.teacher.num_timesteps)
         self.reward_table = RewardTable(len(self.policy.timesteps))
-        self.decoder_layer = list(teacher_shapes)[-1]
+        check_choice('model.decoder_layers', decoder_layers, ('last', 'all'))
+        if decoder is None and decoder_layers == 'all':
+            raise ValueError(
+                'expected a decoder to read all layers, got none; remove '
+                "model.decoder_layers='all', or add model.decoder"
+            )
+        layers = list(teacher_shapes)
+        self.decoder_layers = (
+            layers if decoder_layers == 'all' else layers[-1:]
+        )
         self.decoder = build_decoder(
-            decoder, teacher_shapes[self.decoder_layer][0], self.policy
+            decoder,
+            sum(teacher_shapes[layer][0] for layer in self.decoder_layers),
+            self.policy,
         )
 
     def init_weights(self) -> None:
@@ -247,11 +271,13 @@ class RepFusion(BaseModel):
         This does not synchronize with the device. The losses are this rank's
         share, whose average over ranks is the loss; the other scalars are
         those of all ranks, except ``feature_relative_std``,
-        ``explained_variance`` and ``policy_entropy``. In a step without a
-        label, the reward is NaN and ``loss_decoder`` is 0.
+        ``explained_variance``, ``policy_entropy`` and ``distill_*``. In a
+        step without a label, the reward is NaN and ``loss_decoder`` is 0.
         ``explained_variance`` is the share of the variance of the normalized
-        features in this batch that the student explains; only a squared error
-        has it.
+        features in this batch that the student explains; only a loss with one
+        squared error has it. The weights of layers do not change it.
+        ``distill_level_I`` and ``distill_PART`` are shares of
+        ``loss_distill``, if there are several layers or parts.
 
         Args:
             inputs: N x 3 x H x W, from the data preprocessor.
@@ -291,7 +317,7 @@ class RepFusion(BaseModel):
 
         # 4. Solve the task from z_t, where there are labels.
         task_loss, labeled = self.decoder.loss(
-            teacher_feats[self.decoder_layer], data_samples
+            self.decoder_feat(teacher_feats), data_samples
         )
         total, count = sum_over_ranks(task_loss.float(), labeled)
         losses['loss_decoder'] = mean_over_ranks(task_loss, labeled, count)
@@ -310,6 +336,18 @@ class RepFusion(BaseModel):
         return to_unit_range(
             inputs, self.data_preprocessor, self.channel_order
         )
+
+    def decoder_feat(
+        self, teacher_feats: Dict[str, torch.Tensor]
+    ) -> torch.Tensor:
+        """Return the N x C x H x W map that the decoder reads.
+
+        Args:
+            teacher_feats: N x C_t x h x w of each of the teacher's layers.
+        """
+        feats = [teacher_feats[layer] for layer in self.decoder_layers]
+        size = feats[-1].shape[-2:]
+        return torch.cat([resize_to(feat, size) for feat in feats], dim=1)
 
     @cached_property
     def external_hashes(self) -> Dict[str, str]:
@@ -332,27 +370,45 @@ class RepFusion(BaseModel):
     def _distill(
         self, inputs: torch.Tensor, teacher_feats: Collection[torch.Tensor]
     ) -> Dict[str, torch.Tensor]:
+        """Return the loss, its parts to log, and the explained variance."""
         feats = as_tuple(self.student(inputs))
-        losses = [
-            self.distill_loss(connector(feats[index]), teacher_feat)
-            for connector, index, teacher_feat in zip(
-                self.connectors, self.student_indices, teacher_feats
-            )
+        maps = self.connectors([feats[i] for i in self.student_indices])
+        levels = [
+            self.distill_loss.terms(feat, teacher_feat)
+            for feat, teacher_feat in zip(maps, teacher_feats)
         ]
-        loss = sum(losses[1:], start=losses[0])
-        statistics = dict(loss_distill=loss)
-        constant = [
-            value
+        weighted = [
+            {name: weight * term for name, term in terms.items()}
+            for weight, terms in zip(self.layer_weights, levels)
+        ]
+        by_level = [_add(terms.values()) for terms in weighted]
+        statistics = dict(loss_distill=_add(by_level))
+        # Names without "loss", which mmengine would minimize again.
+        if len(by_level) > 1:
+            for i, value in enumerate(by_level):
+                statistics[f'distill_level_{i}'] = value.detach()
+        if len(levels[0]) > 1:
+            for name in levels[0]:
+                value = _add(terms[name].detach() for terms in weighted)
+                statistics[f'distill_{name}'] = value
+        constants = [
+            self.distill_loss.constant_terms(feat.float())
             for feat in teacher_feats
-            if (value := self.distill_loss.constant_loss(feat.float()))
-            is not None
         ]
-        if constant:
-            reference = torch.stack(constant).sum().clamp(min=1e-12)
-            statistics['explained_variance'] = 1 - loss.detach() / reference
+        if len(constants[0]) == 1:
+            (name,) = constants[0]
+            reference = _add(terms[name] for terms in constants)
+            error = _add(terms[name].detach() for terms in levels)
+            share = 1 - error / reference.clamp(min=1e-12)
+            statistics['explained_variance'] = share
         return statistics
 
     def _apply(self, fn, *args, **kwargs) -> RepFusion:
         """Take the teacher along in ``.to()``, ``.cuda()`` and the like."""
         self.teacher._apply(fn, *args, **kwargs)
         return super()._apply(fn, *args, **kwargs)
+
+
+def _add(values: Iterable[torch.Tensor]) -> torch.Tensor:
+    """Return the sum of scalars."""
+    return torch.stack([*values]).sum()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from typing import Dict, Optional
 
@@ -76,3 +77,34 @@ class DistillLoss(nn.Module):
             teacher_feat: N x C_t x H x W of at least two images.
         """
         return None
+
+    @property
+    def log_name(self) -> str:
+        """The name of the class without ``Loss``, such as ``hint``.
+
+        mmengine would minimize what is logged under a name with ``loss``.
+        """
+        name = re.sub('(?i)loss', '', type(self).__name__)
+        return re.sub('(?<=[a-z0-9])(?=[A-Z])', '_', name).lower()
+
+    def terms(
+        self, student_feat: torch.Tensor, teacher_feat: torch.Tensor
+    ) -> Dict[str, torch.Tensor]:
+        """Return the terms of the loss, by their names in the log.
+
+        Args:
+            student_feat: See :meth:`forward`.
+            teacher_feat: See :meth:`forward`.
+        """
+        return {self.log_name: self(student_feat, teacher_feat)}
+
+    def constant_terms(
+        self, teacher_feat: torch.Tensor
+    ) -> Dict[str, torch.Tensor]:
+        """Return :meth:`constant_loss` of the terms that are squared errors.
+
+        Args:
+            teacher_feat: See :meth:`constant_loss`.
+        """
+        value = self.constant_loss(teacher_feat)
+        return {} if value is None else {self.log_name: value}

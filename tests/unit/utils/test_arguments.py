@@ -53,6 +53,10 @@ def connect(**kwargs):
     return connectors.ConvConnector(2, 4, **kwargs)
 
 
+def regress(**kwargs):
+    return connectors.FeatureRegressor([(2, 8, 8)], [(4, 8, 8)], **kwargs)
+
+
 def cached(**kwargs):
     return CachedFeaturesDataset([], 'folder', **kwargs)
 
@@ -81,9 +85,16 @@ ROWS = [
     (losses.RelationalLoss, 'loss_weight', (*NO_NUMBER, 0)),
     (losses.RelationalLoss, 'distance_weight', NO_NUMBER),
     (losses.RelationalLoss, 'angle_weight', NO_NUMBER),
+    (losses.CosineHintLoss, 'pooled', ('no',)),
+    (losses.CosineHintLoss, 'loss_weight', (*NO_NUMBER, 0)),
+    (losses.TokenRelationLoss, 'temperature', (*NO_NUMBER, 0)),
+    (losses.TokenRelationLoss, 'loss_weight', (*NO_NUMBER, 0)),
+    (losses.SumLoss, 'losses', ([], None, dict(type='HintLoss'))),
     (normalize, 'num_images', ('big', None, True, 1, -1, 2.5)),
     (normalize, 'discard_massive', ('big', True, 1, -1, float('inf'))),
     (connect, 'kernel_size', (*NO_COUNT, 2)),
+    (regress, 'channels', NO_COUNT),
+    (regress, 'pool_scales', ([0], ['a'], 2, (1, 9))),
     (classify, 'num_classes', (*NO_COUNT, 1)),
     (classify, 'hidden_channels', ([0], ['a'], 8)),
     (classify, 'multi_label', ('no',)),

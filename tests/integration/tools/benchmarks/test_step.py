@@ -38,6 +38,19 @@ LATENT = dict(
 )
 
 
+#: Several layers, which are not listed in the order in which they run.
+LEVELS = {
+    'model.student.out_indices': (2, 3),
+    'model.student_indices': (0, 1),
+    'model.teacher.layers': ['up_blocks.0', 'mid_block'],
+    'model.connector.type': 'repfusion_mm.FeatureRegressor',
+    'model.connector.channels': 8,
+    'model.connector.pool_scales': (1, 2),
+    'model.layer_weights': [2, 0.5],
+    'model.decoder_layers': 'all',
+}
+
+
 @pytest.fixture(autouse=True)
 def _in_the_checkout(monkeypatch):
     monkeypatch.chdir(ROOT)  # the config's teacher has a relative path
@@ -135,12 +148,14 @@ def test_random_weights_are_reported(in_process, tmp_path):
     assert "'random_teacher': True" in done.output
 
 
-def test_ours_trains_the_student_of_the_reference(cfg):
+@pytest.mark.parametrize('levels', [{}, LEVELS], ids=['one', 'several'])
+def test_ours_trains_the_student_of_the_reference(cfg, levels):
     """At the same timesteps, in float32, on CPU: bit-identical.
 
     With the student's channels outermost, torch's default, convolutions
     round differently.
     """
+    cfg.merge_from_dict(levels)
     ours = script.Step('teacher in float32', cfg)
     initial = flatten(ours.model.student)
     references = []

@@ -17,6 +17,8 @@ model = dict(
     student=dict(stem_channels=4, base_channels=4, out_indices=(2, 3)),
     teacher=dict(pretrained='{teacher}', layers={layers}),
     student_indices={indices},
+    layer_weights={weights},
+    decoder_layers='all',
 )
 """
 
@@ -24,7 +26,13 @@ model = dict(
 def read(text, folder, teacher, layers, indices):
     base = folder / 'mine.py'
     base.write_text(
-        BASE.format(root=ROOT, teacher=teacher, layers=layers, indices=indices)
+        BASE.format(
+            root=ROOT,
+            teacher=teacher,
+            layers=layers,
+            indices=indices,
+            weights=[2.0] * len(layers),
+        )
     )
     lines = text(Config.fromfile(base))
     assert all(len(line) < 200 for line in lines.splitlines())
@@ -48,6 +56,7 @@ def test_the_lines_are_a_config_that_distills(
     assert model.decoder is None
     assert list(model.teacher.feature_shapes) == [layer]
     assert model.student_indices == ((0,) if len(layers) > 1 else (1,))
+    assert model.layer_weights == ([1.0] if len(layers) > 1 else [2.0])
     assert model.teacher.live.input_mode == (input_mode or 'clean')
     # Other settings are those of the config.
     assert cfg.model.teacher.dtype == 'float32'

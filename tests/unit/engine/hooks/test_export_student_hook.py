@@ -5,6 +5,7 @@ from safetensors.torch import load, save
 
 from repfusion_mm.engine.checkpoint.io import load_from_local
 from repfusion_mm.engine.utils import select_prefix
+from tests.helpers.levels import REGRESSOR, levels_config
 from tests.helpers.memory_run import config
 from tests.helpers.toy import LAYER, distiller_config
 
@@ -32,6 +33,22 @@ def test_exported_student_is_that_of_the_checkpoint(tmp_path, averaged):
     assert student['meta']['epoch'] == 2
     assert 'DiffusersTeacher' in student['meta']['teacher']
     assert not (tmp_path / 'student.pth.tmp').exists()
+
+
+def test_the_feature_regressor_is_not_exported(tmp_path):
+    hooks = [dict(type='repfusion_mm.ExportStudentHook')]
+    model = levels_config(
+        connector=dict(REGRESSOR, pool_scales=(1, 2)),
+        teacher=dict(levels_config()['teacher'], input_size=None),
+        input_size=16,
+    )
+    cfg = config(tmp_path, hooks, max_epochs=1, **model)
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    weights = load_from_local(tmp_path / 'student.pth')['state_dict']
+    assert set(weights) == set(runner.model.student.state_dict())
+    checkpoint = load_from_local(tmp_path / 'epoch_1.pth')['state_dict']
+    assert 'connectors.bottleneck.conv.weight' in checkpoint
 
 
 def test_end_of_the_run_says_where_the_student_is(tmp_path, log):

@@ -12,6 +12,7 @@ from repfusion_mm.models.decoders import KeypointDecoder, SegDecoder
 from repfusion_mm.models.distillers.builders import NORMALIZERS
 from repfusion_mm.models.policies import UniformTimestepPolicy
 from tests.helpers.dense_samples import pose_samples, seg_samples
+from tests.helpers.levels import levels_config
 from tests.helpers.toy import DENOISER, LAYER, batch, distiller_config
 from tests.unit.engine.optimizers.test_joint_optim_wrapper import config
 
@@ -33,7 +34,14 @@ def test_a_step_with_labels_does_not_synchronize(labels):
 
 
 @pytest.mark.parametrize(
-    'loss', ['HintLoss', 'AttentionTransferLoss', 'RelationalLoss']
+    'loss',
+    [
+        'HintLoss',
+        'AttentionTransferLoss',
+        'RelationalLoss',
+        'CosineHintLoss',
+        'TokenRelationLoss',
+    ],
 )
 def test_no_loss_synchronizes(loss):
     teacher = dict(
@@ -49,6 +57,13 @@ def test_no_loss_synchronizes(loss):
         student_indices=(0, 1),
         distill_loss=dict(type=f'repfusion_mm.{loss}'),
     )
+
+
+def test_the_feature_regressor_with_a_sum_of_losses_does_not_synchronize():
+    hint = levels_config()['distill_loss']
+    attention = dict(type='repfusion_mm.AttentionTransferLoss')
+    loss = dict(type='repfusion_mm.SumLoss', losses=[hint, attention])
+    step_on_meta(batch(size=32), **levels_config(distill_loss=loss))
 
 
 @pytest.mark.parametrize('name', NORMALIZERS)

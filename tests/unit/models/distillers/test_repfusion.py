@@ -256,6 +256,8 @@ LOSSES = {
     'dense': dict(type='repfusion_mm.HintLoss', pooled=False),
     'AT': dict(type='repfusion_mm.AttentionTransferLoss'),
     'RKD': dict(type='repfusion_mm.RelationalLoss'),
+    'cosine': dict(type='repfusion_mm.CosineHintLoss', pooled=False),
+    'tokens': dict(type='repfusion_mm.TokenRelationLoss'),
 }
 #: HRNet with four branches and few channels.
 HRNET = dict(

@@ -3,15 +3,21 @@ import torch
 
 from repfusion_mm.models import (
     AttentionTransferLoss,
+    CosineHintLoss,
     HintLoss,
     RelationalLoss,
+    SumLoss,
 )
+from repfusion_mm.models.losses import DistillLoss
 
 LOSSES = [
     HintLoss(),
     HintLoss(pooled=False),
     AttentionTransferLoss(),
     RelationalLoss(),
+    CosineHintLoss(),
+    CosineHintLoss(pooled=False),
+    SumLoss([dict(type='repfusion_mm.CosineHintLoss')]),
 ]
 
 
@@ -30,3 +36,16 @@ def test_losses_of_half_maps_under_autocast_are_exact(
     with torch.autocast('cpu', dtype=torch.bfloat16):
         actual = loss(*maps)
     assert actual.item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_names_in_the_log_are_those_of_the_classes():
+    class LossyThing2Loss(DistillLoss):
+        pass
+
+    names = [loss.log_name for loss in LOSSES]
+    assert names == [
+        'hint', 'hint', 'attention_transfer', 'relational', 'cosine_hint',
+        'cosine_hint', 'sum',
+    ]  # fmt: skip
+    # mmengine minimizes what has "loss" in its name.
+    assert LossyThing2Loss().log_name == 'y_thing2'
