@@ -45,7 +45,7 @@ def describe_usage(
         backbone=dict(
             _delete_=True,
             **cfg.model.student.to_dict(),
-            init_cfg=read_weights(student),
+            init_cfg=read_weights(cfg, student),
         )
     )
     if project == 'mmseg':
@@ -70,7 +70,7 @@ def inherit(path: str, cfg: Config, student: Path) -> Dict[str, Any]:
     """
     base = Config.fromfile(path)
     old = base.model.backbone
-    backbone: Dict[str, Any] = dict(init_cfg=read_weights(student))
+    backbone: Dict[str, Any] = dict(init_cfg=read_weights(cfg, student))
     if 'init_cfg' in old:
         backbone['init_cfg'] = dict(_delete_=True, **backbone['init_cfg'])
     distilled = cfg.model.student
@@ -97,10 +97,13 @@ def inherit(path: str, cfg: Config, student: Path) -> Dict[str, Any]:
     return settings
 
 
-def read_weights(student: Path) -> Dict[str, Any]:
-    return dict(
+def read_weights(cfg: Config, student: Path) -> Dict[str, Any]:
+    """Return the ``init_cfg`` that loads the student of a distillation."""
+    init_cfg = dict(
         type='Pretrained', _scope_='repfusion_mm', checkpoint=str(student)
     )
+    prefix = cfg.default_hooks.export_student.get('prefix')
+    return dict(init_cfg, prefix=prefix) if prefix else init_cfg
 
 
 def preprocess(cfg: Config, project: str) -> Dict[str, Any]:
