@@ -61,7 +61,7 @@ def describe_usage(
         backbone=dict(
             _delete_=True,
             **cfg.model.student.to_dict(),
-            init_cfg=read_weights(student),
+            init_cfg=read_weights(cfg, student),
         )
     )
     if project == 'mmseg':
@@ -110,7 +110,7 @@ def inherit(path: str, cfg: Config, student: Optional[Path]) -> Dict[str, Any]:
         _base_=[path], custom_imports=dict(imports=imports), model=model
     )
     if student is not None:
-        backbone['init_cfg'] = read_weights(student)
+        backbone['init_cfg'] = read_weights(cfg, student)
         settings['default_hooks'] = STRICT
     if read_pixels(base) is None:
         model['data_preprocessor'] = preprocess(
@@ -119,10 +119,13 @@ def inherit(path: str, cfg: Config, student: Optional[Path]) -> Dict[str, Any]:
     return settings
 
 
-def read_weights(student: Path) -> Dict[str, Any]:
-    return dict(
+def read_weights(cfg: Config, student: Path) -> Dict[str, Any]:
+    """Return the ``init_cfg`` that loads the student of a distillation."""
+    init_cfg = dict(
         type='Pretrained', _scope_='repfusion_mm', checkpoint=str(student)
     )
+    prefix = cfg.default_hooks.export_student.get('prefix')
+    return dict(init_cfg, prefix=prefix) if prefix else init_cfg
 
 
 def read_pixels(cfg: Config) -> Optional[Dict[str, Any]]:

@@ -105,6 +105,41 @@ def save_wflw(root: Path, num_images: int = 4) -> None:
         path.write_text(json.dumps(content))
 
 
+def save_coco(root: Path, num_images: int = 4) -> None:
+    """Write COCO 2017, with one box and mask in each image."""
+    from mmdet.datasets import CocoDataset
+
+    (root / 'annotations').mkdir(parents=True)
+    classes = CocoDataset.METAINFO['classes']
+    for split in ('train2017', 'val2017'):
+        images, annotations = [], []
+        for i in range(num_images):
+            write_image(root / split / f'{i:012d}.jpg', 300)
+            images.append(
+                dict(id=i, file_name=f'{i:012d}.jpg', height=300, width=300)
+            )
+            annotations.append(
+                dict(
+                    id=i + 1,
+                    image_id=i,
+                    category_id=1 + i % 2,
+                    iscrowd=0,
+                    bbox=[60, 80, 150, 120],
+                    area=18000,
+                    segmentation=[[60, 80, 210, 80, 210, 200, 60, 200]],
+                )
+            )
+        content = dict(
+            images=images,
+            annotations=annotations,
+            categories=[
+                dict(id=i, name=name) for i, name in enumerate(classes, 1)
+            ],
+        )
+        path = root / f'annotations/instances_{split}.json'
+        path.write_text(json.dumps(content))
+
+
 def save_camvid(root: Path, num_images: int = 2, block: int = 5) -> None:
     """Write the folder CamVid of the SegNet tutorial, with small frames.
 

@@ -33,7 +33,7 @@ BATCH = {
     'cifar': 20, 'tiny-imagenet': 10, 'imagenet': 2, 'celebahq': 2,
     'digits': 640, 'latent-digits': 640, 'custom': 4, 'cifar10': 20, 'in1k': 2,
     'celebamask-hq-448x448': 2, 'wflw-256x256': 2,
-    'celebamask': 2, 'wflw': 2,
+    'celebamask': 2, 'wflw': 2, 'coco': 2,
 }  # fmt: skip
 
 
@@ -49,6 +49,7 @@ def make_site(site: Path) -> None:
     faces = data / 'CelebAMask-HQ'
     run_main(f'{converters}/celebamask_hq.py', faces, '--jobs', 1)
     layouts.save_wflw(data / 'wflw')
+    layouts.save_coco(data / 'coco')
     write_digits(data / 'digits')
     for i in range(8):
         layouts.write_image(data / f'mine/{i}.jpg', 80)
@@ -96,10 +97,13 @@ def options_for(path):
         options[f'{loader}.num_workers'] = 0
         options[f'{loader}.persistent_workers'] = False
         key, dataset = f'{loader}.dataset', cfg[loader].dataset
-        if split == 'train':
+        if split == 'train' and 'datasets' in dataset:
             key, dataset = f'{key}.datasets.0', dataset.datasets[0]
         if 'CIFAR10' in dataset.type:
             options[f'{key}.type'] = 'tests.helpers.toy.MiniCIFAR10'
+        for index, step in enumerate(dataset.pipeline):
+            if step.get('scale') == (1333, 800):  # of mmdet
+                options[f'{key}.pipeline.{index}.scale'] = (160, 160)
     options['train_dataloader.batch_size'] = BATCH[kind]
     if cfg.train_cfg.get('max_iters'):
         options['train_cfg.max_iters'] = 2
@@ -107,13 +111,19 @@ def options_for(path):
         options['default_hooks.checkpoint.interval'] = 2
     else:
         options['train_cfg.max_epochs'] = 1
+        if cfg.train_cfg.get('val_interval', 1) > 1:
+            options['train_cfg.val_interval'] = 1
         options['default_hooks.checkpoint.interval'] = 1
     if cfg.optim_wrapper.get('type') == 'AmpOptimWrapper':
         options['optim_wrapper.type'] = 'OptimWrapper'  # AMP needs a GPU
+    if cfg.model.get('test_cfg', {}).get('rcnn'):
+        # An untrained detector has no score above the threshold.
+        options['model.test_cfg.rcnn.score_thr'] = 0.0
     if path.parent.name == 'distill':
         teachers = dict(
-            celebamask='celebahq', wflw='celebahq', cifar10='cifar'
-        )
+            celebamask='celebahq', wflw='celebahq', cifar10='cifar',
+            coco='imagenet',
+        )  # fmt: skip
         teacher = teachers.get(kind, kind)
         options['model.teacher.pretrained'] = f'teachers/{teacher}'
         options['default_hooks.timestep_policy.num_records'] = 1

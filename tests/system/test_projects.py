@@ -10,8 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from mmdet.structures import DetDataSample
+from mmengine.config import Config
+from mmengine.registry import MODELS
 
 from repfusion_mm.engine.checkpoint.io import load_from_local
+from repfusion_mm.engine.utils import select_prefix
 from tests.helpers.launcher import ROOT, launch
 from tests.helpers.miniature import distill, options_for
 
@@ -34,6 +39,13 @@ TASKS = {
         'backbone',
         'NME',
     ),
+}
+
+
+DETECTORS = {
+    'mask-rcnn_r50-repfusion_fpn_1x_coco': 'repfusion_resnet50_coco',
+    'faster-rcnn_r18-repfusion_fpn_1x_coco': 'repfusion_resnet18_coco',
+    'rtmdet_tiny-repfusion_8xb32-300e_coco': 'repfusion_cspnext-tiny_coco',
 }
 
 
@@ -72,3 +84,61 @@ def test_from_distillation_to_evaluation(project, site, tmp_path, monkeypatch):
     checkpoint = next(tmp_path.glob('work_dirs/*/*_[12].pth'))
     output = call(tmp_path, test, config.name, checkpoint, options=options)
     assert metric in output
+
+
+@pytest.mark.parametrize('finetune', DETECTORS)
+def test_mmdet_trains_validates_and_resumes(
+    finetune, site, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(site)
+    student = site / distill(DETECTORS[finetune])
+    (tmp_path / 'data').symlink_to(site / 'data')
+    config = ROOT / f'configs/finetune/mmdet/{finetune}.py'
+    shutil.copy(config, tmp_path)
+    options = options_for(config)
+    options['model.backbone.init_cfg.checkpoint'] = student
+    check_features(
+        config, options, ROOT / f'configs/distill/{DETECTORS[finetune]}.py'
+    )
+    if 'rtmdet' in finetune:
+        options['custom_hooks.1.switch_epoch'] = 1
+    train = Path(importlib.import_module('mmdet').__file__).parent
+    train = train / '.mim/tools/train.py'
+    output = call(tmp_path, train, config.name, options=options)
+    size = len(load_from_local(student)['state_dict'])
+    assert f'loaded {size}/{size} tensors' in output
+    assert 'bbox_mAP: ' in output
+    (last,) = tmp_path.glob('work_dirs/*/epoch_1.pth')
+    assert load_from_local(last)['meta']['iter'] == 2
+    options['train_cfg.max_epochs'] = 2
+    output = call(tmp_path, train, config.name, '--resume', options=options)
+    assert 'resumed epoch: 1, iter: 2' in output
+    assert 'Epoch(val) [2]' in output
+    assert ('Switch pipeline now!' in output) == ('rtmdet' in finetune)
+
+
+def check_features(finetune, options, distillation):
+    """Compare the maps in the detector with those of the exported student."""
+    cfg = Config.fromfile(finetune)
+    cfg.merge_from_dict(options)
+    detector = MODELS.build(dict(cfg.model, _scope_='mmdet'))
+    detector.init_weights()
+    ours = Config.fromfile(distillation).model
+    student = MODELS.build(ours.student)
+    checkpoint = cfg.model.backbone.init_cfg.checkpoint
+    weights = load_from_local(checkpoint)
+    prefix = weights['meta']['prefix']
+    student.load_state_dict(select_prefix(weights['state_dict'], prefix))
+    image = torch.randint(256, (3, 96, 128), dtype=torch.uint8)
+    sample = DetDataSample(metainfo=dict(img_shape=(96, 128)))
+    theirs = detector.data_preprocessor(
+        dict(inputs=[image], data_samples=[sample])
+    )
+    batch = MODELS.build(ours.data_preprocessor)(dict(inputs=[image]))
+    student.eval()
+    detector.eval()
+    with torch.no_grad():
+        expected = student(batch['inputs'])[-1]
+        found = detector.backbone(theirs['inputs'])[-1]
+    assert expected.abs().max() > 0
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)

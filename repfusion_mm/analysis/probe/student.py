@@ -18,7 +18,8 @@ from repfusion_mm.analysis.probe.measurement import (
 from repfusion_mm.analysis.probe.prober import Prober
 from repfusion_mm.analysis.probe.recommendation import NUM_ERRORS
 from repfusion_mm.analysis.probe.verdict import format_r2, format_score
-from repfusion_mm.engine.checkpoint.io import load_from_local
+from repfusion_mm.engine.checkpoint.io import read_checkpoint
+from repfusion_mm.engine.utils import select_prefix
 from repfusion_mm.models.connectors.conv_connector import resize_to
 from repfusion_mm.models.distillers.builders import as_tuple
 from repfusion_mm.models.utils.image_range import from_unit_range
@@ -75,8 +76,8 @@ def probe_student(prober: Prober, checkpoint: Path, best: Key) -> StudentProbe:
             student.init_weights()
         found.append(_measure(prober, student, layer, calibrate=True))
     student = prober.model.student
-    weights: Any = load_from_local(str(checkpoint))
-    student.load_state_dict(weights['state_dict'])
+    weights, meta = read_checkpoint(str(checkpoint), 'distill it first')
+    student.load_state_dict(select_prefix(weights, meta.get('prefix', '')))
     return StudentProbe(
         _measure(prober, student, layer),
         found,

@@ -61,7 +61,9 @@ class StrictPretrained:
             them) or of a task network (its backbone is found). A
             path, or any address that ``mmengine.fileio`` reads.
         prefix: Prefix of the backbone's keys in the checkpoint, e.g.
-            ``'backbone.'``; by default the one that fits best.
+            ``'backbone.'``; by default the one that fits best. A student that
+            ``ExportStudentHook`` wrote with a prefix needs the same one, so
+            that mmengine's own initializer reads the same tensors.
         map_location: Accepted as by mmengine's own initializer; files are
             always read on the CPU.
         allow_missing: Patterns (``*``) of backbone tensors that may be
@@ -75,7 +77,8 @@ class StrictPretrained:
 
     Raises:
         ValueError: ``checkpoint`` is empty, patterns are not in a list, no
-            key starts with ``prefix``, tensors are missing or unused, none is
+            key starts with ``prefix``, the student was exported with another
+            one, tensors are missing or unused, none is
             loaded, or the outputs of the backbone differ from those of the
             student, although the tensors have the same shapes.
         FileNotFoundError: There is no such file.
@@ -103,17 +106,26 @@ class StrictPretrained:
         """Load the checkpoint into ``module``."""
         source, meta = read_checkpoint(self.checkpoint, HINT)
         target = module.state_dict()
+        prefixes = find_prefixes(source, target)
         prefix = self.prefix
+        if prefix and not prefix.endswith('.'):
+            prefix += '.'  # as mmengine's own initializer does
+        if prefixes[0] not in (*PREFIXES, prefix) and _is_part(module):
+            print_log(
+                f'{type(module).__name__}: loaded with its backbone, '
+                'whose init_cfg it shares',
+                logger='current',
+            )
+            return
+        exported = meta.get('prefix')
+        if exported and prefix != exported:
+            raise ValueError(
+                f'expected init_cfg.prefix={exported!r} for the student in '
+                f'{self.checkpoint!r}, which ExportStudentHook wrote with '
+                f'this prefix, got {self.prefix!r}; set it'
+            )
         if prefix is None:
-            prefixes = find_prefixes(source, target)
             prefix = prefixes[0]
-            if prefix not in PREFIXES and _is_part(module):
-                print_log(
-                    f'{type(module).__name__}: loaded with its backbone, '
-                    'whose init_cfg it shares',
-                    logger='current',
-                )
-                return
             if len(prefixes) > 1:
                 raise ValueError(
                     f'expected one {type(module).__name__} in '
@@ -121,8 +133,6 @@ class StrictPretrained:
                     f'prefixes {prefixes[:5]}; set init_cfg.prefix to one of '
                     'them'
                 )
-        elif prefix and not prefix.endswith('.'):
-            prefix += '.'  # as mmengine's own initializer does
         selected = select_prefix(source, prefix)
         if not selected:
             raise ValueError(

@@ -36,13 +36,26 @@ class ExportStudentHook(Hook):
 
     Args:
         filename: Name of the file in the work directory.
+        prefix: Beginning of all keys, e.g. ``'backbone.'`` for configs with
+            ``init_cfg=dict(type='Pretrained', prefix='backbone.', ...)``.
+
+    Raises:
+        ValueError: ``prefix`` does not end in a dot.
     """
 
     # After EMAHook (NORMAL), which puts the EMA weights into the checkpoint.
     priority = 'LOW'
 
-    def __init__(self, filename: str = 'student.pth') -> None:
+    def __init__(
+        self, filename: str = 'student.pth', prefix: str = ''
+    ) -> None:
+        if not isinstance(prefix, str) or (prefix and prefix[-1] != '.'):
+            raise ValueError(
+                'expected the prefix of ExportStudentHook to be empty or to '
+                f"end in '.', as 'backbone.', got {prefix!r}; correct it"
+            )
         self.filename = filename
+        self.prefix = prefix
 
     def before_run(self, runner) -> None:
         """Tell the model that its student is exported."""
@@ -79,9 +92,10 @@ class ExportStudentHook(Hook):
             for key, value in weights.items()
         }
         content = dict(
-            state_dict=weights,
+            state_dict={self.prefix + k: v for k, v in weights.items()},
             meta=dict(
                 repfusion_mm=__version__,
+                prefix=self.prefix,
                 epoch=checkpoint['meta']['epoch'],
                 iter=checkpoint['meta']['iter'],
                 averaged='ema_state_dict' in checkpoint,

@@ -22,7 +22,10 @@ from repfusion_mm.engine.checkpoint.io import (
     find_loaded_path,
     remove_config,
 )
-from repfusion_mm.engine.preflight.frozen_layers import check_statistics
+from repfusion_mm.engine.preflight.frozen_layers import (
+    check_finetuned,
+    check_statistics,
+)
 from repfusion_mm.engine.preflight.student_pixels import check_student_pixels
 from repfusion_mm.engine.utils import unwrap_model, use_hooks_once
 from repfusion_mm.registry import HOOKS
@@ -89,6 +92,7 @@ class StrictLoadHook(Hook):
                 broadcast(value)  # as the runner does after init_weights
             for module, _ in self._detached:
                 check_student_pixels(runner, module)
+                check_finetuned(runner, module)
         self._loaded = True
         check_statistics(runner)
 

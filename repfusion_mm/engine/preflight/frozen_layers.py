@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 from typing import Any, Collection
 
+import torch.nn as nn
 from mmengine.logging import print_log
 
+from repfusion_mm.engine.checkpoint.initializers import SOURCE
 from repfusion_mm.engine.optimizers.rates import trained_parameters
 from repfusion_mm.engine.utils import unwrap_model
 from repfusion_mm.models.utils.frozen_layers import (
+    constant_statistics,
     fixed_statistics,
     freezing_settings,
+    frozen_parameters,
     is_random,
 )
 
@@ -116,6 +120,39 @@ def check_statistics(runner: Any) -> None:
             f'layers ({fixed[0]} ...); load weights, or '
             f'{_settings(runner, fixed[0])}'
         )
+
+
+def check_finetuned(runner: Any, module: nn.Module) -> None:
+    """Log a warning if finetuning does not change layers of a student.
+
+    Args:
+        runner: The runner of a finetuning.
+        module: A backbone that ``StrictPretrained`` has loaded.
+    """
+    model = unwrap_model(runner)
+    name = next(n for n, child in model.named_modules() if child is module)
+    source = getattr(module, SOURCE, None)
+    # Another module, or that of a distillation, which check_student checks.
+    if source is None or name == 'student':
+        return
+    norms = constant_statistics(module)
+    layers = dict(module.named_modules())
+    frozen = [
+        parameter
+        for parameter in sorted(frozen_parameters(module))
+        # Layers, not single parameters such as position embeddings.
+        if not list(layers[parameter.rpartition('.')[0]].children())
+    ]
+    if not frozen and not norms:
+        return
+    print_log(
+        f'{name}: {len(frozen)} tensors of {source[0]} are frozen and '
+        f'{len(norms)} batch norms keep the statistics of the distillation '
+        f'({[*frozen, *norms][0]} ...): these layers do not adapt to the '
+        f'images of this run; to train them, {_settings(runner, name)}',
+        logger='current',
+        level=logging.WARNING,
+    )
 
 
 def _settings(runner: Any, layer: str) -> str:

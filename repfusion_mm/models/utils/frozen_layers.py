@@ -25,13 +25,18 @@ def fixed_statistics(module: nn.Module) -> List[str]:
     These are mean zero and variance one. The layers are in eval mode and have
     no other statistics, or have momentum 0.
     """
+    layers = dict(module.named_modules())
+    return [n for n in constant_statistics(module) if _is_initial(layers[n])]
+
+
+def constant_statistics(module: nn.Module) -> List[str]:
+    """Return the names of batch norms in eval mode, or of momentum 0."""
     _set_training(module)
     return [
         name
         for name, norm in _norms(module)
         if hasattr(norm, 'running_var')
         and (not norm.training or getattr(norm, 'momentum', None) == 0)
-        and _is_initial(norm)
     ]
 
 

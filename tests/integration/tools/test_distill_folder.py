@@ -93,6 +93,16 @@ def test_a_project_gets_configs_for_its_student(root, teacher):
     assert str(root / 'out/finetune.py') in done.output
 
 
+def test_a_student_with_a_prefix_is_judged_and_loaded(root, teacher):
+    hook = "default_hooks.export_student.prefix='backbone.'"
+    run(root, 'classes', teacher, '--ignore-verdict', options=[hook])
+    student = load_from_local(root / 'out/student.pth')['state_dict']
+    assert 'backbone.conv1.weight' in student
+    verdict = (root / 'out/verdict.txt').read_text()
+    assert 'distilled student: accuracy' in verdict
+    assert "prefix='backbone.'" in verdict
+
+
 def test_a_teacher_of_no_use_is_not_distilled(root, teacher, monkeypatch):
     monkeypatch.setattr(command, 'build_runner', None)
     done = run(root, 'classes', teacher, expect=1)

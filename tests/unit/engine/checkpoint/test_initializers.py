@@ -177,8 +177,13 @@ def test_backbones_that_read_init_cfg_themselves_are_loaded_strictly(
     assert 'remove from init_cfg _scope_' in str(error.value)
 
 
-@pytest.mark.parametrize('prefix', ['', 'student.'])
-def test_backbones_that_pass_init_cfg_on_to_their_parts_load(tmp_path, prefix):
+@pytest.mark.parametrize(
+    ('prefix', 'kwargs'),
+    [('', {}), ('student.', {}), ('student.', dict(prefix='student.'))],
+)
+def test_backbones_that_pass_init_cfg_on_to_their_parts_load(
+    tmp_path, prefix, kwargs
+):
     backbone = dict(type='mmpretrain.RepVGG', arch='A0', base_channels=4)
     state = MODELS.build(backbone).state_dict()
     path = str(tmp_path / 'student.pth')
@@ -186,9 +191,9 @@ def test_backbones_that_pass_init_cfg_on_to_their_parts_load(tmp_path, prefix):
     if prefix:
         content['connectors.0.weight'] = torch.zeros(2)
     torch.save(content, path)
-    assert_loaded(build(path, backbone=backbone), state)
+    assert_loaded(build(path, backbone=backbone, **kwargs), state)
     init_cfg = dict(type='Pretrained', _scope_='repfusion_mm', checkpoint=path)
-    net = MODELS.build(dict(backbone, init_cfg=init_cfg))
+    net = MODELS.build(dict(backbone, init_cfg=dict(init_cfg, **kwargs)))
     assert_loaded(initialize(net), state)
 
 

@@ -1,9 +1,11 @@
 import pytest
 import torch
+from mmengine.registry import MODELS
 from mmengine.runner import Runner
 from safetensors.torch import load, save
 
 from repfusion_mm.engine.checkpoint.io import load_from_local
+from repfusion_mm.engine.hooks import ExportStudentHook
 from repfusion_mm.engine.utils import select_prefix
 from tests.helpers.levels import REGRESSOR, levels_config
 from tests.helpers.memory_run import config
@@ -110,3 +112,40 @@ def test_files_outside_the_work_directory_are_not_replaced(
     runner = Runner.from_cfg(config(tmp_path, [hook], max_epochs=1))
     with pytest.raises(ValueError, match=f'filename={filename!r}; correct'):
         runner.train()
+
+
+@pytest.mark.parametrize('scope', ['repfusion_mm', None])
+def test_a_student_with_a_prefix_loads_with_this_prefix_only(tmp_path, scope):
+    """Configs of RTMDet and RTMPose set ``prefix='backbone.'``."""
+    hook = dict(type='repfusion_mm.ExportStudentHook', prefix='backbone.')
+    runner = Runner.from_cfg(config(tmp_path, [hook], max_epochs=1))
+    runner.train()
+    path = str(tmp_path / 'student.pth')
+    trained = runner.model.student.state_dict()
+    content = load_from_local(path)
+    assert [*content['state_dict']] == [f'backbone.{k}' for k in trained]
+    assert 'error' not in content['meta']['behavior']
+
+    def load_with(**kwargs):
+        init_cfg = dict(type='Pretrained', checkpoint=path, **kwargs)
+        if scope:
+            init_cfg['_scope_'] = scope
+        student = MODELS.build(
+            dict(distiller_config()['student'], init_cfg=init_cfg)
+        )
+        student.init_weights()
+        return student.state_dict()
+
+    for prefix in ('backbone.', 'backbone'):  # mmengine adds the dot
+        for key, value in load_with(prefix=prefix).items():
+            assert torch.equal(value, trained[key]), key
+    for wrong in (dict(), dict(prefix=''), dict(prefix='student.')):
+        if scope:
+            with pytest.raises(ValueError, match=r"prefix='backbone\.' for"):
+                load_with(**wrong)
+
+
+@pytest.mark.parametrize('prefix', ['backbone', '.a', None, 1])
+def test_a_prefix_without_a_dot_at_its_end_is_refused(prefix):
+    with pytest.raises(ValueError, match=rf"end in '\.', .* got {prefix!r}"):
+        ExportStudentHook(prefix=prefix)

@@ -62,3 +62,32 @@ def test_weights_that_init_weights_changed_are_loaded_before_training(
     assert changed()
     strict.before_train(runner)
     assert not changed()
+
+
+@pytest.mark.parametrize('frozen_stages', [1, -1])
+def test_frozen_layers_of_a_loaded_student_are_warned_of(
+    tmp_path, frozen_stages, log
+):
+    backbone = dict(distiller_config()['student'], frozen_stages=frozen_stages)
+    path = str(tmp_path / 'student.pth')
+    weights = {
+        key: value + 1 if key.endswith('running_mean') else value
+        for key, value in MODELS.build(backbone).state_dict().items()
+    }
+    torch.save(weights, path)
+    init_cfg = dict(type='Pretrained', _scope_='repfusion_mm', checkpoint=path)
+    cfg = config(tmp_path, [dict(type='repfusion_mm.StrictLoadHook')])
+    cfg.model = dict(
+        type='mmpretrain.ImageClassifier',
+        backbone=dict(backbone, init_cfg=init_cfg),
+    )
+    runner = Runner.from_cfg(cfg)
+    runner.logger.addHandler(log.handler)
+    (strict,) = [
+        h for h in runner.hooks if type(h).__name__ == 'StrictLoadHook'
+    ]
+    strict.before_run(runner)
+    runner.model.init_weights()
+    strict.before_train(runner)
+    warned = 'keep the statistics of the distillation' in log.text
+    assert warned == (frozen_stages == 1)

@@ -5,7 +5,9 @@ import torch
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, PARAM_SCHEDULERS
 
+from repfusion_mm.engine.checkpoint.initializers import SOURCE
 from repfusion_mm.engine.preflight.frozen_layers import (
+    check_finetuned,
     check_statistics,
     check_student,
 )
@@ -154,6 +156,52 @@ def test_fixed_statistics_of_finetuning_must_be_loaded():
         check_statistics(runner)
     fill_statistics(model)
     check_statistics(runner)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'words'),
+    [
+        (
+            dict(frozen_stages=1),
+            'backbone: 15 tensors of student.pth are frozen and 5 batch norms '
+            'keep the statistics of the distillation (bn1.bias ...)',
+        ),
+        (
+            dict(norm_eval=True),
+            'backbone: 0 tensors of student.pth are frozen and 20 batch norms',
+        ),
+        (dict(frozen_stages=-1, norm_eval=False), None),
+    ],
+)
+def test_frozen_layers_of_a_finetuned_student_are_warned_of(
+    arguments, words, log
+):
+    backbone = dict(RESNET, **arguments)
+    config = dict(type='mmpretrain.ImageClassifier', backbone=backbone)
+    model = MODELS.build(config)
+    fill_statistics(model)
+    runner = SimpleNamespace(model=model, cfg=dict(model=config))
+    check_finetuned(runner, model.backbone)  # not a student
+    assert 'frozen' not in log.text
+    setattr(model.backbone, SOURCE, ('student.pth', None, False))
+    check_finetuned(runner, model.backbone)
+    if words is None:
+        assert 'frozen' not in log.text
+        return
+    assert words in log.text
+    ((name, value), *_) = arguments.items()
+    value = -1 if name == 'frozen_stages' else False
+    assert f'to train them, set model.backbone.{name}={value}' in log.text
+
+
+def test_design_of_a_finetuned_student_is_not_warned_of(log):
+    config = dict(type='mmpretrain.ImageClassifier', backbone=MOCO)
+    model = MODELS.build(config)
+    setattr(model.backbone, SOURCE, ('student.pth', None, False))
+    check_finetuned(
+        SimpleNamespace(model=model, cfg=dict(model=config)), model.backbone
+    )
+    assert 'frozen' not in log.text
 
 
 RISE = dict(type='CosineAnnealingLR', T_max=2, eta_min=0.1)
