@@ -175,10 +175,10 @@ def read_backbone(path: str) -> dict:
     """
     try:
         cfg = Config.fromfile(path)
-    except SyntaxError as error:
+    except Exception as error:  # of its own code, or of a base
         raise ValueError(
-            f'expected a config as --student, got {path} with an error in '
-            f'line {error.lineno}: {error.msg}; correct it'
+            f'expected a config as --student, got {path}: '
+            f'{type(error).__name__}: {error}; correct it'
         ) from error
     model = cfg.get('model')
     backbone = model.get('backbone') if isinstance(model, dict) else None

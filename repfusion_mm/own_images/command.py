@@ -41,6 +41,7 @@ from repfusion_mm.cli import (
     script_parser,
 )
 from repfusion_mm.cli.argument_types import positive
+from repfusion_mm.models.distillers.builders import build_policy
 from repfusion_mm.own_images.choices import (
     DEFAULT_TEACHER,
     Teacher,
@@ -197,7 +198,7 @@ def run(args: argparse.Namespace, argv: List[str]) -> int:
     # Checked as in the training.
     cfg = read_config(str(path), args.cfg_options)
     cfg.work_dir = str(args.work_dir)
-    MODELS.build(cfg.model.student)  # its arguments are checked here
+    check_student(cfg.model.student)
     print('\n'.join(job.notes(cfg)))
     print(f'{path}: the config')
     if args.dry_run:
@@ -207,6 +208,8 @@ def run(args: argparse.Namespace, argv: List[str]) -> int:
         print(f'\n{NO_LABELS}\n')
     else:
         prober = Prober(cfg)
+        if cfg.model.policy.get('timestep') is not None:  # --cfg-options
+            build_policy(cfg.model.policy, prober.teacher.num_timesteps)
         print(f'probing the teacher on {prober.summary()}')
         found = study_teacher(
             prober,
@@ -252,6 +255,21 @@ def run(args: argparse.Namespace, argv: List[str]) -> int:
     (args.work_dir / 'verdict.txt').write_text(text, encoding='utf-8')
     print(f'\n{text}')
     return int(WORSE in verdict and not args.ignore_verdict)
+
+
+def check_student(config: Config) -> None:
+    """Refuse a student that cannot be built.
+
+    Raises:
+        ValueError: It cannot.
+    """
+    try:
+        MODELS.build(config)
+    except Exception as error:
+        raise ValueError(
+            f'expected a student that can be built, got {config.to_dict()}: '
+            f'{type(error).__name__}: {error}; correct --student'
+        ) from error
 
 
 def prepare(args: argparse.Namespace, argv: List[str]) -> Job:

@@ -151,12 +151,30 @@ def test_a_work_dir_of_other_settings_is_refused(root, teacher):
     assert (root / 'out/distill.py').read_text() == before
 
 
-def test_arguments_of_the_student_are_checked_first(root, teacher):
+@pytest.mark.parametrize(
+    ('arguments', 'words'),
+    [
+        (['--student', 'mmpretrain.ResNet', 'depth=51'], 'invalid depth 51'),
+        (['--student', 'mmpretrain.ResNet', 'dept=18'], "argument 'dept'"),
+        (['--student', 'none.py'], 'expected a config as --student'),
+    ],
+)
+def test_arguments_are_checked_first(root, teacher, arguments, words):
     done = run_main(
-        SCRIPT, root / 'images', '--teacher', teacher, '--dry-run',
-        '--student', 'mmpretrain.ResNet', 'depth=51', expect=1,
+        SCRIPT, root / 'images', *OPTIONS['classes'], '--teacher', teacher,
+        '--dry-run', *arguments, expect=1,
     )  # fmt: skip
-    assert 'invalid depth 51' in done.last_line
+    assert words in done.last_line
+    assert 'Traceback' not in done.output
+
+
+def test_a_timestep_is_checked_before_the_probe(root, teacher, monkeypatch):
+    monkeypatch.setattr(command, 'study_teacher', None)
+    done = run(
+        root, 'classes', teacher, expect=1,
+        options=['model.policy.timestep=5000'],
+    )  # fmt: skip
+    assert 'expected' in done.last_line and '5000' in done.last_line
 
 
 def test_an_empty_path_of_labels_is_refused(root, teacher):
