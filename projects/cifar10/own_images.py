@@ -27,6 +27,12 @@ from projects.study.scores import NumLabels
 from repfusion_mm.own_images.command import parse_args, run
 
 NUM_IMAGES = 2000
+#: Mean and std of ImageNet, for distillation and finetuning. The command takes
+#: those of the project by default.
+PIXELS = (
+    'data_preprocessor.mean=[123.675,116.28,103.53]',
+    'data_preprocessor.std=[58.395,57.12,57.375]',
+)
 
 
 class OwnImagesStudy(Cifar10Study):
@@ -35,11 +41,7 @@ class OwnImagesStudy(Cifar10Study):
     name = 'cifar10_own_images'
     title = f'{NUM_IMAGES} photographs, 100 labels'
     num_iters = {100: 200}
-    # The pixel statistics of the config that the command writes.
-    finetune_options = (
-        'data_preprocessor.mean=[123.675,116.28,103.53]',
-        'data_preprocessor.std=[58.395,57.12,57.375]',
-    )
+    finetune_options = PIXELS
     methods = dict(
         scratch=Method('from scratch', None),
         command=Method('distill_folder.py'),
@@ -62,6 +64,7 @@ class OwnImagesStudy(Cifar10Study):
             '--student', self.finetune_config.format('scratch'),
             '--work-dir', str(work_dir), '--resume', *['--amp'] * self.amp,
             '--cfg-options', f'randomness.seed={seed}',
+            *(f'model.{option}' for option in PIXELS),
             f'experiment_name={run_name}', f'visualizer.name={run_name}',
         ]  # fmt: skip
         with self.measure('distill_folder.py', folder.name) as cost:
