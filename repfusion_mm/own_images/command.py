@@ -32,7 +32,7 @@ from repfusion_mm.analysis.probe.student import (
     describe_student,
     probe_student,
 )
-from repfusion_mm.analysis.probe.study import study_teacher
+from repfusion_mm.analysis.probe.study import Found, study_teacher
 from repfusion_mm.cli import (
     add_cfg_options,
     build_runner,
@@ -207,26 +207,13 @@ def run(args: argparse.Namespace, argv: List[str]) -> int:
     if job.labels is None:
         print(f'\n{NO_LABELS}\n')
     else:
-        prober = Prober(cfg)
-        if cfg.model.policy.get('timestep') is not None:  # --cfg-options
-            build_policy(cfg.model.policy, prober.teacher.num_timesteps)
-        print(f'probing the teacher on {prober.summary()}')
-        found = study_teacher(
-            prober,
-            prober.select_timesteps(None),
-            prober.select_modes(None),
-            args.work_dir,
-        )
-        text = f'{prober.summary()}\n{found.text}\n'
-        (args.work_dir / 'probe.txt').write_text(text, encoding='utf-8')
-        print(f'\n{found.text}\n')
+        found = judge_teacher(cfg)
         if found.recommendation.distill is False and not args.ignore_verdict:
             print(
                 f'{describe_training(job.teacher)}Nothing is distilled; '
                 '--ignore-verdict does it anyway.'
             )
             return 1
-        del prober
     timestep = found.best[2] if found else None
     chosen = job.config(timestep).model.policy.get('timestep')
     if chosen is not None:
@@ -240,13 +227,7 @@ def run(args: argparse.Namespace, argv: List[str]) -> int:
     finally:  # over the config that mmengine dumps, which has no comments
         job.write(path, timestep)
     cfg = read_config(str(path))
-    verdict = ''
-    if found is not None:
-        prober = Prober(cfg)
-        mode, layer, t = found.best
-        t = cfg.model.policy.get('timestep', t)  # --cfg-options may change it
-        probe = probe_student(prober, student, (mode, layer, t))
-        verdict = describe_student(probe, prober.task.metric)
+    verdict = judge_student(cfg, student, found) if found else ''
     if is_config(args.student):
         usage = write_configs(args.student[0], cfg, student.resolve())
     else:
@@ -255,6 +236,36 @@ def run(args: argparse.Namespace, argv: List[str]) -> int:
     (args.work_dir / 'verdict.txt').write_text(text, encoding='utf-8')
     print(f'\n{text}')
     return int(WORSE in verdict and not args.ignore_verdict)
+
+
+def judge_teacher(cfg: Config) -> Found:
+    """Probe the teacher, and write and print what the probe shows."""
+    prober = Prober(cfg)
+    if cfg.model.policy.get('timestep') is not None:  # of --cfg-options
+        build_policy(cfg.model.policy, prober.teacher.num_timesteps)
+    print(f'probing the teacher on {prober.summary()}')
+    timesteps, modes = prober.select_timesteps(None), prober.select_modes(None)
+    folder = Path(cfg.work_dir)
+    found = study_teacher(prober, timesteps, modes, folder)
+    text = f'{prober.summary()}\n{found.text}\n'
+    (folder / 'probe.txt').write_text(text, encoding='utf-8')
+    print(f'\n{found.text}\n')
+    return found
+
+
+def judge_student(cfg: Config, student: Path, found: Found) -> str:
+    """Compare the student with its teacher and an untrained student.
+
+    Args:
+        cfg: The config of the distillation.
+        student: The exported student.
+        found: What the probe of the teacher shows.
+    """
+    prober = Prober(cfg)
+    mode, layer, t = found.best
+    t = cfg.model.policy.get('timestep', t)  # --cfg-options may change it
+    probe = probe_student(prober, student, (mode, layer, t))
+    return describe_student(probe, prober.task.metric)
 
 
 def check_student(config: Config) -> None:
@@ -275,10 +286,8 @@ def check_student(config: Config) -> None:
 def prepare(args: argparse.Namespace, argv: List[str]) -> Job:
     """Check everything that can be known before something is computed."""
     images = list_images(args.images)
-    if (
-        Path(images.root).resolve()
-        in (args.work_dir / CONFIG).resolve().parents
-    ):
+    written = (args.work_dir / CONFIG).resolve()
+    if Path(images.root).resolve() in written.parents:
         raise ValueError(
             f'expected a --work-dir outside of {images.root}, got '
             f'{args.work_dir}, whose pictures would be taken for images; give '

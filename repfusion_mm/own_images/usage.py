@@ -145,4 +145,4 @@ def preprocess(cfg: Config, project: str) -> Dict[str, Any]:
     """Return the mean, std and channel order of the distillation."""
     pixels = cfg.model.data_preprocessor
     order = 'to_rgb' if project == 'mmpretrain' else 'bgr_to_rgb'
-    return {'mean': pixels.mean, 'std': pixels.std, order: True}
+    return {'mean': pixels.mean, 'std': pixels.std, order: pixels.bgr_to_rgb}
