@@ -83,7 +83,7 @@ def test_an_image_that_worker_processes_read_is_named(folder):
     result = run(folder, ['train_dataloader.num_workers=2'])
     assert_explained(result, fragments)
     assert result.last_line.startswith('ValueError: expected an image at')
-    assert 'in DataLoader worker process' in result.output
+    assert 'Traceback' not in result.output
     assert result.output.count('ValueError: expected an image') == 1
 
 

@@ -27,6 +27,8 @@ from repfusion_mm.engine.preflight.pixels import check_pixels
 from repfusion_mm.registry import MODELS
 
 MAX_IMAGES = 500
+#: Share of a draw whose classes must have several images in it.
+MIN_KEPT = 0.9
 #: In a folder of features: what they depend on.
 SETTINGS = 'settings.json'
 TASKS: Tuple[Type[Task], ...] = (ClassTask, MaskTask, KeypointTask)
@@ -137,9 +139,15 @@ class Prober:
         return found
 
     def _drop_single_images(self) -> None:
-        """Drop the only image of a class: the others were not drawn."""
+        """Drop the only image of a class: the others were not drawn.
+
+        If these are many, the draw is too small for so many classes, which
+        :class:`ClassTask` refuses.
+        """
         counts = Counter(map(int, self.targets))
         keep = torch.tensor([counts[int(i)] > 1 for i in self.targets])
+        if keep.float().mean() < MIN_KEPT:
+            return
         flags = keep.split([len(batch) for batch in self.batches])
         self.batches = [b[f] for b, f in zip(self.batches, flags) if f.any()]
         self.targets = [i for i, kept in zip(self.targets, keep) if kept]

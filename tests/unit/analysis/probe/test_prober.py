@@ -85,15 +85,16 @@ def test_a_repeated_image_is_refused():
             check(('a/1.jpg', None), ('a/2.jpg', None), (repeat, None))
 
 
-def test_single_images_of_a_draw_are_dropped():
+@pytest.mark.parametrize(('last', 'kept'), [((5, 0), 11), ((5, 6), NUM)])
+def test_few_single_images_of_a_draw_are_dropped(last, kept):
     prober, images = prober_of(class_task())
-    prober.targets = [
-        np.array(i) for i in (5, 0, 1, 0, 1, 6, 7, 8, 9, 3, 4, 0)
-    ]
+    labels = (0, 1, 0, 1, 2, 2, 3, 3, 4, 4, *last)
+    prober.targets = [np.array(label) for label in labels]
     prober._drop_single_images()
-    kept = [1, 2, 3, 4, 11]
-    assert torch.equal(torch.cat(prober.batches), images[kept])
-    assert [int(i) for i in prober.targets] == [0, 1, 0, 1, 0]
+    assert len(prober.targets) == kept
+    rows = [i for i in range(NUM) if kept == NUM or i != 10]
+    assert torch.equal(torch.cat(prober.batches), images[rows])
+    assert [int(i) for i in prober.targets] == [labels[i] for i in rows]
 
 
 def test_features_are_those_of_all_images_in_order():
