@@ -185,6 +185,7 @@ def short_study(digits, tmp_path, monkeypatch):
     return DigitsStudy(tmp_path / 'out')
 
 
+@pytest.mark.slow
 def test_methods_are_pretrained_probed_and_scored(short_study):
     short_study.methods = {
         name: short_study.methods[name]

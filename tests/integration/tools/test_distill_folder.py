@@ -38,7 +38,14 @@ def run(root, task, teacher, *flags, expect=0, options=()):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize('task', [*OPTIONS, None])
+@pytest.mark.parametrize(
+    'task',
+    ['classes', 'boxes', None]
+    + [
+        pytest.param(task, marks=pytest.mark.slow)
+        for task in ('folders', 'masks', 'keypoints')
+    ],
+)
 def test_a_student_is_distilled_and_judged(root, teacher, task):
     done = run(root, task, teacher, '--ignore-verdict')
     student = load_from_local(root / 'out/student.pth')['state_dict']
