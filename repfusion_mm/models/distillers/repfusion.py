@@ -6,6 +6,7 @@ import logging
 from functools import cached_property
 from typing import (
     Any,
+    Callable,
     Collection,
     Dict,
     Iterable,
@@ -43,6 +44,7 @@ from repfusion_mm.models.policies.reinforce import (
 )
 from repfusion_mm.models.policies.reward_table import RewardTable
 from repfusion_mm.models.teachers.cached_teacher import CachedTeacher
+from repfusion_mm.models.utils.compiled import CompiledFunction
 from repfusion_mm.models.utils.frozen_layers import frozen_parameters
 from repfusion_mm.models.utils.image_range import (
     resolve_channel_order,
@@ -118,6 +120,9 @@ class RepFusion(BaseModel):
             layers; 1 by default.
         channels_last: Store the student's weights, and so its maps, in the
             channels last memory format, in which convolutions are fastest.
+        compile: Run the student in training through ``torch.compile``, which
+            compiles once for each shape of the images. If compilation fails,
+            the reason is logged, and the student runs uncompiled.
         input_size: Side in pixels of the student's images, or height and
             width, for the dry run; the teacher's by default.
         channel_order: ``'rgb'`` or ``'bgr'``, the order of the inputs'
@@ -148,6 +153,7 @@ class RepFusion(BaseModel):
         student_indices: Sequence[int] = (-1,),
         layer_weights: Optional[Sequence[float]] = None,
         channels_last: bool = True,
+        compile: bool = False,
         input_size: Union[int, Sequence[int], None] = None,
         channel_order: Optional[str] = None,
         data_preprocessor: Optional[dict] = None,
@@ -162,10 +168,14 @@ class RepFusion(BaseModel):
         self.attached_hooks: Set[str] = set()
         self.student_indices = tuple(student_indices)
         self.student = build_student(student)
-        check_flags('model', channels_last=channels_last)
+        check_flags('model', channels_last=channels_last, compile=compile)
         self.memory_format = (
             torch.channels_last if channels_last else torch.contiguous_format
         )
+        #: Of the student and its images, in training.
+        self.run_student: Callable = _run_student
+        if compile:
+            self.run_student = CompiledFunction(_run_student, 'student')
         frozen = frozen_parameters(self.student)
         # As mmdet's KnowledgeDistillationSingleStageDetector: a plain
         # attribute, not a registered sub-module, so that state_dict(),
@@ -371,7 +381,7 @@ class RepFusion(BaseModel):
         self, inputs: torch.Tensor, teacher_feats: Collection[torch.Tensor]
     ) -> Dict[str, torch.Tensor]:
         """Return the loss, its parts to log, and the explained variance."""
-        feats = as_tuple(self.student(inputs))
+        feats = self.run_student(self.student, inputs)
         maps = self.connectors([feats[i] for i in self.student_indices])
         levels = [
             self.distill_loss.terms(feat, teacher_feat)
@@ -407,6 +417,11 @@ class RepFusion(BaseModel):
         """Take the teacher along in ``.to()``, ``.cuda()`` and the like."""
         self.teacher._apply(fn, *args, **kwargs)
         return super()._apply(fn, *args, **kwargs)
+
+
+def _run_student(student: nn.Module, inputs: torch.Tensor) -> tuple:
+    """Return the student's maps."""
+    return as_tuple(student(inputs))
 
 
 def _add(values: Iterable[torch.Tensor]) -> torch.Tensor:

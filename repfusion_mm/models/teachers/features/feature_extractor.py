@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import logging
-from typing import Callable, Dict, Iterator, Optional, Sequence
+from typing import Callable, Dict, Iterator, Sequence
 
 import torch
 import torch.nn as nn
-from mmengine.logging import print_log
+
+from repfusion_mm.models.utils.compiled import CompiledFunction
 
 
 class _LastLayerReached(Exception):
@@ -48,13 +48,9 @@ class FeatureExtractor:
             for name in layers
         ]
         self._outputs: Dict[str, torch.Tensor] = {}
-        self.compile = compile
-        #: None if the pass is not compiled, or compilation has failed.
-        self.compiled: Optional[Callable] = None
+        self.run: Callable = self._run
         if compile:
-            self.compiled = torch.compile(
-                self._run, fullgraph=True, dynamic=False
-            )
+            self.run = CompiledFunction(self._run, 'teacher', fullgraph=True)
 
     def __call__(self, *args, **kwargs) -> Dict[str, torch.Tensor]:
         """Run the module with these arguments, and return the outputs."""
@@ -62,43 +58,24 @@ class FeatureExtractor:
             stack.callback(self._outputs.clear)
             for layer, recorder in self._recorders:
                 stack.enter_context(layer.register_forward_hook(recorder))
-            if self.compiled is None:
-                return self._run(*args, **kwargs)
-            return self._run_compiled(self.compiled, *args, **kwargs)
+            return self.run(*args, **kwargs)
 
     @contextlib.contextmanager
     def uncompiled(self) -> Iterator[None]:
         """Run the pass uncompiled inside the context."""
-        compiled, self.compiled = self.compiled, None
+        run, self.run = self.run, self._run
         try:
             yield
         finally:
-            self.compiled = compiled
+            self.run = run
 
     def _run(self, *args, **kwargs) -> Dict[str, torch.Tensor]:
+        self._outputs.clear()  # of a pass that failed
         try:  # noqa: SIM105  # torch.compile does not support suppress()
             self.module(*args, **kwargs)
         except _LastLayerReached:
             pass
         return {name: self._outputs[name] for name in self.layers}
-
-    def _run_compiled(
-        self, compiled: Callable, *args, **kwargs
-    ) -> Dict[str, torch.Tensor]:
-        try:
-            return compiled(*args, **kwargs)
-        except Exception as error:
-            self._outputs.clear()
-            # If the input is wrong, this raises the module's own error.
-            outputs = self._run(*args, **kwargs)
-            self.compiled = None
-            print_log(
-                'torch.compile failed, and the teacher runs uncompiled: same '
-                f'features, less speed ({type(error).__name__}: {error})',
-                logger='current',
-                level=logging.WARNING,
-            )
-            return outputs
 
     def _make_recorder(self, name: str) -> Callable:
         def record(_module, _inputs, output):
