@@ -75,8 +75,12 @@ def summarize(values: Sequence[float]) -> Dict[str, float]:
     return dict(median=median(values), least=min(values), largest=max(values))
 
 
-def measure_matmul_rate(dtype: torch.dtype, side: int = 2048) -> float:
-    """Return the FLOP/s of square matrix products, the mean of nine."""
+def measure_matmul_rate(dtype: torch.dtype, side: int = 0) -> float:
+    """Return the FLOP/s of square matrix products, the mean of nine.
+
+    By default, they are large enough to occupy the device.
+    """
+    side = side or (8192 if DEVICE == 'cuda' else 2048)
     x = torch.rand(side, side, device=DEVICE).to(dtype)
     threads = torch.get_num_threads()
     timer = Timer('x @ x', globals=dict(x=x), num_threads=threads)

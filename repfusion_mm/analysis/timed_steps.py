@@ -23,6 +23,7 @@ OPTIONS: Dict[str, dict] = {
     'complete U-Net': {'model.teacher.early_stop': False},
     'teacher channels_last': {'model.teacher.channels_last': True},
     'teacher compiled': {'model.teacher.compile': True},
+    'student compiled': {'model.compile': True},
 }
 #: The reference with the allocator settings of ours.
 KEEPING = 'reference, freed memory kept'
@@ -78,6 +79,13 @@ class Step:
             sample.set_field(dict(mean=latents), FEATS_FIELD)
             sample.set_field(self._key, KEY_FIELD)
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether everything runs compiled that should."""
+        extractor = self.model.teacher.live.feature_extractor
+        functions = (extractor.run, self.model.run_student)
+        return all(getattr(f, 'compiled', f) for f in functions)
+
     def _train_step(self, batch: dict) -> None:
         self.model.train_step(batch, self.optim_wrapper)
 
@@ -88,8 +96,10 @@ class Step:
             images, timesteps, samples if self.is_cached else None
         )
         self.model.student.zero_grad()
-        feats = as_tuple(self.model.student(inputs))
-        sum(feats[i].sum() for i in self.model.student_indices).backward()
+        with self.optim_wrapper.optim_context(self.model):
+            feats = as_tuple(self.model.student(inputs))
+        loss = sum(feats[i].sum() for i in self.model.student_indices)
+        self.optim_wrapper.backward(loss)
 
 
 def time_steps(
@@ -113,6 +123,23 @@ def time_steps(
             if number >= warmup:
                 times[name].append(1e3 * (measuring.now() - begin))
     return times
+
+
+def time_batches(
+    step: Step, batches: list, rounds: int, warmup: int
+) -> Dict[str, float]:
+    """Return milliseconds, images per second and memory of a step.
+
+    The memory is the most in use during the steps, in MB.
+    """
+    step.run(step.prepare(batches[0]))  # may compile
+    measuring.reset_peak()
+    (times,) = time_steps({'': step}, batches, rounds, warmup).values()
+    figures = measuring.summarize(times)
+    num_images = len(batches[0]['inputs'])
+    figures['images_per_second'] = 1e3 * num_images / figures['median']
+    figures['peak'] = round(measuring.read_memory()[1], 1)
+    return figures
 
 
 def time_parts(step: Step, batch: dict, rounds: int) -> dict:
@@ -170,13 +197,17 @@ def count_arithmetic(steps: Dict[str, Step], batch: dict) -> dict:
             lambda: complete(images, timesteps)
         )
     dtype = next(model.teacher.live.parameters()).dtype
+    # The dtype of the trained parts: that of a product under autocast.
+    x = torch.zeros(1, 1, device=images.device)
+    with steps['ours'].optim_wrapper.optim_context(model):
+        trained_dtype = (x @ x).dtype
     measure_rate = measuring.measure_matmul_rate
-    rates = {kind: measure_rate(kind) for kind in {torch.float32, dtype}}
+    rates = {kind: measure_rate(kind) for kind in {trained_dtype, dtype}}
     return dict(
         teacher_flop=teacher,
         step_flop=flops,
         flop_per_second={str(k).split('.')[1]: v for k, v in rates.items()},
         seconds_at_these_rates=(
-            teacher / rates[dtype] + trained / rates[torch.float32]
+            teacher / rates[dtype] + trained / rates[trained_dtype]
         ),
     )

@@ -107,7 +107,7 @@ def merge_args(
                 f'{cfg.get(name)}; add it, as in the configs in configs/'
             )
     if args.amp:
-        _use_amp(cfg)
+        use_amp(cfg)
     if _uses(cfg, AmpOptimWrapper) and not torch.cuda.is_available():
         raise SystemExit(
             f'expected a GPU for AmpOptimWrapper in {args.config}, got none; '
@@ -144,7 +144,7 @@ def _uses(cfg: Config, kind: type) -> bool:
     return is_type(cfg.optim_wrapper, kind, OPTIM_WRAPPERS, scope)
 
 
-def _use_amp(cfg: Config) -> None:
+def use_amp(cfg: Config) -> None:
     """Train with mixed precision, unless the config already does.
 
     Raises:

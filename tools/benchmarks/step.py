@@ -8,7 +8,8 @@ with single options changed; and the floor, which is the student's forward and
 backward and the teacher's forward up to its last layer. On a CPU, all but the
 reference keep freed memory, as tools/train.py does; the reference is timed
 with and without. With a latent teacher, ours and the floor are also timed on
-cached latents. Times are in milliseconds, memory is in MB.
+cached latents. With --amp, all but the reference are trained with mixed
+precision. Times are in milliseconds, memory is in MB.
 """
 
 import argparse
@@ -25,7 +26,8 @@ from typing import Dict, List, Optional
 import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.optim import AmpOptimWrapper
+from mmengine.registry import MODELS, OPTIM_WRAPPERS, init_default_scope
 from mmengine.runner import Runner
 
 from repfusion_mm.analysis import measuring
@@ -40,6 +42,7 @@ from repfusion_mm.analysis.timed_steps import (
     NAMES,
     Step,
     count_arithmetic,
+    time_batches,
     time_parts,
     time_steps,
 )
@@ -50,6 +53,8 @@ from repfusion_mm.cli.argument_types import (
     positive,
     read_distillation,
 )
+from repfusion_mm.cli.train import use_amp
+from repfusion_mm.utils.types import is_type
 
 #: Steps after which memory is measured.
 MEMORY_STEPS = 5
@@ -134,8 +139,12 @@ def prepare_config(args: argparse.Namespace) -> Config:
     """Read the config, with a teacher that needs no network."""
     cfg = read_distillation(args.config, args.cfg_options)
     cfg.model.teacher, cfg.random_teacher = resolve_teacher(cfg.model.teacher)
-    if measuring.DEVICE == 'cpu' and cfg.optim_wrapper.get('type') is not None:
-        cfg.optim_wrapper.type = 'OptimWrapper'  # AMP needs a GPU
+    if measuring.DEVICE == 'cpu' and is_type(
+        cfg.optim_wrapper, AmpOptimWrapper, OPTIM_WRAPPERS
+    ):
+        cfg.optim_wrapper.type = 'OptimWrapper'  # it needs a GPU
+    if args.amp:
+        use_amp(cfg)
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     # Otherwise each model would log the initialization of its parameters.
     MMLogger.get_instance('benchmark', log_level='WARNING')
@@ -162,6 +171,7 @@ def measure_steps(cfg: Config, args: argparse.Namespace) -> dict:
     ours = steps['ours']
     result = dict(
         config=args.config, device=measuring.DEVICE, batch=args.batch,
+        amp=args.amp,
         threads=torch.get_num_threads(), torch=torch.__version__, data=data,
         random_teacher=cfg.random_teacher,
         teacher_dtype=str(next(ours.model.teacher.live.parameters()).dtype),
@@ -173,8 +183,7 @@ def measure_steps(cfg: Config, args: argparse.Namespace) -> dict:
         result['gpu'] = torch.cuda.get_device_name()
     for name, figures in result['steps'].items():
         figures['images_per_second'] = 1e3 * args.batch / figures['median']
-        extractor = steps[name].model.teacher.live.feature_extractor
-        if extractor.compile and extractor.compiled is None:
+        if not steps[name].is_compiled:
             figures['not_compiled'] = True
         if 'reference' in names:
             ratio = compare(times['reference'], times[name])
@@ -191,6 +200,17 @@ def measure_steps(cfg: Config, args: argparse.Namespace) -> dict:
     return result
 
 
+def measure_sweep(cfg: Config, args: argparse.Namespace) -> dict:
+    """Measure ours with other numbers of images in a step."""
+    step = Step('ours', cfg)
+    return {
+        size: time_batches(
+            step, read_batches(cfg, size)[0], args.rounds, args.warmup
+        )
+        for size in args.sweep
+    }
+
+
 def compare(above: List[float], below: List[float]) -> Dict[str, float]:
     """Summarize the ratios within the rounds."""
     return measuring.summarize([a / b for a, b in zip(above, below)])
@@ -203,8 +223,21 @@ def main(argv: Optional[List[str]] = None) -> int:
     add('--batch', type=positive, default=32, help='images in a step')
     add('--variants', nargs='+', choices=NAMES, default=NAMES,
         help='steps to time next to ours')  # fmt: skip
+    add(
+        '--amp',
+        action='store_true',
+        help='mixed precision, as tools/train.py --amp',
+    )
     add('--rounds', type=positive, default=9, help='timed steps of each')
     add('--warmup', type=not_negative, default=2, help='steps before them')
+    add(
+        '--sweep',
+        type=positive,
+        nargs='+',
+        default=[],
+        metavar='N',
+        help='also time ours with N images in a step',
+    )
     add('--runner', type=not_negative, default=0,
         help="also time so many iterations of mmengine's loop")  # fmt: skip
     add('--json', type=output_file, metavar='OUT', help='write all figures')
@@ -217,6 +250,8 @@ def main(argv: Optional[List[str]] = None) -> int:
         result['memory'] = {
             name: measure_memory(name, args) for name in sorted(names)[::-1]
         }
+        if args.sweep:
+            result['sweep'] = measure_sweep(cfg, args)
         if args.runner:
             result['runner'] = measure_runner(cfg, args)
         text = json.dumps(result)  # printed with four digits

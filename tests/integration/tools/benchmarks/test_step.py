@@ -98,8 +98,8 @@ def check_figures(result):
 def test_figures_of_one_run_agree(in_process, tmp_path):
     out = tmp_path / 'out.json'
     done = run_main(
-        script, CONFIG, *FLAGS, '--json', out, '--runner', '3', '--variants',
-        'reference', 'complete U-Net', 'floor',
+        script, CONFIG, *FLAGS, '--json', out, '--runner', '3', '--sweep', '2',
+        '6', '--variants', 'reference', 'complete U-Net', 'floor',
     )  # fmt: skip
     result = json.loads(out.read_text())
     names = ['reference', 'ours', 'complete U-Net', 'floor']
@@ -107,6 +107,11 @@ def test_figures_of_one_run_agree(in_process, tmp_path):
     check_figures(result)
     assert result['runner']['iterations'] == 3
     assert result['runner']['loop'] >= result['runner']['step'] > 0
+    assert list(result['sweep']) == ['2', '6']
+    for size, figures in result['sweep'].items():
+        rate = 1e3 * int(size) / figures['median']
+        assert figures['images_per_second'] == pytest.approx(rate)
+        assert figures['peak'] > 1
     assert not result['random_teacher']
     assert 'reference_over_ours' in done.output
 
@@ -197,7 +202,7 @@ def test_other_timesteps_train_another_student(cfg):
 
 
 @pytest.mark.parametrize(
-    'name', [n for n in script.NAMES if n != 'teacher compiled']
+    'name', [n for n in script.NAMES if 'compiled' not in n]
 )
 def test_every_variant_computes_gradients(cfg, name):
     if name in script.CACHED:
@@ -255,9 +260,11 @@ def test_settings_that_the_reference_lacks_are_errors(option, message):
 def test_a_failed_compilation_is_reported(no_compiler, in_process, tmp_path):
     out = tmp_path / 'out.json'
     done = run_main(script, CONFIG, *FLAGS, '--json', out,
-                    '--variants', 'teacher compiled')  # fmt: skip
+                    '--variants', 'teacher compiled',
+                    'student compiled')  # fmt: skip
     steps = json.loads(out.read_text())['steps']
     assert steps['teacher compiled']['not_compiled']
+    assert steps['student compiled']['not_compiled']
     assert 'not_compiled' not in steps['ours']
     assert "'not_compiled': True" in done.output
 
