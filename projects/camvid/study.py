@@ -17,6 +17,7 @@ import numpy as np
 
 from projects.study.command import run_study
 from projects.study.labels import write_lines
+from projects.study.methods import CLAIMS, FIXED, METHODS, PROBE, Claim, Method
 from projects.study.scores import ALL
 from projects.study.study import Study, check_size
 
@@ -36,6 +37,23 @@ class CamvidStudy(Study):
     metric_scale = 0.01
     score_name = 'mIoU'
     num_iters = {10: 200, 40: 300, ALL: 600}
+    methods = dict(
+        METHODS,
+        pyramid=Method(
+            't of the probe, feature pyramid',
+            FIXED,
+            PROBE,
+            config=FOLDER / 'configs/repfusion-pyramid_resnet18_camvid.py',
+        ),
+    )
+    claims = (
+        *CLAIMS,
+        Claim(
+            'feature pyramid > one layer, both at t of the probe',
+            'pyramid',
+            'fixed_best',
+        ),
+    )
 
     def prepare(self) -> None:
         """Check the lists and the size of the frames."""
