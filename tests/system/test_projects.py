@@ -95,7 +95,7 @@ def test_from_distillation_to_evaluation(
 
 
 @pytest.mark.parametrize('finetune', DETECTORS)
-def test_mmdet_trains_validates_and_resumes(
+def test_mmdet_trains_validates_tests_and_resumes(
     finetune, site, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(site)
@@ -111,14 +111,16 @@ def test_mmdet_trains_validates_and_resumes(
     )
     if 'rtmdet' in finetune:
         options['custom_hooks.1.switch_epoch'] = 1
-    train = Path(importlib.import_module('mmdet').__file__).parent
-    train = train / '.mim/tools/train.py'
+    mim = Path(importlib.import_module('mmdet').__file__).parent / '.mim'
+    train, test = mim / 'tools/train.py', mim / 'tools/test.py'
     output = call(tmp_path, train, config.name, options=options)
     size = len(load_from_local(student)['state_dict'])
     assert f'loaded {size}/{size} tensors' in output
     assert 'bbox_mAP: ' in output
     (last,) = tmp_path.glob('work_dirs/*/epoch_1.pth')
     assert load_from_local(last)['meta']['iter'] == 2
+    output = call(tmp_path, test, config.name, last, options=options)
+    assert 'bbox_mAP: ' in output
     options['train_cfg.max_epochs'] = 2
     output = call(tmp_path, train, config.name, '--resume', options=options)
     assert 'resumed epoch: 1, iter: 2' in output
