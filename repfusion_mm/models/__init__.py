@@ -1,7 +1,7 @@
 from . import backbones
 from .connectors import ConvConnector, FeatureRegressor
 from .data_preprocessors import BatchDataPreprocessor
-from .decoders import ClsDecoder, KeypointDecoder, SegDecoder
+from .decoders import ClsDecoder, DetDecoder, KeypointDecoder, SegDecoder
 from .diffusion import AutoencoderTraining, DenoisingDiffusion
 from .distillers import RepFusion
 from .losses import (
@@ -32,6 +32,7 @@ __all__ = [
     'ConvConnector',
     'CosineHintLoss',
     'DenoisingDiffusion',
+    'DetDecoder',
     'DiffusersTeacher',
     'FeatureRegressor',
     'FixedTimestepPolicy',
