@@ -5,7 +5,7 @@ import sys
 
 import torch
 
-from repfusion_mm.cli import train
+from repfusion_mm.cli import runner
 from tests.helpers.launcher import ROOT, launch, run_main
 from tests.helpers.layouts import save_cifar10_images
 from tests.helpers.studies import enter
@@ -43,7 +43,7 @@ def test_ours_succeeds_on_all_bandits(tmp_path):
 def test_mixed_precision_is_compared_with_another_seed(tmp_path, monkeypatch):
     enter(tmp_path, monkeypatch)
     # Also on processors on which it is slow.
-    monkeypatch.setattr(train, 'resolve_dtype', lambda *_: torch.bfloat16)
+    monkeypatch.setattr(runner, 'resolve_dtype', lambda *_: torch.bfloat16)
     save_cifar10_images(tmp_path / 'data/cifar10_images')
     run_main('tools/dataset_converters/cifar10_images.py')
     run_main(

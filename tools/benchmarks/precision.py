@@ -22,12 +22,12 @@ from repfusion_mm.analysis.probe.student import probe_student
 from repfusion_mm.analysis.report.runs import read_run
 from repfusion_mm.cli import (
     build_runner,
-    load_config,
     make_parser,
     report_errors,
     script_parser,
 )
 from repfusion_mm.cli.argument_types import output_file, positive
+from repfusion_mm.cli.config import load_config
 
 LOSS = 'loss_distill'
 RUNS: Dict[str, tuple] = {

@@ -53,9 +53,9 @@ from repfusion_mm.cli.argument_types import (
     not_negative,
     output_file,
     positive,
-    read_distillation,
 )
-from repfusion_mm.cli.train import use_amp
+from repfusion_mm.cli.config import read_distillation
+from repfusion_mm.cli.runner import use_amp
 from repfusion_mm.utils.types import is_type
 
 #: Steps after which memory is measured.
