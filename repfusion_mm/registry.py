@@ -6,7 +6,7 @@ therefore resolve in every OpenMMLab library.
 """
 
 from importlib import import_module
-from typing import Optional, Set
+from typing import Dict, Optional, Set
 
 from mmengine import registry as root
 from mmengine.registry import Registry
@@ -21,31 +21,39 @@ def _child(parent: Registry, location: str) -> Registry:
     )
 
 
-class _DatasetRegistry(Registry):
-    """Import the module of a dataset when it is looked up by name.
+class _LazyRegistry(Registry):
+    """Import the module of a class when it is looked up by name.
 
-    ``locations`` are all imported at the first lookup. Some of these modules
-    need mmsegmentation or mmpretrain, which the others do not require.
+    ``locations`` are all imported at the first lookup. These modules import
+    another project, which takes seconds, and which others do not require.
     """
 
-    MODULES = {
-        'CachedFeaturesDataset': 'feature_cache.dataset',
-        'CachedLatentsDataset': 'feature_cache.dataset',
-        'CelebAMaskHQDataset': 'celebamask_hq',
-        'ImageFolderDataset': 'image_folder',
-        'MaskFolderDataset': 'mask_folder',
-        'SeededConcatDataset': 'seeded_concat_dataset',
-    }
+    def __init__(
+        self, parent: Registry, location: str, modules: Dict[str, str]
+    ) -> None:
+        location = f'repfusion_mm.{location}'
+        super().__init__(
+            parent.name,
+            parent=parent,
+            scope='repfusion_mm',
+            locations=[location],
+        )
+        #: Modules by the names of their classes.
+        self.modules = {k: f'{location}.{v}' for k, v in modules.items()}
 
     def get(self, key: str) -> Optional[type]:
-        """Return the dataset of the name ``key``."""
-        module = self.MODULES.get(key.split('.')[-1])
+        """Return the class of the name ``key``."""
+        module = self.modules.get(key.split('.')[-1])
         if module:
-            import_module(f'repfusion_mm.datasets.{module}')
+            import_module(module)
         return super().get(key)
 
 
-MODELS = _child(root.MODELS, 'models')
+MODELS = _LazyRegistry(
+    root.MODELS,
+    'models',
+    dict(MobileNetV2_CIFAR='backbones.mobilenet_v2_cifar'),
+)
 #: Families of denoisers, by the name of the diffusers class.
 DENOISER_FAMILIES = Registry(
     'denoiser family',
@@ -53,11 +61,17 @@ DENOISER_FAMILIES = Registry(
     locations=['repfusion_mm.models.teachers.families'],
 )
 HOOKS = _child(root.HOOKS, 'engine.hooks')
-DATASETS = _DatasetRegistry(
-    root.DATASETS.name,
-    parent=root.DATASETS,
-    scope='repfusion_mm',
-    locations=['repfusion_mm.datasets'],
+DATASETS = _LazyRegistry(
+    root.DATASETS,
+    'datasets',
+    dict(
+        CachedFeaturesDataset='feature_cache.dataset',
+        CachedLatentsDataset='feature_cache.dataset',
+        CelebAMaskHQDataset='celebamask_hq',
+        ImageFolderDataset='image_folder',
+        MaskFolderDataset='mask_folder',
+        SeededConcatDataset='seeded_concat_dataset',
+    ),
 )
 DATA_SAMPLERS = _child(root.DATA_SAMPLERS, 'datasets.samplers')
 TRANSFORMS = _child(root.TRANSFORMS, 'datasets.transforms')
@@ -70,7 +84,7 @@ WEIGHT_INITIALIZERS = _child(root.WEIGHT_INITIALIZERS, 'engine.checkpoint')
 
 def registered_names() -> Set[str]:
     """Return the names of all classes that configs can name, without scope."""
-    names = {*_DatasetRegistry.MODULES}
+    names = {*MODELS.modules, *DATASETS.modules}
     for registry in (
         MODELS, HOOKS, DATASETS, DATA_SAMPLERS, TRANSFORMS, OPTIM_WRAPPERS,
         OPTIM_WRAPPER_CONSTRUCTORS, WEIGHT_INITIALIZERS,

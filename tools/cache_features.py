@@ -12,21 +12,15 @@ do not depend on timestep, layer or noise, and a training config that uses
 them. CONFIG needs no CachedFeaturesDataset then. See docs/feature_cache.md.
 """
 
+import argparse
 import sys
 from pathlib import Path
 from typing import List, Optional
 
-import torch
 from mmengine.config import Config
-from mmengine.device import get_device
 
-from repfusion_mm.analysis.flops import count_distillation
-from repfusion_mm.cli import load_config, make_parser, report_errors
+from repfusion_mm.cli import make_parser, report_errors
 from repfusion_mm.cli.argument_types import positive
-from repfusion_mm.engine.feature_cache import (
-    wrap_in_latents,
-    write_feature_caches,
-)
 
 #: Where caches of latents, and the configs that train on them, are written.
 LATENTS_FOLDER = Path('work_dirs', 'latents')
@@ -36,9 +30,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser = make_parser(__doc__)
     parser.add_argument(
         '--device',
-        default=get_device(),
-        help='device of the teacher, such as cpu or cuda:0 (default: '
-        '%(default)s)',
+        help='device of the teacher, such as cpu or cuda:0 (default: a GPU '
+        'if there is one)',
     )
     parser.add_argument(
         '--batch-size', type=positive, help='default: as in training'
@@ -64,35 +57,53 @@ def main(argv: Optional[List[str]] = None) -> int:
             'expected --views only with --latents, got --views without '
             '--latents; set num_views of CachedFeaturesDataset in the config'
         )
-    if args.device.startswith('cuda') and not torch.cuda.is_available():
-        parser.error(
-            f'expected a GPU for --device {args.device}, got none; use '
-            '--device cpu'
-        )
     with report_errors():
-        cfg, config_path = load_config(args), Path(args.config)
-        if args.latents:
-            print_encoder_share(cfg)
-            views = args.views or 1
-            cfg = wrap_in_latents(
-                cfg, str(LATENTS_FOLDER / config_path.stem), views
-            )
-            config_path = LATENTS_FOLDER / f'{config_path.stem}_latents.py'
-        write_feature_caches(cfg, args.device, args.batch_size, args.overwrite)
-        if args.latents:
-            cfg.dump(config_path)
-            if views > 1:
-                print(
-                    f'An epoch has {views} times as many images as before: '
-                    'divide train_cfg.max_epochs and the milestones of '
-                    'param_scheduler by that.'
-                )
+        config_path = write_caches(args)
     print(f'next: python tools/train.py {config_path}')
     return 0
 
 
+def write_caches(args: argparse.Namespace) -> Path:
+    """Write the caches; return the config that trains on them."""
+    # Not at the top: help and errors in options need not wait for torch.
+    import torch
+    from mmengine.device import get_device
+
+    from repfusion_mm.cli.config import load_config
+    from repfusion_mm.engine.feature_cache import (
+        wrap_in_latents,
+        write_feature_caches,
+    )
+
+    device = args.device or get_device()
+    if device.startswith('cuda') and not torch.cuda.is_available():
+        raise ValueError(
+            f'expected a GPU for --device {device}, got none; use --device cpu'
+        )
+    cfg, config_path = load_config(args), Path(args.config)
+    if args.latents:
+        print_encoder_share(cfg)
+        views = args.views or 1
+        cfg = wrap_in_latents(
+            cfg, str(LATENTS_FOLDER / config_path.stem), views
+        )
+        config_path = LATENTS_FOLDER / f'{config_path.stem}_latents.py'
+    write_feature_caches(cfg, device, args.batch_size, args.overwrite)
+    if args.latents:
+        cfg.dump(config_path)
+        if views > 1:
+            print(
+                f'An epoch has {views} times as many images as before: '
+                'divide train_cfg.max_epochs and the milestones of '
+                'param_scheduler by that.'
+            )
+    return config_path
+
+
 def print_encoder_share(cfg: Config) -> None:
     """Print the share of the arithmetic of a step that latents save."""
+    from repfusion_mm.analysis.flops import count_distillation
+
     cost = count_distillation(cfg)
     if cost.encoder:
         print(

@@ -3,11 +3,8 @@
 import sys
 from typing import List, Optional
 
-from mmengine.runner import Runner
-
-from repfusion_mm.cli import load_config, make_parser, report_errors
-from repfusion_mm.cli.config import check_file
-from repfusion_mm.cli.validate_data import check_dataset
+from repfusion_mm.cli import make_parser, report_errors
+from repfusion_mm.cli.files import check_file
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -16,6 +13,13 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument('checkpoint', help='path of the checkpoint')
     with report_errors():
         args = parser.parse_args(argv)
+        check_file(args.config, 'a config')
+        # Later than the errors above, because these imports take seconds.
+        from mmengine.runner import Runner
+
+        from repfusion_mm.cli.config import load_config
+        from repfusion_mm.cli.validate_data import check_dataset
+
         cfg = load_config(args)
         if cfg.get('test_dataloader') is None:
             raise SystemExit(

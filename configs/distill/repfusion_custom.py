@@ -67,8 +67,7 @@ if timestep == 'learned':
         keypoints=dict(
             type='repfusion_mm.KeypointDecoder', num_keypoints=len(names)
         ),
-        # It predicts the class of the box at each position, or background.
-        boxes=dict(type='repfusion_mm.SegDecoder', num_classes=len(names) + 1),
+        boxes=dict(type='repfusion_mm.DetDecoder', num_classes=len(names)),
     )[task]
 elif timestep == 'uniform':
     model['policy'] = dict(
@@ -173,20 +172,28 @@ else:
         read = [
             dict(type='repfusion_mm.LoadImage'),
             dict(type='mmdet.LoadAnnotations', with_bbox=True),
-            dict(type='repfusion_mm.BoxesToMask'),
         ]
-        pack = [dict(type='mmdet.PackDetInputs', meta_keys=('img_path',))]
+        pack = [
+            dict(
+                type='mmdet.PackDetInputs', meta_keys=('img_path', 'img_shape')
+            )
+        ]
+    scope = 'mmseg' if task == 'masks' else 'mmdet'
     augment = [
         dict(
             type='mmcv.RandomResize',
             scale=square,
             ratio_range=(1.0, 1.4),
-            resize_type='mmcv.Resize',
+            resize_type='mmcv.Resize' if task == 'masks' else 'mmdet.Resize',
         ),
-        dict(type='mmseg.RandomCrop', crop_size=square),
-        dict(type='mmcv.RandomFlip', prob=0.5),
+        dict(type=f'{scope}.RandomCrop', crop_size=square),
+        dict(type=f'{scope}.RandomFlip', prob=0.5),
     ]
     resize = [dict(type='mmcv.Resize', scale=square)]
+    if task == 'boxes':
+        augment[1]['allow_negative_crop'] = True  # without a box: unlabeled
+        # The probe predicts the class of the box at each pixel.
+        resize.insert(0, dict(type='repfusion_mm.BoxesToMask'))
 
 train_dataloader = dict(
     batch_size=batch_size,

@@ -24,7 +24,8 @@ from projects.study.command import run_study
 from projects.study.labels import write_lines
 from projects.study.methods import Claim, Method
 from projects.study.scores import NumLabels
-from repfusion_mm.own_images.command import parse_args, run
+from repfusion_mm.own_images.command import parse_args
+from repfusion_mm.own_images.job import run
 
 NUM_IMAGES = 2000
 #: Mean and std of ImageNet, for distillation and finetuning. The command takes

@@ -23,8 +23,9 @@ from projects.digits.results import SHOWN_BUDGET
 from projects.study.runs import train
 from repfusion_mm.analysis.probe import write_table
 from repfusion_mm.analysis.report import write_report
-from repfusion_mm.cli import enable_safe_loading, report_errors
+from repfusion_mm.cli import report_errors
 from repfusion_mm.cli.argument_types import positive
+from repfusion_mm.cli.config import enable_safe_loading
 from repfusion_mm.engine.hooks.env_info_hook import find_versions
 from repfusion_mm.visualization.policy_log import moments, read_records
 

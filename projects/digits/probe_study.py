@@ -33,8 +33,9 @@ from repfusion_mm.analysis.probe.tasks.ridge import (
     standardize,
 )
 from repfusion_mm.analysis.probe.verdict import is_informative
-from repfusion_mm.cli import enable_safe_loading, report_errors
+from repfusion_mm.cli import report_errors
 from repfusion_mm.cli.argument_types import positive
+from repfusion_mm.cli.config import enable_safe_loading
 from repfusion_mm.models.losses.utils import pool
 
 NUM_CLASSES = 10

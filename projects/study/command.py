@@ -25,8 +25,9 @@ from projects.study.scores import (
 )
 from projects.study.study import Study
 from projects.study.tables import make_page
-from repfusion_mm.cli import enable_safe_loading, report_errors
+from repfusion_mm.cli import report_errors
 from repfusion_mm.cli.argument_types import positive
+from repfusion_mm.cli.config import enable_safe_loading
 
 
 class Job(NamedTuple):

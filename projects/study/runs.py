@@ -8,7 +8,8 @@ from typing import Sequence
 from mmengine.runner import Runner
 
 from repfusion_mm.analysis.probe import Prober
-from repfusion_mm.cli import build_runner, load_config, make_parser
+from repfusion_mm.cli import build_runner, make_parser
+from repfusion_mm.cli.config import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 #: The dataset of the labeled images in the configs of the studies.

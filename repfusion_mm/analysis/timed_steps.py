@@ -27,9 +27,13 @@ OPTIONS: Dict[str, dict] = {
 }
 #: The reference with the allocator settings of ours.
 KEEPING = 'reference, freed memory kept'
+#: The floor, and what maps the student's maps to the teacher's channels.
+CONNECTED = 'floor and connectors'
 #: Ours and the floor on batches that carry the latents of their images.
 CACHED = ('ours, latents cached', 'floor, latents cached')
-NAMES = ['reference', KEEPING, 'ours', *OPTIONS, 'floor', *CACHED]
+NAMES = [
+    'reference', KEEPING, 'ours', *OPTIONS, 'floor', CONNECTED, *CACHED,
+]  # fmt: skip
 
 
 class Step:
@@ -39,6 +43,7 @@ class Step:
         torch.manual_seed(0)
         self._latents: Any = None
         self.is_floor = name.startswith('floor')
+        self.is_connected = name == CONNECTED
         self.is_cached = name in CACHED
         if name in ('reference', KEEPING):
             self.run: Callable = ReferenceStep(cfg.model, cfg.optim_wrapper)
@@ -95,10 +100,13 @@ class Step:
         self.model.teacher(
             images, timesteps, samples if self.is_cached else None
         )
-        self.model.student.zero_grad()
+        self.model.zero_grad()
         with self.optim_wrapper.optim_context(self.model):
             feats = as_tuple(self.model.student(inputs))
-        loss = sum(feats[i].sum() for i in self.model.student_indices)
+            maps = [feats[i] for i in self.model.student_indices]
+            if self.is_connected:
+                maps = self.model.connectors(maps)
+        loss = sum(feat.sum() for feat in maps)
         self.optim_wrapper.backward(loss)
 
 

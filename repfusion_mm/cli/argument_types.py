@@ -1,4 +1,4 @@
-"""Types of arguments, and the config argument of the analysis tools."""
+"""Types of arguments, and the teacher argument of the analysis tools."""
 
 import argparse
 import difflib
@@ -9,11 +9,7 @@ from typing import List
 from mmengine.config import Config
 
 import repfusion_mm
-from repfusion_mm.cli.config import (
-    CONFIG_SUFFIXES,
-    check_file,
-    read_config,
-)
+from repfusion_mm.cli.files import CONFIG_SUFFIXES, check_file
 
 #: The configs of teachers; .mim links to the checkout, or is in the wheel.
 TEACHERS = Path(repfusion_mm.__file__).parent / '.mim/configs/_base_/teachers'
@@ -52,21 +48,6 @@ def above_zero(text: str) -> float:
             f'expected a number above 0, got {text!r}'
         )
     return number
-
-
-def read_distillation(path: str, options: dict) -> Config:
-    """Read the config of a distillation, as :func:`read_config`.
-
-    Raises:
-        SystemExit: The config has no teacher.
-    """
-    cfg = read_config(path, options)
-    if 'teacher' not in cfg.get('model', {}):
-        raise SystemExit(
-            f'error: expected the config of a distillation, got {path} '
-            'without model.teacher'
-        )
-    return cfg
 
 
 def find_teachers() -> List[str]:

@@ -11,8 +11,9 @@ from mmengine.runner import CheckpointLoader
 from mmengine.utils import import_modules_from_strings
 
 import repfusion_mm  # noqa: F401  # applies the workarounds
+from repfusion_mm.cli.files import CONFIG_SUFFIXES, check_file
 from repfusion_mm.cli.home import expand_home
-from repfusion_mm.cli.parser import check_launcher
+from repfusion_mm.cli.launcher import check_launcher
 from repfusion_mm.cli.validate_config import check_options, check_schedules
 from repfusion_mm.engine.checkpoint.io import load_from_address
 from repfusion_mm.engine.checkpoint.safe_pickle import FORCED
@@ -24,9 +25,6 @@ from repfusion_mm.engine.settings import (
 from repfusion_mm.engine.settings.values import DEFAULT_HOOKS
 from repfusion_mm.registry import registered_names
 from repfusion_mm.utils.malloc import keep_freed_memory
-
-#: Extensions of the config files that mmengine reads.
-CONFIG_SUFFIXES = ('.py', '.json', '.yaml', '.yml')
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -106,6 +104,21 @@ def read_config(path: str, options: Optional[dict] = None) -> Config:
     return cfg
 
 
+def read_distillation(path: str, options: dict) -> Config:
+    """Read the config of a distillation, as :func:`read_config`.
+
+    Raises:
+        SystemExit: The config has no teacher.
+    """
+    cfg = read_config(path, options)
+    if 'teacher' not in cfg.get('model', {}):
+        raise SystemExit(
+            f'error: expected the config of a distillation, got {path} '
+            'without model.teacher'
+        )
+    return cfg
+
+
 def enable_safe_loading() -> None:
     """Make every loader of mmengine refuse checkpoints that would run code.
 
@@ -115,48 +128,6 @@ def enable_safe_loading() -> None:
     for prefix in ('', 'http://', 'https://'):
         CheckpointLoader.register_scheme(prefix, load_from_address, force=True)
     os.environ[FORCED] = '1'
-
-
-def make_work_dir(path: str) -> None:
-    """Create a work directory.
-
-    Raises:
-        OSError: It cannot be created.
-    """
-    try:
-        os.makedirs(path, exist_ok=True)
-    except OSError as error:
-        raise OSError(
-            error.errno,
-            f'expected a work directory that can be created, got {path!r} '
-            f'({error.strerror}); choose another --work-dir',
-        ) from error
-
-
-def check_file(path: str, kind: str) -> None:
-    """Refuse a path that is neither a file nor a URL."""
-    if '://' in path:
-        return
-    file = Path(path).expanduser()
-    if file.is_dir():
-        pattern = '*.py' if kind == 'a config' else '*.pth'
-        names = sorted(file.glob(pattern), key=lambda p: p.stat().st_mtime)
-        found = ', '.join(i.name for i in names[-5:]) or f'no {pattern}'
-        raise IsADirectoryError(
-            f'expected the path of {kind}, got the folder {path!r} with '
-            f'{found}; name a file'
-            + (
-                ', or use --resume without a value and --work-dir '
-                f'{path} for the latest one'
-                if pattern == '*.pth'
-                else ''
-            )
-        )
-    if not file.is_file():
-        raise FileNotFoundError(
-            f'expected the path of {kind}, got {path!r}, which is not a '
-            'file; correct the path'
-        )
 
 
 def _drop_scope(value: Any) -> None:

@@ -11,8 +11,6 @@ from typing import Iterator, Tuple
 
 from mmengine.config.utils import MODULE2PACKAGE
 
-from repfusion_mm.cli.config_place import find_place
-
 #: Maximum length of the last line.
 MAX_CHARACTERS = 1000
 #: The beginning of the message of an error in a worker of a data loader.
@@ -112,8 +110,12 @@ def describe(error: Exception) -> str:
     if len(text) > MAX_CHARACTERS:
         text = f'{text[:MAX_CHARACTERS]} ...'
     place = ''
-    with contextlib.suppress(Exception):  # would hide the error itself
-        place = find_place(error)
+    # An error in finding the place would hide the error itself.
+    with contextlib.suppress(Exception):
+        if 'torch' in sys.modules:  # else nothing was built from settings
+            from repfusion_mm.cli.config_place import find_place
+
+            place = find_place(error)
     if place and re.split('[;=]', place)[0][len('in ') :] not in text:
         text += f' ({place})'
     return text

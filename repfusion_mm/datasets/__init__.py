@@ -24,7 +24,6 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     """Import a dataset when it is used, as it may need its own project."""
-    if name not in DATASETS.MODULES:
+    if name not in DATASETS.modules:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    module = import_module(f'{__name__}.{DATASETS.MODULES[name]}')
-    return getattr(module, name)
+    return getattr(import_module(DATASETS.modules[name]), name)

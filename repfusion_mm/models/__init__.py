@@ -1,7 +1,10 @@
-from . import backbones
+from importlib import import_module
+
+from repfusion_mm.registry import MODELS
+
 from .connectors import ConvConnector, FeatureRegressor
 from .data_preprocessors import BatchDataPreprocessor
-from .decoders import ClsDecoder, KeypointDecoder, SegDecoder
+from .decoders import ClsDecoder, DetDecoder, KeypointDecoder, SegDecoder
 from .diffusion import AutoencoderTraining, DenoisingDiffusion
 from .distillers import RepFusion
 from .losses import (
@@ -32,6 +35,7 @@ __all__ = [
     'ConvConnector',
     'CosineHintLoss',
     'DenoisingDiffusion',
+    'DetDecoder',
     'DiffusersTeacher',
     'FeatureRegressor',
     'FixedTimestepPolicy',
@@ -50,7 +54,9 @@ __all__ = [
     'UniformTimestepPolicy',
 ]
 
-if backbones.__all__:  # mmpretrain is installed
-    from .backbones import MobileNetV2_CIFAR  # noqa: F401
 
-    __all__.append('MobileNetV2_CIFAR')
+def __getattr__(name: str) -> object:
+    """Import a backbone when it is used, as it needs mmpretrain."""
+    if name not in MODELS.modules:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    return getattr(import_module(MODELS.modules[name]), name)

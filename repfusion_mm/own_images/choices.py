@@ -23,7 +23,6 @@ from repfusion_mm.utils.types import init_arguments, resolve_type
 
 CONFIGS = Path(repfusion_mm.__file__).parent / '.mim' / 'configs'
 TEACHERS = CONFIGS / '_base_' / 'teachers'
-DEFAULT_TEACHER = 'sd21'
 #: Layers of denoisers without a config in configs/_base_/teachers.
 LAYERS = dict(
     UNet2DModel='mid_block.resnets.1.conv2', UNet2DConditionModel='up_blocks.1'

@@ -12,33 +12,37 @@ import pickle
 import sys
 from importlib import import_module, metadata
 from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
-from typing import Callable, Dict, Iterator, Tuple
+from types import ModuleType
+from typing import Callable, Dict, Iterator, Optional, Tuple
 
 import mmengine
 import numpy as np
-import torch
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.logging import HistoryBuffer
 from mmengine.utils import digit_version
 
 #: Since torch 2.6, single functions in checkpoints can be allowed.
-READS_SAFELY = digit_version(torch.__version__) >= digit_version('2.6')
+READS_SAFELY = digit_version(metadata.version('torch')) >= digit_version('2.6')
 #: Since mmengine 0.10.3, a resumed IterBasedTrainLoop skips past batches.
 LOOPS_SKIP = digit_version(mmengine.__version__) >= digit_version('0.10.3')
 STATISTICS = ('min', 'max', 'mean', 'current')
 
 
 def apply_workarounds() -> None:
-    """Apply every workaround that this environment needs."""
-    allow_mmengine_checkpoints()
+    """Apply every workaround that this environment needs.
+
+    Those of torch and torchvision are applied when these are imported, which
+    takes seconds.
+    """
     find_own_configs()
     find_configs_of_forks()
-    if MULTIMODAL_SWITCH not in sys.meta_path:
-        sys.meta_path.insert(0, MULTIMODAL_SWITCH)
-    if 'torchvision' not in sys.modules and not torchvision_ops_load():
-        with without_missing_fakes('torchvision'):
-            import torchvision  # noqa: F401
+    for finder in (MULTIMODAL_SWITCH, TORCH_FINDER):
+        if finder not in sys.meta_path:
+            sys.meta_path.insert(0, finder)
+    if 'torch' in sys.modules:
+        allow_mmengine_checkpoints()
 
 
 def allow_mmengine_checkpoints() -> None:
@@ -50,6 +54,8 @@ def allow_mmengine_checkpoints() -> None:
     buffer refers to its four statistics as ``getattr(HistoryBuffer, name)``.
     Only these calls and numeric arrays are allowed.
     """
+    import torch
+
     if READS_SAFELY:
         torch.serialization.add_safe_globals(
             [(value, name) for name, value in safe_globals().items()]
@@ -116,6 +122,8 @@ def torchvision_ops_load() -> bool:
     They do not if torch comes from another build, such as CPU-only torch with
     a CUDA build of torchvision.
     """
+    import torch
+
     spec = importlib.util.find_spec('torchvision')
     if spec is None or spec.origin is None:
         return True
@@ -138,6 +146,8 @@ def without_missing_fakes(namespace: str) -> Iterator[None]:
     library that does not load prevents importing mmpretrain, mmpose and
     diffusers.
     """
+    import torch
+
     register_fake = getattr(torch.library, 'register_fake', None)
     if register_fake is None:  # torch < 2.4: torchvision does not call it
         yield
@@ -154,6 +164,50 @@ def without_missing_fakes(namespace: str) -> Iterator[None]:
         yield
     finally:
         torch.library.register_fake = register_fake
+
+
+class TorchLoader(SourceFileLoader):
+    """Import torch, and allow mmengine's checkpoints."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Import the module."""
+        super().exec_module(module)
+        allow_mmengine_checkpoints()
+
+
+class TorchvisionLoader(SourceFileLoader):
+    """Import torchvision, also if its operators do not load."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Import the module."""
+        if torchvision_ops_load():
+            super().exec_module(module)
+            return
+        with without_missing_fakes('torchvision'):
+            super().exec_module(module)
+
+
+class TorchFinder(MetaPathFinder):
+    """Find torch and torchvision, and import them with their workarounds."""
+
+    LOADERS = dict(torch=TorchLoader, torchvision=TorchvisionLoader)
+
+    def find_spec(
+        self, name: str, path=None, target=None
+    ) -> Optional[ModuleSpec]:
+        """Return what the other finders find, with another loader."""
+        if name not in self.LOADERS:
+            return None
+        for finder in sys.meta_path:
+            spec = finder is not self and finder.find_spec(name, path, target)
+            if spec:
+                if spec.origin and isinstance(spec.loader, SourceFileLoader):
+                    spec.loader = self.LOADERS[name](name, spec.origin)
+                return spec
+        return None
+
+
+TORCH_FINDER = TorchFinder()
 
 
 class MultimodalSwitch(MetaPathFinder):

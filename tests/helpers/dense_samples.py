@@ -1,6 +1,8 @@
-"""Data samples of mmseg and mmpose."""
+"""Data samples of mmseg, mmpose and mmdet."""
 
 import torch
+from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import HorizontalBoxes
 from mmengine.structures import InstanceData, PixelData
 from mmpose.codecs import MSRAHeatmap
 from mmpose.structures import PoseDataSample
@@ -37,5 +39,29 @@ def pose_samples(points, weights, size=64):
         sample.gt_fields = PixelData(
             heatmaps=torch.tensor(encoded['heatmaps'])
         )
+        samples.append(sample)
+    return samples
+
+
+def det_samples(boxes, ignored=None, size=(64, 64)):
+    """Return samples as mmdet's PackDetInputs makes them.
+
+    Args:
+        boxes: A list of (x1, y1, x2, y2, class) in pixels for each image.
+        ignored: The same for ignored boxes.
+        size: Height and width of the images.
+    """
+    samples = []
+    for own, others in zip(boxes, ignored or [[]] * len(boxes)):
+        sample = DetDataSample(metainfo=dict(img_shape=size))
+        for field, rows in (
+            ('gt_instances', own),
+            ('ignored_instances', others),
+        ):
+            rows = torch.tensor(rows, dtype=torch.float).reshape(-1, 5)
+            instances = InstanceData(
+                bboxes=HorizontalBoxes(rows[:, :4]), labels=rows[:, 4].long()
+            )
+            sample.set_field(instances, field)
         samples.append(sample)
     return samples

@@ -14,6 +14,7 @@ from mmseg.structures import SegDataSample
 from repfusion_mm.analysis.report.checks import run_checks
 from repfusion_mm.analysis.report.runs import read_run
 from repfusion_mm.models.teachers.base import BaseTeacher
+from tests.helpers.dense_samples import det_samples
 from tests.helpers.memory_run import config
 from tests.helpers.toy import distiller_config
 
@@ -76,6 +77,14 @@ def pose_samples(colors, maps, centers):
     return samples
 
 
+def box_samples(colors, maps, centers):
+    boxes = []
+    for color, center in zip(colors.tolist(), (centers * SIDE).tolist()):
+        x, y = (i - 4 for i in center)
+        boxes.append([(x, y, x + 8, y + 8, color)])
+    return det_samples(boxes, size=(SIDE, SIDE))
+
+
 STUDENT = dict(
     type='mmpretrain.ResNet_CIFAR',
     depth=18,
@@ -94,8 +103,12 @@ STUDENT = dict(
         (dict(type='ClsDecoder', num_classes=3), class_samples),
         (dict(type='SegDecoder', num_classes=4), mask_samples),
         (dict(type='KeypointDecoder', num_keypoints=1), pose_samples),
+        (
+            dict(type='DetDecoder', num_classes=3, hidden_channels=(16,)),
+            box_samples,
+        ),
     ],
-    ids=['classes', 'masks', 'keypoints'],
+    ids=['classes', 'masks', 'keypoints', 'boxes'],
 )
 def test_the_policy_finds_the_best_timestep(decoder, label):
     decoder = dict(decoder, type=f'repfusion_mm.{decoder["type"]}')

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from repfusion_mm.analysis.dumped_config import read_dumped_config
-from repfusion_mm.cli import enable_safe_loading
+from repfusion_mm.cli.config import enable_safe_loading
 from repfusion_mm.datasets.feature_cache.files import FeatureReader
 from repfusion_mm.engine.checkpoint.io import load_from_local
 from tests.helpers.cached import make_cache

@@ -3,7 +3,14 @@
 import json
 import sys
 
+import torch
+
+from repfusion_mm.cli import runner
 from tests.helpers.launcher import ROOT, launch, run_main
+from tests.helpers.layouts import save_cifar10_images
+from tests.helpers.studies import enter
+
+CONFIG = 'repfusion_resnet18_cifar10-images.py'
 
 
 def test_memory_of_a_step_is_measured_in_new_processes(tmp_path):
@@ -31,3 +38,24 @@ def test_ours_succeeds_on_all_bandits(tmp_path):
         assert results['ours']['within_5pct'] == 1, name
         if name.startswith('flat'):
             assert results['ours']['min_entropy'] >= 0.9
+
+
+def test_mixed_precision_is_compared_with_another_seed(tmp_path, monkeypatch):
+    enter(tmp_path, monkeypatch)
+    # Also on processors on which it is slow.
+    monkeypatch.setattr(runner, 'resolve_dtype', lambda *_: torch.bfloat16)
+    save_cifar10_images(tmp_path / 'data/cifar10_images')
+    run_main('tools/dataset_converters/cifar10_images.py')
+    run_main(
+        'tools/benchmarks/precision.py',
+        ROOT / 'projects/cifar10/configs' / CONFIG,
+        '--iters', '4', '--json', 'out.json', '--cfg-options',
+        'train_dataloader.batch_size=4',
+    )  # fmt: skip
+    runs = json.loads((tmp_path / 'out.json').read_text())
+    exact, mixed, other, untrained = runs.values()
+    assert list(untrained) == ['R²']
+    curve = 'difference of the curve'
+    assert exact[curve] == 0 < mixed[curve] < other[curve]
+    assert abs(mixed['loss'] / exact['loss'] - 1) < 0.02
+    assert all(run['R²'] < 1 for run in runs.values())

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from tests.helpers.launcher import launch
+from tests.helpers.launcher import SCRIPTS, launch
 
 NAMES = dict(
     OPTIM_WRAPPER_CONSTRUCTORS='MultiOptimWrapperConstructor',
@@ -13,6 +13,13 @@ NAMES = dict(
     HOOKS='TimestepPolicyHook',
     MODELS='RepFusion',
 )
+#: Benchmarks and the converter of weights offer choices that torch defines.
+TOOLS = [
+    path
+    for path in SCRIPTS
+    if path.startswith('tools/')
+    and not path.startswith(('tools/benchmarks/', 'tools/model_converters/'))
+]
 
 
 def run_code(code, expect=0):
@@ -33,10 +40,58 @@ for parent, name in {NAMES!r}.items():
 def test_importing_the_package_imports_no_large_dependency():
     output = run_code("""
 import sys, repfusion_mm
-large = 'diffusers', 'mmpretrain', 'sklearn', 'matplotlib.pyplot'
+large = 'torch', 'diffusers', 'mmpretrain', 'sklearn', 'matplotlib'
 print([name for name in large if name in sys.modules])
 """)
     assert output.strip() == '[]'
+
+
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        pytest.param(['--help'], id='help'),
+        pytest.param(['mine.py', '--no-such-option'], id='option'),
+        pytest.param(['no_such_config.py'], id='config'),
+    ],
+)
+def test_help_and_wrong_arguments_of_training_do_not_import_torch(arguments):
+    output = run_code(f"""
+import sys
+from tools.train import main
+try:
+    main({arguments!r})
+finally:
+    large = 'torch', 'diffusers', 'mmpretrain', 'transformers'
+    print([name for name in large if name in sys.modules])
+""", expect=int(arguments != ['--help']))  # fmt: skip
+    assert '[]' in output.splitlines()
+
+
+@pytest.mark.parametrize('script', TOOLS)
+def test_help_of_a_tool_does_not_import_torch(script):
+    output = run_code(f"""
+import runpy, sys
+sys.argv = [{script!r}, '--help']
+try:
+    runpy.run_path({script!r}, run_name='__main__')
+finally:
+    large = 'torch', 'diffusers', 'mmpretrain', 'transformers', 'matplotlib'
+    print([name for name in large if name in sys.modules])
+""")
+    assert output.splitlines()[-1] == '[]'
+
+
+def test_only_a_student_of_mmpretrain_imports_it():
+    output = run_code("""
+import sys
+from repfusion_mm.registry import MODELS
+for name in 'RepFusion', 'MobileNetV2_CIFAR':
+    found = MODELS.get(f'repfusion_mm.{name}')
+    print(found.__name__, 'mmpretrain' in sys.modules)
+""")
+    assert output.split()[-4:] == [
+        'RepFusion', 'False', 'MobileNetV2_CIFAR', 'True',
+    ]  # fmt: skip
 
 
 def test_the_strict_loader_is_found_by_its_scope():
@@ -76,7 +131,8 @@ def test_a_tool_without_mmcv_names_the_command_that_installs_it():
         """
 import sys
 sys.modules['mmcv'] = None  # as if it were not installed
-import repfusion_mm.cli
+from tools.train import main
+main(['configs/distill/repfusion_r18_cifar.py'])
 """,
         expect=1,
     )

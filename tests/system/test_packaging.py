@@ -59,7 +59,7 @@ def test_a_config_inherits_from_one_of_the_wheel(wheel, tmp_path):
     path.write_text("_base_ = 'repfusion_mm::distill/repfusion_r18_cifar.py'")
     output = launch(
         sys.executable, '-c',
-        'from repfusion_mm.cli import read_config\n'
+        'from repfusion_mm.cli.config import read_config\n'
         'from repfusion_mm.engine.settings.config_files import iter_files\n'
         "print(read_config('mine.py').model.type)\n"
         "print([file.path for file in iter_files('mine.py')][1])",

@@ -12,7 +12,7 @@ from projects.cifar10.study import Cifar10Study
 from projects.digits import study as digits_study
 from projects.faces.study import FacesStudy
 from projects.study.scores import ALL, Score, read_scores, write_scores
-from repfusion_mm.own_images import command
+from repfusion_mm.own_images import job
 from tests.helpers import layouts
 from tests.helpers.launcher import ROOT, run_main
 from tests.helpers.studies import check_methods, enter, shorten_runs
@@ -72,11 +72,11 @@ def test_all_methods_are_scored(kind, save, num_labels, tmp_path, monkeypatch):
 def test_what_the_command_says_is_scored(status, tmp_path, monkeypatch):
     """A teacher or a student of no use leaves training from scratch."""
     monkeypatch.setattr(own_images.OwnImagesStudy, 'num_iters', {20: 2})
-    monkeypatch.setattr(command, 'choose_length', lambda num_images: (4, 1))
+    monkeypatch.setattr(job, 'choose_length', lambda num_images: (4, 1))
 
     def run(args, argv):
         args.ignore_verdict = True  # of the few labels here
-        assert command.run(args, argv) == 0
+        assert job.run(args, argv) == 0
         return status
 
     monkeypatch.setattr(own_images, 'run', run)

@@ -26,7 +26,7 @@ def test_registered_classes_can_be_imported_and_are_on_the_page(name):
     listed = {*re.findall(r'`(\w+)`', page)}
     found = getattr(registry, name)
     found.import_from_location()
-    keys = {*found.module_dict, *getattr(found, 'MODULES', ())}
+    keys = {*found.module_dict, *getattr(found, 'modules', ())}
     assert keys <= registry.registered_names()
     package = import_module(f'repfusion_mm.{PACKAGES[name]}')
     for key in keys:

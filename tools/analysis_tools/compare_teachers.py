@@ -17,21 +17,7 @@ import sys
 from pathlib import Path
 from typing import List, Optional
 
-from repfusion_mm.analysis.comparison import (
-    Settings,
-    check_candidates,
-    draw_comparison,
-    format_comparison,
-    probe_candidates,
-    write_points,
-)
-from repfusion_mm.analysis.probe.prober import MAX_IMAGES
-from repfusion_mm.cli import (
-    add_cfg_options,
-    read_config,
-    report_errors,
-    script_parser,
-)
+from repfusion_mm.cli import add_cfg_options, report_errors, script_parser
 from repfusion_mm.cli.argument_types import positive
 
 
@@ -44,7 +30,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         'last one; a teacher of one timestep is always probed at 0',
     )  # fmt: skip
     parser.add_argument(
-        '--max-images', type=positive, default=MAX_IMAGES,
+        '--max-images', type=positive, default=500,
         help='largest number of labeled images (default: %(default)s)',
     )  # fmt: skip
     parser.add_argument(
@@ -60,6 +46,17 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 def compare(args: argparse.Namespace) -> None:
     """Probe all teachers; write and print the comparison."""
+    # Not at the top: help and errors in options need not wait for torch.
+    from repfusion_mm.analysis.comparison import (
+        Settings,
+        check_candidates,
+        draw_comparison,
+        format_comparison,
+        probe_candidates,
+        write_points,
+    )
+    from repfusion_mm.cli.config import read_config
+
     names = [Path(path).stem for path in args.configs]
     if len(set(names)) < len(names):
         raise ValueError(

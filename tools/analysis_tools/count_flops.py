@@ -21,15 +21,11 @@ from typing import List, Optional
 
 from mmengine.utils import to_2tuple
 
-from repfusion_mm.analysis.flops import all_reduce_ms, count_distillation
-from repfusion_mm.analysis.teacher_costs import count_teacher
-from repfusion_mm.analysis.teacher_tables import format_header, format_teacher
 from repfusion_mm.cli import add_cfg_options, report_errors, script_parser
 from repfusion_mm.cli.argument_types import (
     above_zero,
     find_teachers,
     positive,
-    read_distillation,
     read_teacher,
 )
 
@@ -70,6 +66,13 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 def compare_teachers(names: List[str]) -> None:
     """Print the table of teachers."""
+    # Not at the top: help and errors in options need not wait for torch.
+    from repfusion_mm.analysis.teacher_costs import count_teacher
+    from repfusion_mm.analysis.teacher_tables import (
+        format_header,
+        format_teacher,
+    )
+
     print(format_header())
     for name in names or find_teachers():
         teacher = read_teacher(name)
@@ -80,6 +83,9 @@ def compare_teachers(names: List[str]) -> None:
 
 def count(args: argparse.Namespace) -> None:
     """Print the FLOP of an image and the estimates for a run."""
+    from repfusion_mm.analysis.flops import all_reduce_ms, count_distillation
+    from repfusion_mm.cli.config import read_distillation
+
     cfg = read_distillation(args.config, args.cfg_options)
     cost = count_distillation(cfg)
     height, width = to_2tuple(cost.image_size)

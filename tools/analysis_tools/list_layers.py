@@ -19,8 +19,6 @@ import argparse
 import sys
 from typing import List, Optional
 
-from repfusion_mm.analysis.teacher_costs import count_teacher
-from repfusion_mm.analysis.teacher_tables import format_layers
 from repfusion_mm.cli import report_errors, script_parser
 from repfusion_mm.cli.argument_types import positive, read_teacher
 
@@ -50,6 +48,10 @@ def main(argv: Optional[List[str]] = None) -> int:
 def list_layers(args: argparse.Namespace) -> None:
     """Print the layers of the teacher."""
     teacher = read_teacher(args.teacher)
+    # Not at the top: help and errors in options need not wait for torch.
+    from repfusion_mm.analysis.teacher_costs import count_teacher
+    from repfusion_mm.analysis.teacher_tables import format_layers
+
     if args.input_size:
         size = args.input_size
         teacher['input_size'] = size[0] if len(size) == 1 else size

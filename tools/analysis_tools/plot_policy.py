@@ -10,9 +10,7 @@ import sys
 from pathlib import Path
 from typing import List, Optional
 
-from repfusion_mm.analysis.probe import read_best
 from repfusion_mm.cli import report_errors, script_parser
-from repfusion_mm.visualization.policy_log import plot_records, read_records
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -27,6 +25,13 @@ def main(argv: Optional[List[str]] = None) -> int:
     if out.suffix != '.png':
         parser.error(f'expected --out to end in .png, got {out}')
     with report_errors():
+        # Not at the top: help and errors in options need not wait for torch.
+        from repfusion_mm.analysis.probe import read_best
+        from repfusion_mm.visualization.policy_log import (
+            plot_records,
+            read_records,
+        )
+
         records = read_records(args.work_dir)
         probe = read_best(args.probe) if args.probe else ()
         if probe is None:

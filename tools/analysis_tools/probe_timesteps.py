@@ -19,10 +19,7 @@ import sys
 from pathlib import Path
 from typing import List, Optional
 
-from repfusion_mm.analysis.probe.config_lines import advise
-from repfusion_mm.analysis.probe.prober import MAX_IMAGES, Prober
-from repfusion_mm.analysis.probe.study import study_teacher
-from repfusion_mm.cli import load_config, make_parser, report_errors
+from repfusion_mm.cli import make_parser, report_errors
 from repfusion_mm.cli.argument_types import positive
 
 
@@ -37,12 +34,18 @@ def main(argv: Optional[List[str]] = None) -> int:
         help='default: that of model.teacher',
     )  # fmt: skip
     parser.add_argument(
-        '--max-images', type=positive, default=MAX_IMAGES,
+        '--max-images', type=positive, default=500,
         help='largest number of labeled images (default: %(default)s)',
     )  # fmt: skip
     parser.add_argument('--out', type=Path, help='folder (default: WORK_DIR)')
     args = parser.parse_args(argv)
     with report_errors():
+        # Not at the top: help and errors in options need not wait for torch.
+        from repfusion_mm.analysis.probe.config_lines import advise
+        from repfusion_mm.analysis.probe.prober import Prober
+        from repfusion_mm.analysis.probe.study import study_teacher
+        from repfusion_mm.cli.config import load_config
+
         cfg = load_config(args)
         prober = Prober(cfg, args.max_images)
         timesteps = prober.select_timesteps(args.timesteps)

@@ -16,7 +16,6 @@ import sys
 from pathlib import Path
 from typing import List, Optional
 
-from repfusion_mm.analysis.report import write_report
 from repfusion_mm.cli import report_errors, script_parser
 
 
@@ -36,6 +35,9 @@ def main(argv: Optional[List[str]] = None) -> int:
     if args.out.suffix != '.html':
         parser.error(f'expected --out to end in .html, got {args.out}')
     with report_errors():
+        # Not at the top: help and errors in options need not wait for torch.
+        from repfusion_mm.analysis.report import write_report
+
         skipped = write_report(args.work_dirs, args.out, args.title)
     print(f'{args.out}: {args.out.stat().st_size / 2**20:.1f} MiB')
     for reason in skipped:

@@ -21,13 +21,9 @@ from mmengine.utils.dl_utils import set_multi_processing
 
 from repfusion_mm.analysis import synthetic_data
 from repfusion_mm.analysis.measuring import DEVICE, now
-from repfusion_mm.cli import (
-    add_cfg_options,
-    read_config,
-    report_errors,
-    script_parser,
-)
+from repfusion_mm.cli import add_cfg_options, report_errors, script_parser
 from repfusion_mm.cli.argument_types import not_negative, output_file, positive
+from repfusion_mm.cli.config import read_config
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:

@@ -5,7 +5,8 @@
 One run times, round by round: the step of the paper's reference
 implementation (complete U-Net, float32, one SGD); ours as configured; ours
 with single options changed; and the floor, which is the student's forward and
-backward and the teacher's forward up to its last layer. On a CPU, all but the
+backward and the teacher's forward up to its last layer, also with the
+connectors between their channels. On a CPU, all but the
 reference keep freed memory, as tools/train.py does; the reference is timed
 with and without. With a latent teacher, ours and the floor are also timed on
 cached latents. With --amp, all but the reference are trained with mixed
@@ -38,6 +39,7 @@ from repfusion_mm.analysis.synthetic_data import (
 from repfusion_mm.analysis.teacher_presets import resolve_teacher
 from repfusion_mm.analysis.timed_steps import (
     CACHED,
+    CONNECTED,
     KEEPING,
     NAMES,
     Step,
@@ -51,9 +53,9 @@ from repfusion_mm.cli.argument_types import (
     not_negative,
     output_file,
     positive,
-    read_distillation,
 )
-from repfusion_mm.cli.train import use_amp
+from repfusion_mm.cli.config import read_distillation
+from repfusion_mm.cli.runner import use_amp
 from repfusion_mm.utils.types import is_type
 
 #: Steps after which memory is measured.
@@ -191,6 +193,7 @@ def measure_steps(cfg: Config, args: argparse.Namespace) -> dict:
     for above, below in (
         ('reference', 'ours'),
         ('ours', 'floor'),
+        ('ours', CONNECTED),
         ('reference', CACHED[0]),
         CACHED,
     ):

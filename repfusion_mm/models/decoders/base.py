@@ -7,6 +7,7 @@ from typing import Any, Optional, Sequence, Tuple
 
 import torch
 from mmengine.model import BaseModule
+from mmengine.structures import InstanceData
 
 
 class TaskDecoder(BaseModule):
@@ -52,7 +53,7 @@ class TaskDecoder(BaseModule):
 
     def has_field(self, sample: Any) -> bool:
         """Return whether a data sample has a field for this decoder."""
-        return any(field in sample for field in self.label_fields)
+        return any(holds(sample, field) for field in self.label_fields)
 
     def has_label(self, sample: Any) -> bool:
         """Return whether a data sample has a label that counts."""
@@ -105,7 +106,7 @@ class TaskDecoder(BaseModule):
             for field in cls.label_fields
         }
         for sample in samples:
-            found = [field for field in readers if field in sample]
+            found = [field for field in readers if holds(sample, field)]
             if found and own and not any(field in own for field in found):
                 raise ValueError(
                     f'expected data samples with {" or ".join(own)} for '
@@ -114,3 +115,11 @@ class TaskDecoder(BaseModule):
                     'change model.decoder or the data pipeline'
                 )
         return samples
+
+
+def holds(sample: Any, field: str) -> bool:
+    """Return whether a data sample has a field, other than no instances."""
+    if field not in sample:
+        return False
+    value = sample.get(field)
+    return len(value) > 0 if isinstance(value, InstanceData) else True

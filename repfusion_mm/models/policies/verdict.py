@@ -85,8 +85,9 @@ def judge_policy(records: List[dict]) -> Optional[Verdict]:
         else:
             state += f': it moved to {where} by chance'
         reason = (
-            f'in {test.num_rewards} rewards there is no sign that they '
-            f'depend on t (p = {test.p_value:.1g}), and {state}'
+            f'in {test.num_rewards} rewards it is not certain that they '
+            f'depend on t (p = {test.p_value:.1g}, not below '
+            f'{SIGNIFICANT:g}), and {state}'
         )
         remedy = REMEDY
     return Verdict(False, f'The policy learned nothing: {reason}. {remedy}')

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
 import torch.nn as nn
@@ -129,6 +129,8 @@ class DiffusersTeacher(BaseTeacher):
             last memory format, which is faster on some devices.
         compile: Run the pass up to the last layer through ``torch.compile``,
             which compiles once for each shape of a batch.
+        max_batch_size: Split larger batches into passes of this many images,
+            which take less memory. Splitting changes results by rounding.
 
     Raises:
         ValueError: The class of the denoiser has no family; a layer is
@@ -160,6 +162,7 @@ class DiffusersTeacher(BaseTeacher):
         early_stop: bool = True,
         channels_last: bool = False,
         compile: bool = False,
+        max_batch_size: Optional[int] = None,
     ) -> None:
         super().__init__()
         for name, value, choices in (
@@ -177,6 +180,9 @@ class DiffusersTeacher(BaseTeacher):
             compile=compile,
         )
         check_integer('model.teacher.num_noises', num_noises)
+        if max_batch_size is not None:
+            check_integer('model.teacher.max_batch_size', max_batch_size)
+        self.max_batch_size = max_batch_size
         self.dtype, self.vae_dtype = dtype, vae_dtype
         self.posterior = posterior
         self.num_noises = num_noises
@@ -306,7 +312,11 @@ class DiffusersTeacher(BaseTeacher):
         """
         if self.encoder is None:
             raise ValueError(NO_LATENTS)
-        return self.encoder(self._resize(images))
+        passes = [
+            self.encoder(self._resize(images[part]))
+            for part in self._split(len(images))
+        ]
+        return Posterior(*map(torch.cat, zip(*passes)))
 
     def draw(self, posterior: Posterior) -> torch.Tensor:
         """Return x_0 of latents: their mean or a sample, as configured."""
@@ -403,10 +413,29 @@ class DiffusersTeacher(BaseTeacher):
             x_t = add_noise(x_0, draw_noise(x_0), timesteps, self._levels)
         x_t = x_t.to(self.denoiser.dtype)
         model_timesteps = self.family.scale_timesteps(timesteps)
-        outputs = self.feature_extractor(
-            **self.family.forward_kwargs(x_t, model_timesteps, condition)
-        )
-        return {k: self._readers[k](v).float() for k, v in outputs.items()}
+        passes = []
+        for part in self._split(len(x_t)):
+            outputs = self.feature_extractor(
+                **self.family.forward_kwargs(
+                    x_t[part],
+                    model_timesteps[part],
+                    {key: value[part] for key, value in condition.items()},
+                )
+            )
+            passes.append(
+                {k: self._readers[k](v).float() for k, v in outputs.items()}
+            )
+        if len(passes) == 1:
+            return passes[0]
+        return {
+            name: torch.cat([feats[name] for feats in passes])
+            for name in passes[0]
+        }
+
+    def _split(self, num_images: int) -> List[slice]:
+        """Return the parts of a batch of which each has a pass."""
+        size = self.max_batch_size or num_images
+        return [slice(i, i + size) for i in range(0, num_images, size)]
 
     def _check_finite(self, feats: Dict[str, torch.Tensor]) -> None:
         dtype = self.denoiser.dtype

@@ -5,7 +5,8 @@ functions. A label does not count if it is missing, or is
 
 - the class -1 (:data:`UNLABELED`),
 - a pixel of the class ``ignore_index``,
-- a keypoint of weight 0, outside the image, or with coordinates that are NaN.
+- a keypoint of weight 0, outside the image, or with coordinates that are NaN,
+- a box that is ignored (``iscrowd``), or that has no area in the image.
 
 None of these functions synchronizes with the device of the labels.
 """
@@ -18,6 +19,8 @@ import torch
 
 #: The class of images without a label, as in mmpretrain.
 UNLABELED = -1
+#: The class of boxes that are ignored.
+IGNORED_BOX = -2
 
 
 def read_classes(sample: Any) -> Optional[torch.Tensor]:
@@ -159,6 +162,56 @@ def count_points(points: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
         coords.masked_fill(~counts[..., None], 0),
         weights.masked_fill(~counts, 0),
     )
+
+
+def read_boxes(sample: Any) -> Optional[torch.Tensor]:
+    """Return the B x 5 boxes (x1, y1, x2, y2, class) of a sample, or None
+    without one.
+
+    The corners are relative to the sides of the padded image. Ignored boxes
+    have the class ``IGNORED_BOX``.
+
+    Raises:
+        ValueError: The size of the image is unknown.
+    """
+    found = []
+    for field in ('gt_instances', 'ignored_instances'):
+        instances = sample.get(field)
+        if instances is None or 'bboxes' not in instances or not instances:
+            continue
+        corners = torch.as_tensor(
+            getattr(instances.bboxes, 'tensor', instances.bboxes)
+        ).float()
+        classes = torch.as_tensor(instances.labels).to(corners)
+        if field == 'ignored_instances':
+            classes = torch.full_like(classes, IGNORED_BOX)
+        found.append(torch.cat([corners, classes[:, None]], dim=1))
+    if not found:
+        return None
+    shape = sample.get('batch_input_shape') or sample.get('img_shape')
+    if shape is None:
+        raise ValueError(
+            'expected img_shape in data samples with boxes, got none'
+            f"{image_name(sample)}; add 'img_shape' to meta_keys of "
+            'PackDetInputs'
+        )
+    height, width = shape[:2]
+    boxes = torch.cat(found)
+    boxes[:, 0:4:2] /= width
+    boxes[:, 1:4:2] /= height
+    return boxes
+
+
+def count_boxes(
+    boxes: torch.Tensor,
+) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Split ... x 5 boxes into corners, classes, and booleans: which count.
+
+    Corners are clipped to the image.
+    """
+    corners, classes = boxes[..., :4].clamp(0, 1), boxes[..., 4].long()
+    sides = (corners[..., 2:] - corners[..., :2]).amin(-1)
+    return corners, classes, (classes >= 0) & (sides > 0)
 
 
 def fill_in(

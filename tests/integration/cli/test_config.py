@@ -2,7 +2,7 @@
 
 import pytest
 
-from repfusion_mm import cli
+from repfusion_mm.cli import config
 from tests.helpers.launcher import ROOT, run_main
 from tests.helpers.process_state import preserved_state
 
@@ -10,7 +10,7 @@ from tests.helpers.process_state import preserved_state
 def read_config(path):
     """Read a config as the tools do, without an effect on this process."""
     with preserved_state():
-        return cli.read_config(str(path))
+        return config.read_config(str(path))
 
 
 def copy_of(path, bases):

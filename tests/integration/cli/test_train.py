@@ -10,8 +10,9 @@ from mmengine.config import Config
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.runner import Runner
 
-from repfusion_mm.cli import make_parser, train
-from repfusion_mm.cli.train import latest_checkpoint, merge_args, parse_args
+from repfusion_mm.cli import make_parser, runner
+from repfusion_mm.cli.runner import latest_checkpoint, merge_args
+from repfusion_mm.cli.train import parse_args
 from repfusion_mm.engine.checkpoint.io import load_from_local
 from tests.helpers import tiny_run
 from tests.helpers.launcher import run_main
@@ -234,7 +235,7 @@ def processor(monkeypatch):
     """Set whether there is a GPU, and the fastest dtype."""
 
     def set_to(dtype, gpu):
-        monkeypatch.setattr(train, 'resolve_dtype', lambda *args: dtype)
+        monkeypatch.setattr(runner, 'resolve_dtype', lambda *args: dtype)
         monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpu)
 
     return set_to

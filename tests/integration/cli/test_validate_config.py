@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from repfusion_mm.cli import load_config, make_parser
+from repfusion_mm.cli import make_parser
+from repfusion_mm.cli.config import load_config
 from repfusion_mm.engine.settings import check_names
 from tests.helpers.launcher import ROOT
 

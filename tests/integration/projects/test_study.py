@@ -30,7 +30,8 @@ from projects.study.scores import (
     write_scores,
 )
 from projects.study.tables import check_claim, make_page
-from repfusion_mm.cli import load_config, make_parser
+from repfusion_mm.cli import make_parser
+from repfusion_mm.cli.config import load_config
 from repfusion_mm.registry import MODELS
 from tests.helpers.launcher import ROOT, run_main
 from tests.helpers.studies import check_methods, enter, shorten_runs

@@ -4,7 +4,7 @@ import pytest
 from mmengine.config import Config
 
 from repfusion_mm.engine.checkpoint.io import load_from_local
-from repfusion_mm.own_images import command
+from repfusion_mm.own_images import job
 from repfusion_mm.own_images.config import fill_in
 from tests.helpers.launcher import run_main
 from tests.helpers.own_images import OPTIONS, make_folder
@@ -111,7 +111,7 @@ def test_a_student_with_a_prefix_is_judged_and_loaded(root, teacher):
 
 
 def test_a_teacher_of_no_use_is_not_distilled(root, teacher, monkeypatch):
-    monkeypatch.setattr(command, 'build_runner', None)
+    monkeypatch.setattr(job, 'build_runner', None)
     done = run(root, 'classes', teacher, expect=1)
     assert 'Do not distill from this teacher yet' in done.output
     assert (root / 'out/probe.csv').exists()
@@ -120,7 +120,7 @@ def test_a_teacher_of_no_use_is_not_distilled(root, teacher, monkeypatch):
 
 
 def test_a_dry_run_only_writes_the_config(root, teacher, monkeypatch):
-    monkeypatch.setattr(command, 'Prober', None)
+    monkeypatch.setattr(job, 'Prober', None)
     done = run(root, 'masks', teacher, '--dry-run')
     assert '24 images, median of the shorter sides 16 pixels' in done.output
     cfg = Config.fromfile(root / 'out/distill.py')
@@ -176,7 +176,7 @@ def test_arguments_are_checked_first(root, teacher, arguments, words):
 
 
 def test_a_timestep_is_checked_before_the_probe(root, teacher, monkeypatch):
-    monkeypatch.setattr(command, 'study_teacher', None)
+    monkeypatch.setattr(job, 'study_teacher', None)
     done = run(
         root, 'classes', teacher, expect=1,
         options=['model.policy.timestep=5000'],

@@ -4,7 +4,7 @@ from repfusion_mm import datasets
 from repfusion_mm.registry import DATASETS
 
 
-@pytest.mark.parametrize('name', sorted(DATASETS.MODULES))
+@pytest.mark.parametrize('name', sorted(DATASETS.modules))
 def test_datasets_are_imported_by_name(name):
     dataset = getattr(datasets, name)
     assert dataset is DATASETS.get(f'repfusion_mm.{name}')

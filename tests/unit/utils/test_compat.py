@@ -127,33 +127,46 @@ def test_missing_operators_are_skipped_and_others_registered():
     assert len(calls) == 1
 
 
-@needs_fakes
-def test_broken_torchvision_is_worked_around(monkeypatch):
-    imported = []
-    monkeypatch.setattr(compat, 'torchvision_ops_load', lambda: False)
-    monkeypatch.delitem(sys.modules, 'torchvision', raising=False)
-
-    class Finder:
-        def find_spec(self, name, path=None, target=None):
-            if name == 'torchvision':
-                imported.append(torch.library.register_fake)
-            return None
-
-    monkeypatch.setattr(sys, 'meta_path', [Finder(), *sys.meta_path])
-    monkeypatch.setattr(sys, 'path', [])
-    with pytest.raises(ModuleNotFoundError):
-        compat.apply_workarounds()
-    assert imported[0] is not torch.library.register_fake
+@pytest.fixture
+def fresh_torchvision(monkeypatch, tmp_path):
+    """Provide a torchvision that records torch's ``register_fake``."""
+    package = tmp_path / 'torchvision'
+    package.mkdir()
+    (package / '__init__.py').write_text(
+        'import torch\nregister_fake = torch.library.register_fake\n'
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [*sys.modules]:
+        if name.partition('.')[0] == 'torchvision':
+            monkeypatch.delitem(sys.modules, name)
 
 
 @needs_fakes
-def test_working_torchvision_is_not_changed(monkeypatch):
-    monkeypatch.setattr(compat, 'torchvision_ops_load', lambda: True)
-    monkeypatch.delitem(sys.modules, 'torchvision', raising=False)
-    register_fake = torch.library.register_fake
+@pytest.mark.parametrize('works', [False, True])
+def test_torchvision_skips_fakes_only_if_it_is_broken(
+    works, monkeypatch, fresh_torchvision
+):
     compat.apply_workarounds()
     assert 'torchvision' not in sys.modules
+    monkeypatch.setattr(compat, 'torchvision_ops_load', lambda: works)
+    register_fake = torch.library.register_fake
+    torchvision = importlib.import_module('torchvision')
+    assert (torchvision.register_fake is register_fake) == works
     assert torch.library.register_fake is register_fake
+    assert isinstance(torchvision.__loader__, compat.TorchvisionLoader)
+
+
+@needs_exceptions
+@pytest.mark.slow
+def test_torch_allows_logs_in_checkpoints_when_it_is_imported_later(tmp_path):
+    torch.save(HistoryBuffer([1.0], [1]), tmp_path / 'log.pth')
+    out, error = python(
+        'import sys, repfusion_mm\n'
+        'print("torch" in sys.modules)\n'
+        'import torch\n'
+        f'print(torch.load({str(tmp_path / "log.pth")!r}).mean())'
+    )
+    assert out.split() == ['False', '1.0'], error
 
 
 def test_torchvision_works_if_its_operators_load(monkeypatch, tmp_path):
@@ -269,10 +282,13 @@ def test_imports_of_functions_are_not_needed(tmp_path):
     assert found == [('a.b', 'c'), ('a.b', 'd'), ('a', 'h')]
 
 
-def test_the_workaround_is_added_once():
+@pytest.mark.parametrize(
+    'finder', [compat.MULTIMODAL_SWITCH, compat.TORCH_FINDER]
+)
+def test_a_finder_is_added_once(finder):
     compat.apply_workarounds()
     compat.apply_workarounds()
-    assert sys.meta_path.count(compat.MULTIMODAL_SWITCH) == 1
+    assert sys.meta_path.count(finder) == 1
 
 
 def test_configs_of_a_fork_are_found(monkeypatch):

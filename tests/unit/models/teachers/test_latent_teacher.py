@@ -199,6 +199,29 @@ def test_weights_stay_in_the_dtypes_of_denoiser_and_encoder():
     assert run(teacher).dtype == torch.float32
 
 
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        dict(posterior='sample', class_signal='label', num_noises=2),
+        dict(config=TEXT_UNET, layer='mid_block', input_mode='clean'),
+    ],
+)
+def test_a_large_batch_is_split_into_passes(arguments):
+    whole, split = build(**arguments), build(max_batch_size=3, **arguments)
+    sizes = []
+    for module in (split.encoder.vae.encoder, split.denoiser):
+        module.register_forward_pre_hook(
+            lambda _, args, kwargs: sizes.append(
+                len([*args, *kwargs.values()][0])
+            ),
+            with_kwargs=True,
+        )
+    samples = labeled_samples([3, 1, 4, 1])
+    expected = run(whole, samples)
+    torch.testing.assert_close(run(split, samples), expected)
+    assert sizes == [3, 1] * (1 + whole.num_noises)
+
+
 @pytest.mark.slow
 def test_compiled_features_are_close(fresh_compiler, log):
     eager, compiled = build(), build(compile=True)
@@ -219,6 +242,7 @@ def test_compiled_features_are_close(fresh_compiler, log):
         (dict(input_size=(18, 32)), r'got 18 x 32; set it to \(16, 32\)'),
         (dict(input_size=(16, 32)), 'a square model.teacher.input_size'),
         (dict(num_noises=0), 'num_noises'),
+        (dict(max_batch_size=0), 'max_batch_size'),
         (dict(num_noises=2, input_mode='clean'), 'num_noises=1'),
         (dict(posterior='mode'), 'posterior to be one of'),
         (dict(prompt='a cat'), 'without text encoders'),

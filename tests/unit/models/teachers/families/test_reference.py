@@ -19,6 +19,7 @@ import importlib
 
 import pytest
 import torch
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from repfusion_mm.models import DiffusersTeacher
 from tests.helpers.launcher import ROOT
@@ -74,6 +75,20 @@ def assert_matches_reference(module, folder, teacher, images, t):
         assert feat.shape[1:] == teacher.feature_shapes[name]
         error = (feat - expected).norm() / expected.norm()
         assert error < 1e-5, (name, float(error))
+
+
+@pytest.mark.parametrize(('module', 'arguments'), pipelines())
+def test_a_teacher_is_built_by_one_pass_without_weights(module, saved):
+    passes = []
+
+    def record(network, _inputs):
+        device = next(network.parameters(), torch.empty(0)).device.type
+        passes.append((type(network), device))
+
+    with register_module_forward_pre_hook(record):
+        denoiser = build(module, saved).denoiser
+    devices = [device for kind, device in passes if kind is type(denoiser)]
+    assert devices == ['meta']
 
 
 @pytest.mark.parametrize(('module', 'arguments'), pipelines())

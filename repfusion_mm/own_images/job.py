@@ -1,0 +1,233 @@
+"""Write the config of a distillation, probe, distill, and judge."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+from typing import List, NamedTuple, Optional
+
+from mmengine.config import Config
+
+from repfusion_mm.analysis.probe.prober import Prober
+from repfusion_mm.analysis.probe.student import (
+    WORSE,
+    describe_student,
+    probe_student,
+)
+from repfusion_mm.analysis.probe.study import Found, study_teacher
+from repfusion_mm.cli import build_runner
+from repfusion_mm.cli.config import read_config
+from repfusion_mm.models.distillers.builders import build_policy
+from repfusion_mm.own_images.choices import (
+    Teacher,
+    choose_length,
+    choose_student,
+    describe_training,
+    find_teacher,
+    is_config,
+)
+from repfusion_mm.own_images.config import (
+    check_same,
+    fill_in,
+    write_config,
+)
+from repfusion_mm.own_images.images import Images, list_images
+from repfusion_mm.own_images.labels import Labels, read_labels
+from repfusion_mm.own_images.usage import (
+    describe_usage,
+    read_pixels,
+    write_configs,
+)
+from repfusion_mm.registry import MODELS
+
+CONFIG = 'distill.py'
+#: Images of which a normalizer takes the statistics, if there are as many.
+NUM_IMAGES = 1024
+NO_LABELS = (
+    'Without labels, nothing tells whether this teacher is worth distilling, '
+    'or which timestep: timesteps are drawn uniformly.'
+)
+
+
+class Job(NamedTuple):
+    """What is distilled, and from which images."""
+
+    images: Images
+    labels: Optional[Labels]
+    variables: dict
+    teacher: Teacher
+    pixels: Optional[dict]
+    options: dict
+    command: str
+
+    def config(self, timestep: Optional[int] = None) -> Config:
+        """Return the config; with labels, the timestep is probed first."""
+        variables = dict(self.variables)
+        if timestep is not None:
+            variables['timestep'] = timestep
+        cfg = fill_in(variables, self.teacher.base)
+        cfg.model.teacher.update(self.teacher.options)
+        pixels = self.pixels or {}
+        cfg.model.data_preprocessor.update(pixels)
+        if not pixels.get('bgr_to_rgb', True):
+            cfg.model.channel_order = 'bgr'
+        # The statistics of a few images are fixed after the first epoch.
+        num_images, batch_size = len(self.images.names), cfg.batch_size
+        seen = num_images // batch_size * batch_size
+        if seen < NUM_IMAGES:
+            cfg.model.normalizer.num_images = seen
+        cfg.merge_from_dict(self.options)
+        return cfg
+
+    def notes(self, cfg: Config) -> List[str]:
+        """Say what is distilled, and how long."""
+        labels = self.labels.text if self.labels else 'no labels'
+        length, size = cfg.train_cfg.get('max_epochs'), self.teacher.size
+        return [
+            f'{len(self.images.names)} images, median of the shorter sides '
+            f'{self.images.side} pixels; {labels}.',
+            f'{length} epochs of {cfg.train_dataloader.batch_size} images '
+            f'a batch, of {size} x {size} pixels, the size of the teacher.',
+        ]
+
+    def write(self, path: Path, timestep: Optional[int] = None) -> None:
+        """Write the config."""
+        cfg = self.config(timestep)
+        command = f'Written by: distill_folder.py {self.command}'
+        write_config(path, cfg, [command, *self.notes(cfg)])
+
+
+def run(args: argparse.Namespace, argv: List[str]) -> int:
+    """Write the config, probe, distill, and say what came of it."""
+    job = prepare(args, argv)
+    path = args.work_dir / CONFIG
+    if path.exists():
+        check_same(path, job.config)
+    student = args.work_dir / 'student.pth'
+    if student.exists() and not args.resume and not args.dry_run:
+        raise ValueError(
+            f'expected a --work-dir without a student, got {student}; give '
+            '--resume to see its verdict again, or another --work-dir'
+        )
+    args.work_dir.mkdir(parents=True, exist_ok=True)
+    job.write(path)
+    # Checked as in the training.
+    cfg = read_config(str(path), args.cfg_options)
+    cfg.work_dir = str(args.work_dir)
+    check_student(cfg.model.student)
+    print('\n'.join(job.notes(cfg)))
+    print(f'{path}: the config')
+    if args.dry_run:
+        return 0
+    found = None
+    if job.labels is None:
+        print(f'\n{NO_LABELS}\n')
+    else:
+        found = judge_teacher(cfg)
+        if found.recommendation.distill is False and not args.ignore_verdict:
+            print(
+                f'{describe_training(job.teacher)}Nothing is distilled; '
+                '--ignore-verdict does it anyway.'
+            )
+            return 1
+    timestep = found.best[2] if found else None
+    chosen = job.config(timestep).model.policy.get('timestep')
+    if chosen is not None:
+        reason = ', of the highest R²' if chosen == timestep else ''
+        print(f'distilled: t = {chosen}{reason}\n')
+    job.write(path, timestep)
+    options = [str(path), '--work-dir', str(args.work_dir)]
+    options += ['--amp'] * args.amp + ['--resume'] * args.resume
+    try:
+        build_runner(options).train()
+    finally:  # over the config that mmengine dumps, which has no comments
+        job.write(path, timestep)
+    cfg = read_config(str(path))
+    verdict = judge_student(cfg, student, found) if found else ''
+    if is_config(args.student):
+        usage = write_configs(args.student[0], cfg, student.resolve())
+    else:
+        usage = describe_usage(cfg, student.resolve(), job.labels)
+    text = f'{verdict}\n\n{usage}\n'.lstrip()
+    (args.work_dir / 'verdict.txt').write_text(text, encoding='utf-8')
+    print(f'\n{text}')
+    return int(WORSE in verdict and not args.ignore_verdict)
+
+
+def judge_teacher(cfg: Config) -> Found:
+    """Probe the teacher, and write and print what the probe shows."""
+    prober = Prober(cfg)
+    if cfg.model.policy.get('timestep') is not None:  # of --cfg-options
+        build_policy(cfg.model.policy, prober.teacher.num_timesteps)
+    print(f'probing the teacher on {prober.summary()}')
+    timesteps, modes = prober.select_timesteps(None), prober.select_modes(None)
+    folder = Path(cfg.work_dir)
+    found = study_teacher(prober, timesteps, modes, folder)
+    text = f'{prober.summary()}\n{found.text}\n'
+    (folder / 'probe.txt').write_text(text, encoding='utf-8')
+    print(f'\n{found.text}\n')
+    return found
+
+
+def judge_student(cfg: Config, student: Path, found: Found) -> str:
+    """Compare the student with its teacher and an untrained student.
+
+    Args:
+        cfg: The config of the distillation.
+        student: The exported student.
+        found: What the probe of the teacher shows.
+    """
+    prober = Prober(cfg)
+    mode, layer, t = found.best
+    t = cfg.model.policy.get('timestep', t)  # --cfg-options may change it
+    probe = probe_student(prober, student, (mode, layer, t))
+    return describe_student(probe, prober.task.metric)
+
+
+def check_student(config: Config) -> None:
+    """Refuse a student that cannot be built.
+
+    Raises:
+        ValueError: It cannot.
+    """
+    try:
+        MODELS.build(config)
+    except Exception as error:
+        raise ValueError(
+            f'expected a student that can be built, got {config.to_dict()}: '
+            f'{type(error).__name__}: {error}; correct --student'
+        ) from error
+
+
+def prepare(args: argparse.Namespace, argv: List[str]) -> Job:
+    """Check everything that can be known before something is computed."""
+    images = list_images(args.images)
+    written = (args.work_dir / CONFIG).resolve()
+    if Path(images.root).resolve() in written.parents:
+        raise ValueError(
+            f'expected a --work-dir outside of {images.root}, got '
+            f'{args.work_dir}, whose pictures would be taken for images; give '
+            'another one'
+        )
+    labels = read_labels(images, args.labels, args.masks, args.coco)
+    teacher = find_teacher(args.teacher)
+    batch_size, epochs = choose_length(len(images.names))
+    student = choose_student(args.student, teacher.size)
+    pixels = None
+    if is_config(args.student):
+        pixels = read_pixels(Config.fromfile(args.student[0]))
+    variables = dict(
+        data_root=images.root,
+        task=labels.task if labels else 'classes',
+        labels=labels.source if labels else None,
+        names=labels.names if labels else (),
+        image_size=teacher.size,
+        student=student,
+        batch_size=batch_size,
+        max_epochs=args.epochs or epochs,
+    )
+    return Job(
+        images, labels, variables, teacher, pixels, args.cfg_options or {},
+        shlex.join(argv),
+    )  # fmt: skip
