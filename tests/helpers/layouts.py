@@ -106,19 +106,19 @@ def save_wflw(root: Path, num_images: int = 4) -> None:
 
 
 def save_coco(root: Path, num_images: int = 4) -> None:
-    """Write COCO 2017, with one box and mask in each image."""
+    """Write COCO 2017, with one box, mask and person in each image."""
     from mmdet.datasets import CocoDataset
 
     (root / 'annotations').mkdir(parents=True)
     classes = CocoDataset.METAINFO['classes']
     for split in ('train2017', 'val2017'):
-        images, annotations = [], []
+        images, objects, people = [], [], []
         for i in range(num_images):
             write_image(root / split / f'{i:012d}.jpg', 300)
             images.append(
                 dict(id=i, file_name=f'{i:012d}.jpg', height=300, width=300)
             )
-            annotations.append(
+            objects.append(
                 dict(
                     id=i + 1,
                     image_id=i,
@@ -129,15 +129,28 @@ def save_coco(root: Path, num_images: int = 4) -> None:
                     segmentation=[[60, 80, 210, 80, 210, 200, 60, 200]],
                 )
             )
-        content = dict(
-            images=images,
-            annotations=annotations,
-            categories=[
-                dict(id=i, name=name) for i, name in enumerate(classes, 1)
-            ],
-        )
-        path = root / f'annotations/instances_{split}.json'
-        path.write_text(json.dumps(content))
+            points = RNG.integers((60, 80), (210, 200), (17, 2))
+            keypoints = np.concatenate([points, np.full((17, 1), 2)], axis=1)
+            people.append(
+                dict(
+                    objects[-1],
+                    category_id=1,
+                    keypoints=keypoints.ravel().tolist(),
+                    num_keypoints=17,
+                )
+            )
+        categories = [
+            dict(id=i, name=name) for i, name in enumerate(classes, 1)
+        ]
+        for kind, annotations, named in (
+            ('instances', objects, categories),
+            ('person_keypoints', people, categories[:1]),
+        ):
+            content = dict(
+                images=images, annotations=annotations, categories=named
+            )
+            path = root / f'annotations/{kind}_{split}.json'
+            path.write_text(json.dumps(content))
 
 
 def save_camvid(root: Path, num_images: int = 2, block: int = 5) -> None:

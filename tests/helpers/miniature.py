@@ -6,6 +6,7 @@ the real ones.
 
 import re
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 from mmengine.config import Config
@@ -24,7 +25,7 @@ from repfusion_mm.models.teachers.guided_diffusion.weights import (
 )
 from tests.helpers import layouts
 from tests.helpers.launcher import ROOT, run_main
-from tests.helpers.pipelines import latent_unet
+from tests.helpers.pipelines import latent_unet, sd
 from tests.helpers.reference_adm import ReferenceADM
 from tests.helpers.toy import save_cifar10, save_teacher
 
@@ -33,7 +34,7 @@ BATCH = {
     'cifar': 20, 'tiny-imagenet': 10, 'imagenet': 2, 'celebahq': 2,
     'digits': 640, 'latent-digits': 640, 'custom': 4, 'cifar10': 20, 'in1k': 2,
     'celebamask-hq-448x448': 2, 'wflw-256x256': 2,
-    'celebamask': 2, 'wflw': 2, 'coco': 2,
+    'celebamask': 2, 'wflw': 2, 'coco': 2, 'coco-256x192': 2,
 }  # fmt: skip
 
 
@@ -59,6 +60,8 @@ def make_site(site: Path) -> None:
     teachers = site / 'teachers'
     save_teacher(teachers / 'digits', sample_size=16)
     latent_unet.save(teachers / 'latent-digits', 'KL')
+    if find_spec('transformers'):  # which not all stacks have
+        sd.save(teachers / 'sd21', '2.1', num_levels=4)
     save_teacher(teachers / 'cifar', sample_size=32)
     save_teacher(teachers / 'custom', sample_size=64)
     save_teacher(
@@ -104,6 +107,9 @@ def options_for(path):
         for index, step in enumerate(dataset.pipeline):
             if step.get('scale') == (1333, 800):  # of mmdet
                 options[f'{key}.pipeline.{index}.scale'] = (160, 160)
+            if step.type == 'Albumentation':  # needs albumentations
+                options[f'{key}.pipeline.{index}.type'] = 'Compose'
+                options[f'{key}.pipeline.{index}.transforms'] = []
     options['train_dataloader.batch_size'] = BATCH[kind]
     if cfg.train_cfg.get('max_iters'):
         options['train_cfg.max_iters'] = 2
@@ -125,6 +131,8 @@ def options_for(path):
             coco='imagenet',
         )  # fmt: skip
         teacher = teachers.get(kind, kind)
+        if '-sd21' in path.stem:
+            teacher = 'sd21'
         options['model.teacher.pretrained'] = f'teachers/{teacher}'
         options['default_hooks.timestep_policy.num_records'] = 1
         if cfg.get('timestep', '') is None:  # to be set by the user

@@ -1,11 +1,13 @@
 """The wheel and the model index that mim reads."""
 
+import re
 import shutil
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+from mmengine.config import Config
 from modelindex.load_model_index import load
 
 from tests.helpers.launcher import ROOT, launch
@@ -87,8 +89,30 @@ def test_every_benchmark_is_in_the_model_index(monkeypatch):
     assert set(listed) == expected
     for config, model in listed.items():
         assert model.name == Path(config).stem
-        if 'finetune' in config:
-            assert len(model.results) == 1
+        tasks = [result.task for result in model.results or ()]
+        assert len({*tasks}) == len(tasks)
+        assert bool(tasks) == ('finetune' in config)
+
+
+def test_the_model_index_has_the_length_and_batch_size_of_the_runs(
+    monkeypatch,
+):
+    monkeypatch.chdir(ROOT)
+    for model in load('model-index.yml').models:
+        cfg = Config.fromfile(model.config)
+        listed = model.metadata.data
+        for key, setting in (
+            ('Epochs', 'max_epochs'),
+            ('Iterations', 'max_iters'),
+        ):
+            assert listed.get(key) == cfg.train_cfg.get(setting), model.name
+        if 'distill' in model.config:
+            continue  # its number of GPUs is free
+        # In the name, or 8 for a schedule 1x of mmdet.
+        gpus = re.search(r'_(\d+)xb', model.name)
+        gpus = int(gpus[1]) if gpus else 8
+        size = gpus * cfg.train_dataloader.batch_size
+        assert listed['Batch Size'] == size, model.name
 
 
 def test_the_model_index_claims_no_unmeasured_result(monkeypatch):

@@ -20,32 +20,38 @@ from repfusion_mm.engine.utils import select_prefix
 from tests.helpers.launcher import ROOT, launch
 from tests.helpers.miniature import distill, options_for
 
+#: By the finetune config: the project, the distillation, where the backbone
+#: is in the model, and a metric.
 TASKS = {
-    'mmpretrain': (
+    'resnet18-repfusion_1xb128_tiny-imagenet': (
+        'mmpretrain',
         'repfusion_resnet18_tiny-imagenet',
-        'resnet18-repfusion_1xb128_tiny-imagenet',
         'backbone',
         'accuracy/top1',
     ),
-    'mmseg': (
+    'bisenetv1_r18-d32-repfusion_2xb8-160k_celebamask-hq-448x448': (
+        'mmseg',
         'repfusion_resnet18_celebahq',
-        'bisenetv1_r18-d32-repfusion_2xb8-160k_celebamask-hq-448x448',
         'backbone.backbone_cfg',
         'mIoU',
     ),
-    'mmpose': (
+    'td-hm_hrnetv2-w18-repfusion_2xb128-60e_wflw-256x256': (
+        'mmpose',
         'repfusion_hrnet-w18_celebahq',
-        'td-hm_hrnetv2-w18-repfusion_2xb128-60e_wflw-256x256',
         'backbone',
         'NME',
     ),
+    'rtmpose-t-repfusion_8xb256-420e_coco-256x192': (
+        'mmpose',
+        'repfusion-regressor_cspnext-tiny_coco',
+        'backbone',
+        'coco/AP',
+    ),
 }
-
-
 DETECTORS = {
-    'mask-rcnn_r50-repfusion_fpn_1x_coco': 'repfusion_resnet50_coco',
-    'faster-rcnn_r18-repfusion_fpn_1x_coco': 'repfusion_resnet18_coco',
-    'rtmdet_tiny-repfusion_8xb32-300e_coco': 'repfusion_cspnext-tiny_coco',
+    'mask-rcnn_r50-repfusion_fpn_1x_coco': 'resnet50',
+    'faster-rcnn_r18-repfusion_fpn_1x_coco': 'resnet18',
+    'rtmdet_tiny-repfusion_8xb32-300e_coco': 'cspnext-tiny',
 }
 
 
@@ -58,9 +64,11 @@ def call(folder, tool, config, *arguments, options, expect=0):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize('project', TASKS)
-def test_from_distillation_to_evaluation(project, site, tmp_path, monkeypatch):
-    name, finetune, where, metric = TASKS[project]
+@pytest.mark.parametrize('finetune', TASKS)
+def test_from_distillation_to_evaluation(
+    finetune, site, tmp_path, monkeypatch
+):
+    project, name, where, metric = TASKS[finetune]
     monkeypatch.chdir(site)
     student = site / distill(name)
 
@@ -87,29 +95,32 @@ def test_from_distillation_to_evaluation(project, site, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize('finetune', DETECTORS)
-def test_mmdet_trains_validates_and_resumes(
+def test_mmdet_trains_validates_tests_and_resumes(
     finetune, site, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(site)
-    student = site / distill(DETECTORS[finetune])
+    distillation = f'repfusion-regressor_{DETECTORS[finetune]}_coco'
+    student = site / distill(distillation)
     (tmp_path / 'data').symlink_to(site / 'data')
     config = ROOT / f'configs/finetune/mmdet/{finetune}.py'
     shutil.copy(config, tmp_path)
     options = options_for(config)
     options['model.backbone.init_cfg.checkpoint'] = student
     check_features(
-        config, options, ROOT / f'configs/distill/{DETECTORS[finetune]}.py'
+        config, options, ROOT / f'configs/distill/{distillation}.py'
     )
     if 'rtmdet' in finetune:
         options['custom_hooks.1.switch_epoch'] = 1
-    train = Path(importlib.import_module('mmdet').__file__).parent
-    train = train / '.mim/tools/train.py'
+    mim = Path(importlib.import_module('mmdet').__file__).parent / '.mim'
+    train, test = mim / 'tools/train.py', mim / 'tools/test.py'
     output = call(tmp_path, train, config.name, options=options)
     size = len(load_from_local(student)['state_dict'])
     assert f'loaded {size}/{size} tensors' in output
     assert 'bbox_mAP: ' in output
     (last,) = tmp_path.glob('work_dirs/*/epoch_1.pth')
     assert load_from_local(last)['meta']['iter'] == 2
+    output = call(tmp_path, test, config.name, last, options=options)
+    assert 'bbox_mAP: ' in output
     options['train_cfg.max_epochs'] = 2
     output = call(tmp_path, train, config.name, '--resume', options=options)
     assert 'resumed epoch: 1, iter: 2' in output

@@ -83,7 +83,11 @@ def test_runs_have_the_hooks_and_seeded_batches(path):
     for key, hook in expected.items():
         assert cfg.default_hooks[key].type == f'repfusion_mm.{hook}', key
     loader = cfg.train_dataloader
-    if path.parent.name == 'mmdet':
+    switched = any(
+        hook.type.endswith('PipelineSwitchHook')
+        for hook in cfg.get('custom_hooks', ())
+    )
+    if path.parent.name == 'mmdet' or switched:
         # ExactResumeHook seeds the batches. PipelineSwitchHook would not find
         # the pipeline of a wrapped dataset, and another batch sampler would
         # mix images of different aspect ratios.
@@ -201,6 +205,9 @@ def test_finetuning_repeats_the_backbone_and_normalization(path):
     preprocessor = preprocessor or theirs.data_preprocessor
     for key in ('mean', 'std'):
         assert ours.data_preprocessor[key] == preprocessor[key]
+    assert swaps_channels(ours.data_preprocessor) == swaps_channels(
+        preprocessor
+    )
     student = MODELS.build(ours.student)
     backbone = dict(find_backbone(theirs.model))
     if '.' not in backbone['type']:
@@ -219,6 +226,11 @@ def test_finetuning_repeats_the_backbone_and_normalization(path):
         if shape in compared:
             error = (feat - maps[shape]).norm() / maps[shape].norm()
             assert error < 1e-5, shape
+
+
+def swaps_channels(preprocessor):
+    """Return whether BGR images become RGB; mmpretrain names it to_rgb."""
+    return preprocessor.get('bgr_to_rgb', preprocessor.get('to_rgb'))
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-# Finetune the student of configs/distill/repfusion_resnet18_coco.py.
+# Finetune the student of configs/distill/repfusion-regressor_resnet18_coco.py.
 custom_imports = dict(imports=['repfusion_mm'], allow_failed_imports=False)
 _base_ = ['mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py']
 
@@ -14,7 +14,8 @@ model = dict(
         init_cfg=dict(
             type='Pretrained',
             _scope_='repfusion_mm',
-            checkpoint='work_dirs/repfusion_resnet18_coco/student.pth',
+            checkpoint='work_dirs/repfusion-regressor_resnet18_coco/'
+            'student.pth',
         ),
     ),
     neck=dict(in_channels=[64, 128, 256, 512]),

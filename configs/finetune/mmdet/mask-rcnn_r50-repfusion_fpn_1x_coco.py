@@ -1,4 +1,4 @@
-# Finetune the student of configs/distill/repfusion_resnet50_coco.py.
+# Finetune the student of configs/distill/repfusion-regressor_resnet50_coco.py.
 custom_imports = dict(imports=['repfusion_mm'], allow_failed_imports=False)
 _base_ = ['mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py']
 
@@ -13,7 +13,8 @@ model = dict(
         init_cfg=dict(
             type='Pretrained',
             _scope_='repfusion_mm',
-            checkpoint='work_dirs/repfusion_resnet50_coco/student.pth',
+            checkpoint='work_dirs/repfusion-regressor_resnet50_coco/'
+            'student.pth',
         ),
     ),
 )

@@ -1,4 +1,5 @@
-# Finetune the student of configs/distill/repfusion_cspnext-tiny_coco.py.
+# Finetune the student of
+# configs/distill/repfusion-regressor_cspnext-tiny_coco.py.
 custom_imports = dict(imports=['repfusion_mm'], allow_failed_imports=False)
 _base_ = ['mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py']
 
@@ -8,7 +9,8 @@ model = dict(
             type='Pretrained',
             _scope_='repfusion_mm',
             prefix='backbone.',
-            checkpoint='work_dirs/repfusion_cspnext-tiny_coco/student.pth',
+            checkpoint='work_dirs/repfusion-regressor_cspnext-tiny_coco/'
+            'student.pth',
         ),
     ),
 )

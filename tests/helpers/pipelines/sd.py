@@ -29,7 +29,7 @@ LAYERS = (
 )
 
 
-def save(folder, variant='1.5'):
+def save(folder, variant='1.5', num_levels=2):
     from diffusers import (
         DDIMScheduler,
         PNDMScheduler,
@@ -45,15 +45,16 @@ def save(folder, variant='1.5'):
         steps_offset=1,
     )
     is_new = variant == '2.1'
+    coarser = num_levels - 1
     unet = UNet2DConditionModel(
         sample_size=SIDE // 2,
-        block_out_channels=(16, 32),
+        block_out_channels=(16,) + (32,) * coarser,
         layers_per_block=1,
-        down_block_types=('DownBlock2D', 'CrossAttnDownBlock2D'),
-        up_block_types=('CrossAttnUpBlock2D', 'UpBlock2D'),
+        down_block_types=['DownBlock2D'] + ['CrossAttnDownBlock2D'] * coarser,
+        up_block_types=['CrossAttnUpBlock2D'] * coarser + ['UpBlock2D'],
         cross_attention_dim=32,
         norm_num_groups=8,
-        attention_head_dim=(2, 4) if is_new else 4,
+        attention_head_dim=(2,) + (4,) * coarser if is_new else 4,
         use_linear_projection=is_new,
     ).eval()
     if is_new:
@@ -66,7 +67,11 @@ def save(folder, variant='1.5'):
     else:
         scheduler = PNDMScheduler(**schedule, skip_prk_steps=True)
     StableDiffusionPipeline(
-        autoencoder(),
+        autoencoder(
+            block_out_channels=(8,) + (16,) * coarser,
+            down_block_types=['DownEncoderBlock2D'] * num_levels,
+            up_block_types=['UpDecoderBlock2D'] * num_levels,
+        ),
         clip_encoder(32),
         clip_tokenizer(),
         unet,

@@ -1,6 +1,7 @@
-# The backbone of RTMDet-tiny from the unconditional ADM of ImageNet at 256
-# pixels on the images of COCO, dense hint, no labels.
-_base_ = ['./repfusion_resnet50_coco.py']
+# The backbone of RTMDet-tiny and RTMPose-t from three layers of the
+# unconditional ADM of ImageNet at 256 pixels on the images of COCO, through a
+# feature pyramid, no labels.
+_base_ = ['./repfusion-regressor_resnet50_coco.py']
 
 model = dict(
     # BGR images, as in the configs of RTMDet.
@@ -19,6 +20,10 @@ model = dict(
         norm_cfg=dict(type='BN'),
         act_cfg=dict(type='SiLU', inplace=True),
     ),
+    # The three stages that the neck of RTMDet reads, and the layers with maps
+    # of their sizes: 32, 16 and 8 pixels a side.
+    student_indices=(0, 1, 2),
+    teacher=dict(layers=['up_blocks.1', 'up_blocks.0', 'mid_block']),
 )
-# RTMDet's init_cfg has this prefix.
+# The init_cfg of RTMDet and RTMPose has this prefix.
 default_hooks = dict(export_student=dict(prefix='backbone.'))
