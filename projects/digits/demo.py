@@ -99,7 +99,8 @@ class Demo:
         future = pool.submit(function, *args)
 
         def log(future: Future) -> None:
-            if not future.cancelled() and future.exception() is None:
+            with contextlib.suppress(Exception):  # raised to the caller
+                future.result()
                 self.log(title)
 
         future.add_done_callback(log)
