@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import gc
 import json
 import multiprocessing
 import os
@@ -199,5 +200,8 @@ def start_worker(out: Path) -> None:
     """
     enable_safe_loading()
     torch.set_num_threads(1)
+    # mmengine collects garbage for each dataset, which need not look through
+    # the imported modules each time.
+    gc.freeze()
     log = (out / f'log_{os.getpid()}.txt').open('w', encoding='utf-8')
     sys.stdout = sys.stderr = log

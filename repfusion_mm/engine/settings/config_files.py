@@ -59,13 +59,21 @@ def iter_files(
     bases = [
         file
         for base in Config._get_base_files(path)
-        for file in iter_files(
-            Config._get_cfg_path(base, path)[0], used | read
-        )
+        for file in iter_files(_find_base(base, path), used | read)
     ]
     inherited = {name for file in bases for name in file.assigned}
     yield ConfigFile(path, assigned, edited, used | own, inherited)
     yield from bases
+
+
+@functools.lru_cache(maxsize=None)
+def _find_base(base: str, path: str) -> str:
+    """Return the path of a base of the file at ``path``.
+
+    For a base ``PACKAGE::...``, mmengine parses the index of all configs of
+    the package each time, which takes a tenth of a second.
+    """
+    return Config._get_cfg_path(base, path)[0]
 
 
 @functools.lru_cache(maxsize=None)

@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -172,19 +173,20 @@ def test_results_are_drawn(tmp_path):
     assert image.std() > 10
 
 
-def test_each_step_prints_a_line_with_the_time_when_it_begins(monkeypatch):
+def test_each_step_prints_a_line_with_the_time_when_it_ends(monkeypatch):
     now = 1000.0
     monkeypatch.setattr(demo.time, 'time', lambda: now)
     out = io.StringIO()
     steps = demo.Demo(None, out)
-    for title in ('distill with 20 labels', 'distill with 50 labels'):
-        with steps.step('distill', title):
-            assert out.getvalue().endswith(f' s  {title}\n')
+    with ThreadPoolExecutor(1) as pool:
+        for title in ('distilled with 20 labels', 'distilled with 50 labels'):
             now += 21.5
+            assert steps.submit(pool, title, int, '7').result() == 7
+            steps.submit(pool, title, int, 'seven').exception()  # not printed
     assert out.getvalue() == (
-        '   0.0 s  distill with 20 labels\n  21.5 s  distill with 50 labels\n'
+        '  21.5 s  distilled with 20 labels\n'
+        '  43.0 s  distilled with 50 labels\n'
     )
-    assert steps.seconds['distill'] == 43.0
 
 
 def test_runs_that_start_in_one_second_have_their_own_names(monkeypatch):
