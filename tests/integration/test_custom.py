@@ -12,6 +12,7 @@ from mmengine.registry import DATASETS, MODELS
 from safetensors.torch import load_file
 
 from repfusion_mm.engine.checkpoint.io import load_from_local
+from repfusion_mm.engine.preflight.categories import check_categories
 from repfusion_mm.visualization.policy_log import read_records
 from tests.helpers.equal import assert_equal
 from tests.helpers.launcher import ROOT, run_main
@@ -229,6 +230,29 @@ def test_labels_of_positions_reward_the_policy(
     )  # fmt: skip
     (record,) = read_records(str(tmp_path / 'student'))[-1:]
     assert record['reward'] < 0
+
+
+def test_names_that_are_no_categories_are_refused(tmp_path, log):
+    root = make_folder(tmp_path)
+
+    def labeled(names):
+        config = edited(
+            'distill/repfusion_custom.py', tmp_path / 'distill.py',
+            data_root=str(root / 'images'), task='boxes',
+            labels=str(root / 'boxes.json'), names=names, timestep='learned',
+        )  # fmt: skip
+        cfg = Config.fromfile(config)
+        return DATASETS.build(cfg.train_dataloader.dataset.datasets[0])
+
+    message = (
+        r"expected classes among .* 'square'\], got \['Circle'\]; correct"
+    )
+    with pytest.raises(ValueError, match=message):
+        check_categories(labeled(['Circle', 'square']))
+    check_categories(labeled(['circle', 'square']))
+    assert 'are dropped' not in log.text
+    check_categories(labeled(['square']))
+    assert "the boxes of the categories ['circle'] of" in log.text
 
 
 @pytest.mark.parametrize(

@@ -131,12 +131,15 @@ def trace(
     draws: List[Tuple[str, str]] = []
     for seed in range(NUM_DRAWS):
         with seeded(0, seed):
-            draws.append(_draw(info, pipelines, model))
-        if draws[-1][1] == 'right':
-            return draws[-1]
+            found = _draw(info, pipelines, model)
+        if found and found[1] == 'right':
+            return found
+        draws += [found] if found else []
+    if not draws:
+        raise ValueError('its pipeline returns no image')
     outcomes = [outcome for _, outcome in draws]
     wrong = max(set(outcomes), key=outcomes.count)
-    if outcomes.count(wrong) < MIN_WRONG:
+    if outcomes.count(wrong) < MIN_WRONG * len(draws) / NUM_DRAWS:
         wrong = 'unknown'
     orders = [order for order, outcome in draws if outcome == wrong]
     return max(set(orders), key=orders.count, default='rgb'), wrong
@@ -144,11 +147,17 @@ def trace(
 
 def _draw(
     info: dict, pipelines: List[Callable], model: Any
-) -> Tuple[str, str]:
-    """Return the channel order and what the teacher gets, of one draw."""
-    item = copy.deepcopy(info)
+) -> Optional[Tuple[str, str]]:
+    """Return the channel order and what the teacher gets, of one draw.
+
+    Returns None if a transform drops the image, such as a crop without boxes,
+    instead of which a dataset takes another image.
+    """
+    item: Optional[dict] = copy.deepcopy(info)
     for pipeline in pipelines:
         item = pipeline(item)
+        if item is None:
+            return None
     batch = pseudo_collate([item])
     image = batch['inputs'][0].float()
     is_bgr = _share(image, reverse=True) > _share(image)

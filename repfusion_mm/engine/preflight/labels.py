@@ -25,6 +25,7 @@ from repfusion_mm.datasets.wrappers import (
     iter_readers,
 )
 from repfusion_mm.engine.preflight.batches import check_packed
+from repfusion_mm.engine.preflight.categories import check_categories
 from repfusion_mm.engine.preflight.ignored_labels import check_ignored
 from repfusion_mm.models.decoders import TaskDecoder
 from repfusion_mm.utils.seeding import seeded
@@ -98,6 +99,7 @@ def select_images(reader: Any, decoder: Any) -> Selection:
     num_labeled, all_labeled = 0, True
     rows: Sequence[int] = []
     for leaf in iter_leaves(reader):
+        check_categories(leaf)
         rows, labels, paths = find_labels(leaf, decoder, reader)
         decoder.check_labels(labels, paths)
         num_labeled += len(rows)
@@ -154,9 +156,9 @@ def raise_unlabeled(dataset: Any, decoder: Any, num_ignored: int) -> None:
         raise ValueError(
             'expected labels that are not ignored, whose rewards train the '
             f'policy, got none in {num_ignored} labeled images that were '
-            'read: all pixels are ignored, or all keypoints have weight 0 or '
-            'are outside of the image; correct the labels or the pipeline, '
-            'or use FixedTimestepPolicy or UniformTimestepPolicy'
+            'read: all pixels are ignored, all keypoints have weight 0 or are '
+            'outside of the image, or all boxes are; correct the labels or '
+            'the pipeline, or use FixedTimestepPolicy or UniformTimestepPolicy'
         )
     raise ValueError(
         'expected labeled images, whose rewards train the policy, with '
@@ -313,6 +315,7 @@ def describe_labels(dataset: Any, decoder: Any) -> str:
         for leaf in iter_leaves(dataset)
         for info in iter_infos(leaf)
         for key, value in info.items()
+        if value is not None  # as seg_map_path of mmdet's boxes
     }
     readers = {
         key: cls.__name__

@@ -39,7 +39,8 @@ class FeatureRegressor(MultiLevelConnector):
 
     Raises:
         ValueError: ``channels`` or ``pool_scales`` are no positive integers,
-            or a scale is larger than the last map.
+            a scale is larger than the last map, or a map is larger than the
+            one before it.
     """
 
     def __init__(
@@ -54,6 +55,13 @@ class FeatureRegressor(MultiLevelConnector):
         super().__init__(in_shapes, out_shapes)
         check_integer(f'{PLACE}.channels', channels)
         check_widths(f'{PLACE}.pool_scales', pool_scales)
+        sizes = [tuple(shape[1:]) for shape in self.in_shapes]
+        if sizes != sorted(sizes, reverse=True):
+            raise ValueError(
+                'expected student maps from fine to coarse for '
+                f'FeatureRegressor, got {sizes}; order model.student_indices '
+                'and model.teacher.layers'
+            )
         last_channels, *last_size = self.in_shapes[-1]
         if max(pool_scales, default=0) > min(last_size):
             raise ValueError(

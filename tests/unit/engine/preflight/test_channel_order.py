@@ -196,6 +196,21 @@ def test_color_augmentations_are_not_refused(path, models, augmentation):
     check_channel_order(dataset, models[None, True])
 
 
+class DropMost:
+    """Drop three of four images, as a crop without boxes does."""
+
+    def __call__(self, results):
+        return results if np.random.rand() < 0.25 else None
+
+
+def test_draws_without_an_image_do_not_count(path, models):
+    dataset = files(path, PIPELINES['mmcv'][0])
+    dataset.pipeline.transforms.insert(1, DropMost())
+    check_channel_order(dataset, models[None, True])
+    with pytest.raises(ValueError, match='blue for red'):
+        check_channel_order(dataset, models['rgb', None])
+
+
 def test_a_subtracted_mean_is_refused_for_bright_images_too(path, models):
     normalize = dict(
         type='mmcv.Normalize', mean=[103.53, 116.28, 123.675], std=[1] * 3,

@@ -20,7 +20,6 @@ def maps(shapes, num_images=2):
         SHAPES,
         [FINE],
         [(5, 8, 12), (6, 8, 12), (7, 8, 12), (8, 4, 6)],  # dilated
-        [COARSE, FINE],
     ],
 )
 def test_each_level_has_the_teachers_channels_and_grid(student):
@@ -118,3 +117,9 @@ def test_a_batch_of_one_image_is_refused_if_its_norm_is_that_of_the_batch():
         FeatureRegressor(SHAPES, TEACHER, **{**SMALL, **settings})(
             maps(SHAPES, 1)
         )
+
+
+def test_maps_from_coarse_to_fine_are_refused():
+    message = r'fine to coarse .* got \[.*\]; order model.student_indices'
+    with pytest.raises(ValueError, match=message):
+        FeatureRegressor(SHAPES[::-1], TEACHER[::-1], **SMALL)
