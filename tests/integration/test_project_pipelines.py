@@ -202,7 +202,7 @@ def test_images_of_several_sizes_are_refused(data, teacher_folder, tmp_path):
 @pytest.mark.parametrize(
     ('name', 'hints'),
     [
-        ('ade20k', ["'mmseg.LoadAnnotations'", "'mmseg' for types without"]),
+        ('ade20k', ["'mmseg.LoadAnnotations'", "default_scope='mmseg'"]),
         ('wflw', ["'mmpose.LoadImage'", "default_scope='mmpose' for"]),
         ('coco', ["'mmdet.PackDetInputs'", "default_scope='mmdet' for"]),
     ],
