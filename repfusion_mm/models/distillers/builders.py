@@ -64,6 +64,22 @@ def build_student(config: dict) -> Any:
     return student
 
 
+def read_indices(indices: Sequence[int]) -> Tuple[int, ...]:
+    """Return the indices of the student's maps.
+
+    Raises:
+        ValueError: They are not a list of integers.
+    """
+    if not isinstance(indices, (list, tuple)) or not all(
+        type(index) is int for index in indices
+    ):
+        raise ValueError(
+            'expected model.student_indices to be a list of integers, got '
+            f'{indices!r}; correct it'
+        )
+    return tuple(indices)
+
+
 def infer_feature_shapes(
     student: nn.Module, indices: Sequence[int], size: Size
 ) -> List[Shape]:
@@ -206,6 +222,11 @@ def build_connectors(
         raise ValueError(
             f'expected no connector with {name}, which compares maps of '
             f'different channels, got {config}; remove model.connector'
+        )
+    if not isinstance(config, (dict, type(None))):
+        raise ValueError(
+            'expected model.connector to be a dict with the class as type, '
+            f'got {config!r}; set dict(type={config!r})'
         )
     config = {'type': 'repfusion_mm.ConvConnector', **(config or {})}
     is_joint = is_type(config, MultiLevelConnector, MODELS)

@@ -32,6 +32,7 @@ from repfusion_mm.models.distillers.builders import (
     build_policy,
     build_student,
     infer_feature_shapes,
+    read_indices,
     read_layer_weights,
 )
 from repfusion_mm.models.losses.base import DistillLoss
@@ -166,7 +167,7 @@ class RepFusion(BaseModel):
         )
         #: Names of the hooks of a runner that announced themselves.
         self.attached_hooks: Set[str] = set()
-        self.student_indices = tuple(student_indices)
+        self.student_indices = read_indices(student_indices)
         self.student = build_student(student)
         check_flags('model', channels_last=channels_last, compile=compile)
         self.memory_format = (

@@ -30,7 +30,8 @@ class SumLoss(DistillLoss):
         losses: Configs of the parts.
 
     Raises:
-        ValueError: ``losses`` is not a list of one config or more.
+        ValueError: ``losses`` is not a list of one config or more of
+            distillation losses.
     """
 
     def __init__(self, losses: Sequence[dict]) -> None:
@@ -43,7 +44,14 @@ class SumLoss(DistillLoss):
         self.parts: Any = nn.ModuleDict()
         parts: List[DistillLoss] = []
         for config in losses:
-            part: DistillLoss = MODELS.build(config)
+            is_config = isinstance(config, dict)
+            part: Any = MODELS.build(config) if is_config else config
+            if not isinstance(part, DistillLoss):
+                raise ValueError(
+                    'expected each of model.distill_loss.losses to be the '
+                    'config of a distillation loss, such as HintLoss, got '
+                    f'{config!r}; correct it'
+                )
             count = sum(p.log_name == part.log_name for p in parts)
             suffix = f'_{count + 1}' if count else ''
             self.parts[part.log_name + suffix] = part

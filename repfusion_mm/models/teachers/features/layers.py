@@ -39,7 +39,7 @@ def resolve_layers(denoiser: Any, layers: Sequence[str]) -> Tuple[str, ...]:
     if not is_list or len(set(paths)) < len(paths):
         raise ValueError(
             'expected teacher.layers to be a list of distinct paths, got '
-            f'{layers!r}'
+            f'{layers!r}; correct it'
         )
     known = [name for name, _ in named_modules(denoiser)][1:]
     for path in paths:

@@ -71,3 +71,11 @@ def test_its_squared_errors_have_a_constant(parts, squared):
     for name, value in constants.items():
         part = SumLoss(parts).parts[name]
         assert value == part.constant_loss(THEIRS)
+
+
+@pytest.mark.parametrize(
+    'part', [None, 'HintLoss', dict(type='mmpretrain.CrossEntropyLoss')]
+)
+def test_other_parts_are_refused(part):
+    with pytest.raises(ValueError, match='config of a distillation loss'):
+        SumLoss([HINT, part])
