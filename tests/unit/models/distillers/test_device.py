@@ -8,13 +8,25 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
 from mmpose.structures import PoseDataSample
 
-from repfusion_mm.models.decoders import KeypointDecoder, SegDecoder
+from repfusion_mm.models.decoders import (
+    DetDecoder,
+    KeypointDecoder,
+    SegDecoder,
+)
 from repfusion_mm.models.distillers.builders import NORMALIZERS
 from repfusion_mm.models.policies import UniformTimestepPolicy
-from tests.helpers.dense_samples import pose_samples, seg_samples
+from tests.helpers.dense_samples import (
+    det_samples,
+    pose_samples,
+    seg_samples,
+)
 from tests.helpers.levels import levels_config
 from tests.helpers.toy import DENOISER, LAYER, batch, distiller_config
 from tests.unit.engine.optimizers.test_joint_optim_wrapper import config
+
+#: Of two images, the second of which is unlabeled.
+BOXES = [[(0, 0, 20, 30, 1), (8, 8, 40, 40, 2)], []]
+IGNORED = [[], [(0, 0, 64, 64, 0)]]
 
 
 def step_on_meta(data=None, **overrides):
@@ -159,6 +171,7 @@ def test_dense_rewards_do_not_synchronize_with_a_gpu():
     for decoder, samples in (
         (SegDecoder(3, 6), maps),
         (KeypointDecoder(5, 6), points),
+        (DetDecoder(3, 6), det_samples(BOXES, IGNORED)),
     ):
         decoder.cuda().loss(feat, samples)  # checks the labels on the host
         samples = [sample.to('cuda') for sample in samples]
@@ -167,6 +180,14 @@ def test_dense_rewards_do_not_synchronize_with_a_gpu():
             decoder.loss(feat, samples)
         finally:
             torch.cuda.set_sync_debug_mode('default')
+
+
+def test_rewards_of_boxes_do_not_synchronize():
+    samples = [i.to('meta') for i in det_samples(BOXES, IGNORED)]
+    feat = torch.rand(2, 6, 4, 4, device='meta')
+    losses, labeled = DetDecoder(3, 6).to('meta').loss(feat, samples)
+    assert losses.shape == labeled.shape == (2,)
+    assert losses.is_meta
 
 
 def test_synchronization_raises_on_the_meta_device():
