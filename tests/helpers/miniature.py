@@ -122,12 +122,14 @@ def options_for(path):
         options['default_hooks.checkpoint.interval'] = 1
     if cfg.optim_wrapper.get('type') == 'AmpOptimWrapper':
         options['optim_wrapper.type'] = 'OptimWrapper'  # AMP needs a GPU
-    # An untrained detector may have no score above the threshold.
+    # An untrained detector may have no score above the threshold, and no box
+    # of positive size: RTMDet's distances to the sides may be negative.
     test_cfg = cfg.model.get('test_cfg') or {}
     if test_cfg.get('rcnn'):
         options['model.test_cfg.rcnn.score_thr'] = 0.0
     elif 'score_thr' in test_cfg:
         options['model.test_cfg.score_thr'] = 0.0
+        options['model.test_cfg.min_bbox_size'] = -1
     if path.parent.name == 'distill':
         teachers = dict(
             celebamask='celebahq', wflw='celebahq', cifar10='cifar',
