@@ -13,6 +13,7 @@ from repfusion_mm.models.connectors.base import MultiLevelConnector
 from repfusion_mm.models.connectors.conv_connector import resize_to
 from repfusion_mm.registry import MODELS
 from repfusion_mm.utils.arguments import check_integer, check_widths
+from repfusion_mm.utils.types import resolve_type
 
 PLACE = 'model.connector'
 
@@ -39,8 +40,8 @@ class FeatureRegressor(MultiLevelConnector):
 
     Raises:
         ValueError: ``channels`` or ``pool_scales`` are no positive integers,
-            a scale is larger than the last map, or a map is larger than the
-            one before it.
+            a config of layers names none, a scale is larger than the last
+            map, or a map is larger than the one before it.
     """
 
     def __init__(
@@ -55,6 +56,12 @@ class FeatureRegressor(MultiLevelConnector):
         super().__init__(in_shapes, out_shapes)
         check_integer(f'{PLACE}.channels', channels)
         check_widths(f'{PLACE}.pool_scales', pool_scales)
+        for name, cfg in dict(norm_cfg=norm_cfg, act_cfg=act_cfg).items():
+            if cfg is not None and resolve_type(cfg, MODELS) is None:
+                raise ValueError(
+                    f"expected {PLACE}.{name} to be None or a layer's config, "
+                    f"such as dict(type='BN'), got {cfg!r}; correct it"
+                )
         sizes = [tuple(shape[1:]) for shape in self.in_shapes]
         if sizes != sorted(sizes, reverse=True):
             raise ValueError(

@@ -236,15 +236,59 @@ def build_connectors(
         kind = resolve_type(config, MODELS)
         _check_grids(kind.__name__, student_shapes, teacher_shapes)
         shapes = dict(in_shapes=student_shapes, out_shapes=teacher_shapes)
-        return MODELS.build({**config, **shapes})
-    connectors = SeparateConnectors()
-    for ours, theirs in zip(student_shapes, teacher_shapes):
-        connector: nn.Module = nn.Identity()
-        if loss.needs_connector:
-            channels = dict(in_channels=ours[0], out_channels=theirs[0])
-            connector = MODELS.build({**config, **channels})
-        connectors.append(connector)
+        connectors = _build_connector(config, shapes)
+    else:
+        connectors = SeparateConnectors()
+        for ours, theirs in zip(student_shapes, teacher_shapes):
+            connector: nn.Module = nn.Identity()
+            if loss.needs_connector:
+                channels = dict(in_channels=ours[0], out_channels=theirs[0])
+                connector = _build_connector(config, channels)
+            connectors.append(connector)
+    if loss.needs_connector:
+        _check_connectors(connectors, config, student_shapes, teacher_shapes)
     return connectors
+
+
+def _build_connector(config: dict, shapes: dict) -> nn.Module:
+    """Build a connector, and name its setting in the errors of its layers."""
+    try:
+        return MODELS.build({**config, **shapes})
+    except (AssertionError, KeyError, TypeError, ValueError) as error:
+        text = str(error)
+        if 'expected model.' in text:
+            raise
+        raise ValueError(
+            f'expected model.connector={config} to be built with '
+            f'{" and ".join(shapes)}, got {type(error).__name__}: {text}; '
+            'correct its settings'
+        ) from error
+
+
+def _check_connectors(
+    connectors: nn.Module,
+    config: dict,
+    student_shapes: Sequence[Shape],
+    teacher_shapes: Sequence[Shape],
+) -> None:
+    """Refuse connectors that do not return the teacher's channels."""
+    training = connectors.training
+    connectors.eval()
+    found: Any = None
+    try:
+        with torch.no_grad():
+            maps = connectors([torch.zeros(1, *s) for s in student_shapes])
+        found = [feat.shape[1] for feat in maps]
+    except (AssertionError, AttributeError, IndexError, RuntimeError,
+            TypeError, ValueError) as error:  # fmt: skip
+        found = f'{type(error).__name__}: {error}'
+    connectors.train(training)
+    expected = [shape[0] for shape in teacher_shapes]
+    if found != expected:
+        raise ValueError(
+            f"expected model.connector={config} to map the student's maps to "
+            f'{expected} channels, got {found}; correct its settings'
+        )
 
 
 def _check_grids(

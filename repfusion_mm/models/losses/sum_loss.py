@@ -31,7 +31,7 @@ class SumLoss(DistillLoss):
 
     Raises:
         ValueError: ``losses`` is not a list of one config or more of
-            distillation losses.
+            distillation losses, or one of them is a sum itself.
     """
 
     def __init__(self, losses: Sequence[dict]) -> None:
@@ -43,15 +43,8 @@ class SumLoss(DistillLoss):
             )
         self.parts: Any = nn.ModuleDict()
         parts: List[DistillLoss] = []
-        for config in losses:
-            is_config = isinstance(config, dict)
-            part: Any = MODELS.build(config) if is_config else config
-            if not isinstance(part, DistillLoss):
-                raise ValueError(
-                    'expected each of model.distill_loss.losses to be the '
-                    'config of a distillation loss, such as HintLoss, got '
-                    f'{config!r}; correct it'
-                )
+        for i, config in enumerate(losses):
+            part = _build_part(config, f'model.distill_loss.losses.{i}')
             count = sum(p.log_name == part.log_name for p in parts)
             suffix = f'_{count + 1}' if count else ''
             self.parts[part.log_name + suffix] = part
@@ -97,3 +90,18 @@ class SumLoss(DistillLoss):
             for name, part in self.parts.items()
         }
         return {k: value for k, value in found.items() if value is not None}
+
+
+def _build_part(config: Any, place: str) -> DistillLoss:
+    """Build a part, and name its place in the config in errors."""
+    try:
+        part = MODELS.build(config) if isinstance(config, dict) else config
+    except ValueError as error:
+        text = str(error).replace('model.distill_loss.', f'{place}.')
+        raise ValueError(text) from error
+    if not isinstance(part, DistillLoss) or isinstance(part, SumLoss):
+        raise ValueError(
+            f'expected {place} to be the config of a distillation loss other '
+            f'than SumLoss, such as HintLoss, got {config!r}; correct it'
+        )
+    return part

@@ -20,6 +20,13 @@ def build(**overrides):
     return MODELS.build(levels_config(**overrides))
 
 
+class KeepChannels(nn.Identity):
+    """A connector that ignores the teacher's channels."""
+
+    def __init__(self, in_channels, out_channels):
+        super().__init__()
+
+
 def losses_of(model, data=None):
     data = model.data_preprocessor(data or batch(size=32), True)
     return model(**data, mode='loss')
@@ -306,6 +313,28 @@ def test_processes_need_not_look_for_unused_parameters():
             "compare both; set model.normalizer='none'$",
         ),
         (dict(connector=dict(REGRESSOR, channels=0)), 'got 0; correct it'),
+        # Settings of layers, whose own errors do not name the setting.
+        *(
+            (
+                dict(connector=dict(REGRESSOR, norm_cfg=norm_cfg)),
+                f'(?s)expected .*{message}.*; correct ',
+            )
+            for norm_cfg, message in (
+                ('GN', "norm_cfg to be .*got 'GN'"),
+                (dict(type='BNN'), 'norm_cfg to be .*BNN'),
+                (dict(type='GN', num_groups=7), 'ValueError: .*divisible'),
+                (dict(type='LN'), 'RuntimeError: .*normalized_shape'),
+                (dict(type='IN'), 'ValueError: .*more than 1 spatial'),
+            )
+        ),
+        (
+            dict(connector=dict(type='repfusion_mm.SegDecoder')),
+            'got TypeError: .*; correct its',
+        ),
+        (
+            dict(connector=dict(type=KeepChannels)),
+            r'map .* to \[8, 16, 16\] channels, got \[.*64\]; correct',
+        ),
         (
             dict(
                 student=dict(

@@ -74,8 +74,16 @@ def test_its_squared_errors_have_a_constant(parts, squared):
 
 
 @pytest.mark.parametrize(
-    'part', [None, 'HintLoss', dict(type='mmpretrain.CrossEntropyLoss')]
+    ('part', 'message'),
+    [
+        (None, 'losses.1 to be the config of a distillation loss'),
+        ('HintLoss', 'losses.1 to be the config of a distillation loss'),
+        (dict(type='mmpretrain.CrossEntropyLoss'), 'a distillation loss'),
+        (config('Sum', losses=[HINT]), 'other than SumLoss'),
+        (config('Hint', criterion='l3'), r'losses\.1\.criterion'),
+        (config('TokenRelation', temperature=0), r'losses\.1\.temperature'),
+    ],
 )
-def test_other_parts_are_refused(part):
-    with pytest.raises(ValueError, match='config of a distillation loss'):
+def test_other_parts_and_their_settings_are_refused(part, message):
+    with pytest.raises(ValueError, match=message):
         SumLoss([HINT, part])
