@@ -24,9 +24,14 @@ def build_runner(argv: Optional[List[str]] = None) -> Runner:
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     """Parse the options of training."""
-    parser = make_parser(
+    return train_parser(
         'Train from a config: a teacher, a distillation or a finetuning.'
-    )
+    ).parse_args(argv)
+
+
+def train_parser(description: str) -> argparse.ArgumentParser:
+    """Return the parser of the options of training."""
+    parser = make_parser(description)
     parser.add_argument(
         '--resume',
         nargs='?',
@@ -45,4 +50,4 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
         action='store_true',
         help='scale the learning rate by the total batch size',
     )
-    return parser.parse_args(argv)
+    return parser

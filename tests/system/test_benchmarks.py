@@ -3,8 +3,10 @@
 import json
 import sys
 
+import pytest
 import torch
 
+from projects.digits.prepare_data import write_digits
 from repfusion_mm.cli import runner
 from tests.helpers.launcher import ROOT, launch, run_main
 from tests.helpers.layouts import save_cifar10_images
@@ -59,3 +61,38 @@ def test_mixed_precision_is_compared_with_another_seed(tmp_path, monkeypatch):
     assert exact[curve] == 0 < mixed[curve] < other[curve]
     assert abs(mixed['loss'] / exact['loss'] - 1) < 0.02
     assert all(run['R²'] < 1 for run in runs.values())
+
+
+def test_the_parts_of_a_training_are_timed(tmp_path, monkeypatch):
+    enter(tmp_path, monkeypatch)
+    write_digits(tmp_path / 'data/digits')
+    for config, options, validates in (
+        (
+            'distill/repfusion_resnet18_digits.py',
+            [
+                'train_cfg.max_epochs=2',
+                'train_dataloader.sampler.num_samples=192',
+            ],
+            False,
+        ),
+        (
+            'finetune/mmpretrain/resnet18-scratch_digits.py',
+            ['train_cfg.max_iters=6', 'train_cfg.val_interval=3'],
+            True,
+        ),
+    ):
+        run_main(
+            'tools/benchmarks/job.py', ROOT / 'configs' / config,
+            '--json', 'out.json', '--cfg-options',
+            *options,
+        )  # fmt: skip
+        figures = json.loads((tmp_path / 'out.json').read_text())
+        parts = figures['parts']
+        assert figures['iterations'] == 6
+        total = pytest.approx(figures['seconds'], abs=1e-6)
+        assert sum(parts.values()) == total
+        assert min(parts.values()) >= 0
+        assert parts['checkpoint'] > 0 < parts['other hooks']
+        # Waiting for a batch does not include the validation before it.
+        assert parts['step'] > parts['data'] > 0
+        assert (parts['validation'] > 0) is validates
