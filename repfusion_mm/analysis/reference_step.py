@@ -13,6 +13,7 @@ from mmengine.utils import to_2tuple
 
 from repfusion_mm.analysis.measuring import DEVICE
 from repfusion_mm.models.distillers.builders import as_tuple
+from repfusion_mm.models.distillers.repfusion import NEEDED_HOOKS
 from repfusion_mm.models.policies import LearnedTimestepPolicy
 from repfusion_mm.models.teachers import DiffusersTeacher
 from repfusion_mm.registry import MODELS
@@ -44,6 +45,7 @@ class ReferenceStep:
             policy.update(logits='free', baseline='none')
         parts = dict(teacher=teacher, policy=policy, channels_last=False)
         self.model = MODELS.build({**model, **parts}).to(DEVICE)
+        self.model.attached_hooks.update(NEEDED_HOOKS)  # not missed here
         self.model.init_weights()
         self.model.train()
         self.teacher = self.model.teacher.live

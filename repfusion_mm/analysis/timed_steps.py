@@ -16,6 +16,7 @@ from repfusion_mm.analysis.reference_step import ReferenceStep
 from repfusion_mm.datasets.feature_cache.dataset import FEATS_FIELD, KEY_FIELD
 from repfusion_mm.datasets.feature_cache.files import key_to_text
 from repfusion_mm.models.distillers.builders import as_tuple
+from repfusion_mm.models.distillers.repfusion import NEEDED_HOOKS
 
 #: Single options of ours that are changed.
 OPTIONS: Dict[str, dict] = {
@@ -52,6 +53,7 @@ class Step:
         cfg = copy.deepcopy(cfg)
         cfg.merge_from_dict(OPTIONS.get(name, {}))
         self.model = MODELS.build(cfg.model).to(measuring.DEVICE)
+        self.model.attached_hooks.update(NEEDED_HOOKS)  # not missed here
         self.model.init_weights()
         self.model.train()
         self.optim_wrapper = build_optim_wrapper(self.model, cfg.optim_wrapper)

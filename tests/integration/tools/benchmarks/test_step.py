@@ -114,6 +114,7 @@ def test_figures_of_one_run_agree(in_process, tmp_path):
         assert figures['peak'] > 1
     assert not result['random_teacher']
     assert 'reference_over_ours' in done.output
+    assert 'expected the hooks' not in done.output
 
 
 def test_steps_are_timed_round_by_round_after_a_warm_up():
