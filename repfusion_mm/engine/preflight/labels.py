@@ -272,7 +272,10 @@ def check_fields(samples: Sequence, decoder: Any, reader: Any) -> None:
     """
     if any(map(decoder.has_field, samples)):
         return
-    keys = sorted({*itertools.chain(*(s.keys() for s in samples))})
+    keys = [
+        f'{key} (empty)' if key in decoder.label_fields else key
+        for key in sorted({*itertools.chain(*(s.keys() for s in samples))})
+    ]
     raise ValueError(
         f'expected a pipeline that packs {" or ".join(decoder.label_fields)}, '
         f'which {type(decoder).__name__} reads, got data samples with '

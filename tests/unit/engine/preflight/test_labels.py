@@ -21,7 +21,12 @@ from repfusion_mm.engine.preflight.labels import (
     find_labels,
     iter_leaves,
 )
-from repfusion_mm.models import ClsDecoder, KeypointDecoder, SegDecoder
+from repfusion_mm.models import (
+    ClsDecoder,
+    DetDecoder,
+    KeypointDecoder,
+    SegDecoder,
+)
 from tests.helpers.dense_samples import pose_samples, seg_samples
 from tests.helpers.toy import labeled_samples
 
@@ -196,6 +201,12 @@ def test_labels_that_the_pipeline_returns_are_checked(num_workers):
             PoseDataSample(gt_instance_labels=InstanceData()),
             dict(keypoints=np.zeros((1, 3, 2))),
             'packs gt_fields or gt_instance_labels, .*GenerateTarget',
+        ),
+        (
+            DetDecoder(4, 6),
+            PoseDataSample(gt_instances=InstanceData()),
+            dict(instances=[dict(bbox=[0, 0, 1, 1], bbox_label=0)]),
+            r'packs gt_instances, .* gt_instances \(empty\) from Samples',
         ),
     ],
 )
