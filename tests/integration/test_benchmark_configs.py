@@ -18,6 +18,7 @@ def _in_site(site, monkeypatch):
     monkeypatch.chdir(site)
 
 
+@pytest.mark.slow
 def test_the_teacher_gets_images_in_its_range(monkeypatch):
     check_distillation('repfusion_resnet18_celebamask', monkeypatch)
 

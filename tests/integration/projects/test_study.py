@@ -160,6 +160,7 @@ def test_readme_shows_the_scores_of_the_project(kind, name, tmp_path):
     assert page in (kind.folder / 'README.md').read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', STUDIES)
 def test_options_of_every_method_build_a_model(kind, monkeypatch):
     monkeypatch.chdir(ROOT)
@@ -207,6 +208,7 @@ def test_other_methods_of_the_digits_are_scored(short_study):
     check_methods(short_study, 20)
 
 
+@pytest.mark.slow
 def test_student_is_pretrained_once_for_several_numbers_of_labels(short_study):
     first = short_study.score('uniform', 20, 0)
     second = short_study.score('uniform', ALL, 0)
@@ -286,6 +288,7 @@ def at_home(monkeypatch):
     monkeypatch.chdir(ROOT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('attribute', 'value', 'message'),
     [

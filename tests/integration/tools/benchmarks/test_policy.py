@@ -12,6 +12,7 @@ def run(out, *flags):
     return json.loads(out.read_text())['bandits']
 
 
+@pytest.mark.slow
 def test_ours_succeeds_where_the_reference_fails(tmp_path):
     """Bug 4 of the reference: without a baseline, no policy is learned."""
     bandits = run(tmp_path / 'policy.json', '--bandits', 'one_peak_far')
@@ -24,6 +25,7 @@ def test_ours_succeeds_where_the_reference_fails(tmp_path):
     assert results['public_rule']['within_5pct'] == 0
 
 
+@pytest.mark.slow
 def test_ours_keeps_its_entropy_where_timesteps_do_not_matter(tmp_path):
     out = tmp_path / 'policy.json'
     bandits = run(out, '--bandits', 'flat_far', '--rules', 'ours')
