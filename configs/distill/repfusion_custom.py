@@ -184,6 +184,7 @@ else:
             type='mmcv.RandomResize',
             scale=square,
             ratio_range=(1.0, 1.4),
+            # That of mmcv does not move mmdet's boxes.
             resize_type='mmcv.Resize' if task == 'masks' else 'mmdet.Resize',
         ),
         dict(type=f'{scope}.RandomCrop', crop_size=square),

@@ -248,13 +248,15 @@ def main(argv: Optional[List[str]] = None) -> int:
     args = parser.parse_args(argv)
     with report_errors():
         cfg = prepare_config(args)
+        # First, because a number of images may not be possible.
+        sweep = measure_sweep(cfg, args) if args.sweep else {}
         result = measure_steps(cfg, args)
         names = {'reference', 'ours'} & {*result['steps']}
         result['memory'] = {
             name: measure_memory(name, args) for name in sorted(names)[::-1]
         }
-        if args.sweep:
-            result['sweep'] = measure_sweep(cfg, args)
+        if sweep:
+            result['sweep'] = sweep
         if args.runner:
             result['runner'] = measure_runner(cfg, args)
         text = json.dumps(result)  # printed with four digits

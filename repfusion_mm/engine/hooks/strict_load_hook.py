@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from typing import List, Optional
 
 from mmengine.config import Config
 from mmengine.dist import broadcast
 from mmengine.hooks import Hook
+from mmengine.logging import print_log
 from mmengine.runner import find_latest_checkpoint
 
 from repfusion_mm.engine.checkpoint.compare import (
@@ -28,6 +30,8 @@ from repfusion_mm.engine.preflight.frozen_layers import (
 )
 from repfusion_mm.engine.preflight.student_pixels import check_student_pixels
 from repfusion_mm.engine.utils import unwrap_model, use_hooks_once
+from repfusion_mm.models.distillers.repfusion import RepFusion
+from repfusion_mm.models.utils.pretrained import stock_checkpoints
 from repfusion_mm.registry import HOOKS
 
 TO_START = (
@@ -69,7 +73,18 @@ class StrictLoadHook(Hook):
         """
         use_hooks_once(runner)
         # Before init_weights, which would run them.
-        self._detached += detach_init_cfgs(unwrap_model(runner))
+        model = unwrap_model(runner)
+        self._detached += detach_init_cfgs(model)
+        if not isinstance(model, RepFusion):  # which checks them itself
+            for name, path in stock_checkpoints(model):
+                print_log(
+                    f"{name}: mmengine's Pretrained loads what fits of "
+                    f'{path!r} and ignores the rest, which is not checked; '
+                    f'to check a student, set '
+                    f"model.{name}.init_cfg._scope_='repfusion_mm'",
+                    logger='current',
+                    level=logging.WARNING,
+                )
         if (
             runner._resume
             and not runner._load_from

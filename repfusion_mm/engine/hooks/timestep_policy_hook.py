@@ -32,6 +32,7 @@ from repfusion_mm.engine.utils import (
     unwrap_model,
     use_hooks_once,
 )
+from repfusion_mm.models.connectors import MultiLevelConnector
 from repfusion_mm.models.distillers.verdict import judge_student
 from repfusion_mm.models.policies.verdict import Verdict, judge_policy
 from repfusion_mm.registry import HOOKS
@@ -127,6 +128,8 @@ class TimestepPolicyHook(PeriodicHook):
         loader = runner.train_dataloader
         check_student(runner, self._loaded)
         check_batches(loader)
+        if isinstance(model.connectors, MultiLevelConnector):
+            model.connectors.check_batch(loader.batch_sampler.batch_size)
         check_pixels(loader.dataset, model)
         check_cached_features(loader.dataset, model)
         if len(model.policy.timesteps) > 1:

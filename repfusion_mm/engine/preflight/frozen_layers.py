@@ -145,11 +145,17 @@ def check_finetuned(runner: Any, module: nn.Module) -> None:
     ]
     if not frozen and not norms:
         return
+    parts = []
+    if frozen:
+        parts.append(f'{len(frozen)} tensors of {source[0]} are frozen')
+    if norms:
+        parts.append(
+            f'{len(norms)} batch norms keep the statistics of the distillation'
+        )
     print_log(
-        f'{name}: {len(frozen)} tensors of {source[0]} are frozen and '
-        f'{len(norms)} batch norms keep the statistics of the distillation '
-        f'({[*frozen, *norms][0]} ...): these layers do not adapt to the '
-        f'images of this run; to train them, {_settings(runner, name)}',
+        f'{name}: {" and ".join(parts)} ({[*frozen, *norms][0]} ...): these '
+        'layers do not adapt to the images of this run; to train them, '
+        f'{_settings(runner, name)}',
         logger='current',
         level=logging.WARNING,
     )

@@ -42,6 +42,16 @@ class MultiLevelConnector(BaseModule):
             feats: N x C_s x h x w of each level.
         """
 
+    def check_batch(self, num_images: int) -> None:
+        """Refuse batches that the connector cannot be trained with.
+
+        Args:
+            num_images: Number of images in a batch of one process.
+
+        Raises:
+            ValueError: There are too few.
+        """
+
 
 class SeparateConnectors(nn.ModuleList):
     """One connector for each level."""

@@ -8,6 +8,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
+from mmengine.dist import get_world_size
 
 from repfusion_mm.models.connectors.base import MultiLevelConnector
 from repfusion_mm.models.connectors.conv_connector import resize_to
@@ -59,8 +60,8 @@ class FeatureRegressor(MultiLevelConnector):
         for name, cfg in dict(norm_cfg=norm_cfg, act_cfg=act_cfg).items():
             if cfg is not None and resolve_type(cfg, MODELS) is None:
                 raise ValueError(
-                    f"expected {PLACE}.{name} to be None or a layer's config, "
-                    f"such as dict(type='BN'), got {cfg!r}; correct it"
+                    f'expected {PLACE}.{name} to be None, or a dict with the '
+                    f'type of a registered layer, got {cfg!r}; correct it'
                 )
         sizes = [tuple(shape[1:]) for shape in self.in_shapes]
         if sizes != sorted(sizes, reverse=True):
@@ -113,7 +114,8 @@ class FeatureRegressor(MultiLevelConnector):
         Raises:
             ValueError: Batch norm would have to normalize a single value.
         """
-        self._check_batch(len(feats[-1]))
+        if self.training:
+            self.check_batch(len(feats[-1]))
         maps = [conv(feat) for conv, feat in zip(self.laterals, feats)]
         maps.append(self._pool(feats[-1]))
         for i in range(len(maps) - 1, 0, -1):
@@ -131,12 +133,15 @@ class FeatureRegressor(MultiLevelConnector):
         pooled = [_upsample(pool(feat), feat) for pool in self.pools]
         return self.bottleneck(torch.cat([feat, *pooled], dim=1))
 
-    def _check_batch(self, num_images: int) -> None:
+    def check_batch(self, num_images: int) -> None:
+        """Refuse one image if a batch norm has a map of one pixel."""
+        norm = self.bottleneck.norm
+        if isinstance(norm, nn.SyncBatchNorm):
+            num_images *= get_world_size()
         if (
-            self.training
-            and num_images == 1
+            num_images == 1
             and self.has_one_pixel
-            and isinstance(self.bottleneck.norm, nn.BatchNorm2d)
+            and isinstance(norm, nn.modules.batchnorm._BatchNorm)
         ):
             raise ValueError(
                 'expected batches of two images or more for batch norm on '

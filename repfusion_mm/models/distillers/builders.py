@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from typing import Any, List, Optional, Sequence, Tuple, Union
 
 import torch
@@ -68,14 +69,16 @@ def read_indices(indices: Sequence[int]) -> Tuple[int, ...]:
     """Return the indices of the student's maps.
 
     Raises:
-        ValueError: They are not a list of integers.
+        ValueError: They are not a list of one integer or more.
     """
-    if not isinstance(indices, (list, tuple)) or not all(
-        type(index) is int for index in indices
+    if (
+        not isinstance(indices, (list, tuple))
+        or not indices
+        or not all(type(index) is int for index in indices)
     ):
         raise ValueError(
-            'expected model.student_indices to be a list of integers, got '
-            f'{indices!r}; correct it'
+            'expected model.student_indices to be a list of one integer or '
+            f'more, got {indices!r}; correct it'
         )
     return tuple(indices)
 
@@ -224,9 +227,12 @@ def build_connectors(
             f'different channels, got {config}; remove model.connector'
         )
     if not isinstance(config, (dict, type(None))):
+        fix = 'correct it'
+        if isinstance(config, (str, type)):
+            fix = f'set dict(type={config!r})'
         raise ValueError(
             'expected model.connector to be a dict with the class as type, '
-            f'got {config!r}; set dict(type={config!r})'
+            f'got {config!r}; {fix}'
         )
     config = {'type': 'repfusion_mm.ConvConnector', **(config or {})}
     is_joint = is_type(config, MultiLevelConnector, MODELS)
@@ -252,17 +258,28 @@ def build_connectors(
 
 def _build_connector(config: dict, shapes: dict) -> nn.Module:
     """Build a connector, and name its setting in the errors of its layers."""
+    given = sorted({*config} & {*shapes})
+    if given:
+        raise ValueError(
+            f'expected no {" and ".join(given)} in model.connector, which the '
+            f'distiller sets, got {config}; remove them'
+        )
     try:
         return MODELS.build({**config, **shapes})
-    except (AssertionError, KeyError, TypeError, ValueError) as error:
-        text = str(error)
-        if 'expected model.' in text:
+    except Exception as error:  # of any layer
+        if 'expected ' in str(error) and 'model.' in str(error):
             raise
         raise ValueError(
             f'expected model.connector={config} to be built with '
-            f'{" and ".join(shapes)}, got {type(error).__name__}: {text}; '
-            'correct its settings'
+            f'{" and ".join(shapes)}, got {_describe(error)}; correct its '
+            'settings'
         ) from error
+
+
+def _describe(error: Exception) -> str:
+    """Return the name of an error, and its text or the line of the code."""
+    text = str(error) or traceback.extract_tb(error.__traceback__)[-1].line
+    return f'{type(error).__name__}: {text}'
 
 
 def _check_connectors(
@@ -274,14 +291,16 @@ def _check_connectors(
     """Refuse connectors that do not return the teacher's channels."""
     training = connectors.training
     connectors.eval()
-    found: Any = None
     try:
         with torch.no_grad():
             maps = connectors([torch.zeros(1, *s) for s in student_shapes])
         found = [feat.shape[1] for feat in maps]
-    except (AssertionError, AttributeError, IndexError, RuntimeError,
-            TypeError, ValueError) as error:  # fmt: skip
-        found = f'{type(error).__name__}: {error}'
+    except Exception as error:  # of any layer
+        raise ValueError(
+            f'expected model.connector={config} to run on maps of '
+            f'{[*student_shapes]} (C, H, W), got {_describe(error)}; correct '
+            'its settings'
+        ) from error
     connectors.train(training)
     expected = [shape[0] for shape in teacher_shapes]
     if found != expected:
@@ -410,6 +429,12 @@ def build_decoder(
 ) -> Optional[TaskDecoder]:
     """Build the decoder, or return None if no policy needs its rewards."""
     if config is not None:
+        if config.get('in_channels', in_channels) != in_channels:
+            raise ValueError(
+                f'expected no model.decoder.in_channels, which is that of the '
+                f'features ({in_channels}), got {config["in_channels"]}; '
+                'remove it'
+            )
         return MODELS.build({'in_channels': in_channels, **config})
     if policy.learnable:
         raise ValueError(

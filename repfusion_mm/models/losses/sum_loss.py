@@ -9,6 +9,7 @@ import torch.nn as nn
 
 from repfusion_mm.models.losses.base import DistillLoss
 from repfusion_mm.registry import MODELS
+from repfusion_mm.utils.types import resolve_type
 
 
 @MODELS.register_module()
@@ -94,14 +95,17 @@ class SumLoss(DistillLoss):
 
 def _build_part(config: Any, place: str) -> DistillLoss:
     """Build a part, and name its place in the config in errors."""
-    try:
-        part = MODELS.build(config) if isinstance(config, dict) else config
-    except ValueError as error:
-        text = str(error).replace('model.distill_loss.', f'{place}.')
-        raise ValueError(text) from error
-    if not isinstance(part, DistillLoss) or isinstance(part, SumLoss):
+    kind = resolve_type(config, MODELS)
+    is_known = isinstance(kind, type)  # building says what is not
+    if not isinstance(config, dict) or (
+        is_known and (kind is SumLoss or not issubclass(kind, DistillLoss))
+    ):
         raise ValueError(
             f'expected {place} to be the config of a distillation loss other '
             f'than SumLoss, such as HintLoss, got {config!r}; correct it'
         )
-    return part
+    try:
+        return MODELS.build(config)
+    except ValueError as error:
+        text = str(error).replace('model.distill_loss.', f'{place}.')
+        raise ValueError(text) from error

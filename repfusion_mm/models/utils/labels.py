@@ -172,7 +172,8 @@ def read_boxes(sample: Any) -> Optional[torch.Tensor]:
     have the class ``IGNORED_BOX``.
 
     Raises:
-        ValueError: The size of the image is unknown.
+        ValueError: The boxes have no classes, or the size of the image is
+            unknown.
     """
     found = []
     for field in ('gt_instances', 'ignored_instances'):
@@ -182,6 +183,11 @@ def read_boxes(sample: Any) -> Optional[torch.Tensor]:
         corners = torch.as_tensor(
             getattr(instances.bboxes, 'tensor', instances.bboxes)
         ).float()
+        if 'labels' not in instances:
+            raise ValueError(
+                f'expected boxes with classes, got none{image_name(sample)}; '
+                'set with_label=True of LoadAnnotations'
+            )
         classes = torch.as_tensor(instances.labels).to(corners)
         if field == 'ignored_instances':
             classes = torch.full_like(classes, IGNORED_BOX)

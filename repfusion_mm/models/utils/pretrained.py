@@ -30,7 +30,7 @@ class PretrainedCheck:
 
     def __init__(self, module: BaseModule, shared: object) -> None:
         #: Checkpoints by the names of the submodules that load them.
-        self.files = dict(_stock_checkpoints(module))
+        self.files = dict(stock_checkpoints(module))
         self.unused: Dict[str, List[str]] = {}
         self.weights: Dict[str, torch.Tensor] = {}
         if self.files:
@@ -93,7 +93,8 @@ class PretrainedCheck:
                 )
 
 
-def _stock_checkpoints(module: nn.Module) -> Iterator[Tuple[str, str]]:
+def stock_checkpoints(module: nn.Module) -> Iterator[Tuple[str, str]]:
+    """Yield the submodules with mmengine's initializer, and their files."""
     for name, child in module.named_modules():
         configs = getattr(child, 'init_cfg', None) or []
         if getattr(child, 'is_init', False):

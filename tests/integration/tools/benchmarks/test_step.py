@@ -256,6 +256,18 @@ def test_settings_that_the_reference_lacks_are_errors(option, message):
     assert message in done.last_line
 
 
+def test_impossible_numbers_of_images_are_refused_first(
+    cfg, monkeypatch, tmp_path
+):
+    cfg.merge_from_dict(LEVELS)
+    cfg.dump(tmp_path / 'config.py')
+    monkeypatch.delattr(script, 'measure_steps')
+    done = run_main(
+        script, tmp_path / 'config.py', *FLAGS, '--sweep', '1', expect=1
+    )
+    assert 'two images or more for batch norm' in done.last_line
+
+
 @pytest.mark.slow
 @pytest.mark.compile
 def test_a_failed_compilation_is_reported(no_compiler, in_process, tmp_path):

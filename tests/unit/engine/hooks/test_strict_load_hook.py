@@ -91,3 +91,22 @@ def test_frozen_layers_of_a_loaded_student_are_warned_of(
     strict.before_train(runner)
     warned = 'keep the statistics of the distillation' in log.text
     assert warned == (frozen_stages == 1)
+    assert 'is not checked' not in log.text
+
+
+def test_mmengines_initializer_is_warned_of(tmp_path, log):
+    backbone = distiller_config()['student']
+    path = str(tmp_path / 'student.pth')
+    torch.save({}, path)
+    cfg = config(tmp_path, [dict(type='repfusion_mm.StrictLoadHook')])
+    cfg.model = dict(
+        type='mmpretrain.ImageClassifier',
+        backbone=dict(
+            backbone, init_cfg=dict(type='Pretrained', checkpoint=path)
+        ),
+    )
+    runner = Runner.from_cfg(cfg)
+    runner.logger.addHandler(log.handler)
+    runner.call_hook('before_run')
+    assert f'loads what fits of {path!r} and ignores the rest' in log.text
+    assert "set model.backbone.init_cfg._scope_='repfusion_mm'" in log.text

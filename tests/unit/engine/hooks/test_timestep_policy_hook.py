@@ -195,6 +195,20 @@ def test_policies_that_are_not_trained_need_no_labels(tmp_path):
     assert json.loads(record)['timesteps'] == [9]
 
 
+def test_batches_that_a_connector_cannot_use_are_refused(tmp_path):
+    hook = dict(type='repfusion_mm.TimestepPolicyHook')
+    connector = dict(
+        type='repfusion_mm.FeatureRegressor', channels=8, pool_scales=(1,)
+    )
+    cfg = config(tmp_path, [hook], connector=connector)
+    cfg.train_dataloader.batch_size = 1
+    cfg.model.policy = dict(type='repfusion_mm.UniformTimestepPolicy')
+    runner = Runner.from_cfg(cfg)
+    runner.model.train_step = None  # not reached
+    with pytest.raises(ValueError, match='two images or more for batch norm'):
+        runner.train()
+
+
 def test_a_second_hook_is_refused(tmp_path):
     hook = dict(type='repfusion_mm.TimestepPolicyHook')
     other = dict(hook, num_records=3)

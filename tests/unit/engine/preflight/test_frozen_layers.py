@@ -168,7 +168,7 @@ def test_fixed_statistics_of_finetuning_must_be_loaded():
         ),
         (
             dict(norm_eval=True),
-            'backbone: 0 tensors of student.pth are frozen and 20 batch norms',
+            'backbone: 20 batch norms keep the statistics',
         ),
         (dict(frozen_stages=-1, norm_eval=False), None),
     ],

@@ -1,6 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine.model import revert_sync_batchnorm
 
 from repfusion_mm.models import FeatureRegressor
 
@@ -113,6 +114,13 @@ def test_a_batch_of_one_image_is_refused_if_its_norm_is_that_of_the_batch():
     with pytest.raises(ValueError, match=r'two images or more .* got one; '):
         regressor(maps(SHAPES, 1))
     regressor.eval()(maps(SHAPES, 1))
+    synced = FeatureRegressor(
+        SHAPES, TEACHER, **SMALL, norm_cfg=dict(type='SyncBN')
+    )
+    for regressor in (synced, revert_sync_batchnorm(synced)):
+        with pytest.raises(ValueError, match='two images or more'):
+            regressor.check_batch(1)
+        regressor.check_batch(2)
     for settings in (dict(pool_scales=(2,)), dict(norm_cfg=None)):
         FeatureRegressor(SHAPES, TEACHER, **{**SMALL, **settings})(
             maps(SHAPES, 1)

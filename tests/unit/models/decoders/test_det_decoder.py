@@ -151,6 +151,14 @@ def test_boxes_need_the_size_of_the_image():
         losses_of(samples)
 
 
+def test_boxes_need_classes():
+    samples = [copy.deepcopy(sample) for sample in det_samples([BOXES] * 4)]
+    for sample in samples:
+        del sample.gt_instances.labels
+    with pytest.raises(ValueError, match='set with_label=True of LoadAnn'):
+        losses_of(samples)
+
+
 def test_classes_are_checked_before_training():
     decoder = DetDecoder(3, in_channels=6)
     crowd = dict(bbox_label=0, ignore_flag=1)

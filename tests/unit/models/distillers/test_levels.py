@@ -323,13 +323,36 @@ def test_processes_need_not_look_for_unused_parameters():
                 ('GN', "norm_cfg to be .*got 'GN'"),
                 (dict(type='BNN'), 'norm_cfg to be .*BNN'),
                 (dict(type='GN', num_groups=7), 'ValueError: .*divisible'),
-                (dict(type='LN'), 'RuntimeError: .*normalized_shape'),
-                (dict(type='IN'), 'ValueError: .*more than 1 spatial'),
+                (dict(type='GN', num_groups=0), 'ZeroDivisionError: '),
+                (dict(type='GN'), "AssertionError: assert 'num_groups' in"),
+                (dict(type='LN'), 'run on maps .*: .*normalized_shape'),
+                (dict(type='IN'), 'run on maps .*: .*more than 1 spatial'),
             )
         ),
         (
             dict(connector=dict(type='repfusion_mm.SegDecoder')),
             'got TypeError: .*; correct its',
+        ),
+        (
+            dict(connector=dict(REGRESSOR, pool_scales=(0,))),
+            '^expected each of model.connector.pool_scales .* correct it$',
+        ),
+        (
+            dict(connector=dict(REGRESSOR, in_shapes=[(1, 2, 2)])),
+            'no in_shapes in model.connector, .*; remove them',
+        ),
+        (dict(connector=[REGRESSOR]), 'as type, got .*; correct it'),
+        (dict(connector='FPN'), r"set dict\(type='FPN'\)"),
+        (dict(student_indices=()), r'one integer or more, got \(\)'),
+        (
+            dict(
+                decoder=dict(
+                    type='repfusion_mm.ClsDecoder',
+                    num_classes=3,
+                    in_channels=5,
+                )
+            ),
+            r'no model.decoder.in_channels, .* \(16\), got 5; remove it',
         ),
         (
             dict(connector=dict(type=KeepChannels)),

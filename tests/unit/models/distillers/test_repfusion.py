@@ -375,7 +375,7 @@ VIT = dict(
         ),
         (dict(student=VIT), "set model.student.out_type='featmap'"),
         (dict(student_indices=(4,)), 'map at index 4'),
-        (dict(student_indices=0), 'list of integers, got 0; correct it'),
+        (dict(student_indices=0), 'one integer or more, got 0; correct it'),
         (dict(connector='ConvConnector'), "set dict.type='ConvConnector'"),
         (dict(channels_last='no'), r"\(True, False\), got 'no'"),
         (dict(compile='yes'), r"\(True, False\), got 'yes'"),

@@ -78,6 +78,7 @@ def test_its_squared_errors_have_a_constant(parts, squared):
     [
         (None, 'losses.1 to be the config of a distillation loss'),
         ('HintLoss', 'losses.1 to be the config of a distillation loss'),
+        (dict(type='repfusion_mm.SegDecoder'), 'a distillation loss'),
         (dict(type='mmpretrain.CrossEntropyLoss'), 'a distillation loss'),
         (config('Sum', losses=[HINT]), 'other than SumLoss'),
         (config('Hint', criterion='l3'), r'losses\.1\.criterion'),
