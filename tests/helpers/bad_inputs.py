@@ -93,6 +93,11 @@ ROWS = {
         ['model.teacher.layer=x'], None,
         ['DiffusersTeacher', "unexpected keyword argument 'layer'",
          "in model.teacher.layer; did you mean 'layers'?"]),
+    'typo in a connector': (
+        ['model.connector.type=repfusion_mm.FeatureRegressor',
+         'model.connector.channel=8'], None,
+        ["keyword argument 'channel'",
+         "in model.connector.channel; did you mean 'channels'?"]),
     'typo at the top': (
         ['train_dataloder.batch_size=3'], None,
         ["'train_dataloder.batch_size'", 'mean train_dataloader?']),

@@ -47,8 +47,9 @@ class StrictLoadHook(Hook):
     The hook checks the checkpoints of ``resume``, ``load_from`` and
     ``tools/test.py``. What an ``init_cfg`` with ``StrictPretrained`` names is
     loaded after ``init_weights`` of all backbones, some of which would read
-    it in another way. The hook also removes a config that is stored as text
-    in a checkpoint, because mmengine's ``resume`` would run it as Python.
+    it in another way. A file that mmengine's own ``Pretrained`` loads is a
+    warning. The hook also removes a config that is stored as text in a
+    checkpoint, because mmengine's ``resume`` would run it as Python.
 
     Raises:
         ValueError: The file is not a checkpoint, or does not fit the model; or
@@ -66,7 +67,8 @@ class StrictLoadHook(Hook):
         self._detached: List[tuple] = []
 
     def before_run(self, runner) -> None:
-        """Use each hook once, and refuse a ``load_from`` that is dropped.
+        """Use each hook once, warn of files that nothing checks, and refuse a
+        ``load_from`` that is dropped.
 
         The tools of OpenMMLab projects remove it for ``--resume``, also if
         there is no checkpoint to resume from.
@@ -77,11 +79,12 @@ class StrictLoadHook(Hook):
         self._detached += detach_init_cfgs(model)
         if not isinstance(model, RepFusion):  # which checks them itself
             for name, path in stock_checkpoints(model):
+                place = f'model.{name}'.rstrip('.')
                 print_log(
-                    f"{name}: mmengine's Pretrained loads what fits of "
+                    f"{place}: mmengine's Pretrained loads what fits of "
                     f'{path!r} and ignores the rest, which is not checked; '
-                    f'to check a student, set '
-                    f"model.{name}.init_cfg._scope_='repfusion_mm'",
+                    'to check a student, set '
+                    f"{place}.init_cfg._scope_='repfusion_mm'",
                     logger='current',
                     level=logging.WARNING,
                 )

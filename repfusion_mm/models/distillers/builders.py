@@ -267,7 +267,13 @@ def _build_connector(config: dict, shapes: dict) -> nn.Module:
     try:
         return MODELS.build({**config, **shapes})
     except Exception as error:  # of any layer
-        if 'expected ' in str(error) and 'model.' in str(error):
+        text = str(error)
+        is_ours = 'expected ' in text and 'model.' in text
+        # mmengine's, for a type or an argument in the config that is unknown.
+        is_usage = _last_frame(error).name == 'build_from_cfg' and not any(
+            name in text for name in shapes
+        )
+        if is_ours or is_usage:
             raise
         raise ValueError(
             f'expected model.connector={config} to be built with '
@@ -278,8 +284,12 @@ def _build_connector(config: dict, shapes: dict) -> nn.Module:
 
 def _describe(error: Exception) -> str:
     """Return the name of an error, and its text or the line of the code."""
-    text = str(error) or traceback.extract_tb(error.__traceback__)[-1].line
+    text = str(error) or _last_frame(error).line
     return f'{type(error).__name__}: {text}'
+
+
+def _last_frame(error: Exception) -> traceback.FrameSummary:
+    return traceback.extract_tb(error.__traceback__)[-1]
 
 
 def _check_connectors(
