@@ -7,7 +7,7 @@ from typing import List, Optional, Sequence, Tuple
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from mmcv.cnn import ConvModule
+from mmcv.cnn import ConvModule, is_norm
 from mmengine.dist import get_world_size
 
 from repfusion_mm.models.connectors.base import MultiLevelConnector
@@ -17,6 +17,8 @@ from repfusion_mm.utils.arguments import check_integer, check_widths
 from repfusion_mm.utils.types import resolve_type
 
 PLACE = 'model.connector'
+#: Norms that do not need other images. All others are batch norms.
+NORMS_OF_AN_IMAGE = (nn.GroupNorm, nn.LayerNorm, nn.InstanceNorm2d)
 
 
 @MODELS.register_module()
@@ -141,7 +143,7 @@ class FeatureRegressor(MultiLevelConnector):
         if (
             num_images == 1
             and self.has_one_pixel
-            and isinstance(norm, nn.modules.batchnorm._BatchNorm)
+            and is_norm(norm, exclude=NORMS_OF_AN_IMAGE)
         ):
             raise ValueError(
                 'expected batches of two images or more for batch norm on '
