@@ -18,6 +18,7 @@ from tests.helpers.dense_samples import det_samples
 from tests.helpers.memory_run import config
 from tests.helpers.toy import distiller_config
 
+pytestmark = pytest.mark.slow
 BEST, WIDTH, SIDE = 300, 120, 16
 
 

@@ -13,6 +13,7 @@ from mmengine.config import Config
 from tests.helpers import layouts
 from tests.helpers.launcher import ROOT, run_main
 
+pytestmark = pytest.mark.slow
 #: The config that is copied from, the data preprocessor, and the decoder.
 SOURCES = {
     'ade20k': (
