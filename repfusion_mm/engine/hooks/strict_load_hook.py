@@ -47,9 +47,10 @@ class StrictLoadHook(Hook):
     The hook checks the checkpoints of ``resume``, ``load_from`` and
     ``tools/test.py``. What an ``init_cfg`` with ``StrictPretrained`` names is
     loaded after ``init_weights`` of all backbones, some of which would read
-    it in another way. A file that mmengine's own ``Pretrained`` loads is a
-    warning. The hook also removes a config that is stored as text in a
-    checkpoint, because mmengine's ``resume`` would run it as Python.
+    it in another way. A warning names files that mmengine's own
+    ``Pretrained`` loads, because nothing checks them. The hook also removes a
+    config that is stored as text in a checkpoint, because mmengine's
+    ``resume`` would run it as Python.
 
     Raises:
         ValueError: The file is not a checkpoint, or does not fit the model; or

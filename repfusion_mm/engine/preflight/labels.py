@@ -156,9 +156,10 @@ def raise_unlabeled(dataset: Any, decoder: Any, num_ignored: int) -> None:
         raise ValueError(
             'expected labels that are not ignored, whose rewards train the '
             f'policy, got none in {num_ignored} labeled images that were '
-            'read: all pixels are ignored, all keypoints have weight 0 or are '
-            'outside of the image, or all boxes are; correct the labels or '
-            'the pipeline, or use FixedTimestepPolicy or UniformTimestepPolicy'
+            'read: all pixels or boxes are ignored, all keypoints have weight '
+            '0, or all keypoints or boxes are outside of the image; correct '
+            'the labels or the pipeline, or use FixedTimestepPolicy or '
+            'UniformTimestepPolicy'
         )
     raise ValueError(
         'expected labeled images, whose rewards train the policy, with '

@@ -26,7 +26,6 @@ from repfusion_mm.models.connectors.conv_connector import resize_to
 from repfusion_mm.models.decoders.base import TaskDecoder
 from repfusion_mm.models.distillers.builders import (
     as_tuple,
-    build_connectors,
     build_decoder,
     build_normalizers,
     build_policy,
@@ -35,6 +34,7 @@ from repfusion_mm.models.distillers.builders import (
     read_indices,
     read_layer_weights,
 )
+from repfusion_mm.models.distillers.connectors import build_connectors
 from repfusion_mm.models.losses.base import DistillLoss
 from repfusion_mm.models.losses.utils import relative_std
 from repfusion_mm.models.policies.base import TimestepPolicy
