@@ -8,6 +8,7 @@ from typing import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from projects.study.methods import PROBE
 from projects.study.scores import Score, order
 from projects.study.study import Study
 from projects.study.tables import collect
@@ -92,8 +93,13 @@ def _plot_timesteps(axes, study: Study, scores: Sequence[Score]) -> None:
         if name == 'scratch':
             axes.axhline(values.mean(), color=color, ls='--', label=title)
         elif points[0].timestep is not None:
+            # A ring around a point: students of the same fixed timestep and
+            # seed are the same.
+            probe = study.methods[name].timestep == PROBE
             axes.plot(
                 [s.timestep for s in points], values, 'o', alpha=0.8,
+                markersize=10 if probe else 6,
+                fillstyle='none' if probe else 'full',
                 color=color, label=title,
             )  # fmt: skip
     axes.set(xlabel='timestep', xlim=(-20, 1020))

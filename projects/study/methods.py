@@ -56,6 +56,7 @@ METHODS: Dict[str, Method] = dict(
             'model.policy.logits=free',
             'model.policy.baseline=none',
             'model.policy.scale_advantage=False',
+            'default_hooks.timestep_policy.entropy_floor=0',
         ),
         LEARNED,
         reads_labels=True,

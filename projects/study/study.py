@@ -110,25 +110,35 @@ class Study(ABC):
     def fingerprint(self) -> Dict[str, str]:
         """Return what the scores of a folder have in common.
 
-        These are the device, and hashes of the configs and of the teacher.
+        These are the device, the version of torch, and hashes of the configs,
+        of the changes to them, and of the teachers.
         """
-        configs = [
+        paths = [
             self.distill_config,
             *(Path(self.finetune_config.format(k)) for k in INITS),
             *(m.config for m in self.methods.values() if m.config),
         ]
-        texts = [Config.fromfile(path).pretty_text for path in configs]
-        settings = [self.num_iters, self.finetune_options]
-        teacher = Config.fromfile(self.distill_config).model.teacher.pretrained
-        digest = hashlib.sha256()
-        for path in sorted(Path(teacher).glob('*.safetensors')):
-            digest.update(path.read_bytes())
+        configs = [Config.fromfile(path) for path in paths]
+        texts = [config.pretty_text for config in configs]
+        methods = {
+            name: (method.options, method.timestep)
+            for name, method in self.methods.items()
+        }
+        settings = [self.num_iters, self.finetune_options, methods]
+        teachers = hashlib.sha256()
+        for config in configs:
+            teacher = config.model.get('teacher')
+            if teacher is None:
+                continue
+            for path in sorted(Path(teacher.pretrained).glob('*.safetensors')):
+                teachers.update(path.read_bytes())
         return dict(
             device=self.device,
+            torch=torch.__version__,
             configs=hashlib.sha256(
                 repr((texts, settings)).encode()
             ).hexdigest(),
-            teacher=digest.hexdigest(),
+            teachers=teachers.hexdigest(),
         )
 
     @abstractmethod

@@ -32,7 +32,7 @@ from projects.study.scores import (
 from projects.study.tables import check_claim, make_page
 from repfusion_mm.cli import make_parser
 from repfusion_mm.cli.config import load_config
-from repfusion_mm.registry import MODELS
+from repfusion_mm.registry import HOOKS, MODELS
 from tests.helpers.launcher import ROOT, run_main
 from tests.helpers.studies import check_methods, enter, shorten_runs
 
@@ -176,6 +176,25 @@ def test_options_of_every_method_build_a_model(kind, monkeypatch):
 
 
 @pytest.fixture
+def at_home(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.mark.parametrize('kind', STUDIES)
+def test_policy_of_the_paper_has_no_entropy_floor(kind, at_home):
+    """With our floor, the entropy outweighs rewards that are not scaled."""
+    method = kind.methods.get('paper_policy')
+    if method is None:
+        pytest.skip('the study has no such method')
+    argv = [str(kind.distill_config), '--cfg-options', *method.options]
+    cfg = load_config(make_parser('').parse_args(argv))
+    hook = HOOKS.build(cfg.default_hooks.timestep_policy)
+    assert hook.entropy_weight(0.1, progress=0.25) == pytest.approx(0.05)
+    assert hook.entropy_weight(0.1, progress=0.5) == 0
+    assert not cfg.model.policy.scale_advantage
+
+
+@pytest.fixture
 def short_study(digits, tmp_path, monkeypatch):
     shorten_runs(monkeypatch)
     enter(tmp_path, monkeypatch)
@@ -283,19 +302,16 @@ def test_missing_scores_are_listed_with_few_labels_first(digits_study):
     ]  # fmt: skip
 
 
-@pytest.fixture
-def at_home(monkeypatch):
-    monkeypatch.chdir(ROOT)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ('attribute', 'value', 'message'),
     [
         ('device', 'cpu, --amp', r'device \(cpu, now cpu, --amp\)'),
         ('num_iters', {20: 1}, 'another configs'),
+        ('methods', {'at': DigitsStudy.methods['at']._replace(options=())},
+         'another configs'),
         ('distill_config', DigitsStudy.distill_config.parent /
-         'repfusion_resnet18_celebahq.py', 'another configs .*, teacher'),
+         'repfusion_resnet18_celebahq.py', 'another configs .*, teachers'),
     ],
 )  # fmt: skip
 def test_scores_of_other_settings_are_not_mixed(
