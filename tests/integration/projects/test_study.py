@@ -324,6 +324,15 @@ def test_scores_of_other_settings_are_not_mixed(
         command.check_settings(digits_study)
 
 
+def test_scores_of_another_torch_are_not_mixed(
+    digits_study, at_home, monkeypatch
+):
+    command.check_settings(digits_study)
+    monkeypatch.setattr(torch, '__version__', '0.1')
+    with pytest.raises(ValueError, match=r'another torch \(.*, now 0\.1\)'):
+        command.check_settings(digits_study)
+
+
 def test_second_call_at_the_same_time_is_refused(tmp_path):
     first, second = (command.only_call(tmp_path) for _ in range(2))
     with first, pytest.raises(ValueError, match='got a second one'):
