@@ -324,6 +324,7 @@ def test_scores_of_other_settings_are_not_mixed(
         command.check_settings(digits_study)
 
 
+@pytest.mark.slow
 def test_scores_of_another_torch_are_not_mixed(
     digits_study, at_home, monkeypatch
 ):
