@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from typing import Dict, Optional
 
 import torch
@@ -13,11 +13,11 @@ from repfusion_mm.models.utils.autocast import without_autocast
 from repfusion_mm.utils.arguments import check_number
 
 
-class DistillLoss(nn.Module):
+class DistillLoss(nn.Module, ABC):
     """Compare a student map with a teacher map.
 
     To add a loss, register a subclass in ``MODELS`` and implement ``forward``.
-    It is called without autocast, on maps of float32 or more: distances
+    It is called without autocast, on maps of float32 or float64: distances
     between similar features are lost in bfloat16.
 
     Args:
@@ -33,7 +33,7 @@ class DistillLoss(nn.Module):
     needs_grid = False
     #: Whether globally averaged maps are compared.
     pooled = False
-    #: Normalizers that would have no or no sensible effect, and why.
+    #: Normalizers that have no useful effect with this loss, and why.
     refused_normalizers: Dict[str, str] = {}
 
     def __init__(self, loss_weight: float = 1.0) -> None:
@@ -46,7 +46,7 @@ class DistillLoss(nn.Module):
     def __call__(
         self, student_feat: torch.Tensor, teacher_feat: torch.Tensor
     ) -> torch.Tensor:
-        """Call ``forward`` in float32 or more, also under autocast."""
+        """Call ``forward`` in float32 or float64, also under autocast."""
         feats = [
             feat.to(torch.promote_types(feat.dtype, torch.float32))
             for feat in (student_feat, teacher_feat)
@@ -71,7 +71,7 @@ class DistillLoss(nn.Module):
         """Return the loss of a student that predicts the mean for all images.
 
         It is the reference of the explained variance, and therefore None for
-        losses that are no squared error.
+        losses that are not squared errors.
 
         Args:
             teacher_feat: N x C_t x H x W of at least two images.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from typing import Any, Dict, Optional, Tuple
 
 import torch
@@ -19,7 +19,7 @@ CONSTANT = 1e-5
 PLACE = 'model.normalizer'
 
 
-class BaseNormalizer(nn.Module):
+class BaseNormalizer(nn.Module, ABC):
     """Scale the maps of one layer of the teacher.
 
     Statistics are collected during the first steps of training and are fixed

@@ -22,8 +22,8 @@ class StandardizeNormalizer(BaseNormalizer):
     Mean and variance are those of the first ``num_images`` images: of all
     positions, or of globally averaged maps if the loss compares these. On
     standardized maps, predicting the mean feature for every image gives an L2
-    loss of 1. A channel whose standard deviation is below 1e-5 times its
-    absolute mean becomes zero.
+    loss of 1. A channel whose standard deviation is at most 1e-5 times
+    its absolute mean becomes zero.
 
     Args:
         num_channels: C of the layer; the distiller sets it.

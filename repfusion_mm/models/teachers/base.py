@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from typing import Dict, Optional, Sequence, Tuple, Union
 
 import torch
@@ -11,7 +11,7 @@ import torch.nn as nn
 from repfusion_mm.models.teachers.loading.fingerprint import hash_samples
 
 
-class BaseTeacher(nn.Module):
+class BaseTeacher(nn.Module, ABC):
     """A frozen network whose features at timestep t are distilled.
 
     To add a family of teachers, register a subclass in ``MODELS``. Its

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from abc import ABC, abstractmethod
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import torch
@@ -15,7 +16,7 @@ Grid = Tuple[int, int]
 Condition = Dict[str, torch.Tensor]
 
 
-class DenoiserFamily:
+class DenoiserFamily(ABC):
     """The interface between a teacher and one class of denoisers.
 
     To add a class of denoisers, register a subclass under the name of the
@@ -97,6 +98,7 @@ class DenoiserFamily:
         """Convert N timesteps in [0, T - 1] to the denoiser's ``timestep``."""
         return timesteps
 
+    @abstractmethod
     def forward_kwargs(
         self,
         x_t: torch.Tensor,
@@ -111,7 +113,6 @@ class DenoiserFamily:
             condition: Tensors of N images, as ``encode_prompt`` returns them
                 for one, and ``class_labels`` if there are classes.
         """
-        raise NotImplementedError
 
     def zero_condition(self, num_tokens: int) -> Condition:
         """Return zeros of the shapes that ``encode_prompt`` returns.
