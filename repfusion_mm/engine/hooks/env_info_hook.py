@@ -39,7 +39,7 @@ class EnvInfoHook(Hook):
             entry = dict(
                 packages=find_versions(),
                 commits=dict(
-                    repfusion_mm=find_commit(Path(__file__).parent),
+                    repfusion_mm=find_commit(Path(__file__)),
                     project=find_commit(Path.cwd()),
                 ),
                 config=runner.cfg.filename,
@@ -59,14 +59,31 @@ def find_versions() -> Dict[str, str]:
     return found
 
 
-def find_commit(folder: Path) -> Optional[str]:
-    """Return the commit of a git folder, with '+' if files were changed."""
-    command = ['describe', '--always', '--dirty=+', '--exclude=*']
+def find_commit(path: Path) -> Optional[str]:
+    """Return the commit of a git repository, with '+' after changes.
+
+    Only changes of files that git tracks are found.
+
+    Args:
+        path: A folder of the repository, or a file that git tracks: a package
+            in the virtual environment of a project is not part of the
+            project's repository.
+    """
+    folder = path
     try:
-        done = subprocess.run(
-            ['git', '-C', str(folder), *command],
-            check=True, capture_output=True, text=True,
-        )  # fmt: skip
+        if path.is_file():
+            folder = path.parent
+            _run_git(folder, 'ls-files', '--error-unmatch', path.name)
+        return _run_git(
+            folder, 'describe', '--always', '--dirty=+', '--exclude=*'
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def _run_git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ['git', '-C', str(folder), *arguments],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
     return done.stdout.strip()

@@ -37,5 +37,10 @@ def test_commits_show_changed_files(tmp_path):
     git('commit', '-qm', 'one')
     commit = find_commit(tmp_path)
     assert re.fullmatch('[0-9a-f]{7,}', commit)
+    assert find_commit(tmp_path / 'file') == commit
+    # As a package in the virtual environment of a project.
+    (tmp_path / 'untracked').touch()
+    assert find_commit(tmp_path / 'untracked') is None
     (tmp_path / 'file').write_text('two')
     assert find_commit(tmp_path) == commit + '+'
+    assert find_commit(tmp_path / 'file') == commit + '+'
