@@ -1,6 +1,6 @@
 """Convert CelebAMask-HQ: merge its part masks into label maps, write splits.
 
-    celebamask_hq.py [data/CelebAMask-HQ] [--partition list_eval_partition.txt]
+    celebamask_hq.py [data/CelebAMask-HQ] [--jobs 8]
 
 The folder is the unpacked CelebAMask-HQ.zip together with CelebA's
 list_eval_partition.txt. The script adds label_maps/ID.png with 19 classes,
@@ -29,6 +29,7 @@ from repfusion_mm.cli import report_errors, script_parser
 from repfusion_mm.cli.argument_types import positive
 
 #: Classes 1 to 18; later ones are drawn over earlier ones. 0 is background.
+#: face-parsing.PyTorch has this order; MaskGAN's g_mask.py has another one.
 PARTS = (
     'skin', 'l_brow', 'r_brow', 'l_eye', 'r_eye', 'eye_g', 'l_ear', 'r_ear',
     'ear_r', 'nose', 'mouth', 'u_lip', 'l_lip', 'neck', 'neck_l', 'cloth',
@@ -53,7 +54,7 @@ def read_splits(root: Path, partition: Path) -> Dict[str, List[int]]:
         if len(fields) != 2 or fields[1] not in ('0', '1', '2'):
             raise ValueError(
                 f'expected "file 0|1|2" in {partition}, line {number}, got '
-                f'{line!r}'
+                f'{line!r}; use the file of CelebA'
             )
         split_of[fields[0]] = SPLITS[int(fields[1])]
     mapping = root / 'CelebA-HQ-to-CelebA-mapping.txt'
@@ -65,12 +66,15 @@ def read_splits(root: Path, partition: Path) -> Dict[str, List[int]]:
         if not valid or fields[2] not in split_of or fields[0] in seen:
             raise ValueError(
                 f'expected "id id file" in {mapping}, line {number}, each id '
-                f'once and each file in {partition}, got {line!r}'
+                f'once and each file in {partition}, got {line!r}; unpack the '
+                'archive again'
             )
         seen.add(fields[0])
         splits[split_of[fields[2]]].append(int(fields[0]))
     if not seen:
-        raise ValueError(f'expected images in {mapping}, got none')
+        raise ValueError(
+            f'expected images in {mapping}, got none; unpack the archive again'
+        )
     return {name: sorted(ids) for name, ids in splits.items()}
 
 
@@ -94,7 +98,8 @@ def find_masks(root: Path) -> Dict[int, Masks]:
         match = re.fullmatch(r'(\d{5})_(\w+)', path.stem)
         if match is None or match[2] not in PARTS:
             raise ValueError(
-                f'expected ID_PART.png of the parts {PARTS}, got {path}'
+                f'expected ID_PART.png of the parts {PARTS}, got {path}; '
+                'remove it'
             )
         masks.setdefault(int(match[1]), {})[match[2]] = path
     return masks
@@ -116,14 +121,18 @@ def check_archive(root: Path, ids: List[int], masks: Dict[int, Masks]) -> None:
 def merge_masks(masks: Masks) -> np.ndarray:
     """Return the label map, a 512 x 512 array of uint8 in 0 to 18."""
     label_map = np.zeros(MASK_SIZE, dtype=np.uint8)
-    for part, path in sorted(masks.items(), key=lambda i: PARTS.index(i[0])):
+    for label, part in enumerate(PARTS, 1):
+        if part not in masks:
+            continue
+        path = masks[part]
         mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
         if mask is None or mask.shape != MASK_SIZE:
             got = 'a damaged file' if mask is None else mask.shape
             raise ValueError(
-                f'expected a mask of {MASK_SIZE} at {path}, got {got}'
+                f'expected a mask of {MASK_SIZE} at {path}, got {got}; unpack '
+                'the archive again'
             )
-        label_map[mask > 0] = 1 + PARTS.index(part)
+        label_map[mask > 0] = label
     return label_map
 
 
@@ -143,12 +152,15 @@ def check_image(path: Path) -> None:
     """Raise a ValueError if an image is damaged or has another size."""
     try:
         with Image.open(path) as image:
-            size = image.size
+            got: object = image.size
+            image.draft('L', (1, 1))  # a fast way to read all of a JPEG
+            image.load()
     except OSError:
-        size = 'a damaged file'
-    if size != IMAGE_SIZE:
+        got = 'a damaged file'
+    if got != IMAGE_SIZE:
         raise ValueError(
-            f'expected an image of {IMAGE_SIZE} at {path}, got {size}'
+            f'expected an image of {IMAGE_SIZE} at {path}, got {got}; unpack '
+            'the archive again: images of another size are not supported'
         )
 
 
@@ -169,7 +181,7 @@ def convert(task: Tuple[int, Masks], root: Path) -> Optional[str]:
     Image.fromarray(label_map).save(unfinished, format='PNG', pnginfo=info)
     os.replace(unfinished, path)
     valid = is_valid(path, masks)
-    return None if valid else f'{path}: written, but cannot be read'
+    return None if valid else f'{path}: cannot be read; check the disk'
 
 
 def convert_all(
@@ -199,7 +211,10 @@ def convert_all(
 
 def main(argv: Optional[List[str]] = None) -> int:
     parser = script_parser(__doc__)
-    parser.add_argument('root', nargs='?', default='data/CelebAMask-HQ')
+    parser.add_argument(
+        'root', nargs='?', default='data/CelebAMask-HQ',
+        help='the unpacked CelebAMask-HQ.zip',
+    )  # fmt: skip
     parser.add_argument(
         '--partition', help="CelebA's list_eval_partition.txt, if not in root"
     )

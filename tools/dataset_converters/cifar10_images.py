@@ -51,6 +51,7 @@ def check_image(path: Path) -> None:
     size = 'a damaged file'
     try:
         with Image.open(path) as image:
+            image.load()
             size = image.size
     except OSError:
         pass

@@ -159,9 +159,12 @@ def test_label_maps_of_a_partly_unpacked_archive_are_updated(faces):
 def test_images_of_another_size_are_refused(faces):
     layouts.write_image(faces / 'CelebA-HQ-img/2.jpg', 512)
     (faces / 'CelebA-HQ-img/3.jpg').write_bytes(b'')
+    truncated = faces / 'CelebA-HQ-img/1.jpg'
+    truncated.write_bytes(truncated.read_bytes()[:-500])
     error = convert(faces, expect=1).last_line
     assert '2.jpg, got (512, 512)' in error
     assert '3.jpg, got a damaged file' in error
+    assert '1.jpg, got a damaged file' in error
 
 
 def test_files_of_file_managers_and_blank_lines_are_ignored(faces):

@@ -59,6 +59,11 @@ def empty_image(root):
     (root / 'train/dog/0001.jpg').write_bytes(b'')
 
 
+def truncated_image(root):
+    path = root / 'train/dog/0001.jpg'
+    path.write_bytes(path.read_bytes()[:-50])
+
+
 def large_image(root):
     layouts.write_image(root / 'train/dog/0001.jpg', 64)
 
@@ -70,6 +75,7 @@ def large_image(root):
         (drop_split, r"in '.*/test', got \['airplane'.*'truck'\] missing"),
         (drop_images, r"images of all classes in .*test, got none of \['ship"),
         (empty_image, 'train/dog/0001.jpg, got a damaged file'),
+        (truncated_image, 'train/dog/0001.jpg, got a damaged file'),
         (large_image, r'\(32, 32\) at .*/dog/0001.jpg, got \(64, 64\)'),
     ],
 )
