@@ -22,4 +22,9 @@ model = dict(
     policy=dict(type='repfusion_mm.UniformTimestepPolicy', **_base_.timesteps),
 )
 # Mixed precision needs a GPU; on a CPU set optim_wrapper.type=OptimWrapper.
-optim_wrapper = dict(type='AmpOptimWrapper')
+optim_wrapper = dict(
+    type='AmpOptimWrapper',
+    # Nothing to train.
+    policy=None,
+    decoder=None,
+)

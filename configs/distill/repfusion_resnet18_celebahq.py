@@ -15,3 +15,4 @@ model = dict(
     # reward for a policy.
     policy=dict(type='repfusion_mm.FixedTimestepPolicy', timestep=0),
 )
+optim_wrapper = dict(policy=None, decoder=None)  # nothing to train

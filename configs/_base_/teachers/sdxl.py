@@ -5,7 +5,8 @@ teacher = dict(
     # Generic Diffusion Feature (arXiv 2410.03558) uses transformer blocks 5
     # and 7 inside of it.
     layers=['up_blocks.0'],
-    input_size=256,  # 1024, the size of its training, costs 16 times as much
+    # 1024, the size of its training, has 16 times as many pixels.
+    input_size=256,
 )
 teacher_size = 256
 # Only used without labels: see "Timesteps" in docs/teachers.md.
