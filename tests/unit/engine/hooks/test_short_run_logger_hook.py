@@ -79,7 +79,7 @@ def test_the_interval_is_lowered_to_a_divisor(
 def test_validations_are_logged_at_the_interval_of_the_config(tmp_path):
     lines = []
     hook = ShortRunLoggerHook(10)
-    hook.interval, hook.eval_interval = 2, 10
+    hook.interval, hook.configured_interval = 2, 10
     runner = Runner.from_cfg(config(tmp_path, []))
     runner.logger.info = lines.append
     runner.log_processor.get_log_after_iter = lambda *args: ({}, args[1])
