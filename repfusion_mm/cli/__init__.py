@@ -1,6 +1,7 @@
 """What the command lines of tools/ and projects/ share.
 
-Nothing here imports torch: help and errors in options print at once.
+Nothing here imports torch, so that help and errors in options may print at
+once.
 """
 
 from .error_reporting import report_errors

@@ -17,19 +17,20 @@ MIN_LINES = 20
 class ShortRunLoggerHook(LoggerHook):
     """Log at least 20 times in a run.
 
-    mmengine's ``LoggerHook`` logs nothing in a run of fewer iterations than
-    its interval. In a short run, this hook lowers the interval of the training
+    In a run of fewer iterations than its interval, mmengine's ``LoggerHook``
+    logs only at the end of each epoch, and nothing if the run is one of
+    iterations. In a short run, this hook lowers the interval of the training
     to a divisor of ``interval``, and logs that it does so. Long runs,
     validations and tests are logged as by ``LoggerHook``.
     """
 
     interval: int
     #: The interval of the config.
-    eval_interval: Optional[int] = None
+    configured_interval: Optional[int] = None
 
     def before_train(self, runner) -> None:
         """Lower the interval."""
-        self.eval_interval = self.interval
+        self.configured_interval = self.interval
         # Counted within an epoch, of which iteration-based loops have one.
         length = runner.max_iters // runner.max_epochs
         num_lines = math.ceil(MIN_LINES / runner.max_epochs)
@@ -40,9 +41,9 @@ class ShortRunLoggerHook(LoggerHook):
         self.interval = max(
             i for i in range(1, limit + 1) if self.interval % i == 0
         )
-        if self.interval < self.eval_interval:
+        if self.interval < self.configured_interval:
             runner.logger.info(
-                f'every {self.interval} instead of {self.eval_interval} '
+                f'every {self.interval} instead of {self.configured_interval} '
                 f'iterations are logged, as the run has {runner.max_iters}'
             )
 
@@ -54,10 +55,10 @@ class ShortRunLoggerHook(LoggerHook):
         outputs: Optional[Sequence] = None,
     ) -> None:
         """Log a validation at the interval of the config."""
-        interval = self.eval_interval or self.interval
+        interval = self.configured_interval or self.interval
         if self.every_n_inner_iters(batch_idx, interval):
             super().after_val_iter(runner, batch_idx, data_batch, outputs)
 
     def after_train(self, runner) -> None:
         """Use the interval of the config again."""
-        self.interval = self.eval_interval or self.interval
+        self.interval = self.configured_interval or self.interval

@@ -34,7 +34,7 @@ from repfusion_mm.models.distillers.repfusion import RepFusion
 from repfusion_mm.models.utils.pretrained import stock_checkpoints
 from repfusion_mm.registry import HOOKS
 
-TO_START = (
+START_ADVICE = (
     '; to start training from a backbone, name its file in '
     "init_cfg=dict(type='Pretrained', _scope_='repfusion_mm', checkpoint=...)"
 )
@@ -45,12 +45,12 @@ class StrictLoadHook(Hook):
     """Raise an error where mmengine loads what fits and logs the rest.
 
     The hook checks the checkpoints of ``resume``, ``load_from`` and
-    ``tools/test.py``. What an ``init_cfg`` with ``StrictPretrained`` names is
-    loaded after ``init_weights`` of all backbones, some of which would read
-    it in another way. A warning names files that mmengine's own
-    ``Pretrained`` loads, because nothing checks them. The hook also removes a
-    config that is stored as text in a checkpoint, because mmengine's
-    ``resume`` would run it as Python.
+    ``tools/test.py``. Checkpoints in ``init_cfg=dict(type='Pretrained',
+    _scope_='repfusion_mm')`` are loaded after ``init_weights``, because some
+    backbones would load them without checks. A warning names files that
+    mmengine's own ``Pretrained`` loads, because nothing checks them. The hook
+    also removes a config that is stored as text in a checkpoint, because
+    mmengine's ``resume`` would run it as Python.
 
     Raises:
         ValueError: The file is not a checkpoint, or does not fit the model; or
@@ -75,8 +75,8 @@ class StrictLoadHook(Hook):
         there is no checkpoint to resume from.
         """
         use_hooks_once(runner)
-        # Before init_weights, which would run them.
         model = unwrap_model(runner)
+        # Otherwise init_weights would run the init_cfgs.
         self._detached += detach_init_cfgs(model)
         if not isinstance(model, RepFusion):  # which checks them itself
             for name, path in stock_checkpoints(model):
@@ -121,8 +121,8 @@ class StrictLoadHook(Hook):
         file = find_loaded_path(runner)
         if not isinstance(checkpoint, dict):
             raise ValueError(
-                f'expected a checkpoint in {file}, got a file with '
-                f'a {type(checkpoint).__name__}; give one that '
+                f'expected a checkpoint in {file}, got an object '
+                f'of type {type(checkpoint).__name__}; give one that '
                 'tools/train.py has written'
             )
         remove_config(checkpoint)
@@ -136,13 +136,17 @@ class StrictLoadHook(Hook):
         if mismatches:
             raise ValueError(
                 describe_mismatches(file, model, mismatches)
-                + '\nUse the config that wrote it'
-                + ('' if runner._resume else TO_START)
+                + '\nUse the config of the run that wrote it'
+                + ('' if runner._resume else START_ADVICE)
             )
 
 
 def _configured_load_from(filename: Optional[str]) -> Optional[str]:
-    """Return ``load_from`` of a config file, None if it cannot be read."""
+    """Return ``load_from`` of a config file, None if it cannot be read.
+
+    The file is read again, because the tool has removed ``load_from`` from the
+    config of the run.
+    """
     try:
         return Config.fromfile(filename).get('load_from')
     except Exception:  # a config may raise anything, and may be gone

@@ -38,7 +38,7 @@ FORMS = {
 }  # fmt: skip
 #: Names that a runner reads of ``env_cfg``.
 ENVIRONMENT = ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit')
-#: Default hooks of mmengine, whose types a config may leave out.
+#: Default hooks of mmengine, for the advice on a misspelled one.
 DEFAULT_HOOKS = (
     'runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler',
     'checkpoint',

@@ -115,7 +115,7 @@ class DetDecoder(TaskDecoder):
         ] or None
 
     def check_labels(self, labels: list, paths: Sequence = ()) -> None:
-        """Raise a ValueError for classes above ``num_classes``."""
+        """Raise a ValueError for classes outside [0, num_classes - 1]."""
         for i, instances in enumerate(labels):
             found = [instance.get('bbox_label', 0) for instance in instances]
             place = f' in {paths[i]}' if i < len(paths) else ''

@@ -43,10 +43,10 @@ class Verdict(NamedTuple):
 def judge_policy(records: List[dict]) -> Optional[Verdict]:
     """Judge from the records of a run whether its policy learned anything.
 
-    It learned nothing if the entropy of the last record is at its maximum, or
-    if the reward is not shown to depend on t. The second is tested over all
-    records, because in the end a policy that has learned draws only timesteps
-    of equal rewards.
+    It learned nothing if the entropy of the last record is at its maximum, if
+    the reward is not shown to depend on t, or if it ended where the reward is
+    low. Rewards are tested over all records, because in the end a policy that
+    has learned draws only timesteps of equal rewards.
 
     Args:
         records: Of :func:`~repfusion_mm.visualization.read_records`.
