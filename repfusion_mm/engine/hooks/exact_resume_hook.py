@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import List, Optional
 
 import numpy as np
-from mmengine.hooks import CheckpointHook, Hook
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
 from mmengine.runner import set_random_seed
 
 from repfusion_mm.engine.checkpoint.io import find_loaded_path
@@ -60,6 +60,7 @@ class ExactResumeHook(Hook):
     def __init__(self) -> None:
         self._sampler_seed: Optional[int] = None
         self._position: Optional[dict] = None
+        self._validated: Optional[int] = None
 
     def before_run(self, runner) -> None:
         """Use each hook once."""
@@ -75,8 +76,12 @@ class ExactResumeHook(Hook):
         log_changed_model(runner, checkpoint['meta'])
         self._sampler_seed = checkpoint['meta'].get('sampler_seed')
         self._position = checkpoint['meta'].get('train_position')
+        stopping = checkpoint['meta'].get('early_stopping', ())
+        for hook, state in zip(_stopping_hooks(runner), stopping):
+            vars(hook).update(state)
         if not any(isinstance(i, SkippedValidationHook) for i in runner.hooks):
-            runner.register_hook(SkippedValidationHook())
+            validated = checkpoint['meta'].get('validated', False)
+            runner.register_hook(SkippedValidationHook(validated))
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Write the settings, and the sampler's position and seed."""
@@ -86,9 +91,18 @@ class ExactResumeHook(Hook):
         batches = getattr(runner.train_loop, 'dataloader_iterator', None)
         if isinstance(batches, EndlessBatches):
             checkpoint['meta']['train_position'] = dict(batches.position)
+        checkpoint['meta']['validated'] = self._validated == runner.iter
+        checkpoint['meta']['early_stopping'] = [
+            dict(wait_count=h.wait_count, best_score=float(h.best_score))
+            for h in _stopping_hooks(runner)
+        ]
         checkpoint['meta']['immutable_settings'] = immutable_settings(runner)
         checkpoint['meta']['model_settings'] = model_settings(runner)
         checkpoint['meta']['external_hashes'] = external_hashes(runner)
+
+    def after_val_epoch(self, runner, metrics=None) -> None:
+        """Remember that this iteration was validated."""
+        self._validated = runner.iter
 
     def before_train(self, runner) -> None:
         """Seed the batches, and continue after the last one."""
@@ -115,6 +129,10 @@ class ExactResumeHook(Hook):
         """Seed the random numbers of this iteration."""
         sequence = np.random.SeedSequence((runner.seed, runner.iter))
         set_random_seed(int(sequence.generate_state(1)[0]))
+
+
+def _stopping_hooks(runner) -> List[EarlyStoppingHook]:
+    return [h for h in runner.hooks if isinstance(h, EarlyStoppingHook)]
 
 
 def check_accumulation(runner) -> None:

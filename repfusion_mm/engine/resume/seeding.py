@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import repeat
-from typing import Any, Dict, Iterator, Optional
+from typing import Any, Callable, Dict, Iterator, Optional
 
 from mmengine.dataset import InfiniteSampler
 from mmengine.logging import print_log
 from mmengine.registry import DATA_SAMPLERS
 from mmengine.runner import BaseLoop
-from torch.utils.data import BatchSampler, DataLoader, IterableDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    IterableDataset,
+    Subset,
+)
 
-from repfusion_mm.datasets import SeededBatches, SeededBatchSampler
+from repfusion_mm.datasets import (
+    SeededBatch,
+    SeededBatches,
+    SeededBatchSampler,
+    SeededConcatDataset,
+)
 from repfusion_mm.utils.compat import LOOPS_SKIP
 
 #: Attributes of a DataLoader that do not depend on its batch sampler.
@@ -34,10 +45,11 @@ def seed_batches(loop: BaseLoop, cfg: object, seed: int) -> None:
         ValueError: The order of the images is not that of a batch sampler.
     """
     loader = loop.dataloader
-    if isinstance(loader.dataset, IterableDataset) or not loader.batch_sampler:
+    dataset = loader.dataset
+    if isinstance(dataset, IterableDataset) or loader.batch_sampler is None:
         reason = (
-            f'{type(loader.dataset).__name__}, an IterableDataset'
-            if isinstance(loader.dataset, IterableDataset)
+            f'{type(dataset).__name__}, an IterableDataset'
+            if isinstance(dataset, IterableDataset)
             else 'batch_size=None'
         )
         raise ValueError(
@@ -58,6 +70,11 @@ def seed_batches(loop: BaseLoop, cfg: object, seed: int) -> None:
             logger='current',
         )
     batches.seed = seed
+    # torch hands it the batch, and does not iterate that. ConcatDatasets of
+    # this package seed themselves.
+    read = getattr(dataset, '__getitems__', None)
+    if read and not isinstance(dataset, (SeededConcatDataset, Subset)):
+        dataset.__getitems__ = partial(_read_seeded, read)
     size = getattr(loader.batch_sampler, 'batch_size', loader.batch_size)
     if batches is not loader.batch_sampler:
         kept = {k: getattr(loader, k) for k in KEPT if hasattr(loader, k)}
@@ -65,6 +82,10 @@ def seed_batches(loop: BaseLoop, cfg: object, seed: int) -> None:
     # torch gives a DataLoader with a batch sampler no batch size, and another
     # sampler; it uses neither. Hooks (PreciseBNHook of mmpretrain) read them.
     vars(loop.dataloader).update(batch_size=size, sampler=batches.sampler)
+
+
+def _read_seeded(read: Callable, batch: SeededBatch) -> Any:
+    return read([*batch])  # which seeds the generators
 
 
 def _build_batch_sampler(cfg: dict, loader: DataLoader) -> Any:

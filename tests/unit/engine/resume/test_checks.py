@@ -91,7 +91,7 @@ def test_a_file_that_is_not_a_checkpoint_is_refused(tmp_path):
     path = tmp_path / 'list.pth'
     torch.save([1, 2], path)
     for resume in (True, False):
-        with pytest.raises(ValueError, match=r'list\.pth, got a file with a'):
+        with pytest.raises(ValueError, match=r'list\.pth, got an object of'):
             run(tmp_path, f'{resume}', resume=resume, load_from=str(path))
 
 

@@ -1,5 +1,6 @@
 """Training loops continue at the batch after their last one."""
 
+import pickle
 from types import SimpleNamespace
 
 import pytest
@@ -166,3 +167,29 @@ def test_the_other_settings_of_a_dataloader_are_kept():
     before = loop.dataloader
     seed_batches(loop, None, 5)  # a second hook changes nothing
     assert loop.dataloader is before
+
+
+def test_an_epoch_without_a_batch_is_refused_by_another_check():
+    loader = DataLoader(range(3), batch_size=4, drop_last=True)
+    seed_batches(SimpleNamespace(dataloader=loader), None, 0)
+
+
+class Batches(TensorDataset):
+    """Items that are read together, and then augmented."""
+
+    def __getitems__(self, indices):
+        noise = torch.rand(len(indices))
+        return [*(self.tensors[0][indices] + noise)]
+
+
+def test_datasets_that_read_batches_get_lists_of_indices():
+    """And the seed of the batch, so that noise is repeated."""
+    found = []
+    for _ in range(2):
+        dataset = Batches(torch.arange(4.0))
+        loop = SimpleNamespace(dataloader=DataLoader(dataset, 2))
+        seed_batches(loop, None, 0)
+        found += [torch.stack([*loop.dataloader])]
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0].floor(), torch.tensor([[0, 1.0], [2, 3]]))
+    pickle.loads(pickle.dumps(dataset))  # for workers that are not forked

@@ -78,7 +78,15 @@ EPOCHS = dict(by_epoch=True, max_epochs=3)
 ITERS = dict(by_epoch=False, max_iters=6, val_interval=2)
 
 
-def build(work_dir, train_cfg, start, resume=False, interrupt=None):
+def build(
+    work_dir,
+    train_cfg,
+    start,
+    resume=False,
+    interrupt=None,
+    hooks=(),
+    **kwargs,
+):
     """Build a run that validates after 2, 4 and 6 iterations."""
     by_epoch = train_cfg['by_epoch']
     # An epoch of the same inputs, in which the weight increases only.
@@ -103,11 +111,13 @@ def build(work_dir, train_cfg, start, resume=False, interrupt=None):
         custom_hooks=[
             dict(type='repfusion_mm.StrictLoadHook'),
             dict(type='repfusion_mm.ExactResumeHook'),
+            *hooks,
         ],
         randomness=dict(seed=0),
         resume=resume,
         experiment_name=f'{work_dir.parent.name}-{work_dir.name}-{start}',
         log_level='ERROR',
+        **kwargs,
     )
 
 
@@ -151,6 +161,41 @@ def test_an_interrupted_validation_is_run_again(
         for folder in folders
     ]
     assert torch.equal(*ends)
+
+
+def test_a_schedule_makes_the_step_of_a_validation_once(tmp_path):
+    """A best score writes the checkpoint again, after the step."""
+    kwargs = dict(
+        param_scheduler=dict(
+            type='ReduceOnPlateauLR', monitor='weight', rule='greater',
+            patience=0,
+        )
+    )  # fmt: skip
+    first = build(tmp_path / 'first', EPOCHS, 1, **kwargs)
+    first.train()
+    path = str(tmp_path / 'first/epoch_1.pth')
+    kwargs.update(resume=True, load_from=path)
+    resumed = build(tmp_path / 'resumed', EPOCHS, 2, **kwargs)
+    resumed.train()
+    assert resumed.optim_wrapper.get_lr() == first.optim_wrapper.get_lr()
+    ends = [run.param_schedulers[0].state_dict() for run in (first, resumed)]
+    assert ends[0]['num_bad_epochs'] == ends[1]['num_bad_epochs']
+
+
+def test_early_stopping_continues_to_count(tmp_path):
+    stop = dict(
+        type='EarlyStoppingHook', monitor='weight', rule='less', patience=2
+    )
+    epochs = dict(by_epoch=True, max_epochs=6)
+    first = build(tmp_path / 'first', epochs, 1, hooks=[stop])
+    first.train()
+    path = str(tmp_path / 'first/epoch_2.pth')
+    resumed = build(
+        tmp_path / 'resumed', epochs, 2, hooks=[stop], resume=True,
+        load_from=path,
+    )  # fmt: skip
+    resumed.train()
+    assert resumed.epoch == first.epoch == 3
 
 
 @pytest.mark.parametrize(
