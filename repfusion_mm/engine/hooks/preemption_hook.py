@@ -68,7 +68,9 @@ class PreemptionHook(Hook):
         if runner.val_loop is not None:
             loaders.append(runner.val_dataloader)
         for loader in loaders:
-            loader.worker_init_fn = partial(init_worker, loader.worker_init_fn)
+            loader.worker_init_fn = partial(
+                init_worker, loader.worker_init_fn, os.getpid()
+            )
         self._previous = signal.signal(signal.SIGTERM, self._handle_sigterm)
 
     def after_train(self, runner) -> None:
@@ -107,21 +109,29 @@ class PreemptionHook(Hook):
         return bool(preempted)
 
 
-def init_worker(init: Optional[Callable], worker_id: int) -> None:
-    """Initialize a worker that reacts to SIGTERM of its parent only.
+def init_worker(
+    init: Optional[Callable], trainer: int, worker_id: int
+) -> None:
+    """Initialize a worker that reacts to SIGTERM of the training only.
 
     A worker that a launcher's signal ends would end the training before the
     checkpoint is written. Nothing is changed on systems that do not tell who
-    sent a signal (macOS). ``init`` is the dataloader's ``worker_init_fn``.
+    sent a signal (macOS).
+
+    Args:
+        init: The ``worker_init_fn`` of the dataloader.
+        trainer: Process id of the training. The parent of a worker may be
+            another one (``mp_start_method='forkserver'``).
+        worker_id: Number of the worker.
     """
     if hasattr(signal, 'sigwaitinfo'):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        Thread(target=_exit_on_parents_signal, daemon=True).start()
+        Thread(target=_exit_on_signal, args=(trainer,), daemon=True).start()
     if init is not None:
         init(worker_id)
 
 
-def _exit_on_parents_signal() -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+def _exit_on_signal(sender: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != sender:
         pass
     os._exit(0)  # as torch's own handler does

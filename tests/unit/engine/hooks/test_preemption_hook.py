@@ -1,5 +1,7 @@
+import multiprocessing
 import os
 import signal
+import time
 
 import pytest
 from mmengine.hooks import Hook
@@ -7,6 +9,7 @@ from mmengine.runner import Runner
 
 from repfusion_mm.engine.checkpoint.io import load_from_local
 from repfusion_mm.engine.hooks import PreemptionHook
+from repfusion_mm.engine.hooks.preemption_hook import init_worker
 from tests.helpers.memory_run import config
 
 PREEMPTION = dict(type='repfusion_mm.PreemptionHook')
@@ -52,3 +55,25 @@ def test_a_second_hook_is_refused(tmp_path):
 def test_intervals_below_one_are_refused():
     with pytest.raises(ValueError, match='integer of 1 or more, got 0'):
         PreemptionHook(interval=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('method', ['fork', 'forkserver'])
+def test_workers_end_on_the_signal_of_the_training(method):
+    """The parent of a worker is another process with a fork server."""
+    context = multiprocessing.get_context(method)
+    ready = context.Event()
+    worker = context.Process(
+        target=work, args=(os.getpid(), ready), daemon=True
+    )
+    worker.start()
+    assert ready.wait(60)
+    worker.terminate()
+    worker.join(10)
+    assert worker.exitcode == 0
+
+
+def work(trainer, ready):
+    init_worker(None, trainer, 0)
+    ready.set()
+    time.sleep(60)
