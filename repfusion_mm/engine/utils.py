@@ -16,7 +16,7 @@ from mmengine.hooks import (
     RuntimeInfoHook,
 )
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import find_latest_checkpoint
 
@@ -27,9 +27,14 @@ SINGLE = (EMAHook, ParamSchedulerHook, RuntimeInfoHook)
 
 
 def unwrap_model(runner) -> Any:
-    """Return the runner's model without its distributed wrapper."""
+    """Return the runner's model without its wrappers.
+
+    These are that of distributed training, and that of ``--tta``.
+    """
     model = runner.model
-    return model.module if is_model_wrapper(model) else model
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model
 
 
 def averaged_model(runner) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import List, Optional
 
 from mmengine.config import Config
@@ -128,6 +129,8 @@ class StrictLoadHook(Hook):
         remove_config(checkpoint)
         model = unwrap_model(runner)
         source = checkpoint.get('state_dict', checkpoint)
+        if isinstance(source, dict):  # the runner removes this prefix, too
+            source = {re.sub(r'^module\.', '', k): source[k] for k in source}
         mismatches, adapted = compare_with_hooks(
             model, source, find_incompatible_keys(source, model.state_dict())
         )

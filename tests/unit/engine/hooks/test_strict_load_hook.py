@@ -1,5 +1,6 @@
 import pytest
 import torch
+from mmengine.model import BaseTTAModel
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
 
@@ -32,6 +33,31 @@ def test_checkpoints_of_another_architecture_are_refused(tmp_path, resume):
         assert f"expected '{path}' to fit" in text
         assert ('to start training from' in text) is not resume
         assert runner.iter == 0
+
+
+@pytest.mark.parametrize('prefix', ['', 'module.'])
+@pytest.mark.parametrize('tta', [False, True])
+def test_checkpoints_are_compared_as_they_are_loaded(tmp_path, prefix, tta):
+    """mmengine unwraps the model of --tta, and removes "module."."""
+    hook = dict(type='repfusion_mm.StrictLoadHook')
+    runner = Runner.from_cfg(config(tmp_path, [hook]))
+    model = runner.model
+    weights = {prefix + key: v for key, v in model.state_dict().items()}
+    path = str(tmp_path / 'weights.pth')
+    torch.save(dict(state_dict=weights, meta={}), path)
+    if tta:
+        runner.model = Averaged(model)
+    runner.load_checkpoint(path)
+    runner.model = model
+    (key, *_) = weights
+    torch.save(dict(state_dict={key: weights[key]}, meta={}), path)
+    with pytest.raises(ValueError, match='not in the checkpoint'):
+        runner.load_checkpoint(path)
+
+
+class Averaged(BaseTTAModel):
+    def merge_preds(self, data_samples_list):
+        return data_samples_list[0]
 
 
 def test_weights_that_init_weights_changed_are_loaded_before_training(
