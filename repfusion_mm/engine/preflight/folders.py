@@ -14,6 +14,7 @@ from repfusion_mm.datasets.image_files import (
     is_local,
     list_files,
     log_listing,
+    path_within,
 )
 from repfusion_mm.datasets.wrappers import iter_infos, iter_leaves
 
@@ -93,7 +94,7 @@ def log_files(leaf: Any) -> None:
     paths = [info.get('img_path') for info in iter_infos(leaf)]
     if not osp.isdir(root) or not all(isinstance(p, str) for p in paths):
         return
-    images = [osp.relpath(str(path), root) for path in paths]
+    images = [path_within(root, str(path)) for path in paths]
     log_listing(root.rstrip('/'), list_files(root), images)
     hidden = [p for p in images if any(map(is_hidden, p.split('/')))]
     if hidden:

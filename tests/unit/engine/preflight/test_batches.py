@@ -1,7 +1,12 @@
 from types import SimpleNamespace
 
 import pytest
-from mmengine.dataset import BaseDataset, ConcatDataset, DefaultSampler
+from mmengine.dataset import (
+    BaseDataset,
+    ConcatDataset,
+    DefaultSampler,
+    InfiniteSampler,
+)
 from torch.utils.data import DataLoader
 
 from repfusion_mm.datasets import ProportionalSampler, SeededBatchSampler
@@ -31,6 +36,15 @@ def test_batches_of_a_batch_sampler_are_checked_too():
     check_batches(loader(9, True))
     with pytest.raises(ValueError, match=r'batch_sampler\.drop_last=True'):
         check_batches(loader(9, False))
+
+
+@pytest.mark.parametrize(('size', 'drop_last'), [(9, False), (3, True)])
+def test_batches_of_an_endless_sampler_are_never_incomplete(size, drop_last):
+    sampler = InfiniteSampler(range(size))
+    batches = SeededBatchSampler(sampler, 4, drop_last)
+    loader = DataLoader(range(size), batch_sampler=batches)
+    check_batches(loader)
+    assert [len(batch) for batch, _ in zip(loader, range(3))] == [4, 4, 4]
 
 
 class Labels(BaseDataset):
