@@ -15,9 +15,8 @@ def main(argv: Optional[List[str]] = None) -> int:
         args = parser.parse_args(argv)
         check_file(args.config, 'a config')
         # Later than the errors above, because these imports take seconds.
-        from mmengine.runner import Runner
-
         from repfusion_mm.cli.config import load_config
+        from repfusion_mm.cli.runner import build_keeping_config
         from repfusion_mm.cli.validate_data import check_dataset
 
         cfg = load_config(args)
@@ -27,9 +26,12 @@ def main(argv: Optional[List[str]] = None) -> int:
                 'distillation has no test: evaluate a finetuned network'
             )
         check_file(args.checkpoint, 'a checkpoint')
-        check_dataset(cfg.test_dataloader.get('dataset') or {})
-        cfg.load_from = args.checkpoint
-        Runner.from_cfg(cfg).test()
+        scope = cfg.get('default_scope')
+        check_dataset(cfg.test_dataloader.get('dataset') or {}, scope)
+        runner, _ = build_keeping_config(cfg, args.config)
+        # Not in the config: the one in the work directory starts a training.
+        runner._resume, runner._load_from = False, args.checkpoint
+        runner.test()
     return 0
 
 

@@ -22,7 +22,9 @@ def read_dumped_config(path: Path) -> Dict[str, object]:
             if not isinstance(node, ast.Assign):
                 raise ValueError(f'a {type(node).__name__.lower()}')
             (target,) = node.targets
-            settings[ast.unparse(target)] = _value(node.value)
+            if not isinstance(target, ast.Name):
+                raise ValueError(f'a {type(target).__name__.lower()}')
+            settings[target.id] = _value(node.value)
         return settings
     except (SyntaxError, ValueError, TypeError, RecursionError) as error:
         raise ValueError(
@@ -33,7 +35,7 @@ def read_dumped_config(path: Path) -> Dict[str, object]:
 
 
 def _value(node: ast.expr) -> object:
-    if isinstance(node, ast.Call) and ast.unparse(node.func) == 'dict':
+    if isinstance(node, ast.Call) and getattr(node.func, 'id', '') == 'dict':
         # mmengine writes dict({...}) if a key is not an identifier.
         keywords: Dict[Any, object]
         keywords = {word.arg: _value(word.value) for word in node.keywords}
@@ -49,4 +51,4 @@ def _value(node: ast.expr) -> object:
     try:
         return ast.literal_eval(node)
     except ValueError:
-        raise ValueError(ast.unparse(node)[:80]) from None
+        raise ValueError(f'a {type(node).__name__.lower()}') from None

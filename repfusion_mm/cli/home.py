@@ -8,10 +8,16 @@ from typing import Any
 HOME = re.compile(r'(?:^|(?<==))~(?=/|$)')
 
 
+def expand_argument(text: str) -> str:
+    """Replace ``~/`` at the start of an argument or of its value."""
+    # Not a template: a path of Windows has backslashes.
+    return HOME.sub(lambda match: osp.expanduser('~'), text)
+
+
 def expand_home(value: Any) -> Any:
     """Replace ``~/`` at the start of all texts in a config; return it."""
     if isinstance(value, str) and value.startswith('~'):
-        return HOME.sub(osp.expanduser('~'), value)
+        return expand_argument(value)
     if isinstance(value, dict):
         for key in [*value]:
             if isinstance(value[key], (str, dict, list, tuple)):

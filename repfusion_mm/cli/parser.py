@@ -3,14 +3,13 @@
 import argparse
 import codecs
 import os
-import os.path as osp
 import re
 import sys
 from typing import Any
 
 from mmengine.config import DictAction
 
-from repfusion_mm.cli.home import HOME
+from repfusion_mm.cli.home import expand_argument
 
 #: Spaces within a value. mmengine removes all spaces, not only those after
 #: commas.
@@ -66,7 +65,7 @@ class PathParser(argparse.ArgumentParser):
         if args is None:
             use_utf8()
             args = sys.argv[1:]
-        args = [HOME.sub(osp.expanduser('~'), str(arg)) for arg in args]
+        args = [expand_argument(str(arg)) for arg in args]
         return super().parse_known_args(args, namespace)
 
 

@@ -30,20 +30,38 @@ def make_runner(args: argparse.Namespace) -> Runner:
     make_work_dir(cfg.work_dir)
     resume, load_from = merge_args(cfg, args)
     for name in ('train_dataloader', 'val_dataloader'):
-        check_dataset((cfg.get(name) or {}).get('dataset') or {})
-    dumped = Path(cfg.work_dir, Path(args.config).name)
-    earlier = dumped.read_bytes() if dumped.is_file() else None
-    is_default = 'runner_type' not in cfg
-    runner = Runner.from_cfg(cfg) if is_default else RUNNERS.build(cfg)
+        dataset = (cfg.get(name) or {}).get('dataset') or {}
+        check_dataset(dataset, cfg.get('default_scope'))
+    runner, was_kept = build_keeping_config(cfg, args.config)
     check_parts(cfg, unwrap_model(runner), args.cfg_options or {})
     if not any(isinstance(h, UnusedSettingsHook) for h in runner.hooks):
         runner.register_hook(UnusedSettingsHook())
-    if earlier is not None and is_main_process():
-        dumped.write_bytes(earlier)
+    if was_kept:
         runner.register_hook(DumpConfigHook())
     # Not in the config, so that the one in the work directory starts a run.
     runner._resume, runner._load_from = resume, load_from
     return runner
+
+
+def build_keeping_config(cfg: Config, config: str) -> Tuple[Runner, bool]:
+    """Build a runner that does not replace the config in its work directory.
+
+    Args:
+        cfg: The config of the runner.
+        config: Path of its file.
+
+    Returns:
+        The runner, and whether this process kept the config of an earlier
+        run.
+    """
+    dumped = Path(cfg.work_dir, Path(config).name)
+    earlier = dumped.read_bytes() if dumped.is_file() else None
+    is_default = 'runner_type' not in cfg
+    runner = Runner.from_cfg(cfg) if is_default else RUNNERS.build(cfg)
+    is_kept = earlier is not None and is_main_process()
+    if earlier is not None and is_kept:
+        dumped.write_bytes(earlier)
+    return runner, is_kept
 
 
 class DumpConfigHook(Hook):
@@ -89,6 +107,8 @@ def merge_args(
             'loss_scale and dtype)'
         )
     resume, load_from = bool(cfg.get('resume')), cfg.get('load_from')
+    if isinstance(cfg.get('resume'), str):  # as FlexibleRunner accepts
+        load_from = cfg.resume
     if args.resume not in (None, 'auto'):
         resume, load_from = True, args.resume
     elif args.resume == 'auto' or (resume and not load_from):

@@ -109,8 +109,12 @@ def check_schedules(cfg: Config) -> None:
             if schedules[part] is None:  # which mmengine refuses
                 schedules[part] = []
     if isinstance(schedules, dict) and isinstance(wrapper, dict):
-        parts = [k for k, v in wrapper.items() if isinstance(v, dict)]
-        parts = [part for part in parts if 'optimizer' in wrapper[part]]
+        parts = [
+            part
+            for part, config in wrapper.items()
+            if config is None  # of a part that is not trained
+            or (isinstance(config, dict) and 'optimizer' in config)
+        ]
         own = [part for part in parts if part in schedules]
         other = sorted(k for k, v in schedules.items() if v and k not in own)
         if own and other:

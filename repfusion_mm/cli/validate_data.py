@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import os.path as osp
 import re
-from typing import Any, Iterator
+from typing import Any, Iterator, Optional
 
 from repfusion_mm.datasets.image_files import (
     check_address,
@@ -13,25 +13,34 @@ from repfusion_mm.datasets.image_files import (
     read_list,
 )
 from repfusion_mm.registry import DATASETS
+from repfusion_mm.utils.types import resolve_type
 
+#: Where ImageFolderDataset and mmpretrain's CustomDataset read lists.
+OURS = 'repfusion_mm.datasets.image_folder'
+CUSTOM = 'mmpretrain.datasets.custom'
 #: The first keypoints of an annotation, not the names in the categories.
 KEYPOINTS = re.compile(rb'"keypoints"\s*:\s*\[\s*\[?\s*(-?\d[-+\d.eE,\s]*)\]')
 
 
-def check_dataset(cfg: dict) -> None:
+def check_dataset(cfg: dict, scope: Optional[str] = None) -> None:
     """Check the local files that a dataset is certain to read.
 
     Data without ``ann_file`` may be downloaded and is not checked, unless it
-    is a ``CustomDataset`` or an ``ImageFolderDataset``. Of data that another
-    backend than the local disk reads, only the address is checked.
+    is read as by mmpretrain's ``CustomDataset`` or by ``ImageFolderDataset``.
+    Of data that another backend than the local disk reads, only the address
+    is checked.
+
+    Args:
+        cfg: The config of the dataset.
+        scope: ``default_scope`` of the run.
     """
     for part in _leaves(cfg):
         root, ann_file = part.get('data_root') or '', part.get('ann_file')
-        cls = part.get('type')
-        name = getattr(cls, '__name__', str(cls))
-        is_ours = 'ImageFolderDataset' in name
-        is_custom = 'CustomDataset' in name
-        if name.split('.')[-1] in ('CustomDataset', 'ImageFolderDataset'):
+        cls = resolve_type(part, DATASETS, scope)
+        reader = getattr(cls, 'load_data_list', None)
+        module = getattr(reader, '__module__', '')
+        is_ours, is_custom = module == OURS, module == CUSTOM
+        if is_ours or is_custom:
             prefix = part.get('data_prefix') or ''
             if isinstance(prefix, dict):
                 prefix = prefix.get('img_path') or ''
@@ -106,11 +115,9 @@ def check_keypoints(path: str) -> None:
         )
 
 
-def _is_pose(dataset_type: Any) -> bool:
-    """Return whether mmpose parses the annotations of a type of dataset."""
-    if isinstance(dataset_type, str):
-        dataset_type = DATASETS.get(dataset_type)
-    parser = getattr(dataset_type, 'parse_data_info', None)
+def _is_pose(cls: Any) -> bool:
+    """Return whether mmpose parses the annotations of a dataset class."""
+    parser = getattr(cls, 'parse_data_info', None)
     return getattr(parser, '__module__', '').startswith('mmpose.')
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import List, Sequence
+from typing import List, Optional, Sequence
 
 import mmcv
 import numpy as np
@@ -81,9 +81,15 @@ class CelebAMaskHQDataset(BaseSegDataset):
             self._check_files(data_list)
         return data_list
 
-    def prepare_data(self, idx: int) -> dict:
-        """Load one image, and check the classes of its label map."""
+    def prepare_data(self, idx: int) -> Optional[dict]:
+        """Load one image, and check the classes of its label map.
+
+        Returns:
+            The data; None if the pipeline skips the image.
+        """
         data = super().prepare_data(idx)
+        if data is None:
+            return None
         sample = data.get('data_samples')
         if sample is not None and 'gt_sem_seg' in sample:
             label_map = sample.gt_sem_seg.data.numpy()

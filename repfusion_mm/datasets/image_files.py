@@ -126,6 +126,11 @@ def _scan(
                 _scan(root, path, listing, (*parents, real))
 
 
+def path_within(root: str, path: str) -> str:
+    """Return a path relative to a folder, with slashes on every system."""
+    return osp.relpath(path, root).replace(os.sep, '/')
+
+
 def extension(path: str) -> str:
     """Return the extension of a path in lower case."""
     return osp.splitext(path)[1].lower()

@@ -7,7 +7,7 @@ from typing import Dict, List
 
 from mmengine.logging import print_log
 
-from repfusion_mm.datasets.image_files import list_files
+from repfusion_mm.datasets.image_files import list_files, path_within
 from repfusion_mm.datasets.image_folder import ImageFolderDataset
 from repfusion_mm.registry import DATASETS
 
@@ -44,7 +44,7 @@ class MaskFolderDataset(ImageFolderDataset):
             )
         masks = self._by_stem(list_files(self.masks).files, self.masks)
         infos = super().load_data_list()
-        paths = [osp.relpath(i['img_path'], self.img_prefix) for i in infos]
+        paths = [path_within(self.img_prefix, i['img_path']) for i in infos]
         images = self._by_stem(paths, self.img_prefix)
         alone = sorted(masks[stem] for stem in masks.keys() - images.keys())
         if alone or not masks:

@@ -6,6 +6,7 @@ miniature denoiser in a folder of diffusers; the student is narrow.
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -155,11 +156,15 @@ def test_students_are_finetuned_and_evaluated(job):
             '--cfg-options', *options, *extra,
         ).output  # fmt: skip
         assert ('loaded 120/120 tensors' in output) == (config == REPFUSION)
+    dumped = work_dir / Path(REPFUSION).name
+    before = dumped.read_bytes()
     output = run_main(
         'tools/test.py', REPFUSION, work_dir / 'epoch_1.pth',
         '--work-dir', work_dir, '--cfg-options', *options,
     ).output  # fmt: skip
     assert 'accuracy/top1' in output
+    # Without load_from: it starts a training.
+    assert dumped.read_bytes() == before
 
 
 BAD = {

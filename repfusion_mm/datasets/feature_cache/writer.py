@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Dict, List, Sequence, Tuple
@@ -19,6 +18,7 @@ from repfusion_mm.datasets.feature_cache.files import (
     hash_crcs,
     temporary_folder,
 )
+from repfusion_mm.utils.folders import replace_folder
 
 
 class FeatureWriter:
@@ -35,7 +35,7 @@ class FeatureWriter:
     """
 
     def __init__(self, folder: str, key: dict, settings: dict) -> None:
-        self.folder = Path(folder)
+        self.folder = Path(folder).resolve()  # it may be a link
         self.temporary = temporary_folder(self.folder)
         self.key = key
         self.settings = settings
@@ -121,5 +121,4 @@ class FeatureWriter:
         )
         text = json.dumps(meta, indent=2) + '\n'
         (self.temporary / META).write_text(text, encoding='utf-8')
-        shutil.rmtree(self.folder, ignore_errors=True)
-        os.replace(self.temporary, self.folder)
+        replace_folder(self.temporary, self.folder)

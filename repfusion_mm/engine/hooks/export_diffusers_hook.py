@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import errno
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from repfusion_mm.engine.utils import (
 )
 from repfusion_mm.registry import HOOKS
 from repfusion_mm.utils.arguments import check_choice
+from repfusion_mm.utils.folders import replace_folder
 
 DTYPES = ('float32', 'float16')
 #: In the folder of a model: for how long it was trained.
@@ -73,7 +73,7 @@ class ExportDiffusersHook(Hook):
         """Write the model of ``checkpoint``."""
         model = copy.deepcopy(unwrap_model(runner)).cpu()
         model.load_state_dict(checkpoint['state_dict'])
-        path = Path(runner.work_dir, self.filename)
+        path = Path(runner.work_dir, self.filename).resolve()
         unfinished = path.with_name(path.name + '.tmp')
         shutil.rmtree(unfinished, ignore_errors=True)
         try:
@@ -90,5 +90,4 @@ class ExportDiffusersHook(Hook):
             reason = getattr(error, 'strerror', None) or error
             code = getattr(error, 'errno', None) or errno.EIO
             raise OSError(code, f'{reason} ({unfinished})') from error
-        shutil.rmtree(path, ignore_errors=True)
-        os.replace(unfinished, path)
+        replace_folder(unfinished, path)

@@ -54,7 +54,11 @@ def check_types(cfg: Config) -> None:
     """
     kind: Any = resolve_type(dict(type=cfg.get('runner_type')), RUNNERS)
     kind = kind if isinstance(kind, type) else Runner
-    hints = {**OTHERS, **typing.get_type_hints(kind.__init__)}
+    try:
+        declared = typing.get_type_hints(kind.__init__)
+    except NameError:  # imported for type checkers only
+        declared = {}
+    hints = {**OTHERS, **declared}
     # Any name is in effect, and a level may be a number.
     _check_hints(cfg, hints, {'experiment_name', 'log_level'})
 
@@ -72,7 +76,7 @@ def check_values(cfg: Config) -> None:
     _check_model_wrapper(cfg)
     _check_logging(cfg.get('log_processor'))
     _check_loaders(cfg)
-    _check_compile(cfg.get('compile'))
+    _check_compile(cfg.get('compile'), 'runner_type' in cfg)
     for name in ('model', 'visualizer', 'model_wrapper_cfg'):
         value = cfg.get(name)
         if value and isinstance(value, dict):
@@ -230,9 +234,11 @@ def _check_loaders(cfg: Config) -> None:
                 )
 
 
-def _check_compile(arguments: Any) -> None:
+def _check_compile(arguments: Any, is_flexible: bool) -> None:
     """Check arguments of ``torch.compile``, which compiles nothing yet."""
     if isinstance(arguments, dict):
+        if is_flexible:  # strategies of FlexibleRunner also read "target"
+            arguments = {k: arguments[k] for k in arguments if k != 'target'}
         try:
             torch.compile(len, **arguments)
         except Exception as error:  # whatever torch raises for a value

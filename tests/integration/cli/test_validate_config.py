@@ -10,6 +10,8 @@ from mmengine.config import Config
 
 from repfusion_mm.cli import make_parser
 from repfusion_mm.cli.config import load_config
+from repfusion_mm.cli.home import expand_argument
+from repfusion_mm.cli.validate_config import check_schedules
 from repfusion_mm.engine.settings import check_names
 from tests.helpers.launcher import ROOT
 
@@ -123,3 +125,24 @@ def test_configs_of_the_projects_are_accepted():
             refused.append(path.stem)
     assert tried > 1000
     assert refused == ['bisenetv2_fcn_4xb4-ohem-160k_cityscapes-1024x1024']
+
+
+def test_a_part_that_is_not_trained_may_have_a_schedule():
+    """``UnusedSettingsHook`` warns of it."""
+    wrapper = dict(student=dict(optimizer=dict(type='SGD')), policy=None)
+    step = dict(type='StepLR', step_size=1)
+    schedules = dict(student=step, policy=step)
+    check_schedules(
+        Config(dict(optim_wrapper=wrapper, param_scheduler=schedules))
+    )
+    schedules = dict(student=step, polcy=step)
+    with pytest.raises(ValueError, match=r"got \['polcy'\]"):
+        check_schedules(
+            Config(dict(optim_wrapper=wrapper, param_scheduler=schedules))
+        )
+
+
+def test_a_home_directory_may_have_backslashes(monkeypatch):
+    monkeypatch.setattr('os.path.expanduser', lambda path: r'C:\Users\me')
+    assert expand_argument('--foo') == '--foo'
+    assert expand_argument('a=~/b') == r'a=C:\Users\me/b'

@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from mmengine.dataset import BaseDataset
+from mmpretrain.datasets import CustomDataset
 
 from repfusion_mm.cli.validate_data import check_dataset
 
@@ -116,12 +118,29 @@ def test_keypoints_without_visibility_are_refused(tmp_path, keypoints, got):
         annotations=[dict(keypoints=[]), dict(keypoints=keypoints)],
     )
     (tmp_path / 'points.json').write_text(json.dumps(content))
-    cfg = dict(type='mmpose.CocoDataset', data_root=str(tmp_path))
+    cfg = dict(type='CocoDataset', data_root=str(tmp_path))
     if got is None:
-        check_dataset(dict(cfg, ann_file='points.json'))
+        check_dataset(dict(cfg, ann_file='points.json'), 'mmpose')
         return
     message = rf'x, y, v .*got {got} in .*points\.json; add the visibility'
     with pytest.raises(ValueError, match=message):
-        check_dataset(dict(cfg, ann_file='points.json'))
+        check_dataset(dict(cfg, ann_file='points.json'), 'mmpose')
     # Another dataset may read another format.
     check_dataset(dict(cfg, ann_file='points.json', type='Mine'))
+
+
+class MyCustomDataset(BaseDataset):
+    """A dataset with its own format of lists."""
+
+
+class MyList(CustomDataset):
+    """A dataset with the lists of mmpretrain."""
+
+
+def test_datasets_are_known_by_their_class_not_by_their_name(tmp_path):
+    part = write_list(tmp_path, b'{"images": []}')
+    check_dataset(dict(part, type=MyCustomDataset))
+    check_dataset(dict(part, type='CustomDataset'), 'mmseg')
+    for scope, kind in (('mmpretrain', 'CustomDataset'), (None, MyList)):
+        with pytest.raises(ValueError, match='expected lines "path label"'):
+            check_dataset(dict(part, type=kind), scope)

@@ -16,7 +16,14 @@ def test_a_dumped_config_is_read_without_running_it(pattern, tmp_path):
 
 @pytest.mark.parametrize(
     'text',
-    ['dict(**dict(b=1))', 'dict([1])', 'dict({}, {})', '{**{}}'],
+    [
+        'dict(**dict(b=1))',
+        'dict([1])',
+        'dict({}, {})',
+        '{**{}}',
+        'f(1)',
+        'b.c',
+    ],
 )
 def test_other_syntax_is_refused(tmp_path, text):
     path = tmp_path / 'config.py'

@@ -66,6 +66,15 @@ def test_images_and_label_maps_have_512_pixels(faces, split):
     assert data['data_samples'].ori_shape == (512, 512)
 
 
+def test_images_that_cannot_be_read_may_be_skipped(faces):
+    (faces / 'CelebA-HQ-img/0.jpg').write_bytes(b'')
+    load, *rest = Config.fromfile(CONFIG).test_pipeline
+    load = dict(type='repfusion_mm.LoadImage', on_error='skip')
+    dataset = build(faces, 'train', [load, *rest])
+    assert dataset.prepare_data(0) is None
+    assert dataset.prepare_data(1) is not None
+
+
 def test_flips_swap_left_and_right(faces):
     """In the reference implementation a mirrored left eye stays one."""
     cfg = Config.fromfile(CONFIG)

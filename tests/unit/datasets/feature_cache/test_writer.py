@@ -46,6 +46,18 @@ def test_cache_is_replaced_atomically(cache, teacher_folder):
     assert dataset[5]
 
 
+def test_a_cache_at_a_symbolic_link_is_replaced(cache, teacher_folder):
+    scratch = cache / 'scratch'
+    scratch.mkdir()
+    (cache / 'features').rename(scratch / 'features')
+    (cache / 'features').symlink_to(scratch / 'features')
+    _, dataset = make_cache(cache, teacher_folder, num_views=1)
+    assert (cache / 'features').is_symlink()
+    assert len(np.load(scratch / 'features' / f'{LAYER}.npy')) == NUM_IMAGES
+    assert [path.name for path in scratch.iterdir()] == ['features']
+    assert dataset[5]
+
+
 def test_features_that_overflow_float16_are_not_written(tmp_path):
     key = dict(layers={LAYER: [1, 1, 1]})
     settings = dict(num_images=1, num_views=1, seed=0)

@@ -116,6 +116,13 @@ def test_values_that_are_ignored_or_cannot_be_used_are_refused(settings, said):
         check_values(Config(settings))
 
 
+class Annotated:
+    """A runner that imports the type of an argument for checkers only."""
+
+    def __init__(self, model: 'Missing'):  # noqa: F821
+        pass
+
+
 @pytest.mark.parametrize(
     'settings',
     [
@@ -124,6 +131,8 @@ def test_values_that_are_ignored_or_cannot_be_used_are_refused(settings, said):
         dict(env_cfg=dict(dist_cfg=dict(backend='gloo', timeout=9, port=1))),
         dict(env_cfg=dict(dist_cfg=dict(init_backend='deepspeed', a=1))),
         dict(model_wrapper_cfg=None, compile=dict(mode='default')),
+        dict(runner_type='FlexibleRunner', compile=dict(target='forward')),
+        dict(runner_type=Annotated),
         dict(train_dataloader=dict(sampler=[0], drop_last=True)),
         dict(val_dataloader=dict(sampler=None, shuffle=True)),
         dict(test_dataloader=dict(batch_sampler=[[0]], drop_last=False)),
