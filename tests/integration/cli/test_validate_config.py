@@ -135,8 +135,8 @@ def test_a_part_that_is_not_trained_may_have_a_schedule():
     check_schedules(
         Config(dict(optim_wrapper=wrapper, param_scheduler=schedules))
     )
-    schedules = dict(student=step, polcy=step)
-    with pytest.raises(ValueError, match=r"got \['polcy'\]"):
+    schedules = dict(student=step, other=step)
+    with pytest.raises(ValueError, match=r"got \['other'\]"):
         check_schedules(
             Config(dict(optim_wrapper=wrapper, param_scheduler=schedules))
         )
