@@ -30,6 +30,9 @@ MAP_SETTINGS = dict(
     reshape_last_feat=True,
     features_only=True,
 )
+#: Parts of the names of layers that are in eval mode in the dry run: batch
+#: norms would update their statistics and refuse maps of 1 x 1.
+EVAL_LAYERS = ('Norm', 'Drop', 'StochasticDepth')
 #: Short names of normalizers with their default settings.
 NORMALIZERS = dict(
     none=None,
@@ -78,20 +81,54 @@ def read_indices(indices: Sequence[int]) -> Tuple[int, ...]:
     return tuple(indices)
 
 
+def choose_memory_format(
+    student: nn.Module, channels_last: bool
+) -> torch.memory_format:
+    """Return the memory format of the student's weights.
+
+    In the channels last format, oneDNN computes wrong gradients of 1 x 1
+    convolutions with a stride and less than 16 input channels (8 without
+    AVX-512), and writes beyond its memory:
+    https://github.com/uxlfoundation/oneDNN/issues/6035
+    """
+    wrong = [
+        name
+        for name, module in student.named_modules()
+        if isinstance(module, nn.Conv2d)
+        and module.kernel_size == (1, 1)
+        and max(module.stride) > 1
+        and module.in_channels < 16
+    ]
+    if not channels_last or wrong:
+        if channels_last:
+            print_log(
+                'student: not in the channels last memory format, in which '
+                f'PyTorch on CPUs computes wrong gradients of {wrong}, with '
+                'less than 16 channels',
+                logger='current',
+            )
+        return torch.contiguous_format
+    return torch.channels_last
+
+
 def infer_feature_shapes(
     student: nn.Module, indices: Sequence[int], size: Size
 ) -> List[Shape]:
     """Return (C, H, W) of the student's maps at ``indices``.
 
-    The student runs on a blank image. Parameters that do not influence the
-    maps are frozen.
+    The student runs on a blank image, in the mode of training, because some
+    backbones compute something else in eval mode. Parameters that do not
+    influence the maps are frozen.
 
     Raises:
         ValueError: The student does not run on images of this size, or has
             no N x C x H x W map at an index.
     """
     training = student.training
-    student.eval()
+    student.train()
+    for module in student.modules():
+        if any(kind in type(module).__name__ for kind in EVAL_LAYERS):
+            module.training = False  # not eval(): without its children
     feats = _run(student, size)
     shapes: List[Shape] = []
     for index in indices:
@@ -114,7 +151,8 @@ def infer_feature_shapes(
 def _run(student: nn.Module, size: Size) -> tuple:
     """Return the outputs for a blank image."""
     try:
-        return as_tuple(student(torch.zeros(1, 3, *size)))
+        with torch.random.fork_rng(devices=[]):  # of dropout in attention
+            return as_tuple(student(torch.zeros(1, 3, *size)))
     except (AssertionError, RuntimeError) as error:
         raise ValueError(
             f'expected the student {type(student).__name__} to run on images '
@@ -131,12 +169,12 @@ def _check_layouts(
 ) -> None:
     """Refuse N x H x W x C maps.
 
-    In a square image, H = W. If C is equal to them, a larger image shows which
-    axes are those of space.
+    The axes of space have the proportions of the image. If both layouts do, a
+    larger image shows which axes they are.
     """
     for index, (first, second, third) in zip(indices, shapes):
-        channels_last = first == second != third
-        if first == second == third > 1:
+        channels_last = _is_proportional(first, second, size)
+        if channels_last and _is_proportional(second, third, size):
             try:
                 larger = _run(student, (2 * size[0], 2 * size[1]))[index].shape
             except ValueError:  # it only runs on images of one size
@@ -151,6 +189,16 @@ def _check_layouts(
                 'N x C x H x W, such as the SwinTransformer of mmpretrain '
                 'instead of that of timm'
             )
+
+
+def _is_proportional(height: int, width: int, size: Size) -> bool:
+    """Return whether a map has the proportions of an image.
+
+    Both sides are rounded, in a square image in the same way.
+    """
+    if size[0] == size[1]:
+        return height == width
+    return abs(height * size[1] - width * size[0]) < sum(size)
 
 
 def _map_settings(student: nn.Module) -> str:

@@ -30,6 +30,7 @@ from repfusion_mm.models.distillers.builders import (
     build_normalizers,
     build_policy,
     build_student,
+    choose_memory_format,
     infer_feature_shapes,
     read_indices,
     read_layer_weights,
@@ -121,6 +122,7 @@ class RepFusion(BaseModel):
             layers; 1 by default.
         channels_last: Store the student's weights, and so its maps, in the
             channels last memory format, in which convolutions are fastest.
+            Students of which PyTorch's gradients would be wrong are left out.
         compile: Run the student in training through ``torch.compile``, which
             compiles once for each shape of the images. If compilation fails,
             the reason is logged, and the student runs uncompiled.
@@ -170,9 +172,7 @@ class RepFusion(BaseModel):
         self.student_indices = read_indices(student_indices)
         self.student = build_student(student)
         check_flags('model', channels_last=channels_last, compile=compile)
-        self.memory_format = (
-            torch.channels_last if channels_last else torch.contiguous_format
-        )
+        self.memory_format = choose_memory_format(self.student, channels_last)
         #: Of the student and its images, in training.
         self.run_student: Callable = _run_student
         if compile:

@@ -17,7 +17,13 @@ def test_exported_student_is_that_of_the_checkpoint(tmp_path, averaged):
     hooks = [dict(type='repfusion_mm.ExportStudentHook')]
     if averaged:
         hooks.append(dict(type='EMAHook', momentum=0.1))
-    runner = Runner.from_cfg(config(tmp_path, hooks, max_epochs=2))
+    student = dict(
+        type='mmpretrain.ResNet_CIFAR', depth=18,
+        stem_channels=16, base_channels=16,
+    )  # fmt: skip
+    runner = Runner.from_cfg(
+        config(tmp_path, hooks, max_epochs=2, student=student)
+    )
     runner.train()
     student = load_from_local(tmp_path / 'student.pth')
     checkpoint = load_from_local(tmp_path / 'epoch_2.pth')

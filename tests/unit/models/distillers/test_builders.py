@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 import torch.nn as nn
@@ -12,6 +14,7 @@ from repfusion_mm.models.distillers.builders import (
     NORMALIZERS,
     build_normalizers,
     build_policy,
+    choose_memory_format,
     infer_feature_shapes,
 )
 
@@ -32,6 +35,42 @@ class Student(nn.Module):
         return (x.permute(0, 2, 3, 1) if self.layout == 'nhwc' else x,)
 
 
+@pytest.mark.parametrize(
+    ('channels', 'stride', 'kernel', 'expected'),
+    [
+        (8, 2, 1, torch.contiguous_format),
+        (8, 1, 1, torch.channels_last),
+        (8, 2, 3, torch.channels_last),
+        (16, 2, 1, torch.channels_last),
+    ],
+)
+def test_no_student_has_wrong_gradients(
+    channels, stride, kernel, expected, log
+):
+    """Those of oneDNN for channels last maps; it can also crash."""
+    conv = nn.Conv2d(channels, 16, kernel, stride)
+    student = nn.Sequential(conv)
+    assert choose_memory_format(student, False) == torch.contiguous_format
+    assert choose_memory_format(student, True) == expected
+    is_told = any("gradients of ['0']" in r.getMessage() for r in log.records)
+    assert is_told == (expected == torch.contiguous_format)
+    student.to(memory_format=expected)
+    maps = torch.randn(4, channels, 8, 8).to(memory_format=expected)
+    output = student(maps)
+    output.backward(torch.ones_like(output))
+    reference = (
+        copy.deepcopy(student)
+        .double()
+        .to(memory_format=torch.contiguous_format)
+    )
+    reference.zero_grad()
+    reference(maps.double().contiguous()).sum().backward()
+    torch.testing.assert_close(
+        conv.weight.grad.double(), reference[0].weight.grad,
+        rtol=1e-4, atol=1e-4,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize('size', [16, 32])
 @pytest.mark.parametrize('channels', [1, 2, 4, 5, 8, 16, 32])
 def test_the_layout_of_maps_is_read_from_their_axes(channels, size):
@@ -46,6 +85,45 @@ def test_the_layout_of_maps_is_read_from_their_axes(channels, size):
         infer_feature_shapes(
             Student(channels, layout='nhwc'), [0], (size, size)
         )
+
+
+@pytest.mark.parametrize('size', [(32, 24), (32, 16), (16, 32), (28, 56)])
+@pytest.mark.parametrize('channels', [4, 6, 7, 8, 14, 16, 32])
+def test_the_layout_is_read_from_the_proportions_of_an_image(channels, size):
+    height, width = size[0] // 4, size[1] // 4
+    assert infer_feature_shapes(Student(channels), [0], size) == [
+        (channels, height, width)
+    ]
+    with pytest.raises(ValueError, match=f'got N x {height} x {width} x '):
+        infer_feature_shapes(Student(channels, layout='nhwc'), [0], size)
+
+
+def test_rounded_proportions_are_taken():
+    student = Student(32, stride=5)
+    assert infer_feature_shapes(student, [0], (34, 24)) == [(32, 6, 4)]
+
+
+def test_parameters_of_the_training_mode_are_not_frozen():
+    """In eval mode, TinyViT uses constant copies of its attention biases."""
+    config = dict(
+        type='mmpretrain.TinyViT',
+        arch=dict(channels=[8] * 4, num_heads=[1] * 4, depths=[1] * 4),
+        img_size=(64, 64),
+        gap_before_final_norm=False,
+    )
+    student = MODELS.build(config)
+    student.unused = nn.Linear(2, 2)
+    student.drop = nn.Dropout()
+    modes = [module.training for module in student.modules()]
+    buffers = {k: v.clone() for k, v in student.named_buffers()}
+    state = torch.get_rng_state()
+    infer_feature_shapes(student, [-1], (64, 64))
+    frozen = {n for n, p in student.named_parameters() if not p.requires_grad}
+    assert frozen == {'unused.weight', 'unused.bias'}
+    assert [module.training for module in student.modules()] == modes
+    assert torch.get_rng_state().equal(state)
+    for key, value in student.named_buffers():
+        assert value.equal(buffers[key]), key
 
 
 def test_students_of_one_size_and_maps_of_one_pixel_are_taken():

@@ -54,7 +54,7 @@ def test_one_level_is_one_convolution_and_one_loss():
     (target,) = teacher(
         model.images(data['inputs']), torch.full((4,), 123)
     ).values()
-    student.to(memory_format=torch.channels_last)
+    student.to(memory_format=model.memory_format)
     found = conv(student(data['inputs'])[-1]).mean((2, 3))
     expected = (found - target.float().mean((2, 3))).square().mean()
     losses = model.loss(**data)

@@ -192,7 +192,11 @@ def test_the_memory_format_does_not_change_results():
     models = []
     for channels_last in (False, True):
         torch.manual_seed(0)
-        models.append(build(channels_last=channels_last))
+        student = dict(
+            type='mmpretrain.ResNet_CIFAR', depth=18,
+            stem_channels=16, base_channels=16,
+        )  # fmt: skip
+        models.append(build(student=student, channels_last=channels_last))
         models[-1].init_weights()
     strides = [m.student.layer1[0].conv1.weight.stride() for m in models]
     assert strides[0] != strides[1]
