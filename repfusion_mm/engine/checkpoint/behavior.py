@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import itertools
 import logging
+from types import FunctionType
 from typing import Any, Dict, List, Optional, Sequence, Union
 
 import torch
@@ -132,8 +133,15 @@ def _outputs(
     try:
         # On the CPU, so that the results do not depend on a GPU.
         net = copy.deepcopy(module).cpu().float()
-        net.eval()  # returns None in mmpretrain
+        for child in net.modules():
+            # mmengine's activation checkpointing replaces forward by a
+            # function, which is not copied: it would run the original module.
+            if isinstance(vars(child).get('forward'), FunctionType):
+                del child.forward
         net.load_state_dict(weights, strict=False)
+        # After loading, because some attentions of mmpretrain compute their
+        # biases from the weights here. It returns None in mmpretrain.
+        net.eval()
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(0)
             outputs = net(images)

@@ -1,6 +1,9 @@
 import pytest
 import torch
 from mmengine.registry import MODELS
+from mmengine.runner.activation_checkpointing import (
+    turn_on_activation_checkpointing,
+)
 
 from repfusion_mm.engine.checkpoint import StrictPretrained
 from repfusion_mm.engine.checkpoint.behavior import (
@@ -134,6 +137,47 @@ def test_the_comparison_changes_nothing():
     assert [module.training for module in net.modules()] == modes
     for key, value in net.state_dict().items():
         assert torch.equal(value, weights[key]), key
+
+
+def test_activation_checkpointing_changes_nothing():
+    """It replaces forward by a function of the original module."""
+    net = MODELS.build(RESNET)
+    weights = {k: v.clone() for k, v in net.state_dict().items()}
+    recorded = describe_behavior(net, weights, 32)
+    turn_on_activation_checkpointing(net, ['layer1'])
+    assert find_changes(recorded, net, weights) == []
+    for key, value in net.state_dict().items():
+        assert torch.equal(value, weights[key]), key
+
+
+def test_a_forward_of_the_own_class_is_kept():
+    class Chosen(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.forward = self.double
+
+        def double(self, x):
+            return 2 * x
+
+    behavior = describe_behavior(Chosen(), {}, 8)
+    assert behavior['outputs'][0]['shape'] == [2, 3, 8, 8]
+
+
+def test_biases_that_are_cached_in_eval_mode_are_those_of_the_weights():
+    config = dict(
+        type='mmpretrain.TinyViT',
+        arch=dict(channels=[8] * 4, num_heads=[1] * 4, depths=[1] * 4),
+        img_size=(64, 64),
+        gap_before_final_norm=False,
+    )
+    initial, trained = MODELS.build(config), MODELS.build(config)
+    for name, parameter in trained.named_parameters():
+        if name.endswith('attention_biases'):
+            torch.nn.init.normal_(parameter, std=5)
+    weights = trained.state_dict()
+    recorded = describe_behavior(trained, weights, 64)
+    assert recorded['outputs']
+    assert find_changes(recorded, initial, weights) == []
 
 
 DILATED = dict(
