@@ -17,11 +17,12 @@ from repfusion_mm.utils.types import is_type
 class PretrainedCheck:
     """Compare weights with those of a copy initialized with another seed.
 
-    Before initialization, all weights of the copy are NaN. Tensors that are
-    loaded from a file are equal in the module and in the copy, independently
-    of the file's keys and of conversions. Others differ because they are
-    random, or NaN in the copy because initialization does not set them, such
-    as the constants of normalization layers.
+    Before initialization, all weights of the copy are NaN, except those that
+    it shares with the module. Tensors that are loaded from a file are equal in
+    the module and in the copy, independently of the file's keys and of
+    conversions. Others differ because they are random, or NaN in the copy
+    because initialization does not set them, such as the constants of
+    normalization layers.
 
     Args:
         module: A module of mmengine before its ``init_weights``.
@@ -35,12 +36,15 @@ class PretrainedCheck:
         self.weights: Dict[str, torch.Tensor] = {}
         if self.files:
             memo = {id(shared): shared}
-            self._initialize(copy.deepcopy(module, memo))
+            net = copy.deepcopy(module, memo)
+            # Of teachers and normalizers, a copy is the original.
+            used = {v.data_ptr() for v in module.state_dict().values()}
+            for value in net.state_dict().values():
+                if value.is_floating_point() and value.data_ptr() not in used:
+                    value.fill_(torch.nan)
+            self._initialize(net)
 
     def _initialize(self, module: BaseModule) -> None:
-        for value in module.state_dict().values():
-            if value.is_floating_point():
-                value.fill_(torch.nan)
         parts = dict(module.named_modules())
         for name in self.files:
             parts[name].register_load_state_dict_post_hook(

@@ -103,6 +103,18 @@ def test_initialization_draws_the_same_numbers_as_without_a_check(tmp_path):
         assert value.equal(states[1][key])
 
 
+def test_the_statistics_of_the_normalizer_are_not_touched(tmp_path):
+    """A copy of a model shares the normalizers."""
+    file = save(tmp_path, weights_of(SMALL))
+    student = dict(SMALL, init_cfg=pretrained(file))
+    model = distiller(student=student, normalizer='standardize')
+    before = {k: v.clone() for k, v in model.normalizers.named_buffers()}
+    assert before['0.count'] == 0
+    model.init_weights()
+    for key, value in model.normalizers.named_buffers():
+        assert value.equal(before[key]), key
+
+
 def test_the_distiller_may_be_loaded_completely(tmp_path):
     model = distiller()
     model.init_weights()
