@@ -9,11 +9,14 @@ from typing import Optional, Sequence
 import torch
 from mmengine.logging import print_log
 
-#: Values of floating-point images outside [0, 255] by less than this are
-#: taken for overshoots of interpolation and color augmentation.
+#: Values of floating-point images below 0 by less than this are taken for
+#: overshoots of interpolation and color augmentation.
 OVERSHOOT = 64
-#: Largest share of values outside [-OVERSHOOT, 255 + OVERSHOOT].
+#: Largest share of values below -OVERSHOOT.
 MAX_OUTSIDE = 0.05
+#: Largest value of floating-point images of 8 bits. PhotoMetricDistortion of
+#: mmdet does not clip: bright images become up to 1.5 * (255 + 32) = 430.5.
+MAX_FLOAT = 2 * 255
 #: Largest value of images in [0, 1], with an overshoot of interpolation.
 MAX_UNIT = 1.5
 #: No smaller range than this of 8-bit images has negative values.
@@ -52,13 +55,13 @@ def check_scale(
 
     Raises:
         ValueError: All values are in [0, 1]; or around zero with negative
-            ones; or many are outside [0, 255].
+            ones; or they exceed [0, 255] by more than an augmentation.
     """
     if images[0].is_meta:
         return
     dtypes = sorted({str(image.dtype)[len('torch.') :] for image in images})
     values = torch.cat([image.flatten().float() for image in images])
-    outside = (values < -OVERSHOOT) | (values > 255 + OVERSHOOT)
+    outside = values < -OVERSHOOT
     stats = [values.min(), values.max(), values.mean()]
     stats += [
         mask.float().mean() for mask in (values <= 0, values >= 255, outside)
@@ -139,7 +142,7 @@ def find_cause(
     Args:
         low: Smallest value.
         high: Largest value.
-        share: Share of values outside [0, 255] by more than ``OVERSHOOT``.
+        share: Share of values below ``-OVERSHOOT``.
         integer: Whether the images have integers.
     """
     settings = 'set mean and std of model.data_preprocessor for [0, 255]'
@@ -158,7 +161,7 @@ def find_cause(
             f'the pipeline, and {settings} (multiply masks of 0 and 1 by 255)'
         )
     exceeds = (low < 0 or high > 255) if integer else share > MAX_OUTSIDE
-    if high > 2 * 255 or (exceeds and low >= -OVERSHOOT):
+    if high > MAX_FLOAT or (exceeds and low >= -OVERSHOOT):
         return (
             'they have more than 8 bits; convert the files to 8 bits (value * '
             '255 / largest value), or load files that use all 16 bits with '

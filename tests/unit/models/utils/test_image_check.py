@@ -252,6 +252,16 @@ def test_overshoots_of_float_images_are_not_refused():
         assert found.min() >= 0 and found.max() <= 1
 
 
+def test_bright_images_that_are_not_clipped_are_not_refused():
+    """PhotoMetricDistortion: 32 is added, then a factor of 1.5."""
+    white = (255 - noise(0) / 16 + 32) * 1.5
+    assert images_of(PREPROCESSORS[1], [*white]).min() == 1
+    with pytest.raises(ValueError, match='more than 8 bits'):
+        images_of(PREPROCESSORS[1], [*white * 1.2])
+    with pytest.raises(ValueError, match='more than 8 bits'):
+        images_of(PREPROCESSORS[1], [*white.to(torch.int32)])
+
+
 @pytest.mark.parametrize('dtype', [torch.uint8, torch.float32])
 @pytest.mark.parametrize('wrong', ['0 to 1', '12 bits'])
 def test_the_first_bright_batch_is_checked(dtype, wrong):
