@@ -71,6 +71,7 @@ def check_candidates(
                     'to the same dataset, without random augmentation, in '
                     'each'
                 )
+        del prober  # before the next teacher is built
 
 
 def probe_candidates(

@@ -134,11 +134,16 @@ def _measure(
         for module in student.modules():
             if isinstance(module, (nn.BatchNorm2d, nn.SyncBatchNorm)):
                 module.momentum = None  # the mean of all batches
+        # In training mode, they refuse a single image if its map is 1 x 1.
+        several = [batch for batch in prober.batches if len(batch) > 1]
+        if not several:
+            images = torch.cat(prober.batches)
+            several = [*images.tensor_split(max(1, len(images) // 2))]
         student.train()
-        _run(prober, student)
+        _run(model, student, several)
     student.eval()
     rows, begin = [], 0
-    for feats in _run(prober, student):
+    for feats in _run(model, student, prober.batches):
         maps = resize_to(feats[index].float(), grid)
         rows.append(prober.task.rows(maps, begin).cpu().numpy())
         begin += len(maps)
@@ -147,9 +152,8 @@ def _measure(
     return measurement._replace(is_own_fit=True)
 
 
-def _run(prober: Prober, student) -> List[tuple]:
-    """Return the maps of all batches."""
-    model = prober.model
+def _run(model, student, batches: List[torch.Tensor]) -> List[tuple]:
+    """Return the maps of all batches of N x 3 x H x W images in [0, 1]."""
     return [
         as_tuple(
             student(
@@ -158,5 +162,5 @@ def _run(prober: Prober, student) -> List[tuple]:
                 )
             )
         )
-        for images in prober.batches
+        for images in batches
     ]
