@@ -70,12 +70,13 @@ def read_records(work_dir: str) -> List[dict]:
 def read_logs(paths: Iterable[Path], counter: str, *keys: str) -> List[dict]:
     """Read the logs of all starts of a run, with one JSON object per line.
 
-    Objects of a start replace those of earlier starts from its first
-    iteration on. They replace all of them if the run did not resume, that is,
-    if its first iteration is at most the difference to the second. Files that
-    do not exist are skipped, and so is a truncated last line, which a killed
-    run leaves behind. ``counter`` is the key of the iteration; the other keys
-    are required too.
+    Objects of a start replace those of earlier starts after the iteration
+    ``start`` of its first object, 0 if the run did not resume. Without this
+    key, they replace those from its first iteration on, and all if this
+    iteration is at most the difference to the second. Files that do not exist
+    are skipped, and so is a truncated last line, which a killed run leaves
+    behind. ``counter`` is the key of the iteration; the other keys are
+    required too.
 
     Raises:
         ValueError: Another line is not JSON, or lacks a key.
@@ -106,7 +107,10 @@ def read_logs(paths: Iterable[Path], counter: str, *keys: str) -> List[dict]:
             newer.append(entry)
         if newer:
             begin = newer[0][counter]
-            if len(newer) > 1 and begin <= newer[1][counter] - begin:
+            start = newer[0].get('start')
+            if isinstance(start, int):
+                begin = start + 1
+            elif len(newer) > 1 and begin <= newer[1][counter] - begin:
                 begin = 0
             entries = [e for e in entries if e[counter] < begin] + newer
     return entries

@@ -57,11 +57,12 @@ class TimestepPolicyHook(PeriodicHook):
     resumed run continues correctly.
 
     Each record is a line of ``policy.jsonl`` in the run's log directory
-    (iteration, length of the run, timesteps, their mean probabilities over
-    the batches of all processes, entropy, reward, standard deviation of the
-    advantage, the ``RewardTable`` of the steps since the last record, and the
-    variance that the student explained in the last tenth of the steps) and a
-    picture of all records in the visualizer. At the end of the run, the hook
+    (iteration, the iteration after which this start of the run began, length
+    of the run, timesteps, their mean probabilities over the batches of all
+    processes, entropy, reward, standard deviation of the advantage, the
+    ``RewardTable`` of the steps since the last record, and the variance that
+    the student explained in the last tenth of the steps) and a picture of all
+    records in the visualizer. At the end of the run, the hook
     logs what a learned policy and the student have learned, or warns that
     they have learned nothing. It also checks model and data before the first
     iteration.
@@ -108,6 +109,7 @@ class TimestepPolicyHook(PeriodicHook):
         self.entropy_decay = entropy_decay
         self.entropy_floor = entropy_floor
         self.min_picture_interval = min_picture_interval
+        self._start = 0
         self._last_picture = 0
         self._loaded: Set[str] = set()
         self._verdicts: List[Verdict] = []
@@ -143,7 +145,7 @@ class TimestepPolicyHook(PeriodicHook):
             check_baseline(model, loader)
             self._initial_weight = model.policy.entropy_weight
             self._keep_table(runner, model.reward_table.values)
-        self._last_picture = runner.iter
+        self._start = self._last_picture = runner.iter
 
     def before_train_iter(
         self, runner, batch_idx: int, data_batch: Optional[dict] = None
@@ -187,6 +189,7 @@ class TimestepPolicyHook(PeriodicHook):
         num_done = runner.iter + 1
         entry = dict(
             iter=num_done,
+            start=self._start,
             max_iters=runner.max_iters,
             timesteps=model.policy.timesteps.tolist(),
             probabilities=[float(f'{p:.3g}') for p in probabilities.tolist()],

@@ -33,6 +33,22 @@ def test_a_restarted_run_replaces_a_longer_one(tmp_path):
     assert [r['iter'] for r in read_records(str(tmp_path))] == [2, 4]
 
 
+def test_a_restarted_run_is_known_from_its_first_record(tmp_path):
+    """Also with another number of timesteps."""
+    older = [policy_record(i, step=250) for i in (50, 100, 150, 200)]
+    write(tmp_path / '1', older)
+    write(tmp_path / '2', [policy_record(500, step=100, start=0)])
+    (entry,) = read_records(str(tmp_path))
+    assert entry['iter'] == 500 and len(entry['timesteps']) == 10
+
+
+def test_a_resumed_run_replaces_what_follows_its_checkpoint(tmp_path):
+    write(tmp_path / '1', [record(i, 100, start=0) for i in (2, 4, 6, 8)])
+    write(tmp_path / '2', [record(i, 700, start=4) for i in (8, 12)])
+    records = read_records(str(tmp_path))
+    assert [r['iter'] for r in records] == [2, 4, 8, 12]
+
+
 def test_a_truncated_last_line_is_ignored(tmp_path):
     path = write(tmp_path / '1', [record(2, 100), record(4, 100)])
     path.write_text(path.read_text()[:-30])
