@@ -12,6 +12,11 @@ MODELS = {
         dict(dims=(8, 8, 16, 16), depths=(1, 1, 1, 1)),
         32,
     ),
+    'xcit': (
+        'xcit_nano_12_p8_224.fb_in1k',
+        dict(embed_dim=16, depth=4, num_heads=2),
+        16,
+    ),
 }
 
 

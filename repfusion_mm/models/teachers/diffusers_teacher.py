@@ -215,7 +215,7 @@ class DiffusersTeacher(BaseTeacher):
         )
         if scheduler and self.input_mode == 'clean':
             log_unused_schedule(scheduler)
-        source.locate()
+        source.locate(self.family.unused_weights)
 
         classes = ClassSignal(class_signal, self.family)
         if class_signal == 'label':

@@ -7,6 +7,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 import torch
 import torch.nn as nn
 from mmengine.logging import print_log
+from mmengine.utils import to_2tuple
 
 from repfusion_mm.models.connectors.conv_connector import resize_to
 from repfusion_mm.models.teachers.base import BaseTeacher
@@ -261,7 +262,8 @@ class TimmTeacher(BaseTeacher):
     def _check_patch(self) -> None:
         """Refuse sides of which a transformer would ignore the last pixels."""
         embed = getattr(self.backbone, 'patch_embed', None)
-        for side, patch in zip(self.size, getattr(embed, 'patch_size', ())):
+        patches = to_2tuple(getattr(embed, 'patch_size', 1))  # an int in XCiT
+        for side, patch in zip(self.size, patches):
             below = side // patch * patch
             if side != below:
                 near = [str(s) for s in (below, below + patch) if s]

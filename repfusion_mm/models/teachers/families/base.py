@@ -49,6 +49,8 @@ class DenoiserFamily(ABC):
     null_class: Optional[int] = None
     #: Number of text tokens of a prompt, if the pipeline pads them.
     num_tokens = 77
+    #: Tensors in published files that diffusers does not use.
+    unused_weights: Tuple[str, ...] = ()
     #: Side in image pixels of a pixel of x_t; set by the teacher.
     latent_factor = 1
 

@@ -22,6 +22,8 @@ class PixArtFamily(DenoiserFamily):
     """
 
     num_tokens = 120
+    #: PixArt-alpha: its embedding of the empty prompt, from the training.
+    unused_weights = ('caption_projection.y_embedding',)
 
     def forward_kwargs(
         self,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from typing import Any, Dict, Mapping
 
 import torch
+from mmengine.utils import digit_version
 
 from repfusion_mm.models.teachers.families.base import Condition
 from repfusion_mm.models.teachers.families.flux import PackedFamily
@@ -16,6 +18,10 @@ UNSUPPORTED = (
     'use_additional_t_cond',
     'use_layer3d_rope',
     'zero_cond_t',
+)
+#: Before diffusers 0.37, the denoiser must be given the number of text tokens.
+NEEDS_LENGTHS = digit_version(metadata.version('diffusers')) < digit_version(
+    '0.37'
 )
 
 
@@ -41,8 +47,13 @@ class QwenImageFamily(PackedFamily):
     ) -> Dict[str, Any]:
         """Return the keyword arguments of the denoiser's forward."""
         height, width = x_t.shape[-2:]
+        lengths: Dict[str, Any] = {}
+        if NEEDS_LENGTHS:
+            count = self.num_text_tokens(condition)
+            lengths['txt_seq_lens'] = [count] * len(x_t)
         # No mask: the embedding of one text has no padding.
         return dict(
+            lengths,
             hidden_states=self.pack(x_t),
             timestep=model_timesteps,
             encoder_hidden_states=condition['prompt_embeds'],

@@ -37,7 +37,8 @@ class SanaFamily(DenoiserFamily):
 
     def scale_timesteps(self, timesteps: torch.Tensor) -> torch.Tensor:
         """Return t times the scale of the denoiser's config."""
-        return timesteps * self.config['timestep_scale']
+        # diffusers 0.32 has no scale.
+        return timesteps * self.config.get('timestep_scale', 1.0)
 
     def forward_kwargs(
         self,

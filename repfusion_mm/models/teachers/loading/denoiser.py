@@ -6,7 +6,7 @@ import inspect
 import logging
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, List, Optional
+from typing import Any, Callable, List, Optional, Sequence
 
 import torch
 from mmengine.dist import broadcast
@@ -72,8 +72,11 @@ class Source:
             #: Its parameters are on the meta device if they are in files.
             self.model = build_empty(part.cls, part.config, self.meta_model)
 
-    def locate(self) -> None:
+    def locate(self, unused: Sequence[str] = ()) -> None:
         """Find the weights of the complete model, and compare their shapes.
+
+        Args:
+            unused: Tensors that the files may hold, and the model does not.
 
         Raises:
             OSError: There are none.
@@ -84,7 +87,7 @@ class Source:
             return
         fetch_weights(self._pretrained, self._part, self._setting)
         check_files(self._part.folder, setting=self._setting)
-        self._locations = locate_weights(self.model, self._part.folder)
+        self._locations = locate_weights(self.model, self._part.folder, unused)
 
     def load(self, dtype: Optional[torch.dtype]) -> None:
         """Read the weights that are left; None keeps the files' dtype."""

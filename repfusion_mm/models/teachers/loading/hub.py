@@ -95,7 +95,7 @@ def fetch_parts(
         OSError: The hub does not return them, and they are not in its cache.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError
+    from huggingface_hub.utils import GatedRepoError
 
     path = Path(pretrained).expanduser()
     if path.is_dir():

@@ -141,10 +141,17 @@ def find_files(folder: Path, stems: Sequence[str] = STEMS) -> List[Path]:
     return [folder / name for name in files]
 
 
-def locate_weights(model: nn.Module, folder: Path) -> Locations:
+def locate_weights(
+    model: nn.Module, folder: Path, unused: Sequence[str] = ()
+) -> Locations:
     """Find each tensor of a complete model in the files of a folder.
 
     Only headers are read, except of ``.bin`` files in PyTorch's old format.
+
+    Args:
+        model: The model.
+        folder: The folder.
+        unused: Tensors that the files may hold, and the model does not.
 
     Raises:
         ValueError: Names or shapes differ, shards are missing, a file is
@@ -155,6 +162,7 @@ def locate_weights(model: nn.Module, folder: Path) -> Locations:
     unexpected, wrong, quantized = [], [], []
     ignored = dict(model.named_buffers())
     paths = find_files(folder)
+    left_out = []
     size = sum(p.stat().st_size for p in paths if p.suffix == '.bin')
     if size:
         print_log(
@@ -167,7 +175,9 @@ def locate_weights(model: nn.Module, folder: Path) -> Locations:
         for name, tensor in _open(path).items():
             key = _rename(name, expected)
             if key not in expected:
-                if key not in ignored:
+                if name in unused:
+                    left_out.append(name)
+                elif key not in ignored:
                     unexpected.append(name)
                 continue
             found[key] = path, name
@@ -195,6 +205,12 @@ def locate_weights(model: nn.Module, folder: Path) -> Locations:
             if names
         )
         raise weights_error(folder, text)
+    if left_out:
+        print_log(
+            f'teacher: {left_out} in {str(folder)!r} is not used, as in '
+            'diffusers',
+            logger='current',
+        )
     return found
 
 

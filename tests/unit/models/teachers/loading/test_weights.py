@@ -15,6 +15,7 @@ import torch.nn as nn
 from mmengine.logging import MMLogger
 from safetensors.torch import load_file, save_file
 
+from repfusion_mm.models.teachers.families import find_family
 from repfusion_mm.models.teachers.loading.weights import (
     build_empty,
     load_weights,
@@ -212,6 +213,22 @@ def test_buffers_that_are_computed_may_be_in_the_file(tmp_path):
     model = empty(cls, tmp_path)
     load_weights(model, locate_weights(model, tmp_path))
     assert model.get_buffer(name).any()
+
+
+def test_leftovers_of_published_files_are_not_used(tmp_path, log):
+    """PixArt-alpha's; other names are refused."""
+    cls = save_model(tmp_path, 'PixArtTransformer2DModel')
+    name = 'caption_projection.y_embedding'
+    edit(lambda w: w.update({name: torch.zeros(3, 8)}))(tmp_path)
+    model = empty(cls, tmp_path)
+    unused = find_family(cls, model.config).unused_weights
+    load_weights(model, locate_weights(model, tmp_path, unused))
+    assert any(name in record.message for record in log.records)
+    for others in ((), unused):
+        if others:
+            edit(lambda w: w.update(new=torch.zeros(3)))(tmp_path)
+        with pytest.raises(ValueError, match=r"unexpected \['(new|cap)"):
+            locate_weights(model, tmp_path, others)
 
 
 def test_buffers_in_the_file_are_not_computed(tmp_path):
