@@ -83,7 +83,10 @@ if 'decoder' not in model:
 images = dict(
     type='repfusion_mm.ImageFolderDataset',
     data_root=data_root,
-    with_label=task == 'classes' and labels == 'folders',
+    # Otherwise, images that lie directly in data_root are distilled, too.
+    with_label=timestep == 'learned'
+    and task == 'classes'
+    and labels == 'folders',
     pipeline=[
         dict(type='repfusion_mm.LoadImage'),
         dict(

@@ -16,6 +16,7 @@ import repfusion_mm
 from repfusion_mm.cli import add_cfg_options
 from repfusion_mm.engine.hooks.export_diffusers_hook import TRAINING
 from repfusion_mm.models.teachers.families import find_family
+from repfusion_mm.models.teachers.inputs.encoder_loading import open_encoder
 from repfusion_mm.models.teachers.inputs.sizes import resolve_image_size
 from repfusion_mm.models.teachers.loading.denoiser import find_denoiser
 from repfusion_mm.registry import MODELS
@@ -83,6 +84,8 @@ def find_teacher(name: str) -> Teacher:
             '(configs/distill/repfusion_custom.py)'
         )
     family = find_family(part.cls, part.config)
+    with torch.device('meta'):  # without weights; for the latent_factor
+        open_encoder(None, source, family, None, 'auto')
     size = resolve_image_size(None, family)
     if not isinstance(size, int):
         raise ValueError(

@@ -65,6 +65,11 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
         '--epochs', type=positive, help='(default: by the number of images)'
     )
     parser.add_argument(
+        '--max-images', type=positive, metavar='N',
+        help='largest number of labeled images to probe (default: 500, or '
+        'four times the number of classes, if that is more)',
+    )  # fmt: skip
+    parser.add_argument(
         '--work-dir', type=Path, default=Path('work_dirs/distill_folder'),
         help='folder of everything that is written (default: %(default)s)',
     )  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Callable, List, NamedTuple, Sequence, Tuple, TypeVar
 import numpy as np
 from PIL import Image
 
+from repfusion_mm.datasets.image_files import path_within
 from repfusion_mm.datasets.image_folder import ImageFolderDataset
 
 #: Largest number of images whose headers are read.
@@ -48,7 +49,7 @@ def list_images(folder: str) -> Images:
     root = osp.abspath(osp.expanduser(folder))
     dataset = ImageFolderDataset(data_root=root, with_label=False)
     names = [
-        osp.relpath(dataset.get_data_info(i)['img_path'], root)
+        path_within(root, dataset.get_data_info(i)['img_path'])
         for i in range(len(dataset))
     ]
     if len(names) < MIN_IMAGES:

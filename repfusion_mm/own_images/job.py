@@ -9,7 +9,7 @@ from typing import List, NamedTuple, Optional
 
 from mmengine.config import Config
 
-from repfusion_mm.analysis.probe.prober import Prober
+from repfusion_mm.analysis.probe.prober import MAX_IMAGES, Prober
 from repfusion_mm.analysis.probe.student import (
     WORSE,
     describe_student,
@@ -60,6 +60,7 @@ class Job(NamedTuple):
     pixels: Optional[dict]
     options: dict
     command: str
+    max_images: int
 
     def config(self, timestep: Optional[int] = None) -> Config:
         """Return the config; with labels, the timestep is probed first."""
@@ -124,7 +125,7 @@ def run(args: argparse.Namespace, argv: List[str]) -> int:
     if job.labels is None:
         print(f'\n{NO_LABELS}\n')
     else:
-        found = judge_teacher(cfg)
+        found = judge_teacher(cfg, job.max_images)
         if found.recommendation.distill is False and not args.ignore_verdict:
             print(
                 f'{describe_training(job.teacher)}Nothing is distilled; '
@@ -144,7 +145,9 @@ def run(args: argparse.Namespace, argv: List[str]) -> int:
     finally:  # over the config that mmengine dumps, which has no comments
         job.write(path, timestep)
     cfg = read_config(str(path))
-    verdict = judge_student(cfg, student, found) if found else ''
+    verdict = ''
+    if found:
+        verdict = judge_student(cfg, student, found, job.max_images)
     if is_config(args.student):
         usage = write_configs(args.student[0], cfg, student.resolve())
     else:
@@ -155,9 +158,9 @@ def run(args: argparse.Namespace, argv: List[str]) -> int:
     return int(WORSE in verdict and not args.ignore_verdict)
 
 
-def judge_teacher(cfg: Config) -> Found:
+def judge_teacher(cfg: Config, max_images: int) -> Found:
     """Probe the teacher, and write and print what the probe shows."""
-    prober = Prober(cfg)
+    prober = Prober(cfg, max_images)
     if cfg.model.policy.get('timestep') is not None:  # of --cfg-options
         build_policy(cfg.model.policy, prober.teacher.num_timesteps)
     print(f'probing the teacher on {prober.summary()}')
@@ -170,15 +173,18 @@ def judge_teacher(cfg: Config) -> Found:
     return found
 
 
-def judge_student(cfg: Config, student: Path, found: Found) -> str:
+def judge_student(
+    cfg: Config, student: Path, found: Found, max_images: int
+) -> str:
     """Compare the student with its teacher and an untrained student.
 
     Args:
         cfg: The config of the distillation.
         student: The exported student.
         found: What the probe of the teacher shows.
+        max_images: The largest number of labeled images to read.
     """
-    prober = Prober(cfg)
+    prober = Prober(cfg, max_images)
     mode, layer, t = found.best
     t = cfg.model.policy.get('timestep', t)  # --cfg-options may change it
     probe = probe_student(prober, student, (mode, layer, t))
@@ -227,7 +233,10 @@ def prepare(args: argparse.Namespace, argv: List[str]) -> Job:
         batch_size=batch_size,
         max_epochs=args.epochs or epochs,
     )
+    # Of few images, many classes would have only one, which is no use.
+    num_classes = labels.num_classes if labels else 0
+    max_images = args.max_images or max(MAX_IMAGES, 4 * num_classes)
     return Job(
         images, labels, variables, teacher, pixels, args.cfg_options or {},
-        shlex.join(argv),
+        shlex.join(argv), max_images,
     )  # fmt: skip

@@ -106,12 +106,15 @@ def inherit(path: str, cfg: Config, student: Optional[Path]) -> Dict[str, Any]:
     model: Dict[str, Any] = dict(backbone=backbone)
     if 'pretrained' in base.model:
         model['pretrained'] = None
-    settings = dict(
-        _base_=[path], custom_imports=dict(imports=imports), model=model
-    )
     if student is not None:
         backbone['init_cfg'] = read_weights(cfg, student)
-        settings['default_hooks'] = STRICT
+    settings = dict(
+        _base_=[path],
+        custom_imports=dict(imports=imports),
+        # Also from random weights: report.py compares equal settings.
+        default_hooks=STRICT,
+        model=model,
+    )
     if read_pixels(base) is None:
         model['data_preprocessor'] = preprocess(
             cfg, base.get('default_scope', '')

@@ -310,6 +310,19 @@ def test_a_timestep_replaces_the_policy(tmp_path, labels):
     assert ('probe_dataset' in cfg) == (labels is not None)
 
 
+def test_images_beside_the_folders_of_classes_are_distilled(tmp_path):
+    root = make_folder(tmp_path) / 'images'
+    cv2.imwrite(str(root / 'beside.jpg'), np.zeros((16, 16, 3), np.uint8))
+    config = edited(
+        'distill/repfusion_custom.py', tmp_path / 'distill.py',
+        data_root=str(root), labels='folders', timestep=300, **SMALL,
+    )  # fmt: skip
+    cfg = Config.fromfile(config)
+    (images,) = map(DATASETS.build, cfg.train_dataloader.dataset.datasets)
+    assert len(images) == 25
+    assert len(DATASETS.build(cfg.probe_dataset)) == 24  # labeled
+
+
 @pytest.mark.parametrize('labels', [None, ''])
 def test_a_policy_is_not_rewarded_without_labels(
     images, tmp_path, teacher_folder, labels

@@ -27,12 +27,14 @@ class Labels(NamedTuple):
         source: ``'folders'``, or the path of a list, folder or COCO file.
         names: Names of the keypoints, or of the classes of boxes.
         text: What was found, for a person.
+        num_classes: The number of classes of images.
     """
 
     task: str
     source: str
     names: Tuple[str, ...] = ()
     text: str = ''
+    num_classes: int = 0
 
 
 def find_path(option: str, path: str) -> str:

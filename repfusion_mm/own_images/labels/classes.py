@@ -72,4 +72,5 @@ def describe_classes(
         'classes', source,
         text=f'{len(labels)} labeled images of {num_classes} classes, {low} '
         f'to {high} of each',
+        num_classes=num_classes,
     )  # fmt: skip

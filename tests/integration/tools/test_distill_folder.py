@@ -1,10 +1,13 @@
 """From a folder of images and labels to a verdict, with one command."""
 
+import cv2
+import numpy as np
 import pytest
 from mmengine.config import Config
 
 from repfusion_mm.engine.checkpoint.io import load_from_local
 from repfusion_mm.own_images import job
+from repfusion_mm.own_images.command import parse_args
 from repfusion_mm.own_images.config import fill_in
 from tests.helpers.launcher import run_main
 from tests.helpers.own_images import OPTIONS, make_folder
@@ -63,6 +66,32 @@ def test_a_student_is_distilled_and_judged(root, teacher, task):
         assert f' t = {policy.timestep}, ' in done.output
     # The comments are kept, which the config that mmengine dumps has not.
     assert config.read_text().startswith('# Written by: distill_folder.py')
+
+
+@pytest.mark.parametrize(
+    ('flags', 'expected'), [([], 504), (['--max-images', '9'], 9)]
+)
+def test_the_probe_reads_four_images_of_each_class(
+    tmp_path, teacher, flags, expected
+):
+    """Of 500 of many classes, too many would be the only one."""
+    for i in range(126):
+        (tmp_path / 'images' / f'{i:03}').mkdir(parents=True)
+        for k in range(2):
+            path = tmp_path / 'images' / f'{i:03}' / f'{k}.png'
+            cv2.imwrite(str(path), np.full((8, 8, 3), i + k, np.uint8))
+    words = [str(tmp_path / 'images'), '--labels', 'folders', *flags]
+    args = parse_args([*words, '--teacher', teacher])
+    assert job.prepare(args, []).max_images == expected
+    args = parse_args([*words[:1], '--teacher', teacher])
+    assert job.prepare(args, []).max_images == 500
+
+
+def test_the_number_of_probed_images_is_set(root, teacher):
+    flags = ['--max-images', '6', '--ignore-verdict']
+    done = run(root, 'classes', teacher, *flags)
+    assert 'probing the teacher on 6 labeled images' in done.output
+    assert '6 labeled images' in (root / 'out/probe.txt').read_text()
 
 
 def test_a_project_gets_configs_for_its_student(root, teacher):

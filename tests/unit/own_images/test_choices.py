@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from repfusion_mm.models import DiffusersTeacher
 from repfusion_mm.own_images.choices import (
     choose_length,
     choose_student,
@@ -8,6 +9,7 @@ from repfusion_mm.own_images.choices import (
     find_teacher,
     teacher_names,
 )
+from tests.helpers.pipelines import sd
 from tests.helpers.toy import save_teacher
 
 
@@ -25,6 +27,17 @@ def test_a_folder_is_a_teacher(tmp_path):
     assert (teacher.base, teacher.size) == ('ddpm_custom', 16)
     assert teacher.options['pretrained'] == folder
     assert teacher.options['layers'] == ['mid_block.resnets.1.conv2']
+
+
+def test_the_size_of_a_latent_teacher_is_that_of_its_images(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)  # the embedding of the prompt is written there
+    sd.save('pipeline')
+    teacher = find_teacher('pipeline')
+    built = DiffusersTeacher(**teacher.options)
+    assert teacher.size == built.image_size == sd.SIDE
+    assert teacher.options['layers'] == ['up_blocks.1']
 
 
 def test_the_length_of_its_training_is_named(tmp_path):
