@@ -128,7 +128,7 @@ def test_checkpoints_that_do_not_fit_are_refused(folder):
         run(
             folder, ['model.student.base_channels=8'], flags=['--resume', path]
         ),
-        ['to fit all', 'Use the config that wrote'],
+        ['to fit all', 'Use the config of the run'],
     )
     assert_explained(
         run(folder, flags=['--resume', folder / 'run/student.pth']),

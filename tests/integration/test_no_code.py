@@ -168,7 +168,9 @@ def test_a_report_runs_no_code(tmp_path, canary):
     text = f'a = __import__("pathlib").Path({str(canary)!r}).touch()'
     path = tmp_path / 'config.py'
     path.write_text(text)
-    with pytest.raises(ValueError, match=r'expected a config .*__import__'):
+    with pytest.raises(
+        ValueError, match='expected a config .* a call at line 1'
+    ):
         read_dumped_config(path)
     assert not canary.exists()
 
