@@ -70,6 +70,7 @@ def test_a_teacher_is_trained_and_exported(images, tmp_path):
     assert list(folder.rglob('samples_2.png'))
 
 
+@pytest.mark.slow
 def test_a_finished_teacher_can_be_trained_longer(images, tmp_path):
     """As if its length had been the larger one from the start."""
     options = ['custom_hooks.1.min_interval=1']

@@ -43,10 +43,10 @@ def run(root, task, teacher, *flags, expect=0, options=()):
 
 @pytest.mark.parametrize(
     'task',
-    ['classes', 'boxes', None]
+    ['classes', None]
     + [
         pytest.param(task, marks=pytest.mark.slow)
-        for task in ('folders', 'masks', 'keypoints')
+        for task in ('folders', 'masks', 'keypoints', 'boxes')
     ],
 )
 def test_a_student_is_distilled_and_judged(root, teacher, task):
