@@ -20,7 +20,7 @@ print('${mmcv/==/}-torch%s-cp%d%d' % (torch.__version__, *sys.version_info[:2]))
     if ! compgen -G "$folder/*.whl" > /dev/null; then
         command -v "${CXX:-c++}" > /dev/null ||
             fail "mmcv is built from source: install a C++ compiler (g++)"
-        info "building $mmcv once, which takes ten minutes on two cores"
+        info "building $mmcv once, which takes 10 to 40 minutes on two cores"
         mkdir -p "$folder"
         if [ "${FORCE_CUDA:-0}" != 1 ]; then export CUDA_VISIBLE_DEVICES=; fi
         # pip's cache does not distinguish versions of torch.
