@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import os
 import sys
+import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
@@ -198,6 +199,7 @@ def start_worker(out: Path) -> None:
 
     Several threads round sums in another order, which changes the scores.
     """
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     enable_safe_loading()
     torch.set_num_threads(1)
     # mmengine collects garbage for each dataset, which need not look through
@@ -205,3 +207,11 @@ def start_worker(out: Path) -> None:
     gc.freeze()
     log = (out / f'log_{os.getpid()}.txt').open('w', encoding='utf-8')
     sys.stdout = sys.stderr = log
+
+
+def _end_with_parent() -> None:
+    """End this process if the call is killed: the next one runs its job."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

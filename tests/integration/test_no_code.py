@@ -169,7 +169,7 @@ def test_a_report_runs_no_code(tmp_path, canary):
     path = tmp_path / 'config.py'
     path.write_text(text)
     with pytest.raises(
-        ValueError, match='expected a config .* a call at line 1'
+        ValueError, match=r'expected a config .* a call at line 1'
     ):
         read_dumped_config(path)
     assert not canary.exists()

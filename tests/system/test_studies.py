@@ -1,6 +1,11 @@
 """Miniatures of the studies, from the layouts of their archives."""
 
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +120,38 @@ def test_teacher_is_trained(name, tmp_path, monkeypatch):
     written = tmp_path / f'work_dirs/ddpm_{name}/teacher' / weights
     shipped = ROOT / f'projects/{name}/ddpm_{name}' / weights
     assert written.stat().st_size == shipped.stat().st_size < 6e6
+
+
+POOL = """
+import multiprocessing, os, sys, time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from projects.study.command import start_worker
+spawn = multiprocessing.get_context('spawn')
+pool = ProcessPoolExecutor(1, spawn, start_worker, (Path(sys.argv[1]),))
+print(pool.submit(os.getpid).result(), flush=True)
+pool.submit(time.sleep, 600).result()
+"""
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='signals of POSIX')
+def test_workers_end_with_a_call_that_is_killed(tmp_path):
+    """A second call would train in the same folders."""
+    command = [sys.executable, '-c', POOL, str(tmp_path)]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as process:
+        worker = int(process.stdout.readline())
+        os.kill(worker, 0)  # it runs
+        process.kill()
+    for _ in range(100):
+        try:
+            os.kill(worker, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    os.kill(worker, signal.SIGKILL)
+    pytest.fail('the worker runs after its call was killed')
 
 
 def test_second_call_adds_the_missing_scores(digits, tmp_path):
