@@ -78,7 +78,9 @@ class ExactResumeHook(Hook):
         self._position = checkpoint['meta'].get('train_position')
         stopping = checkpoint['meta'].get('early_stopping', ())
         for hook, state in zip(_stopping_hooks(runner), stopping):
-            vars(hook).update(state)
+            if (hook.monitor, hook.rule) == (state['monitor'], state['rule']):
+                hook.wait_count = state['wait_count']
+                hook.best_score = state['best_score']
         if not any(isinstance(i, SkippedValidationHook) for i in runner.hooks):
             validated = checkpoint['meta'].get('validated', False)
             runner.register_hook(SkippedValidationHook(validated))
@@ -91,10 +93,18 @@ class ExactResumeHook(Hook):
         batches = getattr(runner.train_loop, 'dataloader_iterator', None)
         if isinstance(batches, EndlessBatches):
             checkpoint['meta']['train_position'] = dict(batches.position)
-        checkpoint['meta']['validated'] = self._validated == runner.iter
+        # mmengine has not counted the iteration yet when it writes one.
+        checkpoint['meta']['validated'] = (
+            self._validated == checkpoint['meta']['iter']
+        )
         checkpoint['meta']['early_stopping'] = [
-            dict(wait_count=h.wait_count, best_score=float(h.best_score))
-            for h in _stopping_hooks(runner)
+            dict(
+                monitor=hook.monitor,
+                rule=hook.rule,
+                wait_count=hook.wait_count,
+                best_score=float(hook.best_score),
+            )
+            for hook in _stopping_hooks(runner)
         ]
         checkpoint['meta']['immutable_settings'] = immutable_settings(runner)
         checkpoint['meta']['model_settings'] = model_settings(runner)

@@ -70,8 +70,8 @@ def seed_batches(loop: BaseLoop, cfg: object, seed: int) -> None:
             logger='current',
         )
     batches.seed = seed
-    # torch hands it the batch, and does not iterate that. ConcatDatasets of
-    # this package seed themselves.
+    # A DataLoader gives it the batch without iterating it, which seeds.
+    # ConcatDatasets of this package seed themselves.
     read = getattr(dataset, '__getitems__', None)
     if read and not isinstance(dataset, (SeededConcatDataset, Subset)):
         dataset.__getitems__ = partial(_read_seeded, read)

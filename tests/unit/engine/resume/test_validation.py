@@ -1,11 +1,13 @@
 """A validation that an interruption skipped is run on resuming."""
 
+import math
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.dataset import BaseDataset
 from mmengine.evaluator import BaseMetric
+from mmengine.hooks import EarlyStoppingHook
 from mmengine.model import BaseModel
 from mmengine.registry import METRICS, MODELS
 from mmengine.runner import Runner
@@ -180,6 +182,32 @@ def test_a_schedule_makes_the_step_of_a_validation_once(tmp_path):
     assert resumed.optim_wrapper.get_lr() == first.optim_wrapper.get_lr()
     ends = [run.param_schedulers[0].state_dict() for run in (first, resumed)]
     assert ends[0]['num_bad_epochs'] == ends[1]['num_bad_epochs']
+
+
+def test_a_checkpoint_before_its_validation_is_not_validated(tmp_path):
+    """Also with one after each iteration."""
+    every = dict(ITERS, val_interval=1)
+    run = build(tmp_path / 'run', every, 1, interrupt=2)
+    with pytest.raises(Interruption):
+        run.train()
+    meta = load_from_local(tmp_path / 'run/iter_2.pth')['meta']
+    assert meta['iter'] == 2 and not meta['validated']
+
+
+def test_early_stopping_by_another_score_starts_anew(tmp_path):
+    stop = dict(
+        type='EarlyStoppingHook', monitor='weight', rule='less', patience=2
+    )
+    epochs = dict(by_epoch=True, max_epochs=6)
+    first = build(tmp_path / 'first', epochs, 1, hooks=[stop])
+    first.train()
+    resumed = build(
+        tmp_path / 'resumed', epochs, 2, hooks=[dict(stop, rule='greater')],
+        resume=True, load_from=str(tmp_path / 'first/epoch_2.pth'),
+    )  # fmt: skip
+    resumed.load_or_resume()
+    (hook,) = [h for h in resumed.hooks if isinstance(h, EarlyStoppingHook)]
+    assert hook.wait_count == 0 and hook.best_score == -math.inf
 
 
 def test_early_stopping_continues_to_count(tmp_path):
