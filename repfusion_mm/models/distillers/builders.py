@@ -8,6 +8,7 @@ from typing import Any, List, Optional, Sequence, Tuple, Union
 import torch
 import torch.nn as nn
 from mmengine.logging import print_log
+from torch.nn.modules.batchnorm import _NormBase
 
 from repfusion_mm.models.decoders.base import TaskDecoder
 from repfusion_mm.models.losses.base import DistillLoss
@@ -86,10 +87,11 @@ def choose_memory_format(
 ) -> torch.memory_format:
     """Return the memory format of the student's weights.
 
-    In the channels last format, oneDNN computes wrong gradients of 1 x 1
-    convolutions with a stride and less than 16 input channels (8 without
+    In the channels last format, oneDNN (on CPUs) computes wrong gradients of
+    1 x 1 convolutions with a stride and less than 16 input channels (8 without
     AVX-512), and writes beyond its memory:
     https://github.com/uxlfoundation/oneDNN/issues/6035
+    The device is not known yet; such small networks are fast in any format.
     """
     wrong = [
         name
@@ -116,9 +118,10 @@ def infer_feature_shapes(
 ) -> List[Shape]:
     """Return (C, H, W) of the student's maps at ``indices``.
 
-    The student runs on a blank image, in the mode of training, because some
-    backbones compute something else in eval mode. Parameters that do not
-    influence the maps are frozen.
+    The student runs on a blank image, in training and in eval mode: some
+    backbones have parameters that are only used in training, or layers that
+    training skips at random. Parameters that influence the maps in neither
+    mode are frozen.
 
     Raises:
         ValueError: The student does not run on images of this size, or has
@@ -127,7 +130,9 @@ def infer_feature_shapes(
     training = student.training
     student.train()
     for module in student.modules():
-        if any(kind in type(module).__name__ for kind in EVAL_LAYERS):
+        name = type(module).__name__
+        is_norm = isinstance(module, _NormBase)
+        if is_norm or any(kind in name for kind in EVAL_LAYERS):
             module.training = False  # not eval(): without its children
     feats = _run(student, size)
     shapes: List[Shape] = []
@@ -143,7 +148,10 @@ def infer_feature_shapes(
             ) from None
         shapes.append((channels, height, width))
     _check_layouts(student, indices, shapes, size)
-    _freeze_idle_parameters(student, [feats[index] for index in indices])
+    maps = [feats[index] for index in indices]
+    student.eval()
+    feats = _run(student, size)
+    _freeze_idle_parameters(student, maps + [feats[i] for i in indices])
     student.train(training)
     return shapes
 

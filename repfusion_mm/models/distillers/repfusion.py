@@ -122,7 +122,8 @@ class RepFusion(BaseModel):
             layers; 1 by default.
         channels_last: Store the student's weights, and so its maps, in the
             channels last memory format, in which convolutions are fastest.
-            Students of which PyTorch's gradients would be wrong are left out.
+            Not used for a student whose gradients would then be wrong on a
+            CPU (see ``choose_memory_format``), which is logged.
         compile: Run the student in training through ``torch.compile``, which
             compiles once for each shape of the images. If compilation fails,
             the reason is logged, and the student runs uncompiled.

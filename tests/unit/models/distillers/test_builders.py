@@ -126,6 +126,32 @@ def test_parameters_of_the_training_mode_are_not_frozen():
         assert value.equal(buffers[key]), key
 
 
+class OwnNorm(nn.BatchNorm2d):
+    pass
+
+
+class Skipping(nn.Module):
+    """Training skips its layer at random."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 4, 4)
+        self.skipped = nn.Conv2d(4, 4, 1)
+        self.own = OwnNorm(4)
+
+    def forward(self, x):
+        x = self.conv(x)
+        return (self.own(x) if self.training else self.own(self.skipped(x)),)
+
+
+def test_layers_that_training_skips_are_not_frozen():
+    student = Skipping()
+    infer_feature_shapes(student, [0], (4, 4))  # maps of 1 x 1
+    assert all(p.requires_grad for p in student.parameters())
+    assert student.own.num_batches_tracked == 0
+    assert student.own.training
+
+
 def test_students_of_one_size_and_maps_of_one_pixel_are_taken():
     student = Student(4, sizes=[16])
     assert infer_feature_shapes(student, [0], (16, 16)) == [(4, 4, 4)]
