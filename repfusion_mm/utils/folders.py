@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 
@@ -20,14 +21,16 @@ def replace_folder(new: Path, folder: Path) -> None:
     Raises:
         OSError: ``new`` cannot be moved; both folders are where they were.
     """
-    aside = folder.with_name(f'{folder.name}.old{os.getpid()}')
-    exists = folder.exists()
-    if exists:
-        os.replace(folder, aside)
+    if not folder.is_dir():
+        os.replace(new, folder)
+        return
+    # Of a new name: an earlier one may have stayed.
+    aside = tempfile.mkdtemp(prefix=f'{folder.name}.old', dir=folder.parent)
+    os.rmdir(aside)  # Windows replaces no folder
+    os.replace(folder, aside)
     try:
         os.replace(new, folder)
     except OSError:
-        if exists:
-            os.replace(aside, folder)
+        os.replace(aside, folder)
         raise
     shutil.rmtree(aside, ignore_errors=True)
