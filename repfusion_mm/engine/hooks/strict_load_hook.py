@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import List, Optional
+from collections import OrderedDict
+from typing import Any, List, Optional
 
 from mmengine.config import Config
 from mmengine.dist import broadcast
@@ -129,8 +130,13 @@ class StrictLoadHook(Hook):
         remove_config(checkpoint)
         model = unwrap_model(runner)
         source = checkpoint.get('state_dict', checkpoint)
-        if isinstance(source, dict):  # the runner removes this prefix, too
-            source = {re.sub(r'^module\.', '', k): source[k] for k in source}
+        if isinstance(source, dict):  # the runner removes the same prefix
+            renamed: Any = OrderedDict(
+                (re.sub(r'^module.', '', str(k)), v) for k, v in source.items()
+            )
+            if hasattr(source, '_metadata'):  # versions of modules
+                renamed._metadata = source._metadata
+            source = renamed
         mismatches, adapted = compare_with_hooks(
             model, source, find_incompatible_keys(source, model.state_dict())
         )

@@ -55,6 +55,17 @@ def test_checkpoints_are_compared_as_they_are_loaded(tmp_path, prefix, tta):
         runner.load_checkpoint(path)
 
 
+def test_names_that_mmengine_changes_are_refused(tmp_path):
+    """Its pattern '^module.' matches 'modules', too."""
+    hook = dict(type='repfusion_mm.StrictLoadHook')
+    runner = Runner.from_cfg(config(tmp_path, [hook]))
+    runner.model.module_list = torch.nn.ModuleList([torch.nn.Linear(1, 1)])
+    path = str(tmp_path / 'weights.pth')
+    torch.save(dict(state_dict=runner.model.state_dict(), meta={}), path)
+    with pytest.raises(ValueError, match=r'module_list\.0\.weight: not in'):
+        runner.load_checkpoint(path)
+
+
 class Averaged(BaseTTAModel):
     def merge_preds(self, data_samples_list):
         return data_samples_list[0]
