@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Dict, Iterable, List, Optional, Tuple
 
@@ -203,7 +204,16 @@ def _draw_probe(axes: Axes, probe: Dict[int, float], label: str) -> None:
     axes.plot(scores, timesteps, 'o-', ms=3, color=ORANGE)
     ends = [min(scores), max(scores)]
     axes.set_xticks(ends, [f'{value:.2f}' for value in ends])
-    axes.set_xlabel(label, size='small')
+    # Lines that fit the narrow axes, broken after points in names of layers,
+    # in the space below, for which the layout need not shrink the heat map.
+    parts = [
+        textwrap.fill(line.replace('.', '. '), 18).replace('. ', '.')
+        for line in label.splitlines()
+    ]
+    axes.annotate(
+        '\n'.join(parts), (0, 0), (0, -20), 'axes fraction', 'offset points',
+        va='top', size='small', annotation_clip=False,
+    ).set_in_layout(False)  # fmt: skip
     axes.tick_params(labelleft=False)
     axes.spines[['top', 'right']].set_visible(False)
 
