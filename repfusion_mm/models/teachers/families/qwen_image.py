@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from importlib import metadata
 from typing import Any, Dict, Mapping
 
@@ -19,10 +20,13 @@ UNSUPPORTED = (
     'use_layer3d_rope',
     'zero_cond_t',
 )
-#: Before diffusers 0.37, the denoiser must be given the number of text tokens.
-NEEDS_LENGTHS = digit_version(metadata.version('diffusers')) < digit_version(
-    '0.37'
-)
+
+
+@lru_cache(maxsize=None)
+def needs_lengths() -> bool:
+    """Return whether the denoiser must be given the number of text tokens."""
+    version = digit_version(metadata.version('diffusers'))
+    return version < digit_version('0.37')
 
 
 @DENOISER_FAMILIES.register_module('QwenImageTransformer2DModel')
@@ -48,7 +52,7 @@ class QwenImageFamily(PackedFamily):
         """Return the keyword arguments of the denoiser's forward."""
         height, width = x_t.shape[-2:]
         lengths: Dict[str, Any] = {}
-        if NEEDS_LENGTHS:
+        if needs_lengths():
             count = self.num_text_tokens(condition)
             lengths['txt_seq_lens'] = [count] * len(x_t)
         # No mask: the embedding of one text has no padding.

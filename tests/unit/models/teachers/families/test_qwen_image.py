@@ -16,16 +16,16 @@ def test_variants_for_editing_are_refused(setting):
         find_family(QwenImageTransformer2DModel, {setting: True})
 
 
-@pytest.mark.parametrize('needs_lengths', [True, False])
+@pytest.mark.parametrize('needed', [True, False])
 def test_the_number_of_text_tokens_is_given_where_it_is_needed(
-    needs_lengths, monkeypatch
+    needed, monkeypatch
 ):
     """diffusers 0.35 and 0.36 need it; later it is deprecated or unknown."""
-    monkeypatch.setattr(qwen_image, 'NEEDS_LENGTHS', needs_lengths)
+    monkeypatch.setattr(qwen_image, 'needs_lengths', lambda: needed)
     family = find_family(QwenImageTransformer2DModel, {})
     condition = dict(prompt_embeds=torch.zeros(2, 5, 8))
     inputs = family.forward_kwargs(
         torch.zeros(2, 4, 8, 8), torch.zeros(2), condition
     )
-    expected = [5, 5] if needs_lengths else None
+    expected = [5, 5] if needed else None
     assert inputs.get('txt_seq_lens') == expected
