@@ -107,7 +107,7 @@ def merge_args(
             'loss_scale and dtype)'
         )
     resume, load_from = bool(cfg.get('resume')), cfg.get('load_from')
-    if isinstance(cfg.get('resume'), str):  # as FlexibleRunner accepts
+    if resume and isinstance(cfg.resume, str):  # as FlexibleRunner accepts
         load_from = cfg.resume
     if args.resume not in (None, 'auto'):
         resume, load_from = True, args.resume

@@ -36,7 +36,7 @@ def check_dataset(cfg: dict, scope: Optional[str] = None) -> None:
     """
     for part in _leaves(cfg):
         root, ann_file = part.get('data_root') or '', part.get('ann_file')
-        cls = resolve_type(part, DATASETS, scope)
+        cls = resolve_type(part, DATASETS, part.get('_scope_', scope))
         reader = getattr(cls, 'load_data_list', None)
         module = getattr(reader, '__module__', '')
         is_ours, is_custom = module == OURS, module == CUSTOM

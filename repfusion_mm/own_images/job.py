@@ -44,6 +44,8 @@ from repfusion_mm.registry import MODELS
 CONFIG = 'distill.py'
 #: Images of which a normalizer takes the statistics, if there are as many.
 NUM_IMAGES = 1024
+#: Of images that a probe keeps in memory by default, as float32.
+MAX_BYTES = 4 * 2**30
 NO_LABELS = (
     'Without labels, nothing tells whether this teacher is worth distilling, '
     'or which timestep: timesteps are drawn uniformly.'
@@ -234,8 +236,9 @@ def prepare(args: argparse.Namespace, argv: List[str]) -> Job:
         max_epochs=args.epochs or epochs,
     )
     # Of few images, many classes would have only one, which is no use.
-    num_classes = labels.num_classes if labels else 0
-    max_images = args.max_images or max(MAX_IMAGES, 4 * num_classes)
+    num_images = 4 * (labels.num_classes if labels else 0)
+    limit = MAX_BYTES // (12 * teacher.size**2)
+    max_images = args.max_images or max(MAX_IMAGES, min(num_images, limit))
     return Job(
         images, labels, variables, teacher, pixels, args.cfg_options or {},
         shlex.join(argv), max_images,

@@ -155,7 +155,7 @@ def check_image(path: Path) -> None:
             got: object = image.size
             image.draft('L', (1, 1))  # a fast way to read all of a JPEG
             image.load()
-    except OSError:
+    except (OSError, SyntaxError, ValueError):
         got = 'a damaged file'
     if got != IMAGE_SIZE:
         raise ValueError(

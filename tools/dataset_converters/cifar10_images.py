@@ -53,7 +53,7 @@ def check_image(path: Path) -> None:
         with Image.open(path) as image:
             image.load()
             size = image.size
-    except OSError:
+    except (OSError, SyntaxError, ValueError):
         pass
     if size != IMAGE_SIZE:
         raise ValueError(

@@ -136,9 +136,10 @@ def _measure(
                 module.momentum = None  # the mean of all batches
         # In training mode, they refuse a single image if its map is 1 x 1.
         several = [batch for batch in prober.batches if len(batch) > 1]
-        if not several:
+        if not several and len({b.shape for b in prober.batches}) == 1:
             images = torch.cat(prober.batches)
             several = [*images.tensor_split(max(1, len(images) // 2))]
+        several = several or prober.batches
         student.train()
         _run(model, student, several)
     student.eval()

@@ -44,7 +44,7 @@ def check_batches(dataloader: Any) -> None:
         ValueError: There is no batch, or the last one has one image.
     """
     batches = dataloader.batch_sampler
-    if isinstance(batches.sampler, InfiniteSampler):
+    if isinstance(batches.sampler, InfiniteSampler) and len(batches.sampler):
         return  # its batches contain images of two passes
     size, num_images = batches.batch_size, len(batches.sampler)
     if len(dataloader) == 0:

@@ -56,7 +56,8 @@ def check_types(cfg: Config) -> None:
     kind = kind if isinstance(kind, type) else Runner
     try:
         declared = typing.get_type_hints(kind.__init__)
-    except NameError:  # imported for type checkers only
+    # Imported for type checkers only, or not evaluated by this Python.
+    except (NameError, AttributeError, TypeError):
         declared = {}
     hints = {**OTHERS, **declared}
     # Any name is in effect, and a level may be a number.

@@ -144,3 +144,7 @@ def test_datasets_are_known_by_their_class_not_by_their_name(tmp_path):
     for scope, kind in (('mmpretrain', 'CustomDataset'), (None, MyList)):
         with pytest.raises(ValueError, match='expected lines "path label"'):
             check_dataset(dict(part, type=kind), scope)
+    with pytest.raises(ValueError, match='expected lines "path label"'):
+        check_dataset(
+            dict(part, type='CustomDataset', _scope_='mmpretrain'), 'mmseg'
+        )

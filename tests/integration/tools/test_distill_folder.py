@@ -72,7 +72,7 @@ def test_a_student_is_distilled_and_judged(root, teacher, task):
     ('flags', 'expected'), [([], 504), (['--max-images', '9'], 9)]
 )
 def test_the_probe_reads_four_images_of_each_class(
-    tmp_path, teacher, flags, expected
+    tmp_path, teacher, flags, expected, monkeypatch
 ):
     """Of 500 of many classes, too many would be the only one."""
     for i in range(126):
@@ -83,6 +83,9 @@ def test_the_probe_reads_four_images_of_each_class(
     words = [str(tmp_path / 'images'), '--labels', 'folders', *flags]
     args = parse_args([*words, '--teacher', teacher])
     assert job.prepare(args, []).max_images == expected
+    if not flags:
+        monkeypatch.setattr(job, 'MAX_BYTES', 503 * 12 * 16**2)
+        assert job.prepare(args, []).max_images == 503
     args = parse_args([*words[:1], '--teacher', teacher])
     assert job.prepare(args, []).max_images == 500
 

@@ -123,6 +123,13 @@ class Annotated:
         pass
 
 
+class Newer:
+    """A runner with a type that this version of a library lacks."""
+
+    def __init__(self, model: 'inspect.Missing'):
+        pass
+
+
 @pytest.mark.parametrize(
     'settings',
     [
@@ -133,6 +140,7 @@ class Annotated:
         dict(model_wrapper_cfg=None, compile=dict(mode='default')),
         dict(runner_type='FlexibleRunner', compile=dict(target='forward')),
         dict(runner_type=Annotated),
+        dict(runner_type=Newer),
         dict(train_dataloader=dict(sampler=[0], drop_last=True)),
         dict(val_dataloader=dict(sampler=None, shuffle=True)),
         dict(test_dataloader=dict(batch_sampler=[[0]], drop_last=False)),
