@@ -203,7 +203,7 @@ def _draw_probe(axes: Axes, probe: Dict[int, float], label: str) -> None:
     scores = [probe[t] for t in timesteps]
     axes.plot(scores, timesteps, 'o-', ms=3, color=ORANGE)
     ends = [min(scores), max(scores)]
-    axes.set_xticks(ends, [f'{value:.2f}' for value in ends])
+    axes.set_xticks(ends, [f'{value:.2g}' for value in ends])
     # Lines that fit the narrow axes, broken after points in names of layers,
     # in the space below, for which the layout need not shrink the heat map.
     parts = [
