@@ -39,8 +39,9 @@ class ExactResumeHook(Hook):
     batch is read with its own seed. So a resumed run draws the numbers of
     an uninterrupted one, after a validation or without, with any number of
     workers. Within an epoch it continues at the next batch. A validation that
-    the interruption skipped is run first. The batch sampler of
-    ``train_dataloader`` is wrapped if it is not a ``SeededBatchSampler``.
+    the interruption skipped is run first, and an ``EarlyStoppingHook`` of the
+    same score goes on counting. The batch sampler of ``train_dataloader`` is
+    wrapped if it is not a ``SeededBatchSampler``.
 
     Raises:
         ValueError: Before the first iteration: the train_dataloader reads an
