@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import re
-from collections import OrderedDict
-from typing import Any, List, Optional
+from typing import List, Optional
 
 from mmengine.config import Config
 from mmengine.dist import broadcast
@@ -131,11 +131,10 @@ class StrictLoadHook(Hook):
         model = unwrap_model(runner)
         source = checkpoint.get('state_dict', checkpoint)
         if isinstance(source, dict):  # the runner removes the same prefix
-            renamed: Any = OrderedDict(
-                (re.sub(r'^module.', '', str(k)), v) for k, v in source.items()
-            )
-            if hasattr(source, '_metadata'):  # versions of modules
-                renamed._metadata = source._metadata
+            renamed = copy.copy(source)  # with the versions of modules
+            renamed.clear()
+            for key, value in source.items():
+                renamed[re.sub(r'^module.', '', str(key))] = value
             source = renamed
         mismatches, adapted = compare_with_hooks(
             model, source, find_incompatible_keys(source, model.state_dict())

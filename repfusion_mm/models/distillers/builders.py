@@ -8,7 +8,6 @@ from typing import Any, List, Optional, Sequence, Tuple, Union
 import torch
 import torch.nn as nn
 from mmengine.logging import print_log
-from torch.nn.modules.batchnorm import _NormBase
 
 from repfusion_mm.models.decoders.base import TaskDecoder
 from repfusion_mm.models.losses.base import DistillLoss
@@ -31,8 +30,14 @@ MAP_SETTINGS = dict(
     reshape_last_feat=True,
     features_only=True,
 )
-#: Parts of the names of layers that are in eval mode in the dry run: batch
-#: norms would update their statistics and refuse maps of 1 x 1.
+#: Layers that are in eval mode in the dry run, and parts of the names of more:
+#: batch norms would update their statistics and refuse maps of 1 x 1.
+BATCH_NORMS = (
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+    nn.BatchNorm3d,
+    nn.SyncBatchNorm,
+)
 EVAL_LAYERS = ('Norm', 'Drop', 'StochasticDepth')
 #: Short names of normalizers with their default settings.
 NORMALIZERS = dict(
@@ -131,7 +136,7 @@ def infer_feature_shapes(
     student.train()
     for module in student.modules():
         name = type(module).__name__
-        is_norm = isinstance(module, _NormBase)
+        is_norm = isinstance(module, BATCH_NORMS)
         if is_norm or any(kind in name for kind in EVAL_LAYERS):
             module.training = False  # not eval(): without its children
     feats = _run(student, size)
