@@ -40,7 +40,7 @@ class ExactResumeHook(Hook):
     an uninterrupted one, after a validation or without, with any number of
     workers. Within an epoch it continues at the next batch. A validation that
     the interruption skipped is run first, and an ``EarlyStoppingHook`` of the
-    same score goes on counting. The batch sampler of ``train_dataloader`` is
+    same score continues to count. The batch sampler of ``train_dataloader`` is
     wrapped if it is not a ``SeededBatchSampler``.
 
     Raises:

@@ -194,23 +194,8 @@ def test_a_checkpoint_before_its_validation_is_not_validated(tmp_path):
     assert meta['iter'] == 2 and not meta['validated']
 
 
-def test_early_stopping_by_another_score_starts_anew(tmp_path):
-    stop = dict(
-        type='EarlyStoppingHook', monitor='weight', rule='less', patience=2
-    )
-    epochs = dict(by_epoch=True, max_epochs=6)
-    first = build(tmp_path / 'first', epochs, 1, hooks=[stop])
-    first.train()
-    resumed = build(
-        tmp_path / 'resumed', epochs, 2, hooks=[dict(stop, rule='greater')],
-        resume=True, load_from=str(tmp_path / 'first/epoch_2.pth'),
-    )  # fmt: skip
-    resumed.load_or_resume()
-    (hook,) = [h for h in resumed.hooks if isinstance(h, EarlyStoppingHook)]
-    assert hook.wait_count == 0 and hook.best_score == -math.inf
-
-
-def test_early_stopping_continues_to_count(tmp_path):
+def stop_early(tmp_path, rule):
+    """Return a run that stops early, and one that resumes its 2nd epoch."""
     stop = dict(
         type='EarlyStoppingHook', monitor='weight', rule='less', patience=2
     )
@@ -219,11 +204,23 @@ def test_early_stopping_continues_to_count(tmp_path):
     first.train()
     path = str(tmp_path / 'first/epoch_2.pth')
     resumed = build(
-        tmp_path / 'resumed', epochs, 2, hooks=[stop], resume=True,
-        load_from=path,
+        tmp_path / 'resumed', epochs, 2, hooks=[dict(stop, rule=rule)],
+        resume=True, load_from=path,
     )  # fmt: skip
+    return first, resumed
+
+
+def test_early_stopping_continues_to_count(tmp_path):
+    first, resumed = stop_early(tmp_path, 'less')
     resumed.train()
     assert resumed.epoch == first.epoch == 3
+
+
+def test_early_stopping_by_another_rule_starts_anew(tmp_path):
+    _, resumed = stop_early(tmp_path, 'greater')
+    resumed.load_or_resume()
+    (hook,) = [h for h in resumed.hooks if isinstance(h, EarlyStoppingHook)]
+    assert hook.wait_count == 0 and hook.best_score == -math.inf
 
 
 @pytest.mark.parametrize(
