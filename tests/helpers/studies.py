@@ -1,9 +1,18 @@
-"""Short runs of the studies of projects/."""
+"""The studies of projects/, and short runs of them."""
 
 from pathlib import Path
 
+from projects.camvid.study import CamvidStudy
+from projects.cifar10.study import Cifar10Study
+from projects.digits.ablation import AblationStudy
+from projects.digits.study import DigitsStudy
+from projects.faces.study import FacesStudy
 from projects.study import runs
 from tests.helpers.launcher import ROOT
+
+STUDIES = (
+    DigitsStudy, AblationStudy, Cifar10Study, CamvidStudy, FacesStudy,
+)  # fmt: skip
 
 
 def shorten_runs(monkeypatch) -> None:
