@@ -3,8 +3,7 @@
     python -m projects.camvid.study
 
 Each seed draws its own labeled frames and trains its own students, which are
-scored on the 233 test frames. A second call adds what an interrupted one left
-out.
+scored on the 233 test frames. A second call resumes an interrupted one.
 """
 
 from __future__ import annotations

@@ -3,8 +3,7 @@
     python -m projects.cifar10.study
 
 Each seed draws its own labeled images and trains its own students, which are
-scored on the 10,000 test images. A second call adds what an interrupted one
-left out.
+scored on the 10,000 test images. A second call resumes an interrupted one.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 Each seed draws its own labeled images and trains its own students, which are
 scored on the 500 test digits. Finetuning shifts the images by up to a pixel.
-A second call adds what an interrupted one left out.
+A second call resumes an interrupted one.
 """
 
 from __future__ import annotations

@@ -3,8 +3,7 @@
     python -m projects.faces.study
 
 Each seed draws its own labeled faces and trains its own students, which are
-scored on the faces of other persons. A second call adds what an interrupted
-one left out.
+scored on the faces of other persons. A second call resumes an interrupted one.
 """
 
 from __future__ import annotations

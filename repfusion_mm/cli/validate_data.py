@@ -8,7 +8,7 @@ import re
 from typing import Any, Iterator, Optional
 
 from repfusion_mm.datasets.image_files import (
-    check_address,
+    check_listable,
     is_local,
     read_list,
 )
@@ -44,8 +44,8 @@ def check_dataset(cfg: dict, scope: Optional[str] = None) -> None:
             prefix = part.get('data_prefix') or ''
             if isinstance(prefix, dict):
                 prefix = prefix.get('img_path') or ''
-            check_address(root)
-            check_address(prefix)
+            check_listable(root)
+            check_listable(prefix)
         if not (ann_file or is_custom or is_ours) or _is_remote(part):
             continue
         if root and not osp.isdir(root):

@@ -51,8 +51,8 @@ def is_local(path: str, backend_args: Optional[dict] = None) -> bool:
     return '://' not in path
 
 
-def check_address(root: str) -> None:
-    """Refuse an address of images that mmengine cannot list.
+def check_listable(root: str) -> None:
+    """Refuse a URL of images that mmengine cannot list.
 
     Raises:
         ValueError: mmengine has no file backend for it, or the backend cannot

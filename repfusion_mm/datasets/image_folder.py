@@ -12,7 +12,7 @@ from mmpretrain.datasets import CustomDataset
 
 from repfusion_mm.datasets.image_files import (
     EXTENSIONS,
-    check_address,
+    check_listable,
     class_conflicts,
     extension,
     find_extensions,
@@ -51,10 +51,10 @@ class ImageFolderDataset(CustomDataset):
     Raises:
         FileNotFoundError: There is no such folder or list, or no image in the
             folder.
-        ValueError: The list is malformed; the subfolders are not as many as
-            ``classes``, or only some have the name of a class and are sorted
-            otherwise; mmengine cannot list the address; or an argument would
-            be ignored, as ``filter_cfg``.
+        ValueError: The list is malformed; the number of subfolders is not
+            that of ``classes``; subfolders have names of classes, but would
+            get other indices; mmengine cannot list the folder's URL; or an
+            argument would be ignored, such as ``filter_cfg``.
     """
 
     #: Engine checks need not log the files again.
@@ -68,7 +68,7 @@ class ImageFolderDataset(CustomDataset):
         **kwargs,
     ) -> None:
         data_root = osp.expanduser(data_root)
-        check_address(data_root)
+        check_listable(data_root)
         check_list('ImageFolderDataset.extensions', extensions)
         super().__init__(
             data_root=data_root,
@@ -90,7 +90,7 @@ class ImageFolderDataset(CustomDataset):
 
     def load_data_list(self) -> List[dict]:
         """List images and labels."""
-        check_address(self.img_prefix)
+        check_listable(self.img_prefix)
         backend = get_file_backend(self.img_prefix, enable_singleton=True)
         if self.ann_file:
             entries = read_list(self.ann_file, self.with_label)
@@ -112,8 +112,9 @@ class ImageFolderDataset(CustomDataset):
         paths = [osp.join(self.img_prefix, i) for i in (line, name)]
         if label and not osp.isfile(paths[0]) and osp.isfile(paths[1]):
             raise ValueError(
-                f'expected lines "path" in {self.ann_file}, got {line!r}, '
-                'with a label; set with_label=True in the dataset'
+                f'expected one path per line in {self.ann_file}, got '
+                f'{line!r}, which ends in a label; set with_label=True in the '
+                'dataset'
             )
 
     def _list_folder(self) -> list:
@@ -167,10 +168,10 @@ class ImageFolderDataset(CustomDataset):
         conflicts = class_conflicts(self.folder_to_idx, self.CLASSES)
         if conflicts:
             raise ValueError(
-                f'expected classes that are the names of all subfolders of '
-                f'{self.img_prefix!r}, or of none, got {conflicts[:20]} in '
-                f'another order than the sorted {folders[:20]}; correct '
-                'classes or the folder'
+                f'expected classes to be the names of all subfolders of '
+                f'{self.img_prefix!r}, or of none, got {conflicts[:20]}, '
+                'whose index in classes is not that in the sorted subfolders '
+                f'{folders[:20]}; correct classes or the folder'
             )
         entries = [
             (path, self.folder_to_idx[path.split('/')[0]]) for path in images

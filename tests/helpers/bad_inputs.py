@@ -88,7 +88,7 @@ ROWS = {
     # Configs.
     'unknown layer': (
         ['model.teacher.layers=["mid_block.nope"]'], None,
-        ['no module', 'mid_block.nope', 'did you mean']),
+        ['modules of the denoiser', 'mid_block.nope', 'did you mean']),
     'typo in a key': (
         ['model.teacher.layer=x'], None,
         ['DiffusersTeacher', "unexpected keyword argument 'layer'",
@@ -292,7 +292,7 @@ ROWS = {
     'denoiser of no size': (
         [], replace('teacher/config.json', '"sample_size": 16',
                     '"sample_size": [16, 8, 3]'),
-        ['image size', '[16, 8, 3]', 'teacher.input_size']),
+        ['sample_size', '[16, 8, 3]', 'teacher.input_size']),
     'folder of two parts': (
         ['model.teacher.pretrained=projects/nothing'], None,
         ['projects/nothing', 'no such folder']),

@@ -21,7 +21,7 @@ def shorten_runs(monkeypatch) -> None:
 
     def build_short_runner(argv):
         options = ['train_dataloader.batch_size=4']
-        if Path(argv[0]).parent.name == 'distill':  # of the digits: in epochs
+        if Path(argv[0]).parent.name == 'distill':  # digits: epochs
             options += [
                 'train_cfg.max_epochs=1',
                 'train_dataloader.sampler.num_samples=8',

@@ -30,7 +30,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = script_parser(__doc__)
     add = parser.add_argument
     add('config')
-    add('--images', type=positive, default=5120, help='images in a pass')
+    add('--images', type=positive, default=5120, help='images of each pass')
     add('--passes', type=positive, default=5, help='timed passes')
     add(
         '--workers', type=not_negative, nargs='+', help="default: the config's"

@@ -3,10 +3,11 @@
     precision.py projects/cifar10/configs/repfusion_resnet18_cifar10-images.py
 
 Three runs of the same number of iterations: in float32, with --amp, and in
-float32 with another seed, whose difference is the yardstick. Printed are, of
-each run, the loss of the last quarter, the mean difference of its loss curve
-to that of the first run, relative to the latter, and R² of a linear probe of
-its student on the labeled images of the config.
+float32 with another seed, whose difference shows the effect of chance. For
+each run, the script prints the mean loss of the last quarter, the mean
+absolute difference of its loss curve to that of the first run, relative to
+the mean loss of the first run, and the R² of a linear probe of its student on
+the labeled images of the config.
 """
 
 import json
@@ -40,9 +41,9 @@ RUNS: Dict[str, tuple] = {
 def main(argv: Optional[List[str]] = None) -> int:
     parser = script_parser(__doc__)
     add = parser.add_argument
-    add('config', help='of a distillation by iterations, with labels')
-    add('--iters', type=positive, default=200, help='of each run')
-    add('--json', type=output_file, metavar='OUT', help='write all figures')
+    add('config', help='a distillation by iterations, with labeled images')
+    add('--iters', type=positive, default=200, help='iterations of each run')
+    add('--json', type=output_file, metavar='OUT', help='write all results')
     add('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE',
         help='change the config')  # fmt: skip
     args = parser.parse_args(argv)

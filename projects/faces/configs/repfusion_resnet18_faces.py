@@ -16,7 +16,7 @@ model = dict(
         std=[58.395, 57.12, 57.375],
         bgr_to_rgb=True,
     ),
-    # Maps of 1/8, as of the teacher's layer.
+    # With an output stride of 8, like the teacher's layer.
     student=dict(
         type='mmpose.ResNet',
         stem_channels=32,
@@ -35,9 +35,8 @@ model = dict(
     decoder=dict(type='repfusion_mm.KeypointDecoder', num_keypoints=68),
 )
 
-# Exact coordinates, which the maxima of small heatmaps are not.
+# Coordinates: the maxima of small heatmaps are not exact.
 codec = dict(type='RegressionLabel', input_size=(64, 64))
-# Half of each batch is drawn from the labeled faces.
 labeled = dict(
     type='mmpose.Face300WDataset',
     data_root=_base_.data_root,
@@ -48,7 +47,7 @@ labeled = dict(
         # The bounding boxes include a margin.
         dict(type='mmpose.GetBBoxCenterScale', padding=1.0),
         dict(type='mmpose.RandomFlip', direction='horizontal'),
-        # About the 80 pixels of an image.
+        # Fractions of the 80 pixels of a face.
         dict(
             type='mmpose.RandomBBoxTransform',
             shift_factor=0.08,
@@ -65,7 +64,7 @@ train_dataloader = dict(
     num_workers=0,
     sampler=dict(
         type='repfusion_mm.ProportionalSampler',
-        proportions=[1, 1],
+        proportions=[1, 1],  # half of each batch is labeled
         num_samples=6400,
     ),
     batch_sampler=dict(type='repfusion_mm.SeededBatchSampler', drop_last=True),

@@ -42,9 +42,11 @@ class TaskDecoder(BaseModule):
         """
 
     def read(self, samples: Sequence) -> Tuple[torch.Tensor, ...]:
-        """Return the labels of N samples and what counts, and check them.
+        """Return the labels of N samples, and where they count.
 
-        The last tensor is nonzero where a label counts.
+        Returns:
+            Tensors of N rows: the targets of the decoder's loss, and last the
+            weights or booleans that are zero where a label does not count.
 
         Raises:
             ValueError: The labels are invalid for this decoder.

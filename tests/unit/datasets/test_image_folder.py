@@ -187,7 +187,7 @@ def test_folders_are_numbered_as_their_classes(
     if as_metainfo:
         options = dict(metainfo=options)
     if labels is None:
-        with pytest.raises(ValueError, match=r'of none, got .* in another'):
+        with pytest.raises(ValueError, match=r'of none, got .*, whose index'):
             build(tmp_path, **options)
         return
     dataset = build(tmp_path, **options)
@@ -232,7 +232,9 @@ def test_remote_folders_are_listed_by_their_backend(tmp_path):
 def test_a_list_with_labels_is_not_read_as_paths(tmp_path):
     write(tmp_path / 'a b.jpg')
     (tmp_path / 'list.txt').write_text('a b.jpg 1\n')
-    with pytest.raises(ValueError, match=r"'a b.jpg 1', with a label; set"):
+    with pytest.raises(
+        ValueError, match=r"'a b.jpg 1', which ends in a label; set"
+    ):
         build(tmp_path, ann_file='list.txt', with_label=False)
     (tmp_path / 'list.txt').write_text('a b.jpg\n')
     build(tmp_path, ann_file='list.txt', with_label=False)

@@ -34,21 +34,25 @@ def resolve_layers(denoiser: Any, layers: Sequence[str]) -> Tuple[str, ...]:
             unknown; similar paths are listed.
     """
     aliases = module_names(denoiser.config)
-    is_list = not isinstance(layers, str) and len(layers) > 0
-    paths = [aliases.get(name, name) for name in layers]
-    if not is_list or len(set(paths)) < len(paths):
-        raise ValueError(
-            'expected teacher.layers to be a list of distinct paths, got '
-            f'{layers!r}; correct it'
-        )
     known = [name for name, _ in named_modules(denoiser)][1:]
+    is_list = isinstance(layers, (list, tuple)) and all(
+        isinstance(name, str) for name in layers
+    )
+    paths = [aliases.get(name, name) for name in layers] if is_list else []
+    if not paths or len(set(paths)) < len(paths):
+        raise ValueError(
+            'expected model.teacher.layers to be a list of distinct module '
+            f'paths, got {layers!r}; choose some of those that '
+            'tools/analysis_tools/list_layers.py lists'
+        )
     for path in paths:
         if path not in known:
             near = difflib.get_close_matches(
                 path, [*known, *aliases], n=3, cutoff=0.4
             )
             raise ValueError(
-                f'teacher has no module {path!r}; did you mean '
+                'expected model.teacher.layers to be modules of the '
+                f'denoiser, got {path!r}; did you mean '
                 f'{", ".join(map(repr, near or known[:3]))}? '
                 'tools/analysis_tools/list_layers.py lists all'
             )
@@ -60,7 +64,7 @@ def check_denoiser(
     num_timesteps: int,
     owner: str = 'model.teacher',
 ) -> None:
-    """Check that a denoiser is given t in [0, T - 1], and values in [-1, 1].
+    """Check that a denoiser expects t in [0, T - 1] and images in [-1, 1].
 
     Args:
         config: The config of the denoiser.
@@ -68,7 +72,9 @@ def check_denoiser(
         owner: The setting that contains ``scheduler``, for error messages.
 
     Raises:
-        ValueError: It is not.
+        ValueError: It expects images in [0, 1] (``center_input_sample``),
+            noise levels instead of t (Fourier embeddings), or another number
+            of timesteps.
     """
     if config.get('center_input_sample'):
         raise ValueError(
@@ -108,16 +114,16 @@ class LayerRun(NamedTuple):
     reader: Optional[MapReader]
     #: Its output, on the meta device.
     output: Any
-    #: How many layers are called before it is, and before it ends.
-    called_before: int = 0
-    called_within: int = 0
+    #: How many layers have been called when it starts, and when it ends.
+    num_called_at_start: int = 0
+    num_called_at_end: int = 0
 
 
 @torch.no_grad()
 def survey_layers(
     module: Any,
     run: Callable[[], object],
-    find: Callable[[Any], Optional[MapReader]],
+    find_map: Callable[[Any], Optional[MapReader]],
 ) -> Dict[str, LayerRun]:
     """Run a model once, and return what each of its layers does.
 
@@ -126,7 +132,7 @@ def survey_layers(
     Args:
         module: A model on the meta device.
         run: Runs it to its end.
-        find: Finds the map in an output.
+        find_map: Returns how to read a map from an output, or None.
 
     Returns:
         The layers in the order in which they end.
@@ -143,7 +149,11 @@ def survey_layers(
                 before = layers.get(name)
                 num_runs = before.num_runs + 1 if before else 1
                 layers[name] = LayerRun(
-                    num_runs, find(output), output, called[name], len(called)
+                    num_runs,
+                    find_map(output),
+                    output,
+                    called[name],
+                    len(called),
                 )
 
             stack.enter_context(child.register_forward_pre_hook(enter))
@@ -156,8 +166,12 @@ def find_used(
     layers: Sequence[str], survey: Mapping[str, LayerRun]
 ) -> Set[str]:
     """Return all layers that are called until the last of ``layers`` ends."""
-    num_called = max(survey[name].called_within for name in layers)
-    return {k for k, run in survey.items() if run.called_before < num_called}
+    num_called = max(survey[name].num_called_at_end for name in layers)
+    return {
+        name
+        for name, run in survey.items()
+        if run.num_called_at_start < num_called
+    }
 
 
 def check_layers(
@@ -204,9 +218,9 @@ def describe(output: Any) -> object:
 def release_unused(module: nn.Module, used: Set[str], prefix: str = '') -> int:
     """Replace sub-modules outside the paths ``used`` by ``nn.Identity``.
 
-    Containers keep their length: they are never called themselves, and the
-    forward may iterate over one before it exits. Returns the number of
-    parameters that were released.
+    Of containers, only the children are replaced, so that they keep their
+    length: the forward may index them or iterate over them. Returns the number
+    of parameters that were released.
     """
     released = 0
     for name, child in module.named_children():

@@ -19,19 +19,19 @@ from repfusion_mm.models.teachers.loading.fingerprint import (
 )
 from repfusion_mm.models.utils.autocast import without_autocast
 
-#: What an image is encoded to.
+#: What is taken of the distribution of latents: its mean or a sample.
 POSTERIORS = ('mean', 'sample')
 #: Settings of an autoencoder that give shift and scale of its latents.
 STATISTICS = ('scaling_factor', 'shift_factor', 'latents_mean', 'latents_std')
-#: Side in pixels of the image that shows the size of the latents.
-PROBED_SIDE = 256
+#: Height and width in pixels of the image that shows the size of the latents.
+PROBED_SIZE = 256
 
 
 class Posterior(NamedTuple):
     """The distribution of an image's latents, in the denoiser's scale.
 
-    Both are N x C x h x w float32. ``std`` is zero for encoders without a
-    distribution.
+    ``mean`` and ``std`` are N x C x h x w float32. ``std`` is zero for
+    encoders without a distribution.
     """
 
     mean: torch.Tensor
@@ -68,7 +68,7 @@ class ImageEncoder(nn.Module):
         #: Whether the encoder is for videos; an image is one frame.
         self.is_video = any(p.dim() == 5 for p in vae.parameters())
         self.overflows = bool(vae.config.get('force_upcast', True))
-        image = torch.zeros(1, 3, PROBED_SIDE, PROBED_SIDE, device='meta')
+        image = torch.zeros(1, 3, PROBED_SIZE, PROBED_SIZE, device='meta')
         latents: list = []
         try:
             used = survey_layers(
@@ -87,7 +87,7 @@ class ImageEncoder(nn.Module):
         #: Whether latents have a distribution, or only a mean.
         self.has_distribution = std is not None
         #: Side of the square of pixels that one latent pixel encodes.
-        self.factor = PROBED_SIDE // side
+        self.factor = PROBED_SIZE // side
         shift, scale = _read_scale(vae.config, self.channels)
         for name, value in (('shift', shift), ('scale', scale)):
             tensor = torch.tensor(value).view(1, -1, 1, 1)
@@ -151,16 +151,17 @@ class ImageEncoder(nn.Module):
 def _read_scale(config: Any, channels: int) -> Tuple[List[float], List[float]]:
     """Return shift and scale of the latents, for each channel or for all.
 
-    Statistics of each channel count if both are there, as in the pipelines of
-    diffusers.
+    ``latents_mean`` and ``latents_std`` are preferred if both are set, as in
+    the pipelines of diffusers.
 
     Raises:
-        ValueError: They are not finite numbers, one for each channel.
+        ValueError: The statistics are not finite numbers, one for each
+            channel, or a scale is not positive.
     """
     given = {name: config.get(name) for name in STATISTICS}
     scaling, shift, mean, std = given.values()
     try:
-        # The pipelines multiply by it.
+        # The pipelines multiply latents by scaling_factor.
         if not isinstance(
             config.get('scaling_factor', 1.0), (int, float)
         ) and (mean is None or std is None):
@@ -174,7 +175,7 @@ def _read_scale(config: Any, channels: int) -> Tuple[List[float], List[float]]:
         else:
             raise ValueError('one value for each channel is expected')
         if not all(map(math.isfinite, shifts + scales)) or min(scales) <= 0:
-            raise ValueError('values are not finite or not positive')
+            raise ValueError('a value is not finite, or a scale not positive')
     except (TypeError, ValueError, ZeroDivisionError) as error:
         raise ValueError(
             f'expected statistics of {channels} channels in the config of the '

@@ -19,7 +19,8 @@ def resolve_image_size(
         family: The family of the denoiser.
 
     Raises:
-        ValueError: The size is not given, or the denoiser does not run on it.
+        ValueError: Neither ``input_size`` nor the denoiser gives a size, or
+            the denoiser does not run on it.
     """
     setting = 'model.teacher.input_size'
     if input_size is None:
@@ -67,6 +68,6 @@ def _read_pair(sample_size: object) -> Tuple[int, int]:
     ):
         return sample_size[0], sample_size[1]
     raise ValueError(
-        f'expected an image size, got sample_size {sample_size!r} in the '
-        'denoiser; set model.teacher.input_size'
+        "expected sample_size of the denoiser's config to be an int, or "
+        f'height and width, got {sample_size!r}; set model.teacher.input_size'
     )

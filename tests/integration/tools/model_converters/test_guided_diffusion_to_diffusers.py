@@ -89,7 +89,7 @@ def test_published_and_diffusers_names_select_the_same_layer(tmp_path):
     assert DiffusersTeacher(['input_blocks.0'], str(tmp_path / 'out')).layers
     with pytest.raises(ValueError, match=r"mean 'middle_block\.2\.out_l"):
         DiffusersTeacher(['middle_block.2.out_layer.3'], str(tmp_path / 'out'))
-    with pytest.raises(ValueError, match='distinct paths'):
+    with pytest.raises(ValueError, match='distinct module paths'):
         DiffusersTeacher(
             ['middle_block.2', 'mid_block.resnets.1'], str(tmp_path / 'out')
         )

@@ -14,23 +14,34 @@ from repfusion_mm.analysis.probe.tasks.classification import ClassTask
 from tests.helpers.probe_measurements import as_dict, given
 
 
-def advice(teacher, pixels=0.0, copies=(0.0, 0.0), trained=None, **settings):
-    """Recommend a teacher of these R², with differences of 0.02 ± 0.028."""
+def recommend_for(
+    teacher, pixels=0.0, untrained=(0.0, 0.0), trained=None, **settings
+):
+    """Recommend a teacher by the R² of its features and of baselines.
+
+    The standard error of an R² is 0.02, that of a difference 0.028.
+
+    Args:
+        teacher: R² of the teacher's features.
+        pixels: R² of the pixels.
+        untrained: R² of the features of untrained copies of the teacher.
+        trained: R² of the teacher at the timesteps of the untrained copies.
+        **settings: Other arguments of :func:`given` for the teacher.
+    """
     measured = as_dict([given(teacher, seed=0, **settings)])
     baselines = {
         'raw pixels': given(pixels, seed=1),
         'no image': given(0.0, 0.0),
     }
     trained = teacher if trained is None else trained
-    untrained = Untrained(
-        given(trained, seed=0), [given(r2, seed=2 + i) for i, r2 in
-                                 enumerate(copies)]
-    )  # fmt: skip
-    return recommend(measured, baselines, untrained)
+    copies = [given(r2, seed=2 + i) for i, r2 in enumerate(untrained)]
+    return recommend(
+        measured, baselines, Untrained(given(trained, seed=0), copies)
+    )
 
 
 def test_a_teacher_above_all_baselines_is_recommended():
-    found = advice(0.3, 0.2, (0.1, 0.2))
+    found = recommend_for(0.3, 0.2, (0.1, 0.2))
     assert found.distill is True
     assert found.text.startswith(YES)
     assert '+0.300 ± 0.020 over a constant, +0.100 ± 0.0' in found.text
@@ -39,16 +50,19 @@ def test_a_teacher_above_all_baselines_is_recommended():
 @pytest.mark.parametrize(
     ('settings', 'name'),
     [
-        (dict(teacher=-0.01, pixels=-0.2, copies=(-0.2, -0.2)), 'a constant'),
+        (
+            dict(teacher=-0.01, pixels=-0.2, untrained=(-0.2, -0.2)),
+            'a constant',
+        ),
         (dict(teacher=0.2, pixels=0.3), 'raw pixels'),
         # One of two untrained networks is as good.
-        (dict(teacher=0.2, copies=(0.0, 0.21)), 'an untrained copy'),
+        (dict(teacher=0.2, untrained=(0.0, 0.21)), 'an untrained copy'),
         # The trained network at the same timesteps as the untrained ones.
-        (dict(teacher=0.2, copies=(0.1, 0), trained=0.05), 'an untrained'),
+        (dict(teacher=0.2, untrained=(0.1, 0), trained=0.05), 'an untrained'),
     ],
 )
-def test_a_teacher_below_a_baseline_is_not(settings, name):
-    found = advice(**settings)
+def test_a_teacher_below_a_baseline_is_not_recommended(settings, name):
+    found = recommend_for(**settings)
     assert found.distill is False
     assert found.text.startswith(f'{NO}for a linear model its features are no')
     assert f'no better than {name}' in found.text
@@ -56,15 +70,15 @@ def test_a_teacher_below_a_baseline_is_not(settings, name):
 
 
 def test_differences_within_the_noise_decide_nothing():
-    found = advice(0.3, 0.28)
+    found = recommend_for(0.3, 0.28)
     assert found.distill is None
     assert found.text.startswith(UNKNOWN)
     assert 'better than raw pixels, but within the noise' in found.text
-    assert advice(0.3, 0.2).distill is True
+    assert recommend_for(0.3, 0.2).distill is True
 
 
 def test_labels_that_are_as_good_as_random_decide():
-    found = advice(0.3, p_value=0.02)
+    found = recommend_for(0.3, p_value=0.02)
     assert found.distill is False
     assert found.text.startswith(NO)
     assert 'labels permuted at random as well' in found.text

@@ -1,4 +1,4 @@
-"""There is a best checkpoint at any time."""
+"""The best checkpoint is kept, and files are written completely."""
 
 import pytest
 import torch
@@ -101,7 +101,7 @@ def test_hooks_of_other_files_keep_their_own(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('hook', 'said'),
+    ('hook', 'message'),
     [
         (dict(max_keep_ckpts=2), 'max_keep_ckpts=1 and 2'),
         (dict(interval=2, max_keep_ckpts=1), r'epoch_\{\}\.pth, got Safe'),
@@ -109,9 +109,9 @@ def test_hooks_of_other_files_keep_their_own(tmp_path):
         (dict(out_dir='elsewhere', save_best='down'), r"\['up', 'down'\]"),
     ],
 )
-def test_hooks_that_remove_the_files_of_each_other(tmp_path, hook, said):
+def test_hooks_that_remove_the_files_of_each_other(tmp_path, hook, message):
     hook = dict(type='CheckpointHook', rule='less', interval=1) | hook
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         run(tmp_path, [1], 'up', [hook])
     assert not names(tmp_path)
 
@@ -129,8 +129,8 @@ def test_files_of_another_run_in_a_shared_folder_are_announced(
 ):
     run(tmp_path / 'a' / 'x', [1], out_dir=str(tmp_path / 'all'))
     run(tmp_path / 'b' / 'x', [1], out_dir=str(tmp_path / 'all'))
-    said = capfd.readouterr()
-    text = said.out + said.err
+    printed = capfd.readouterr()
+    text = printed.out + printed.err
     assert text.count('all/x holds checkpoints of an earlier run (epoch') == 1
 
 

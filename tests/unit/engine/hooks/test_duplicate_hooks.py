@@ -73,7 +73,7 @@ def tiny(folder, hooks, **settings):
     ids=str,
 )
 def test_hooks_of_the_same_settings_are_used_once(tmp_path, hook):
-    """Twice, a schedule would have fallen to 0.025."""
+    """A schedule that is stepped twice would end at a rate of 0.025."""
     halve = dict(type='MultiStepLR', milestones=[2], gamma=0.5)
     kept = [*runner_hooks(tiny(tmp_path, [], param_scheduler=halve))]
     folder = tmp_path / 'twice'

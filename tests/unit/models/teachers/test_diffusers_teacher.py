@@ -165,9 +165,11 @@ def test_missing_labels_and_unknown_classes_are_refused(labels):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (dict(layers=LAYER), 'list of distinct paths'),
-        (dict(layers=[]), 'list of distinct paths'),
-        (dict(layers=[LAYER, LAYER]), 'distinct paths'),
+        (dict(layers=LAYER), 'list of distinct module paths'),
+        (dict(layers=[]), 'list of distinct module paths'),
+        (dict(layers=None), 'got None; choose'),
+        (dict(layers=[11]), r'got \[11\]; choose'),
+        (dict(layers=[LAYER, LAYER]), 'distinct module paths'),
         (dict(input_mode='dirty'), 'input_mode to be one of'),
         (dict(dtype='half'), 'dtype to be one of'),
         (dict(compile='yes'), 'compile to be one of'),
