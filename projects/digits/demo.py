@@ -15,6 +15,7 @@ import contextlib
 import json
 import multiprocessing
 import os
+import shutil
 import sys
 import time
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -28,7 +29,7 @@ from projects.study.command import start_worker
 from projects.study.runs import train
 from repfusion_mm.analysis.probe import write_table
 from repfusion_mm.analysis.report import write_report
-from repfusion_mm.cli import report_errors
+from repfusion_mm.cli import report_errors, script_parser
 from repfusion_mm.cli.argument_types import positive
 from repfusion_mm.cli.config import enable_safe_loading
 from repfusion_mm.engine.hooks.env_info_hook import find_versions
@@ -45,6 +46,8 @@ def probe(
     folder: Path, timesteps: List[int], teacher: Path
 ) -> Dict[str, dict]:
     """Return what the probe measured at each timestep, and write it."""
+    # Those of an earlier demo may be of another teacher.
+    shutil.rmtree(folder / 'features', ignore_errors=True)
     prober = runs.make_prober(f'train_{SHOWN_BUDGET}.txt', teacher)
     measured = prober.probe(timesteps, ['clean'], folder)
     write_table(measured, folder / 'probe.csv')
@@ -206,10 +209,7 @@ class Demo:
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = script_parser(__doc__)
     parser.add_argument(
         '--from-scratch', action='store_true',
         help='train the teacher too, instead of using the shipped one',

@@ -20,6 +20,7 @@ import torch
 from projects.study.figure import plot_study
 from projects.study.scores import (
     NumLabels,
+    Score,
     parse_num_labels,
     read_costs,
     read_scores,
@@ -27,7 +28,7 @@ from projects.study.scores import (
 )
 from projects.study.study import Study
 from projects.study.tables import make_page
-from repfusion_mm.cli import report_errors
+from repfusion_mm.cli import report_errors, script_parser
 from repfusion_mm.cli.argument_types import positive
 from repfusion_mm.cli.config import enable_safe_loading
 
@@ -97,46 +98,45 @@ def check_settings(study: Study) -> None:
     """
     path = study.out / 'settings.json'
     now = study.fingerprint()
-    if not path.exists():
-        path.write_text(json.dumps(now, indent=2) + '\n', encoding='utf-8')
-    before = json.loads(path.read_text(encoding='utf-8'))
+    before = {}
+    if path.exists():
+        before = json.loads(path.read_text(encoding='utf-8'))
     differ = [
-        f'{name} ({before.get(name)}, now {value})'
+        f'{name} ({before[name]}, now {value})'
         for name, value in now.items()
-        if before.get(name) != value
+        if before.get(name, value) != value
     ]
     if differ:
         raise ValueError(
             f'expected the settings of the first call in {study.out}, got '
             f'another {", ".join(differ)}; restore it, or give another --out'
         )
+    # A teacher may have been trained since the first call.
+    text = json.dumps({**before, **now}, indent=2)
+    path.write_text(f'{text}\n', encoding='utf-8')
 
 
 def parse_args(
     kind: Type[Study], doc: Optional[str], argv: Optional[List[str]]
 ) -> argparse.Namespace:
     """Parse the options of a study."""
-    parser = argparse.ArgumentParser(
-        description=doc,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = script_parser(doc or '')
     parser.add_argument(
         '--methods', nargs='+', choices=kind.methods, metavar='METHOD',
-        default=[name for name in kind.methods if name not in kind.optional],
         help=f'of {", ".join(kind.methods)} (default: all'
         + ''.join(f' but {name}' for name in kind.optional) + ')',
     )  # fmt: skip
     parser.add_argument(
         '--num-labels', type=parse_num_labels, nargs='+', metavar='N',
-        choices=kind.num_iters, default=[*kind.num_iters],
+        choices=kind.num_iters,
         help=f'of {", ".join(map(str, kind.num_iters))} (default: all)',
     )  # fmt: skip
     parser.add_argument(
-        '--seeds', type=positive, default=3,
+        '--seeds', type=positive,
         help='students of each method and number of labels (default: 3)',
     )  # fmt: skip
     parser.add_argument(
-        '--workers', type=positive, default=os.cpu_count(),
+        '--workers', type=positive,
         help='processes, of one CPU thread each (default: one per CPU core)',
     )  # fmt: skip
     parser.add_argument(
@@ -154,7 +154,24 @@ def parse_args(
         help='train nothing; print the tables of these scores, and write '
         'tables and figure if there is an --out',
     )  # fmt: skip
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    defaults = dict(
+        methods=[name for name in kind.methods if name not in kind.optional],
+        num_labels=[*kind.num_iters],
+        seeds=3,
+        workers=os.cpu_count(),
+    )
+    given = [name for name in (*defaults, 'amp') if getattr(args, name)]
+    if args.csv and given:
+        flags = ', '.join(f'--{name.replace("_", "-")}' for name in given)
+        parser.error(
+            f'expected no other options than --out with --csv, which '
+            f'trains nothing, got {flags}; leave them out'
+        )
+    for name, value in defaults.items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+    return args
 
 
 def list_jobs(study: Study, args: argparse.Namespace) -> List[Job]:
@@ -162,16 +179,30 @@ def list_jobs(study: Study, args: argparse.Namespace) -> List[Job]:
     known = {score[:3] for score in read_scores(study.out / 'scores.csv')}
     jobs = [
         Job(method, num_labels, seed)
-        for num_labels in args.num_labels
+        for num_labels in dict.fromkeys(args.num_labels)
         for seed in range(args.seeds)
-        for method in args.methods
+        for method in dict.fromkeys(args.methods)
     ]
     return [job for job in jobs if job not in known]
 
 
 def run_jobs(study: Study, jobs: Sequence[Job], workers: int) -> None:
-    """Add the missing scores to scores.csv, in several processes."""
+    """Add the missing scores to scores.csv, in several processes.
+
+    After an error, jobs that run are finished, and others are not started.
+    """
     scores = read_scores(study.out / 'scores.csv')
+    num_known = len(scores)
+
+    def add(score: Score) -> None:
+        scores.append(score)
+        write_scores(study.out / 'scores.csv', scores)
+        print(
+            f'{len(scores) - num_known}/{len(jobs)}: {score.method}, '
+            f'{score.num_labels} labels, seed {score.seed}: {score.score}',
+            flush=True,
+        )
+
     with ProcessPoolExecutor(
         workers,
         multiprocessing.get_context('spawn'),
@@ -180,17 +211,15 @@ def run_jobs(study: Study, jobs: Sequence[Job], workers: int) -> None:
     ) as pool:
         running = [pool.submit(study.score, *job) for job in jobs]
         try:
-            for i, future in enumerate(as_completed(running), 1):
-                score = future.result()
-                scores.append(score)
-                write_scores(study.out / 'scores.csv', scores)
-                print(
-                    f'{i}/{len(jobs)}: {score.method}, {score.num_labels} '
-                    f'labels, seed {score.seed}: {score.score}',
-                    flush=True,
-                )
+            for future in as_completed(running):
+                add(future.result())
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
+            for future in running:
+                if future.cancelled() or future.exception() is not None:
+                    continue
+                if future.result() not in scores:
+                    add(future.result())
             raise
 
 

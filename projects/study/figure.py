@@ -21,8 +21,9 @@ from repfusion_mm.visualization.palette import (
     VERMILION,
 )
 
-#: Of the methods that are shown.
+#: Of the methods that are shown; others are only in the tables.
 COLORS = dict(
+    command=BLUE,
     fixed_best=BLUE,
     scratch='gray',
     learned=ORANGE,

@@ -111,7 +111,7 @@ class Study(ABC):
         """Return what the scores of a folder have in common.
 
         These are the device, the version of torch, and hashes of the configs,
-        of the changes to them, and of the teachers.
+        of the changes to them, and of each teacher that is there.
         """
         paths = [
             self.distill_config,
@@ -124,22 +124,25 @@ class Study(ABC):
             name: (method.options, method.timestep)
             for name, method in self.methods.items()
         }
-        settings = [self.num_iters, self.finetune_options, methods]
-        teachers = hashlib.sha256()
-        for config in configs:
-            teacher = config.model.get('teacher')
-            if teacher is None:
-                continue
-            for path in sorted(Path(teacher.pretrained).glob('*.safetensors')):
-                teachers.update(path.read_bytes())
-        return dict(
+        settings = [
+            self.num_iters, self.finetune_options, methods, self.probe_grid
+        ]  # fmt: skip
+        text = repr((texts, settings))
+        fingerprint = dict(
             device=self.device,
             torch=torch.__version__,
-            configs=hashlib.sha256(
-                repr((texts, settings)).encode()
-            ).hexdigest(),
-            teachers=teachers.hexdigest(),
+            configs=hashlib.sha256(text.encode()).hexdigest(),
         )
+        teachers = [config.model.get('teacher') for config in configs]
+        for folder in {t.pretrained for t in teachers if t is not None}:
+            # Those of a pipeline are in its sub-folders.
+            weights = sorted(Path(folder).rglob('*.safetensors'))
+            if weights:
+                digest = hashlib.sha256()
+                for path in weights:
+                    digest.update(path.read_bytes())
+                fingerprint[f'teacher {folder}'] = digest.hexdigest()
+        return fingerprint
 
     @abstractmethod
     def write_labels(self, path: Path, num_labels: int, seed: int) -> None:
@@ -247,6 +250,8 @@ class Study(ABC):
 
     def probe(self, num_labels: NumLabels, seed: int) -> int:
         """Return the timestep that the probe of the labels selects."""
+        if num_labels == ALL:
+            seed = 0  # the same labels for each seed
         folder = self.out / 'probe' / f'{num_labels}_{seed}'
         path = folder / 'timestep.txt'
         with self.lock(folder):

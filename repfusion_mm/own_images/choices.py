@@ -7,13 +7,14 @@ import inspect
 import json
 import os.path as osp
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from mmengine.config import Config
 
 import repfusion_mm
 from repfusion_mm.cli import add_cfg_options
+from repfusion_mm.cli.argument_types import TEACHERS, find_teachers
 from repfusion_mm.engine.hooks.export_diffusers_hook import TRAINING
 from repfusion_mm.models.teachers.families import find_family
 from repfusion_mm.models.teachers.inputs.encoder_loading import open_encoder
@@ -23,7 +24,6 @@ from repfusion_mm.registry import MODELS
 from repfusion_mm.utils.types import init_arguments, resolve_type
 
 CONFIGS = Path(repfusion_mm.__file__).parent / '.mim' / 'configs'
-TEACHERS = CONFIGS / '_base_' / 'teachers'
 #: Layers of denoisers without a config in configs/_base_/teachers.
 LAYERS = dict(
     UNet2DModel='mid_block.resnets.1.conv2', UNet2DConditionModel='up_blocks.1'
@@ -50,12 +50,6 @@ class Teacher(NamedTuple):
     options: Dict[str, Any]
 
 
-def teacher_names() -> List[str]:
-    """Return the names of the published teachers."""
-    names = (path.stem for path in sorted(TEACHERS.glob('*.py')))
-    return [name for name in names if name != 'ddpm_custom']
-
-
 def find_teacher(name: str) -> Teacher:
     """Return the teacher of a name, a folder or a hub id.
 
@@ -63,13 +57,13 @@ def find_teacher(name: str) -> Teacher:
         ValueError: It is none of them, or the layer to distill is not known.
         OSError: The hub has no such model.
     """
-    if name in teacher_names():
+    if name in find_teachers():
         cfg = Config.fromfile(TEACHERS / f'{name}.py')
         return Teacher(name, cfg.teacher_size, {})
     folder = osp.expanduser(name)
     if '/' not in name and not osp.isdir(folder):
         raise ValueError(
-            f'expected --teacher to be one of {", ".join(teacher_names())}, '
+            f'expected --teacher to be one of {", ".join(find_teachers())}, '
             f'or the folder or hub id of a diffusers model, got {name!r}; '
             'correct it, or train one: tools/train.py '
             'configs/teacher/ddpm_custom.py'
@@ -79,7 +73,7 @@ def find_teacher(name: str) -> Teacher:
     if part.cls.__name__ not in LAYERS:
         raise ValueError(
             f'expected --teacher to be a {" or ".join(LAYERS)}, or one of '
-            f'{", ".join(teacher_names())}, got the {part.cls.__name__} '
+            f'{", ".join(find_teachers())}, got the {part.cls.__name__} '
             f'{name!r}; write a config with layers that suit it '
             '(configs/distill/repfusion_custom.py)'
         )
@@ -142,7 +136,9 @@ def choose_student(words: Optional[Sequence[str]], size: int) -> dict:
         parser = argparse.ArgumentParser()
         add_cfg_options(parser)
         values = parser.parse_args(['--cfg-options', *arguments]).cfg_options
-    return make_trainable(dict(type=kind, **values))
+    student = Config(dict(type=kind))
+    student.merge_from_dict(values)  # of a.b=1, too
+    return make_trainable(student.to_dict())
 
 
 def is_config(words: Optional[Sequence[str]]) -> bool:
@@ -197,8 +193,9 @@ def read_backbone(path: str) -> dict:
     if '.' not in student['type']:
         scope = backbone.get('_scope_', cfg.get('default_scope', 'mmengine'))
         student['type'] = f'{scope}.{student["type"]}'
-    if student.get('norm_cfg', {}).get('type') == 'SyncBN':
-        student['norm_cfg']['type'] = 'BN'  # of the same tensors
+    norm_cfg = student.get('norm_cfg') or {}
+    if norm_cfg.get('type') == 'SyncBN':
+        norm_cfg['type'] = 'BN'  # of the same tensors
     student.pop('norm_eval', None)
     if student.get('frozen_stages', -1) >= 0:
         student['frozen_stages'] = -1

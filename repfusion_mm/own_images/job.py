@@ -105,7 +105,8 @@ def run(args: argparse.Namespace, argv: List[str]) -> int:
     """Write the config, probe, distill, and say what came of it."""
     job = prepare(args, argv)
     path = args.work_dir / CONFIG
-    if path.exists():
+    is_new = not path.exists()
+    if not is_new:
         check_same(path, job.config)
     student = args.work_dir / 'student.pth'
     if student.exists() and not args.resume and not args.dry_run:
@@ -114,7 +115,8 @@ def run(args: argparse.Namespace, argv: List[str]) -> int:
             '--resume to see its verdict again, or another --work-dir'
         )
     args.work_dir.mkdir(parents=True, exist_ok=True)
-    job.write(path)
+    if is_new:  # that of an earlier call has a timestep
+        job.write(path)
     # Checked as in the training.
     cfg = read_config(str(path), args.cfg_options)
     cfg.work_dir = str(args.work_dir)
@@ -210,6 +212,11 @@ def check_student(config: Config) -> None:
 
 def prepare(args: argparse.Namespace, argv: List[str]) -> Job:
     """Check everything that can be known before something is computed."""
+    if 'work_dir' in (args.cfg_options or {}):
+        raise ValueError(
+            'expected the work directory as --work-dir, got --cfg-options '
+            f'work_dir={args.cfg_options["work_dir"]}; give --work-dir instead'
+        )
     images = list_images(args.images)
     written = (args.work_dir / CONFIG).resolve()
     if Path(images.root).resolve() in written.parents:

@@ -57,13 +57,9 @@ def describe_usage(
         labels: The labels, whose kind decides the project.
     """
     project = PROJECTS[labels.task if labels else 'classes']
-    model: Dict[str, Any] = dict(
-        backbone=dict(
-            _delete_=True,
-            **cfg.model.student.to_dict(),
-            init_cfg=read_weights(cfg, student),
-        )
-    )
+    backbone = cfg.model.student.to_dict()
+    backbone.update(_delete_=True, init_cfg=read_weights(cfg, student))
+    model: Dict[str, Any] = dict(backbone=backbone)
     if project == 'mmseg':
         model['pretrained'] = None  # refused together with init_cfg
     settings = dict(

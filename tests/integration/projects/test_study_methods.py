@@ -80,6 +80,16 @@ def test_student_is_pretrained_once_for_several_numbers_of_labels(short_study):
 
 
 @pytest.mark.slow
+def test_all_labels_are_probed_once_for_all_seeds(short_study):
+    short_study.probe_grid = (0, 500)
+    timesteps = {short_study.probe(ALL, seed) for seed in (0, 1)}
+    assert timesteps <= {0, 500}
+    assert [p.name for p in (short_study.out / 'probe').glob('[!.]*')] == [
+        'all_0'
+    ]
+
+
+@pytest.mark.slow
 def test_latent_teacher_is_trained_and_distilled(short_study):
     """The configs find what the ones before them have written."""
     small = [

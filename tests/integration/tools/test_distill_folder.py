@@ -163,6 +163,24 @@ def test_a_dry_run_only_writes_the_config(root, teacher, monkeypatch):
     assert cfg.model.distill_loss.pooled is False
 
 
+def test_a_dry_run_keeps_the_timestep_of_an_earlier_call(root, teacher):
+    run(root, 'classes', teacher, '--dry-run')
+    config = root / 'out/distill.py'
+    policy = Config.fromfile(config).model.policy
+    assert policy.timestep is None
+    text = config.read_text().replace('timestep=None', 'timestep=250')
+    config.write_text(text)
+    run(root, 'classes', teacher, '--dry-run')
+    assert config.read_text() == text
+
+
+def test_a_work_dir_among_the_options_is_refused(root, teacher):
+    done = run(
+        root, None, teacher, '--dry-run', expect=1, options=['work_dir=mine']
+    )
+    assert 'got --cfg-options work_dir=mine; give --work' in done.last_line
+
+
 def test_bad_labels_stop_before_anything_is_written(root, teacher):
     (root / 'labels.txt').write_text('1.jpg 0\n')
     done = run(root, 'classes', teacher, expect=1)

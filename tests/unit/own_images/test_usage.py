@@ -73,7 +73,8 @@ def test_a_student_without_a_config_replaces_the_backbone(
     tmp_path, task, base
 ):
     student = dict(type='mmpretrain.ResNet', depth=18, out_indices=[0, 3])
-    cfg = fill_in(dict(student=student), 'sd15')
+    start = dict(init_cfg=dict(type='Pretrained', checkpoint='earlier.pth'))
+    cfg = fill_in(dict(student={**student, **start}), 'sd15')
     labels = Labels(task, 'labels')
     text = describe_usage(cfg, tmp_path / 'student.pth', labels)
     lines = text.partition(':\n\n')[2]
