@@ -19,7 +19,7 @@ from typing import List, Optional
 
 from mmengine.config import Config
 
-from repfusion_mm.cli import make_parser, report_errors
+from repfusion_mm.cli import config_parser, report_errors
 from repfusion_mm.cli.argument_types import positive
 
 #: Where caches of latents, and the configs that train on them, are written.
@@ -27,7 +27,7 @@ LATENTS_FOLDER = Path('work_dirs', 'latents')
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    parser = make_parser(__doc__)
+    parser = config_parser(__doc__)
     parser.add_argument(
         '--device',
         help='device of the teacher, such as cpu or cuda:0 (default: a GPU '

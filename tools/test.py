@@ -18,6 +18,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         from repfusion_mm.cli.config import load_config
         from repfusion_mm.cli.runner import build_keeping_config
         from repfusion_mm.cli.validate_data import check_dataset
+        from repfusion_mm.engine.hooks import StrictLoadHook
 
         cfg = load_config(args)
         if cfg.get('test_dataloader') is None:
@@ -29,6 +30,10 @@ def main(argv: Optional[List[str]] = None) -> int:
         scope = cfg.get('default_scope')
         check_dataset(cfg.test_dataloader.get('dataset') or {}, scope)
         runner, _ = build_keeping_config(cfg, args.config)
+        # Also of other projects' configs, of which mmengine would load what
+        # fits.
+        if not any(isinstance(h, StrictLoadHook) for h in runner.hooks):
+            runner.register_hook(StrictLoadHook())
         # Not in the config: the one in the work directory starts a training.
         runner._resume, runner._load_from = False, args.checkpoint
         runner.test()

@@ -5,10 +5,15 @@ once.
 """
 
 from .error_reporting import report_errors
-from .parser import add_cfg_options, make_parser, script_parser
+from .parser import (
+    add_cfg_options,
+    config_parser,
+    make_parser,
+    script_parser,
+)
 from .train import build_runner
 
 __all__ = [
-    'add_cfg_options', 'build_runner', 'make_parser', 'report_errors',
-    'script_parser',
+    'add_cfg_options', 'build_runner', 'config_parser', 'make_parser',
+    'report_errors', 'script_parser',
 ]  # fmt: skip

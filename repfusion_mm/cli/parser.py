@@ -101,14 +101,21 @@ def add_cfg_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def make_parser(description: str) -> argparse.ArgumentParser:
-    """Return a parser with the options of all tools that run a config."""
+def config_parser(description: str) -> argparse.ArgumentParser:
+    """Return a parser of a config and its options, for one process."""
     parser = script_parser(description)
     parser.add_argument('config', help='path of the config')
+    add_cfg_options(parser)
+    parser.set_defaults(work_dir=None, launcher='none', local_rank=0)
+    return parser
+
+
+def make_parser(description: str) -> argparse.ArgumentParser:
+    """Return a parser with the options of all tools that run a config."""
+    parser = config_parser(description)
     parser.add_argument(
         '--work-dir', help='folder for logs, checkpoints and exported weights'
     )
-    add_cfg_options(parser)
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],

@@ -250,11 +250,12 @@ def test_mixed_precision_equals_float32_up_to_rounding(job, tmp_path):
     assert losses[0] == pytest.approx(losses[1], rel=0.02)
 
 
-def test_checkpoints_of_another_model_are_not_tested(job, tmp_path):
+@pytest.mark.parametrize('options', [[], ['default_hooks.strict_load=None']])
+def test_checkpoints_of_another_model_are_not_tested(job, tmp_path, options):
     output = run_main(
         'tools/test.py', SCRATCH, job['folder'] / 'one/epoch_2.pth',
         '--work-dir', tmp_path, '--cfg-options', *finetune_options(job),
-        expect=1,
+        *options, expect=1,
     ).output  # fmt: skip
     assert 'tensors of ImageClassifier, got' in output
     assert 'backbone.conv1.weight: not in the checkpoint' in output

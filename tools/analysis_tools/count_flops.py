@@ -29,6 +29,11 @@ from repfusion_mm.cli.argument_types import (
     read_teacher,
 )
 
+#: What a GPU is assumed to sustain, and to send: within a machine and between
+#: machines.
+TFLOPS = 50
+BANDWIDTH = (200, 25)
+
 
 def main(argv: Optional[List[str]] = None) -> int:
     parser = script_parser(__doc__)
@@ -42,20 +47,31 @@ def main(argv: Optional[List[str]] = None) -> int:
         '--images', type=positive, help='number of training images'
     )
     parser.add_argument(
-        '--tflops', type=above_zero, default=50,
-        help='TFLOP/s that a GPU sustains (default: 50)',
+        '--tflops', type=above_zero,
+        help=f'TFLOP/s that a GPU sustains (default: {TFLOPS})',
     )  # fmt: skip
     parser.add_argument(
-        '--gpus', type=positive, nargs='+', default=[],
+        '--gpus', type=positive, nargs='+',
         help='numbers of GPUs to compare',
     )  # fmt: skip
     parser.add_argument(
-        '--bandwidth', type=above_zero, nargs=2, default=(200, 25),
-        metavar='GB/s', help='of each GPU, within a machine of eight GPUs '
-        'and between machines (default: 200 25)',
+        '--bandwidth', type=above_zero, nargs=2, metavar='GB/s',
+        help='of each GPU, within a machine of eight GPUs and between '
+        f'machines (default: {BANDWIDTH[0]} {BANDWIDTH[1]})',
     )  # fmt: skip
     add_cfg_options(parser)
     args = parser.parse_args(argv)
+    names = ('images', 'tflops', 'gpus', 'bandwidth', 'cfg_options')
+    given = [f'--{n.replace("_", "-")}' for n in names if getattr(args, n)]
+    if args.config is None and given:
+        parser.error(
+            f'expected no {", ".join(given)} with --teachers, which counts '
+            'one image; leave them out'
+        )
+    if args.bandwidth and not args.gpus:
+        parser.error('expected --gpus with --bandwidth, got none; add it')
+    args.tflops = args.tflops or TFLOPS
+    args.bandwidth = args.bandwidth or BANDWIDTH
     with report_errors():
         if args.config is None:
             compare_teachers(args.teachers)
@@ -104,7 +120,7 @@ def count(args: argparse.Namespace) -> None:
     )
     batch = cfg.train_dataloader.batch_size
     compute = 1e3 * cost.total * batch / (args.tflops * 1e12)
-    for gpus in args.gpus:
+    for gpus in args.gpus or ():
         send = all_reduce_ms(4e6 * size, gpus, args.bandwidth)
         print(
             f'{gpus} GPUs of {args.tflops:g} TFLOP/s, {batch} images each: '
@@ -112,13 +128,24 @@ def count(args: argparse.Namespace) -> None:
             f'ms of all-reduce, {send / compute:.1%} of it'
         )
     epochs = cfg.train_cfg.get('max_epochs')
-    if args.images and epochs:
-        flop = cost.total * args.images * epochs
+    iterations = cfg.train_cfg.get('max_iters')
+    if args.images and not epochs:
+        raise ValueError(
+            f'expected a config by epochs with --images, got {iterations} '
+            f'iterations in {args.config}; leave --images out'
+        )
+    text = ''
+    if args.images:
+        text, seen = f'{epochs} epochs of {args.images}', args.images * epochs
+    elif iterations:
+        text, seen = f'{iterations} iterations of {batch}', batch * iterations
+    if text:
+        flop = cost.total * seen
         hours = flop / (args.tflops * 1e12) / 3600
         print(
-            f'{epochs} epochs of {args.images} images: {flop / 1e15:.0f} '
-            f'PFLOP; at {args.tflops:g} TFLOP/s estimated {hours:.1f} h on '
-            f'one GPU, {hours / 8:.1f} h on eight'
+            f'{text} images: {flop / 1e15:.0f} PFLOP; at {args.tflops:g} '
+            f'TFLOP/s estimated {hours:.1f} h on one GPU, {hours / 8:.1f} h '
+            'on eight'
         )
 
 

@@ -19,12 +19,12 @@ import sys
 from pathlib import Path
 from typing import List, Optional
 
-from repfusion_mm.cli import make_parser, report_errors
+from repfusion_mm.cli import config_parser, report_errors
 from repfusion_mm.cli.argument_types import positive
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    parser = make_parser(__doc__)
+    parser = config_parser(__doc__)
     parser.add_argument(
         '--timesteps', type=int, nargs='+',
         help='default: about twenty, evenly spaced, and the last one',
@@ -37,7 +37,11 @@ def main(argv: Optional[List[str]] = None) -> int:
         '--max-images', type=positive, default=500,
         help='largest number of labeled images (default: %(default)s)',
     )  # fmt: skip
-    parser.add_argument('--out', type=Path, help='folder (default: WORK_DIR)')
+    parser.add_argument(
+        '--out', '--work-dir', dest='work_dir',
+        help="folder of the results (default: the work directory of the "
+        "config's training)",
+    )  # fmt: skip
     args = parser.parse_args(argv)
     with report_errors():
         # Not at the top: help and errors in options need not wait for torch.
@@ -50,7 +54,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         prober = Prober(cfg, args.max_images)
         timesteps = prober.select_timesteps(args.timesteps)
         modes = prober.select_modes(args.input_modes)
-        out = Path(args.out or cfg.work_dir)
+        out = Path(cfg.work_dir)
         out.mkdir(parents=True, exist_ok=True)
         print(prober.summary())
         found = study_teacher(prober, timesteps, modes, out)

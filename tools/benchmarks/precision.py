@@ -44,8 +44,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     add('config', help='a distillation by iterations, with labeled images')
     add('--iters', type=positive, default=200, help='iterations of each run')
     add('--json', type=output_file, metavar='OUT', help='write all results')
-    add('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE',
-        help='change the config')  # fmt: skip
+    add('--cfg-options', nargs='+', action='extend', default=[],
+        metavar='KEY=VALUE', help='change the config')  # fmt: skip
     args = parser.parse_args(argv)
     with report_errors(), tempfile.TemporaryDirectory() as folder:
         result = compare(args, Path(folder))

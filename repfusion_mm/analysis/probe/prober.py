@@ -93,6 +93,7 @@ class Prober:
             batch_sampler=None,
             drop_last=False,
         )
+        loader.pop('num_batch_per_epoch', None)
         own = 'probe_dataset' if self.cfg.get('probe_dataset') else None
         if own:
             loader.update(dataset=self.cfg.probe_dataset)

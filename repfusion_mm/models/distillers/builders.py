@@ -129,8 +129,8 @@ def infer_feature_shapes(
     mode are frozen.
 
     Raises:
-        ValueError: The student does not run on images of this size, or has
-            no N x C x H x W map at an index.
+        ValueError: The student does not run on images of this size, has no
+            N x C x H x W map at an index, or one of frozen layers only.
     """
     training = student.training
     student.train()
@@ -151,6 +151,14 @@ def infer_feature_shapes(
                 f'outputs of the student {type(student).__name__}, got '
                 f'{got}; set {_map_settings(student)}'
             ) from None
+        if not feats[index].requires_grad:
+            raise ValueError(
+                f'expected the map at index {index} of the outputs of the '
+                f'student {type(student).__name__} to depend on parameters '
+                'that are trained, got frozen layers only; set '
+                'model.student_indices to later maps, or the arguments of '
+                'model.student that freeze layers (frozen_stages=-1)'
+            )
         shapes.append((channels, height, width))
     _check_layouts(student, indices, shapes, size)
     maps = [feats[index] for index in indices]

@@ -1,6 +1,7 @@
 """FLOP of distillations, compared with published numbers."""
 
 import diffusers
+import pytest
 
 from tests.helpers.launcher import run_main
 
@@ -26,6 +27,32 @@ def test_the_flop_of_a_distillation_are_counted():
     assert '3.5 ms of all-reduce, 41' in output
     # 6.7 GFLOP x 50,000 x 200 = 67 PFLOP; at 100 TFLOP/s 670 s.
     assert '67 PFLOP; at 100 TFLOP/s estimated 0.2 h on one GPU' in output
+
+
+def test_iterations_are_counted(teacher_folder):
+    options = [
+        f'model.teacher.pretrained={teacher_folder}',
+        'train_cfg._delete_=True', 'train_cfg.by_epoch=False',
+        'train_cfg.max_iters=1000000',
+    ]  # fmt: skip
+    done = run_main(SCRIPT, DIGITS, '--cfg-options', *options)
+    assert '1000000 iterations of 64 images: ' in done.last_line
+    assert ' 0 PFLOP' not in done.last_line
+    done = run_main(
+        SCRIPT, DIGITS, '--images', 5, '--cfg-options', *options, expect=1
+    )
+    assert 'got 1000000 iterations' in done.last_line
+
+
+@pytest.mark.parametrize(
+    ('flags', 'message'),
+    [
+        (['--teachers', '--gpus', 2, '--tflops', 9], 'no --tflops, --gpus'),
+        ([DIGITS, '--bandwidth', 1, 2], 'expected --gpus with --bandwidth'),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(flags, message):
+    assert message in run_main(SCRIPT, *flags, expect=2).output
 
 
 def test_a_teacher_on_disk_is_counted(teacher_folder):

@@ -103,6 +103,15 @@ def test_rounded_proportions_are_taken():
     assert infer_feature_shapes(student, [0], (34, 24)) == [(32, 6, 4)]
 
 
+@pytest.mark.parametrize('indices', [[0], [0, 1]])
+def test_maps_of_frozen_layers_are_refused(indices):
+    config = dict(
+        type='mmpretrain.ResNet', depth=18, out_indices=(0, 1), frozen_stages=1
+    )
+    with pytest.raises(ValueError, match=r'index 0 .* got frozen layers only'):
+        infer_feature_shapes(MODELS.build(config), indices, (32, 32))
+
+
 def test_parameters_of_the_training_mode_are_not_frozen():
     """In eval mode, TinyViT uses constant copies of its attention biases."""
     config = dict(
