@@ -13,7 +13,7 @@ SLOW = --dist=worksteal -m slow tests
 
 help:
 	@echo 'make demo       install the core stack and run the demo (minutes)'
-	@echo 'make test       run the unit and integration tests (3 minutes on two cores)'
+	@echo 'make test       run the unit and integration tests (5 to 10 minutes on two cores)'
 	@echo 'make test-slow  run the other tests'
 	@echo 'make test-gpu   run the tests that need a GPU, on one'
 	@echo 'make test-all   run all tests and measure their coverage'

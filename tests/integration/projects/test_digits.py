@@ -112,6 +112,20 @@ def test_students_are_not_finetuned_with_other_pixels(
     assert 'Iter(train)' not in result.output
 
 
+def test_the_demo_probes_again_after_another_teacher(
+    digits, tmp_path, monkeypatch
+):
+    """Features of an earlier demo would be refused."""
+    monkeypatch.chdir(digits)
+    copy = shutil.copytree(runs.TEACHER, tmp_path / 'teacher')
+    first, second = (
+        demo.probe(tmp_path, [300], teacher)
+        for teacher in (copy, runs.TEACHER)
+    )
+    assert first == second
+    assert first['300']['accuracy'] > 0.7
+
+
 def test_distilled_student_is_finetuned(digits, student, tmp_path):
     output = finetune(digits, student, tmp_path).output
     assert 'loaded 120/120 tensors of ResNet_CIFAR' in output
