@@ -8,6 +8,7 @@ pipeline then loads.
 
 from __future__ import annotations
 
+import copy
 from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
 
 from mmengine.dataset import BaseDataset
@@ -61,11 +62,22 @@ def iter_infos(leaf: Any) -> Iterator[dict]:
 
 
 def iter_pipelines(dataset: Any) -> Iterator[Tuple[Any, List[Callable]]]:
-    """Yield each leaf with infos, and the pipelines applied to it in order."""
+    """Yield each leaf with infos, and the pipelines applied to it in order.
+
+    The pipelines are copies: transforms such as mmdet's ``CachedMosaic`` keep
+    images, and would mix those of a check into the training.
+    """
     for path in iter_paths(dataset):
         if hasattr(path[-1], 'get_data_info') and len(path[-1]):
             found = (getattr(i, 'pipeline', None) for i in reversed(path))
-            yield path[-1], [*filter(callable, found)]
+            yield path[-1], [_copy(i) for i in found if callable(i)]
+
+
+def _copy(pipeline: Callable) -> Callable:
+    try:
+        return copy.deepcopy(pipeline)
+    except Exception:  # of open files, such as those of LMDB
+        return pipeline
 
 
 def find_backend_args(dataset: Any) -> List[Optional[dict]]:

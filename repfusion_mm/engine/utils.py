@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import os.path as osp
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
+import torch.nn as nn
 from mmengine.dist import is_main_process
 from mmengine.hooks import (
     CheckpointHook,
@@ -35,6 +37,17 @@ def unwrap_model(runner) -> Any:
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
     return model
+
+
+def copy_to_cpu(module: nn.Module) -> Any:
+    """Return a copy of a module on the CPU, without one on its device."""
+    memo: Dict[int, Any] = {}
+    for parameter in module.parameters():
+        value = parameter.detach().to('cpu', copy=True)
+        memo[id(parameter)] = nn.Parameter(value, parameter.requires_grad)
+    for buffer in module.buffers():
+        memo[id(buffer)] = buffer.detach().to('cpu', copy=True)
+    return copy.deepcopy(module, memo)
 
 
 def averaged_model(runner) -> Any:

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, Dict, Iterable, List, Optional, Tuple
+from typing import (
+    TYPE_CHECKING,
+    Callable,
+    Dict,
+    Iterable,
+    List,
+    Optional,
+    Tuple,
+)
 
 import numpy as np
 
@@ -68,7 +77,12 @@ def read_records(work_dir: str) -> List[dict]:
     return records
 
 
-def read_logs(paths: Iterable[Path], counter: str, *keys: str) -> List[dict]:
+def read_logs(
+    paths: Iterable[Path],
+    counter: str,
+    *keys: str,
+    is_validation: Callable[[dict], bool] = lambda entry: False,
+) -> List[dict]:
     """Read the logs of all starts of a run, with one JSON object per line.
 
     Objects of a start replace those of earlier starts after the iteration
@@ -77,7 +91,8 @@ def read_logs(paths: Iterable[Path], counter: str, *keys: str) -> List[dict]:
     iteration is at most the difference to the second. Files that do not exist
     are skipped, and so is a truncated last line, which a killed run leaves
     behind. ``counter`` is the key of the iteration; the other keys are
-    required too.
+    required too. Validations, which may be counted in epochs, replace those
+    from the first one on, and all if the others do.
 
     Raises:
         ValueError: Another line is not JSON, or lacks a key.
@@ -106,15 +121,29 @@ def read_logs(paths: Iterable[Path], counter: str, *keys: str) -> List[dict]:
                     f'{line[:80]!r}; {REMEDY}'
                 )
             newer.append(entry)
-        if newer:
-            begin = newer[0][counter]
-            start = newer[0].get('start')
-            if isinstance(start, int):
-                begin = start + 1
-            elif len(newer) > 1 and begin <= newer[1][counter] - begin:
-                begin = 0
-            entries = [e for e in entries if e[counter] < begin] + newer
+        trained = [e for e in newer if not is_validation(e)]
+        scored = [e for e in newer if is_validation(e)]
+        begins = {False: math.inf, True: math.inf}
+        if scored:
+            begins[True] = scored[0][counter]
+        if trained:
+            begins[False] = _find_begin(trained, counter)
+            if begins[False] == 0:  # a new run
+                begins[True] = 0
+        entries = [
+            e for e in entries if e[counter] < begins[is_validation(e)]
+        ] + newer
     return entries
+
+
+def _find_begin(newer: List[dict], counter: str) -> int:
+    """Return the first iteration of a start, 0 if it did not resume."""
+    begin, start = newer[0][counter], newer[0].get('start')
+    if isinstance(start, int):
+        return start + 1
+    if len(newer) > 1 and begin <= newer[1][counter] - begin:
+        return 0
+    return begin
 
 
 def moments(record: dict) -> Tuple[float, float]:
@@ -148,7 +177,7 @@ def plot_records(
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    panels = [name for name in PANELS if name in records[-1]]
+    panels = [i for i in PANELS if any(i in record for record in records)]
     figure = Figure(figsize=(7, 4 + 1.1 * len(panels)), layout='constrained')
     columns = [4, 1] if probe else [1]
     grid = figure.add_gridspec(

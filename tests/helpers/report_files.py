@@ -29,10 +29,10 @@ def write_lines(path, entries):
 
 def write_config(
     folder, name, start='1', seed=0, ann_file='train_20.txt', note='',
-    load_from=None, model='RepFusion', checkpoint=None, **settings,
+    load_from=None, model='RepFusion', checkpoint=None,
+    backbone='dict(depth=18)', **settings,
 ):  # fmt: skip
     """Write a config as mmengine does: once by name, once for each start."""
-    backbone = 'dict(depth=18)'
     if checkpoint:
         backbone = f'dict(depth=18, init_cfg=dict(checkpoint={checkpoint!r}))'
     text = CONFIG.format(

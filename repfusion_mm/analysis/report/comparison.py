@@ -9,10 +9,13 @@ from repfusion_mm.analysis.intervals import (
     confidence_interval,
     difference_interval,
 )
-from repfusion_mm.analysis.report.groups import CHECKPOINT, Group
+from repfusion_mm.analysis.report.groups import (
+    INIT_CFG,
+    Group,
+    find_checkpoints,
+)
 from repfusion_mm.analysis.report.runs import Settings
 
-INIT_CFG = 'model.backbone.init_cfg'
 #: Parts of the names of metrics of which lower values are better.
 ERRORS = {'loss', 'error', 'nme', 'epe', 'mpjpe', 'mae', 'mse', 'rmse'}
 
@@ -46,11 +49,11 @@ def is_lower_better(metric: str) -> bool:
 
 
 def _is_pretrained(group: Group) -> bool:
-    return CHECKPOINT in group.settings
+    return bool(find_checkpoints(group.settings))
 
 
 def _other_settings(group: Group) -> Settings:
-    return {k: v for k, v in group.settings.items() if INIT_CFG not in k}
+    return {k: v for k, v in group.settings.items() if not INIT_CFG.match(k)}
 
 
 def _find_baseline(group: Group, groups: List[Group]) -> Optional[Group]:

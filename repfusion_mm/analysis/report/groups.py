@@ -19,7 +19,8 @@ IGNORED = (
     'experiment_name',
     'visualizer.name',
 )
-CHECKPOINT = 'model.backbone.init_cfg.checkpoint'
+#: Initialization of a backbone, which may contain the student (BiSeNet).
+INIT_CFG = re.compile(r'model\.backbone\.(.*\.)?init_cfg\b')
 #: Labels that would name more settings than this name none.
 MAX_NAMED = 3
 
@@ -82,11 +83,20 @@ def _mask_seed(key: tuple, seed: str) -> tuple:
     Each seed may have a student of its own, in a folder that is named by it.
     """
     settings = dict(key[1:])
-    if CHECKPOINT in settings:
-        settings[CHECKPOINT] = re.sub(
-            rf'(?<!\d){re.escape(seed)}(?!\d)', 'SEED', settings[CHECKPOINT]
+    for name in find_checkpoints(settings):
+        settings[name] = re.sub(
+            rf'(?<!\d){re.escape(seed)}(?!\d)', 'SEED', settings[name]
         )
     return (key[0], *settings.items())
+
+
+def find_checkpoints(settings: Settings) -> List[str]:
+    """Return the settings of checkpoints that initialize a backbone."""
+    return [
+        name
+        for name in settings
+        if INIT_CFG.match(name) and name.endswith('.checkpoint')
+    ]
 
 
 def _label(groups: List[Group]) -> None:

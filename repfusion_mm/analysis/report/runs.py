@@ -162,7 +162,11 @@ def _read_scalars(starts: List[Path]) -> Tuple[Curves, Curves]:
     paths = [start / 'vis_data' / 'scalars.json' for start in starts]
     curves: Curves = {}
     scores: Curves = {}
-    for entry in policy_log.read_logs(paths, 'step'):
+    # The step of a validation may be an epoch, that of others an iteration.
+    entries = policy_log.read_logs(
+        paths, 'step', is_validation=lambda entry: 'loss' not in entry
+    )
+    for entry in entries:
         target = curves if 'loss' in entry else scores
         for name, value in entry.items():
             if isinstance(value, (int, float)):

@@ -6,7 +6,6 @@ activations or the eps of normalization layers.
 
 from __future__ import annotations
 
-import copy
 import itertools
 import logging
 from types import FunctionType
@@ -16,6 +15,8 @@ import torch
 import torch.nn as nn
 from mmengine.logging import print_log
 from mmengine.utils import to_2tuple
+
+from repfusion_mm.engine.utils import copy_to_cpu
 
 #: Largest relative difference of outputs. Other memory formats and CPUs cause
 #: about 1e-5.
@@ -132,7 +133,7 @@ def _outputs(
     images = torch.stack([2 * image, 100 * image])
     try:
         # On the CPU, so that the results do not depend on a GPU.
-        net = copy.deepcopy(module).cpu().float()
+        net = copy_to_cpu(module).float()
         for child in net.modules():
             # mmengine's activation checkpointing replaces forward by a
             # function, which is not copied: it would run the original module.

@@ -12,8 +12,11 @@ from mmengine.hooks import LoggerHook, RuntimeInfoHook
 
 from repfusion_mm.engine.utils import (
     check_single,
+    unwrap_model,
     use_hooks_once,
 )
+from repfusion_mm.models.diffusion.base import GenerativeModel
+from repfusion_mm.models.distillers.repfusion import RepFusion
 from repfusion_mm.registry import HOOKS
 from repfusion_mm.utils.arguments import check_integer
 
@@ -23,9 +26,9 @@ class BufferedRuntimeInfoHook(RuntimeInfoHook):
     """Keep the statistics of a step on the device until they are logged.
 
     mmengine's ``RuntimeInfoHook`` copies every statistic to the host in every
-    iteration, and the next step waits for that. This hook averages them over
-    the processes, keeps them on the device, and appends them to the histories
-    of the message hub together (*flush*):
+    iteration, and the next step waits for that. This hook keeps them on the
+    device, and appends them to the histories of the message hub together
+    (*flush*):
 
     - every ``interval`` iterations of an epoch, as ``LoggerHook`` counts;
     - at the end of an epoch and of the run, and before a validation or a
@@ -35,6 +38,10 @@ class BufferedRuntimeInfoHook(RuntimeInfoHook):
     The histories equal mmengine's with one exception: NaN in a statistic
     whose name does not contain 'loss' means that a step did not have it (the
     reward of a batch without labels), and is left out after the first step.
+
+    The statistics of models of this package are averaged over the processes.
+    Those of other models are of the first process, as with mmengine: some
+    have no ``loss_bbox`` in a process without boxes.
 
     A hook of your own that reads ``train/...`` in ``after_train_iter`` needs
     ``flush_statistics`` or ``interval=1``.
@@ -90,8 +97,12 @@ class BufferedRuntimeInfoHook(RuntimeInfoHook):
             if names != self._names:
                 self.flush(runner)
                 self._names = names
-            row = torch.stack([v.detach().float() for v in outputs.values()])
-            all_reduce(row, 'mean')
+            values = [value.detach().float() for value in outputs.values()]
+            device = values[0].device  # some losses of mmpretrain are on CPUs
+            row = torch.stack([value.to(device) for value in values])
+            model = unwrap_model(runner)
+            if isinstance(model, (RepFusion, GenerativeModel)):
+                all_reduce(row, 'mean')
             self._rows.append(row)
         if self.every_n_inner_iters(batch_idx, self.interval or 1) or (
             self.end_of_epoch(runner.train_dataloader, batch_idx)

@@ -6,7 +6,7 @@ from typing import List, Optional
 
 import numpy as np
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
-from mmengine.runner import set_random_seed
+from mmengine.runner import EpochBasedTrainLoop, set_random_seed
 
 from repfusion_mm.engine.checkpoint.io import find_loaded_path
 from repfusion_mm.engine.optimizers import batches_per_update
@@ -149,16 +149,26 @@ def _stopping_hooks(runner) -> List[EarlyStoppingHook]:
 def check_accumulation(runner) -> None:
     """Refuse checkpoints that would lose accumulated gradients."""
     count = batches_per_update(runner.optim_wrapper)
+    loop, length = runner.train_loop, len(runner.train_dataloader)
     for hook in runner.hooks:
         if not isinstance(hook, CheckpointHook):
             continue
-        length = len(runner.train_dataloader) if hook.by_epoch else 1
-        interval = hook.interval * length
-        if interval > 0 and interval % count:
-            raise ValueError(
-                'expected checkpoints after complete updates, got one every '
-                f'{interval} batches and updates of {count} batches, whose '
-                'gradients are in no checkpoint; change '
-                'default_hooks.checkpoint.interval or '
-                'optim_wrapper.accumulative_counts'
-            )
+        scale = length if hook.by_epoch else 1
+        periods = dict(
+            interval=hook.interval * scale, save_begin=hook.save_begin * scale
+        )
+        if hook.interval <= 0:
+            periods = {}
+        if hook.save_best and runner.val_loop is not None:
+            is_epochs = isinstance(loop, EpochBasedTrainLoop)
+            scale = length if is_epochs else 1
+            periods['save_best'] = loop.val_interval * scale
+        for name, batches in periods.items():
+            if batches % count:
+                raise ValueError(
+                    'expected checkpoints after complete updates, got one '
+                    f'after {batches} batches ({name}) and updates of {count} '
+                    'batches, whose gradients are in no checkpoint; change '
+                    'default_hooks.checkpoint, train_cfg.val_interval or '
+                    'optim_wrapper.accumulative_counts'
+                )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import errno
 import json
 import shutil
@@ -14,6 +13,7 @@ from mmengine.hooks import Hook
 from repfusion_mm.engine.preflight.pixels import check_pixels
 from repfusion_mm.engine.utils import (
     check_export,
+    copy_to_cpu,
     log_export,
     unwrap_model,
 )
@@ -71,7 +71,7 @@ class ExportDiffusersHook(Hook):
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Write the model of ``checkpoint``."""
-        model = copy.deepcopy(unwrap_model(runner)).cpu()
+        model = copy_to_cpu(unwrap_model(runner))
         model.load_state_dict(checkpoint['state_dict'])
         path = Path(runner.work_dir, self.filename).resolve()
         unfinished = path.with_name(path.name + '.tmp')

@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Callable, Optional
 
 import torch
-from mmengine.dist import all_reduce, get_world_size
+from mmengine.dist import all_reduce, barrier, get_world_size
 from mmengine.hooks import Hook
 
 from repfusion_mm.engine.hooks.checkpoint_hook import ATOMIC, write_checkpoint
@@ -92,6 +92,8 @@ class PreemptionHook(Hook):
         write_checkpoint(
             runner, path, meta=meta, by_epoch=False, backend_args=ATOMIC
         )
+        # A launcher ends all processes when the first one exits.
+        barrier()
         runner.logger.warning(
             f'Got SIGTERM: saved {path} after {num_done} of '
             f'{runner.max_iters} iterations; continue with --resume. Exit '

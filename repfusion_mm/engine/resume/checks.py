@@ -6,6 +6,7 @@ import math
 from typing import Dict, List, Optional, Union
 
 from mmengine.dist import get_world_size
+from mmengine.hooks import EMAHook
 from mmengine.runner import EpochBasedTrainLoop
 
 from repfusion_mm.engine.checkpoint.io import find_loaded_path
@@ -25,7 +26,12 @@ IMMUTABLE = (
     'train_dataloader.sampler',
 )
 #: State of mmengine's schedules that changes with each step.
-STEPPED = ('last_step', '_global_step', '_last_value')
+STEPPED = (
+    'last_step', '_global_step', '_last_value',
+    'best', 'num_bad_epochs', 'cooldown_counter',
+)  # fmt: skip
+#: Of a run, next to its settings.
+NUM_IMAGES = 'images of train_dataloader'
 
 
 def check_resumable(runner, checkpoint: dict) -> None:
@@ -50,6 +56,13 @@ def check_resumable(runner, checkpoint: dict) -> None:
         problems.append(
             f'param_schedulers of {found} schedules instead of {expected}'
         )
+    averages = any(isinstance(hook, EMAHook) for hook in runner.hooks)
+    if 'ema_state_dict' in checkpoint and not averages:
+        raise ValueError(
+            f'expected an EMAHook to resume from {find_loaded_path(runner)}, '
+            'whose weights are averaged, got none; add the EMAHook of the run '
+            'that wrote it, or start a new run with load_from=CHECKPOINT'
+        )
     if problems:
         raise ValueError(
             f'expected in {find_loaded_path(runner)} a checkpoint to resume '
@@ -60,7 +73,7 @@ def check_resumable(runner, checkpoint: dict) -> None:
     max_iters = info.get('max_iters', runner.max_iters)
     if max_iters == runner.max_iters:
         return
-    reason = _find_dependence(runner, checkpoint, info)
+    reason = find_dependence(runner, checkpoint, info)
     if reason:
         raise ValueError(
             f'expected a run of {max_iters} iterations, as the checkpoint was '
@@ -75,7 +88,11 @@ def immutable_settings(runner) -> Dict[str, str]:
     """Return the settings that a resumed run must keep, flattened."""
     flat = flatten_settings(runner.cfg.to_dict())
     settings = {k: v for k, v in flat.items() if k.startswith(IMMUTABLE)}
-    return {**_name_classes(settings), 'processes': str(get_world_size())}
+    settings = {**_name_classes(settings), 'processes': str(get_world_size())}
+    dataset = runner.train_dataloader.dataset
+    if hasattr(dataset, '__len__'):
+        settings[NUM_IMAGES] = str(len(dataset))
+    return settings
 
 
 def check_immutable_settings(runner, meta: dict) -> None:
@@ -84,6 +101,8 @@ def check_immutable_settings(runner, meta: dict) -> None:
     if before is None:  # written without ExactResumeHook
         return
     before = _name_classes(before)
+    if NUM_IMAGES not in before:  # an earlier version wrote it
+        now.pop(NUM_IMAGES, None)
     seed = runner.cfg.get('randomness', {}).get('seed')
     if seed is not None:  # otherwise mmengine takes the checkpoint's
         before = {**before, 'randomness.seed': str(meta.get('seed'))}
@@ -180,7 +199,7 @@ def _find_meta_problems(meta: object, info: dict) -> List[str]:
     return problems
 
 
-def _find_dependence(runner, checkpoint: dict, info: dict) -> Optional[str]:
+def find_dependence(runner, checkpoint: dict, info: dict) -> Optional[str]:
     """Return what depends on the length of a run, None if nothing does."""
     epochs = info.get('max_epochs')
     if isinstance(runner.train_loop, EpochBasedTrainLoop) and epochs:

@@ -31,6 +31,8 @@ from mmengine.runner import IterBasedTrainLoop
 
 from repfusion_mm.engine.optimizers.checks import check_paramwise
 from repfusion_mm.engine.utils import resolve_hooks, unwrap_model
+from repfusion_mm.models.diffusion.base import GenerativeModel
+from repfusion_mm.models.distillers.repfusion import RepFusion
 
 #: Schedules whose length decides how fast they change values.
 PACED = (
@@ -242,7 +244,20 @@ def check_averages(runner: Any) -> None:
 
 
 def check_validation(runner: Any) -> None:
-    """Refuse settings that need a validation in a run without one."""
+    """Refuse settings that need a validation in a run without one.
+
+    Models that only train, such as a distiller, cannot be validated.
+    """
+    model = unwrap_model(runner)
+    if runner.val_loop is not None and type(model).forward in (
+        RepFusion.forward,
+        GenerativeModel.forward,
+    ):
+        raise ValueError(
+            f'expected no validation of {type(model).__name__}, which does '
+            'not predict, got one; set val_dataloader, val_cfg and '
+            'val_evaluator to None'
+        )
     if runner.val_loop is not None or 'val_dataloader' in runner.cfg:
         return  # configured, and perhaps switched off, as by --no-validate
     unused: List[str] = []
@@ -264,7 +279,7 @@ def check_validation(runner: Any) -> None:
         and name in default
         and value != default[name].default
     ]
-    if hasattr(unwrap_model(runner), 'optim_parts'):  # a distillation
+    if hasattr(model, 'optim_parts'):  # a distillation
         unused += unread
     elif unread:  # usual in schedules that are shared with other runs
         runner.logger.warning(

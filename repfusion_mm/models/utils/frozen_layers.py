@@ -131,9 +131,14 @@ def _norms(module: nn.Module) -> Iterator[Tuple[str, Any]]:
 
 
 def _is_initial(norm: Any) -> bool:
+    """Return whether the values of a norm are those of a new one.
+
+    Statistics alone do not tell: Detectron's weights contain them in weight
+    and bias.
+    """
     mean = getattr(norm, 'running_mean', None)
-    if mean is not None:
-        return bool((mean == 0).all() and (norm.running_var == 1).all())
+    if mean is not None and (mean.any() or (norm.running_var != 1).any()):
+        return False
     if norm.weight is None:
         return True
     constant = bool((norm.weight == norm.weight.flatten()[0]).all())

@@ -113,6 +113,12 @@ def test_the_heat_map_shows_the_distribution(count, probe):
     # Only the heat map changes; it is the upper part of the image.
     rows = np.flatnonzero(differs.any(1)) / len(low)
     assert 0 < rows.min() < rows.max() < 0.6
+    # The last batch may have had no label, and so no reward.
+    last = dict(record(count, 200, entropy=4.0, advantage_std=0.1))
+    image = draw_records(
+        [record(i, 200, **statistics) for i in range(count)] + [last], probe
+    )
+    assert len(image) == len(low)
     without_panels = draw_records(
         [record(i, 200) for i in range(count)], probe
     )

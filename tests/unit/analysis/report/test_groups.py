@@ -1,3 +1,6 @@
+import pytest
+
+from repfusion_mm.analysis.report.comparison import compare_with_scratch
 from repfusion_mm.analysis.report.figures import shorten
 from repfusion_mm.analysis.report.groups import group_runs
 from repfusion_mm.analysis.report.runs import read_run, set_titles
@@ -92,6 +95,24 @@ def test_each_seed_may_have_a_student_of_its_own(tmp_path):
     ]  # fmt: skip
     labels = [(g.label, len(g.runs)) for g in group_runs(runs)]
     assert labels == [('from_t300_*', 2), ('from_t400_*', 2)]
+
+
+@pytest.mark.parametrize('place', ['backbone_cfg=dict(init_cfg', 'init_cfg'])
+def test_the_student_may_be_inside_of_a_backbone(tmp_path, place):
+    """As in BiSeNetV1, or in a list of initializers."""
+    for name, score in (('scratch', 70), ('student', 80)):
+        for seed in range(2):
+            init = f'dict(checkpoint="students/{seed}/student.pth")'
+            text = f'{place}={init})' if '(' in place else f'{place}=[{init}]'
+            backbone = f'dict({text if name == "student" else ""})'
+            finetuning(
+                tmp_path / f'{name}_{seed}', score + seed, seed=seed,
+                backbone=backbone,
+            )  # fmt: skip
+    groups = group_runs([read_run(path) for path in tmp_path.iterdir()])
+    assert [len(group.runs) for group in groups] == [2, 2]
+    (comparison,) = compare_with_scratch(groups, 'accuracy/top1')
+    assert 'student_* is better than scratch_*' in comparison.text
 
 
 def test_one_student_may_be_finetuned_with_several_seeds(tmp_path):

@@ -29,6 +29,48 @@ def test_a_resumed_run_replaces_later_points(tmp_path):
     assert curve == [(1, 1), (2, -2), (3, -3)]
 
 
+def test_validations_are_counted_in_epochs(tmp_path):
+    """A resumed run begins with the validation that was interrupted."""
+    folder = finetuning(tmp_path / 'a', 80)
+    for path in folder.glob('*/vis_data/scalars.json'):
+        path.unlink()
+    write_config(folder, 'net', start='2', model='ImageClassifier')
+    first, second = (
+        folder / name / 'vis_data' / 'scalars.json' for name in '12'
+    )
+    lines = [
+        line
+        for epoch in (1, 2, 3)
+        for line in (
+            dict(loss=1.0, step=100 * epoch - 50),
+            dict(loss=1.0, step=100 * epoch),
+            {'accuracy/top1': 10.0 * epoch, 'step': epoch},
+        )
+    ]
+    write_lines(first, lines)
+    # Resumed after the second epoch.
+    lines = [
+        {'accuracy/top1': 20.0, 'step': 2},
+        dict(loss=2.0, step=250),
+        dict(loss=2.0, step=300),
+        {'accuracy/top1': 33.0, 'step': 3},
+    ]
+    write_lines(second, lines)
+    run = read_run(folder)
+    assert run.scores['accuracy/top1'] == [(1, 10), (2, 20), (3, 33)]
+    assert run.curves['loss'] == [
+        (50, 1), (100, 1), (150, 1), (200, 1), (250, 2), (300, 2)
+    ]  # fmt: skip
+    # Begun anew, with another interval.
+    write_config(folder, 'net', start='3', model='ImageClassifier')
+    lines = [dict(loss=3.0, step=100), dict(loss=3.0, step=200),
+             {'accuracy/top1': 5.0, 'step': 4}]  # fmt: skip
+    write_lines(folder / '3/vis_data/scalars.json', lines)
+    run = read_run(folder)
+    assert run.curves['loss'] == [(100, 3), (200, 3)]
+    assert run.scores['accuracy/top1'] == [(4, 5)]
+
+
 def test_a_run_that_began_anew_replaces_all_points(tmp_path):
     """A first, short try logs more often than the run."""
     folder = distillation(tmp_path / 'a')

@@ -18,6 +18,7 @@ from repfusion_mm.engine.hooks.buffered_runtime_info_hook import (
     flush_statistics,
 )
 from tests.helpers.memory_run import config
+from tests.helpers.ranks import run_on_ranks
 
 BUFFERED = dict(type='repfusion_mm.BufferedRuntimeInfoHook')
 
@@ -153,7 +154,9 @@ def test_intervals_below_one_are_refused():
 
 
 def step(hook, hub, batch_idx=0, **outputs):
-    runner = SimpleNamespace(message_hub=hub, train_dataloader=range(10**6))
+    runner = SimpleNamespace(
+        message_hub=hub, train_dataloader=range(10**6), model=None
+    )
     hook.after_train_iter(runner, batch_idx, None, outputs)
     return runner
 
@@ -188,3 +191,19 @@ def test_the_names_of_statistics_may_change_between_steps():
     hook.flush(runner)
     assert hub.get_scalar('train/loss').data[0].tolist() == [1, 3]
     assert hub.get_scalar('train/extra').data[0].tolist() == [4]
+
+
+@pytest.mark.distributed
+def test_other_models_may_lack_a_loss_in_one_process():
+    """YOLOX-Pose and RTMO have no loss of boxes without a box."""
+
+    def losses(rank):
+        hook, hub = BufferedRuntimeInfoHook(10), MessageHub(f'rank-{rank}')
+        boxes = dict(loss_bbox=torch.tensor(2.0)) if rank == 0 else {}
+        runner = step(hook, hub, loss=torch.tensor(rank + 1.0), **boxes)
+        hook.flush(runner)
+        return {k: v.current() for k, v in hub.log_scalars.items()}
+
+    assert run_on_ranks(losses) == [
+        {'train/loss': 1, 'train/loss_bbox': 2}, {'train/loss': 2}
+    ]  # fmt: skip

@@ -3,15 +3,18 @@
 import itertools
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.dataset import DefaultSampler
+from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from repfusion_mm.engine.checkpoint.io import load_from_local
+from repfusion_mm.engine.hooks.exact_resume_hook import check_accumulation
 from tests.helpers import tiny_run
 from tests.helpers.equal import assert_equal
 from tests.helpers.tiny_run import (
@@ -218,8 +221,30 @@ def test_checkpoints_within_an_update_are_refused(cifar10, tmp_path):
     cfg = config_of(
         cifar10, tmp_path, EPOCHS, **{'optim_wrapper.accumulative_counts': 2}
     )
-    with pytest.raises(ValueError, match='every 5 batches and updates of 2'):
+    with pytest.raises(ValueError, match=r'after 5 batches \(interval\)'):
         run(cfg, tmp_path.name)
+
+
+@pytest.mark.parametrize(
+    ('checkpoint', 'name'),
+    [
+        (dict(interval=4, save_begin=5), 'after 5 batches .save_begin'),
+        (dict(interval=-1, save_best='auto'), 'after 3 batches .save_best'),
+        (dict(interval=4, save_begin=2), None),
+    ],
+)
+def test_all_checkpoints_are_after_complete_updates(checkpoint, name):
+    hook = CheckpointHook(by_epoch=False, **checkpoint)
+    runner = SimpleNamespace(
+        optim_wrapper=SimpleNamespace(_accumulative_counts=2),
+        train_loop=SimpleNamespace(val_interval=3),
+        val_loop=object(), train_dataloader=range(7), hooks=[hook],
+    )  # fmt: skip
+    if name is None:
+        check_accumulation(runner)
+        return
+    with pytest.raises(ValueError, match=name):
+        check_accumulation(runner)
 
 
 def test_batches_do_not_depend_on_what_was_drawn_before(cifar10, tmp_path):

@@ -11,6 +11,7 @@ from repfusion_mm.engine.checkpoint.io import load_from_local
 from repfusion_mm.engine.hooks import PreemptionHook
 from repfusion_mm.engine.hooks.preemption_hook import init_worker
 from tests.helpers.memory_run import config
+from tests.helpers.ranks import run_on_ranks
 
 PREEMPTION = dict(type='repfusion_mm.PreemptionHook')
 
@@ -36,6 +37,30 @@ def test_a_preempted_run_saves_and_exits_with_status_75(tmp_path):
     meta = load_from_local(path)['meta']
     assert (meta['epoch'], meta['iter']) == (1, 3)
     assert (tmp_path / 'last_checkpoint').read_text() == str(path)
+
+
+class SlowSaveHook(Hook):
+    """Take a second before a checkpoint is written."""
+
+    def before_save_checkpoint(self, runner, checkpoint):
+        time.sleep(1)
+
+
+@pytest.mark.distributed
+def test_no_process_exits_before_the_checkpoint_is_written(tmp_path):
+    """A launcher ends the others when one has exited."""
+
+    def is_written_at_exit(rank):
+        cfg = config(tmp_path, [dict(PREEMPTION, interval=1)])
+        cfg.experiment_name = f'rank-{rank}'
+        runner = Runner.from_cfg(cfg)
+        runner.register_hook(SlowSaveHook())
+        runner.register_hook(PreemptHook(3))
+        with pytest.raises(SystemExit):
+            runner.train()
+        return (tmp_path / 'preempted.pth').exists()
+
+    assert run_on_ranks(is_written_at_exit) == [True, True]
 
 
 def test_the_previous_handler_is_restored(tmp_path):

@@ -246,6 +246,23 @@ def test_each_part_has_images_of_8_bits(
     assert 'from Files' in str(caught.value)
 
 
+def test_transforms_keep_no_image_of_a_check(path, models):
+    """mmdet's CachedMosaic would mix it into the training."""
+
+    class Cache:
+        def __init__(self):
+            self.images = []
+
+        def __call__(self, results):
+            self.images.append(results['img'])
+            return results
+
+    cache = Cache()
+    dataset = files(path, [dict(type='mmcv.LoadImageFromFile'), cache, PACK])
+    check_channel_order(dataset, models[None, True])
+    assert not cache.images
+
+
 def test_black_images_are_not_refused(path, models):
     erase = dict(
         type='mmpretrain.RandomErasing', erase_prob=1.0, mode='const',

@@ -161,6 +161,23 @@ def test_fixed_statistics_of_finetuning_must_be_loaded():
     check_statistics(runner)
 
 
+def test_statistics_may_be_contained_in_weights_and_biases():
+    """As in Detectron's files, which mmdet's "caffe" backbones load."""
+    config = dict(
+        type='mmpretrain.ImageClassifier',
+        backbone=dict(RESNET, norm_eval=True),
+    )
+    model = MODELS.build(config)
+    runner = SimpleNamespace(model=model, cfg=dict(model=config))
+    model.train()
+    with pytest.raises(ValueError, match='got initial values in 20 layers'):
+        check_statistics(runner)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.weight)
+    check_statistics(runner)
+
+
 @pytest.mark.parametrize(
     ('arguments', 'words'),
     [

@@ -5,10 +5,15 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.optim import ReduceOnPlateauLR
 from mmengine.runner import Runner
 
 from repfusion_mm.engine.checkpoint.io import load_from_local
-from repfusion_mm.engine.resume.checks import check_external_hashes
+from repfusion_mm.engine.resume.checks import (
+    NUM_IMAGES,
+    check_external_hashes,
+    find_dependence,
+)
 from tests.helpers.memory_run import config
 from tests.helpers.pipelines import latent_unet
 from tests.helpers.timm_models import save_model, teacher_config
@@ -105,6 +110,29 @@ def test_checkpoints_without_optimizer_are_refused(tmp_path):
         run(tmp_path, 'second', resume=True, **checkpoint)
 
 
+def test_averaged_weights_are_not_resumed_without_an_average(tmp_path):
+    """EMAHook writes them in place of the trained ones."""
+    average = dict(type='EMAHook', priority='NORMAL')
+    hooks = {'default_hooks.average': average}
+    run(tmp_path, 'first', **hooks, **{'train_cfg.max_epochs': 1})
+    with pytest.raises(ValueError, match='expected an EMAHook to resume'):
+        run(tmp_path, 'second', resume=True)
+
+
+def test_images_that_were_added_are_not_read_in_another_order(tmp_path):
+    run(tmp_path, 'first', **of_length(1, param_scheduler=None))
+    labels = {'train_dataloader.dataset.datasets': [
+        dict(type='MemoryDataset', labels=[0, 1, 2, 3, 4, 5, 6])
+    ]}  # fmt: skip
+    settings = of_length(2, resume=True, param_scheduler=None, **labels)
+    with pytest.raises(ValueError, match=r'images of .*=8 \(now 7\)'):
+        run(tmp_path, 'second', **settings)
+    checkpoint = load_from_local(tmp_path / 'epoch_1.pth')
+    del checkpoint['meta']['immutable_settings'][NUM_IMAGES]
+    torch.save(checkpoint, tmp_path / 'epoch_1.pth')
+    run(tmp_path, 'third', **settings)  # written by an earlier version
+
+
 def of_length(max_epochs, **settings):
     return {
         'train_cfg.max_epochs': max_epochs,
@@ -123,6 +151,22 @@ def test_runs_on_whose_length_nothing_depends_are_continued(
     run(tmp_path, 'second', **of_length(3, resume=True, **others))
     checkpoint = load_from_local(tmp_path / 'epoch_3.pth')
     assert checkpoint['meta']['iter'] == 6
+
+
+def test_a_plateau_does_not_depend_on_the_length():
+    optimizer = torch.optim.SGD([torch.zeros(1)], 0.1)
+    first, second = (
+        ReduceOnPlateauLR(optimizer, monitor='loss') for _ in range(2)
+    )
+    for loss in (3.0, 2.0, 2.5):
+        first.step(dict(loss=loss))
+    checkpoint = dict(param_schedulers=[first.state_dict()])
+    runner = SimpleNamespace(
+        train_loop=None, model=None, param_schedulers=[second]
+    )
+    assert find_dependence(runner, checkpoint, {}) is None
+    second.patience = 99
+    assert 'patience' in find_dependence(runner, checkpoint, {})
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """Settings of runners that are built in Python."""
 
 import pytest
+from mmengine.runner import Runner
 
 from repfusion_mm.engine.optimizers.checks import ReadKeys
 from repfusion_mm.engine.settings.built import check_ends
-from tests.helpers import tiny_run
+from tests.helpers import memory_run, tiny_run
+from tests.helpers.memory_run import teacher_config
 
 
 @pytest.mark.parametrize(
@@ -72,6 +74,20 @@ def test_settings_are_refused_before_training(tmp_path, settings, said):
     )
     with pytest.raises(ValueError, match=said):
         tiny_run.build(cfg).train()
+
+
+@pytest.mark.parametrize('make', [memory_run.config, teacher_config])
+def test_a_validation_that_cannot_be_run_is_refused_first(tmp_path, make):
+    """As of configs that inherit the dataset of a finetuning."""
+    cfg = make(tmp_path, [dict(type='repfusion_mm.UnusedSettingsHook')])
+    cfg.update(
+        val_dataloader=cfg.train_dataloader,
+        val_cfg=dict(),
+        val_evaluator=dict(type='mmpretrain.Accuracy'),
+        experiment_name=f'{tmp_path.name}-{make.__name__}',
+    )
+    with pytest.raises(ValueError, match='does not predict, got one; set val'):
+        Runner.from_cfg(cfg).train()
 
 
 def test_a_constructor_that_iterates_reads_all_keys():
