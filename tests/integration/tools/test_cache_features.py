@@ -79,10 +79,11 @@ def job(tmp_path_factory):
 
 def run(tool, config, *options, flags=(), expect=0):
     options = ['--cfg-options', *options] if options else []
+    if tool == 'train':
+        flags = ['--work-dir', config.parent / 'work', *flags]
     return run_main(
-        f'tools/{tool}.py', config, '--work-dir',
-        config.parent / 'work', *flags, *options, expect=expect,
-    )  # fmt: skip
+        f'tools/{tool}.py', config, *flags, *options, expect=expect
+    )
 
 
 def test_the_size_is_printed_before_features_are_written(job):

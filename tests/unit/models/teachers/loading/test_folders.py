@@ -93,7 +93,7 @@ SMALL = dict(block_out_channels=(8,), norm_num_groups=4)
         (integers, 'integers, quantized weights'),
         (two_variants, r"only the variants \['fp16', 'non_ema'\]"),
         (no_weights, r"got \['config.json', 'model.ckpt'"),
-        (config(sample_size=None), 'sample_size None'),
+        (config(sample_size=None), 'sample_size .*, got None; set'),
         (config(_class_name=None), '_class_name in config.json'),
         (config(time_embedding_type='fourier'), 'given sigma'),
         (config(center_input_sample=True), 'center_input_sample=True'),
