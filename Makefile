@@ -20,7 +20,7 @@ help:
 	@echo 'make lint       check style, spelling, types and layers'
 	@echo 'make docs       build the site of docs/, in docs/_build/html'
 	@echo 'make core       install the core stack; make full: the full one'
-	@echo 'make clean      remove the environment and what demo and tests wrote'
+	@echo 'make clean      remove the environment, data/digits, results of the demo, built docs'
 
 demo: core
 	$(VENV)/bin/python -m projects.digits.demo $(ARGS)

@@ -9,7 +9,8 @@ the features instead of running the teacher.
 
 With --latents, the tool writes the latents of the image encoder (VAE), which
 do not depend on timestep, layer or noise, and a training config that uses
-them. CONFIG needs no CachedFeaturesDataset then. See docs/feature_cache.md.
+them. CONFIG must not have a CachedFeaturesDataset then. See
+docs/feature_cache.md.
 """
 
 import argparse

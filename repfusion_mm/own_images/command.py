@@ -66,9 +66,9 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     )
     parser.add_argument(
         '--max-images', type=positive, metavar='N',
-        help='largest number of labeled images to probe (default: 500, or '
-        'four times the number of classes, if that is more and their pixels '
-        'need at most 4 GiB)',
+        help='largest number of labeled images to probe (default: 500; with '
+        'more than 125 classes, four times their number, as far as the pixels '
+        'fit into 4 GiB)',
     )  # fmt: skip
     parser.add_argument(
         '--work-dir', type=Path, default=Path('work_dirs/distill_folder'),

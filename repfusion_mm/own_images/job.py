@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import shlex
 from pathlib import Path
 from typing import List, NamedTuple, Optional
@@ -18,6 +19,7 @@ from repfusion_mm.analysis.probe.student import (
 from repfusion_mm.analysis.probe.study import Found, study_teacher
 from repfusion_mm.cli import build_runner
 from repfusion_mm.cli.config import read_config
+from repfusion_mm.cli.runner import use_amp
 from repfusion_mm.models.distillers.builders import build_policy
 from repfusion_mm.own_images.choices import (
     Teacher,
@@ -120,6 +122,8 @@ def run(args: argparse.Namespace, argv: List[str]) -> int:
     # Checked as in the training.
     cfg = read_config(str(path), args.cfg_options)
     cfg.work_dir = str(args.work_dir)
+    if args.amp:
+        use_amp(copy.deepcopy(cfg))
     check_student(cfg.model.student)
     print('\n'.join(job.notes(cfg)))
     print(f'{path}: the config')

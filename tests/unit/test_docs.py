@@ -38,12 +38,24 @@ def help_of(script):
     return run_main(script, '--help').output
 
 
+def anchors(page):
+    """Return the anchors of a page's headings, as the site and GitHub."""
+    headings = re.findall(r'^#+ (.*)$', page.read_text(), re.M)
+    words = [re.sub(r'[^\w -]', '', heading.lower()) for heading in headings]
+    return [heading.strip().replace(' ', '-') for heading in words]
+
+
 @pytest.mark.parametrize('page', PAGES, ids=name)
 def test_links_and_paths_exist(page):
     text = page.read_text()
-    for link in re.findall(r'\]\(([^)#]*)\)', text):
-        if not link.startswith(('http', 'mailto:')):
-            assert (page.parent / link).exists(), link
+    for link in re.findall(r'\]\(([^)]*)\)', text):
+        if link.startswith(('http', 'mailto:')):
+            continue
+        path, _, anchor = link.partition('#')
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target), link
     for path in re.findall(PATH, text):
         if '...' in path or path.startswith('docs/_build'):
             continue

@@ -5,8 +5,8 @@
 Times the config's own training loader (dataset, transforms, sampler,
 collation) for each number of workers, and then its data preprocessor on one
 batch. In training both run at the same time if there are workers, and one
-after the other if there are none. If the dataset is not on this disk,
-synthetic images of its usual size are used.
+after the other if there are none. If the data of a benchmark of images are
+missing, synthetic images of their usual size are used.
 """
 
 import argparse

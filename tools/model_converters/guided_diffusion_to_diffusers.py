@@ -6,8 +6,9 @@
 
 Use the folder as a teacher with model.teacher.pretrained=OUT. For checkpoints
 without a preset, give --image-size, --attention-order, --schedule, and
---head-channels or --num-heads of their training, and --diffusion-steps unless
-it was 1000: the weights do not contain them. The settings are compared with
+--head-channels or --num-heads of their training, and, unless it had 1000
+steps, --diffusion-steps and --rescale-timesteps: the weights do not contain
+them. The settings are compared with
 others on photographs. If these do not confirm them, --accept-settings is
 required. The folder's README.md names settings and comparison.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os.path as osp
 from collections import Counter
@@ -58,6 +59,8 @@ class Prober:
                 'expected the config of a distillation, with model.teacher, '
                 f'got {cfg.filename}'
             )
+        # Of the scores, which are computed after all features.
+        importlib.import_module('scipy.stats')
         init_default_scope(cfg.get('default_scope', 'mmengine'))
         # The timestep of the config may be what the probe is asked for.
         policy = dict(type='repfusion_mm.FixedTimestepPolicy')

@@ -147,14 +147,18 @@ class DetDecoder(TaskDecoder):
                     f'{own[wrong][0, :4].tolist()}{image_name(sample)} '
                     '(relative to the image); correct or remove them'
                 )
-            self._check_classes(own[:, 4], image_name(sample))
+            classes = own[:, 4]
+            # Boxes that do not count have negative ones.
+            self._check_classes(classes[classes >= 0], image_name(sample))
 
     def _check_classes(self, classes: torch.Tensor, place: str) -> None:
-        if len(classes) and classes.max() >= self.num_classes:
+        outside = classes[(classes < 0) | (classes >= self.num_classes)]
+        if len(outside):
             raise ValueError(
                 f'expected classes of boxes in [0, {self.num_classes - 1}] '
                 f'for decoder.num_classes={self.num_classes}, got '
-                f'{int(classes.max())}{place}; set model.decoder.num_classes'
+                f'{int(outside[0])}{place}; set model.decoder.num_classes, or '
+                'correct the classes'
             )
 
 

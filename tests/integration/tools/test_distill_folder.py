@@ -3,9 +3,12 @@
 import cv2
 import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.device import get_device
 
 from repfusion_mm.engine.checkpoint.io import load_from_local
+from repfusion_mm.models.teachers.dtype import resolve_dtype
 from repfusion_mm.own_images import job
 from repfusion_mm.own_images.command import parse_args
 from repfusion_mm.own_images.config import fill_in
@@ -179,6 +182,18 @@ def test_a_work_dir_among_the_options_is_refused(root, teacher):
         root, None, teacher, '--dry-run', expect=1, options=['work_dir=mine']
     )
     assert 'got --cfg-options work_dir=mine; give --work' in done.last_line
+
+
+@pytest.mark.skipif(
+    resolve_dtype('auto', torch.device(get_device())) == torch.bfloat16,
+    reason='this processor has mixed precision',
+)
+def test_mixed_precision_is_refused_before_the_probe(
+    root, teacher, monkeypatch
+):
+    monkeypatch.setattr(job, 'Prober', None)
+    done = run(root, 'classes', teacher, '--amp', expect=1)
+    assert 'expected a GPU, or a CPU with AVX512-BF16' in done.last_line
 
 
 def test_bad_labels_stop_before_anything_is_written(root, teacher):

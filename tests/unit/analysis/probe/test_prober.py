@@ -1,5 +1,6 @@
 """A prober of made-up images and of a teacher whose features are known."""
 
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -105,6 +106,12 @@ def test_features_are_those_of_all_images_in_order():
     np.testing.assert_allclose(feats['low'], expected, rtol=1e-6)
     expected = -pool(images[..., ::2, ::2] + 7)[:, None].numpy()
     np.testing.assert_allclose(feats['high'], expected, rtol=1e-6)
+
+
+def test_scipy_is_missed_before_features_are_computed(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'scipy.stats', None)
+    with pytest.raises(ImportError, match='scipy'):
+        Prober(Config(dict(model=dict(teacher=dict(type='unknown')))))
 
 
 def test_an_interrupted_probe_computes_what_is_missing(tmp_path):

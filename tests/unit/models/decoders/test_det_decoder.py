@@ -68,6 +68,15 @@ def test_images_without_a_box_that_counts_are_unlabeled():
     assert not labeled.any() and not losses.any()
 
 
+def test_classes_that_the_decoder_does_not_have_are_refused():
+    net = DetDecoder(3, in_channels=6)
+    with pytest.raises(ValueError, match=r'\[0, 2\] .* got 3'):
+        net.loss(FEAT, det_samples([[(0, 8, 24, 40, 3)]] * 4))
+    for wrong in (-1, 3):
+        with pytest.raises(ValueError, match=f'got {wrong} in a.jpg'):
+            net.check_labels([[dict(bbox_label=wrong)]], ['a.jpg'])
+
+
 def test_boxes_are_clipped_to_the_image():
     inside = [[(0, 16, 64, 64, 1)]] * 4
     outside = [[(-5, 16, 80, 99, 1)]] * 4
