@@ -116,7 +116,8 @@ def test_it_distills_and_resumes_bit_identically(job, output):
 @pytest.mark.slow
 def test_cached_features_distill_as_live_ones(job, output):
     folder = job['folder']
-    assert 'blocks.2' in run('cache_features', folder, 'cached').output
+    done = run_main('tools/cache_features.py', folder / 'cached.py')
+    assert 'blocks.2' in done.output
     cached = run('train', folder, 'cached', work='cached').output
     assert losses(cached) == pytest.approx(losses(output), rel=2e-3)
 
