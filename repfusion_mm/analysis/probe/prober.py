@@ -78,6 +78,8 @@ class Prober:
             )
         self.cfg, self.seed = cfg, seed
         self.batches: List[torch.Tensor] = []
+        #: Of the batches, for latent teachers.
+        self._latents: Dict[int, Any] = {}
         self.targets: List[np.ndarray] = []
         kind = self._load(max_images) or ClassTask
         self.task: Task = kind(self.targets)
@@ -292,10 +294,10 @@ class Prober:
         torch.manual_seed(self.seed + timestep)
         feats: Dict[str, np.ndarray] = {}
         begin = 0
-        for images in self.batches:
+        for index, images in enumerate(self.batches):
             end = begin + len(images)
-            maps = self.teacher(
-                images,
+            maps = self._run_teacher(
+                index,
                 images.new_full((len(images),), timestep, dtype=torch.long),
             )
             for layer, feat in maps.items():
@@ -315,6 +317,21 @@ class Prober:
         return {
             layer: self.task.finish(array) for layer, array in feats.items()
         }
+
+    def _run_teacher(
+        self, index: int, timesteps: torch.Tensor
+    ) -> Dict[str, torch.Tensor]:
+        """Return the maps of a batch, which is encoded at the first timestep.
+
+        The image encoder is most of the arithmetic of many latent teachers.
+        """
+        images = self.batches[index]
+        if getattr(self.teacher, 'encoder', None) is None:
+            return self.teacher(images, timesteps)
+        if index not in self._latents:
+            self._latents[index] = self.teacher.encode_latents(images)
+        x_0 = self.teacher.draw(self._latents[index])
+        return self.teacher.extract(x_0, timesteps)
 
 
 def find_task(sample: Any) -> Optional[Type[Task]]:

@@ -18,8 +18,10 @@ from repfusion_mm.analysis.probe.prober import (
 from repfusion_mm.analysis.probe.tasks.classification import ClassTask
 from repfusion_mm.analysis.probe.tasks.keypoints import KeypointTask
 from repfusion_mm.analysis.probe.tasks.masks import MaskTask
+from repfusion_mm.models import DiffusersTeacher
 from repfusion_mm.models.losses.utils import pool
 from tests.helpers.dense_samples import pose_samples, seg_samples
+from tests.helpers.toy import AUTOENCODER, DENOISER, LAYER
 
 NUM = 12
 
@@ -50,6 +52,7 @@ def prober_of(task, teacher=None):
         grids=dict(low=(4, 4), high=(2, 2)),
         batches=images.split(5),
         seed=0,
+        _latents={},
         cfg=Config(dict(model=dict(teacher=dict(type='Teacher')))),
         model=SimpleNamespace(external_hashes={'a': 'b'}),
     )
@@ -106,6 +109,35 @@ def test_features_are_those_of_all_images_in_order():
     np.testing.assert_allclose(feats['low'], expected, rtol=1e-6)
     expected = -pool(images[..., ::2, ::2] + 7)[:, None].numpy()
     np.testing.assert_allclose(feats['high'], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize('posterior', ['mean', 'sample'])
+def test_latents_are_encoded_once_for_all_timesteps(posterior):
+    prober, _ = prober_of(class_task())
+    images = torch.rand(NUM, 3, 16, 16)
+    prober.batches = images.split(5)
+    latents = dict(in_channels=4, out_channels=4, sample_size=8)
+    teacher = DiffusersTeacher(
+        [LAYER], config={**DENOISER, **latents}, vae=AUTOENCODER,
+        dtype='float32', posterior=posterior,
+    )  # fmt: skip
+    prober.teacher, encoded = teacher, []
+    teacher.encoder.register_forward_hook(
+        lambda module, inputs, output: encoded.append(len(output.mean))
+    )
+    found = [
+        prober.features(t, mode)[LAYER]
+        for t in (0, 500)
+        for mode in ('clean', 'noised')
+    ]
+    assert encoded == [5, 5, 2]
+    torch.manual_seed(prober.seed + 500)
+    maps = [
+        teacher(part, torch.full((len(part),), 500))[LAYER]
+        for part in prober.batches
+    ]
+    expected = pool(torch.cat(maps))[:, None].numpy()
+    np.testing.assert_array_equal(found[-1], expected)
 
 
 def test_scipy_is_missed_before_features_are_computed(monkeypatch):
