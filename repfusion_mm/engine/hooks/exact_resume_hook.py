@@ -149,20 +149,23 @@ def _stopping_hooks(runner) -> List[EarlyStoppingHook]:
 def check_accumulation(runner) -> None:
     """Refuse checkpoints that would lose accumulated gradients."""
     count = batches_per_update(runner.optim_wrapper)
-    loop, length = runner.train_loop, len(runner.train_dataloader)
+
+    def batches_of(period: int, by_epoch: bool) -> int:
+        return period * len(runner.train_dataloader) if by_epoch else period
+
+    loop = runner.train_loop
     for hook in runner.hooks:
         if not isinstance(hook, CheckpointHook):
             continue
-        scale = length if hook.by_epoch else 1
-        periods = dict(
-            interval=hook.interval * scale, save_begin=hook.save_begin * scale
-        )
-        if hook.interval <= 0:
-            periods = {}
+        periods = {}
+        if hook.interval > 0:
+            periods = {
+                name: batches_of(getattr(hook, name), hook.by_epoch)
+                for name in ('interval', 'save_begin')
+            }
         if hook.save_best and runner.val_loop is not None:
-            is_epochs = isinstance(loop, EpochBasedTrainLoop)
-            scale = length if is_epochs else 1
-            periods['save_best'] = loop.val_interval * scale
+            by_epoch = isinstance(loop, EpochBasedTrainLoop)
+            periods['save_best'] = batches_of(loop.val_interval, by_epoch)
         for name, batches in periods.items():
             if batches % count:
                 raise ValueError(
