@@ -134,7 +134,7 @@ class Study(ABC):
             configs=hashlib.sha256(text.encode()).hexdigest(),
         )
         teachers = [config.model.get('teacher') for config in configs]
-        for folder in {t.pretrained for t in teachers if t is not None}:
+        for folder in sorted({t.pretrained for t in teachers if t}):
             # Those of a pipeline are in its sub-folders.
             weights = sorted(Path(folder).rglob('*.safetensors'))
             if weights:

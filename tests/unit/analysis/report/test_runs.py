@@ -61,7 +61,7 @@ def test_validations_are_counted_in_epochs(tmp_path):
     assert run.curves['loss'] == [
         (50, 1), (100, 1), (150, 1), (200, 1), (250, 2), (300, 2)
     ]  # fmt: skip
-    # Begun anew, with another interval.
+    # A new run with another interval.
     write_config(folder, 'net', start='3', model='ImageClassifier')
     lines = [dict(loss=3.0, step=100), dict(loss=3.0, step=200),
              {'accuracy/top1': 5.0, 'step': 4}]  # fmt: skip

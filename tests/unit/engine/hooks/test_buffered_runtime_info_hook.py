@@ -170,6 +170,14 @@ def test_a_step_does_not_synchronize_with_the_device():
         hook.flush(runner)
 
 
+def test_some_statistics_may_be_on_another_device():
+    """mmpretrain's MultiTaskHead counts images on the CPU."""
+    hook, hub = BufferedRuntimeInfoHook(10), MessageHub('devices')
+    loss = torch.empty((), device='meta')
+    step(hook, hub, loss=loss, mask_size=torch.tensor(3))
+    assert hook._rows[0].device.type == 'meta'
+
+
 def test_missing_statistics_are_left_out_but_losses_are_kept():
     hook, hub = BufferedRuntimeInfoHook(10), MessageHub('partly')
     for value in (math.nan, 1.0, math.nan, 3.0):

@@ -5,9 +5,11 @@ import diffusers
 import pytest
 import torch
 from mmengine.runner import Runner
+from torch import nn
 
 from repfusion_mm.engine.checkpoint.io import load_from_local
 from repfusion_mm.engine.hooks import ExportDiffusersHook
+from repfusion_mm.engine.utils import copy_to_cpu
 from repfusion_mm.models import DiffusersTeacher
 from tests.helpers.memory_run import teacher_config
 from tests.helpers.toy import LAYER
@@ -54,3 +56,25 @@ def test_end_of_the_run_says_where_the_model_is(tmp_path, log):
 def test_unknown_dtypes_are_refused():
     with pytest.raises(ValueError, match="got 'half'"):
         ExportDiffusersHook(dtype='half')
+
+
+def test_the_model_is_not_copied_on_its_device(monkeypatch):
+    """Its memory may not suffice for a second copy."""
+
+    def refuse(tensor, memo):
+        raise MemoryError
+
+    net = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    net.tied = net[0]
+    net[0].bias.requires_grad_(False)
+    monkeypatch.setattr(nn.Parameter, '__deepcopy__', refuse)
+    monkeypatch.setattr(torch.Tensor, '__deepcopy__', refuse)
+    copied = copy_to_cpu(net)
+    assert copied.tied is copied[0]
+    assert copied[0].weight.requires_grad
+    assert not copied[0].bias.requires_grad
+    for value, original in zip(
+        copied.state_dict().values(), net.state_dict().values()
+    ):
+        assert torch.equal(value, original)
+        assert value.data_ptr() != original.data_ptr()
