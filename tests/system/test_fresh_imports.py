@@ -130,7 +130,17 @@ def test_a_tool_without_mmcv_names_the_command_that_installs_it():
     output = run_code(
         """
 import sys
-sys.modules['mmcv'] = None  # as if it were not installed
+
+
+class WithoutMmcv:
+    # As if it were not installed, also for its submodules.
+
+    def find_spec(self, name, path, target=None):
+        if name == 'mmcv':
+            raise ModuleNotFoundError(f'No module named {name!r}', name=name)
+
+
+sys.meta_path.insert(0, WithoutMmcv())
 from tools.train import main
 main(['configs/distill/repfusion_r18_cifar.py'])
 """,
