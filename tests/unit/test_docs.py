@@ -76,6 +76,22 @@ def test_scripts_have_the_options_that_pages_name(page):
 
 
 @pytest.mark.parametrize('page', PAGES, ids=name)
+def test_scripts_that_need_the_repository_find_it(page):
+    """``projects`` and ``tests`` are not installed, as the package is."""
+    for line in page.read_text().splitlines():
+        for script in re.findall(r'python ([\w/]+\.py)', line):
+            path = ROOT / script
+            if not path.exists() or 'PYTHONPATH=. ' in line:
+                continue
+            found = re.findall(
+                r'^(?:from|import) (?:projects|tests)\b',
+                path.read_text(),
+                re.M,
+            )
+            assert not found, f'{line}: use python -m, or PYTHONPATH=.'
+
+
+@pytest.mark.parametrize('page', PAGES, ids=name)
 def test_targets_of_make_exist(page):
     targets = set(re.findall(r'^([\w -]+):', MAKEFILE, re.M))
     targets = {target for line in targets for target in line.split()}
