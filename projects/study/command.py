@@ -93,14 +93,20 @@ def check_settings(study: Study) -> None:
     """Refuse to add scores to those of other settings.
 
     Raises:
-        ValueError: The first call had another device, precision, config or
-            teacher.
+        ValueError: The first call had another device, precision, version,
+            dataset, config or teacher; or scores are without settings.
     """
     path = study.out / 'settings.json'
     now = study.fingerprint()
     before = {}
     if path.exists():
         before = json.loads(path.read_text(encoding='utf-8'))
+    elif (study.out / 'scores.csv').exists():
+        raise ValueError(
+            f'expected {path} next to scores.csv, got no such file, so that '
+            'the settings of the scores are unknown; give another --out, or '
+            'print the tables with --csv'
+        )
     differ = [
         f'{name} ({before[name]}, now {value})'
         for name, value in now.items()

@@ -41,8 +41,14 @@ from projects.study.scores import (
     write_costs,
 )
 from repfusion_mm.analysis.probe import find_best, write_table
+from repfusion_mm.engine.hooks.env_info_hook import find_versions
 from repfusion_mm.visualization.policy_log import moments, read_records
 
+#: Packages whose versions change scores.
+PACKAGES = (
+    'torch', 'mmengine', 'mmcv', 'mmpretrain', 'mmsegmentation', 'mmpose',
+    'diffusers', 'repfusion_mm',
+)  # fmt: skip
 #: Of finetuning configs: from a student, and from scratch.
 INITS = ('repfusion', 'scratch')
 
@@ -95,23 +101,30 @@ class Study(ABC):
         #: What the runs use, as in the costs.
         self.device = f'{name}, --amp' if amp else name
 
+    @property
+    def lists(self) -> Tuple[Path, Path]:
+        """The lists of all images for training and for testing."""
+        name = f'test{self.all_labels.suffix}'
+        return self.all_labels, self.all_labels.with_name(name)
+
     def prepare(self) -> None:
         """Check that the dataset is there.
 
         Raises:
-            FileNotFoundError: The list of its images is missing.
+            FileNotFoundError: A list of its images is missing.
         """
-        if not self.all_labels.exists():
-            raise FileNotFoundError(
-                f'expected {self.all_labels}, got no such file; see Data in '
-                f'{self.folder.name}/README.md'
-            )
+        for path in self.lists:
+            if not path.exists():
+                raise FileNotFoundError(
+                    f'expected {path}, got no such file; see Data in '
+                    f'projects/{self.folder.name}/README.md'
+                )
 
     def fingerprint(self) -> Dict[str, str]:
         """Return what the scores of a folder have in common.
 
-        These are the device, the version of torch, and hashes of the configs,
-        of the changes to them, and of each teacher that is there.
+        These are the device, versions, and hashes of the lists of images, of
+        the configs and the changes to them, and of each teacher that is there.
         """
         paths = [
             self.distill_config,
@@ -128,11 +141,17 @@ class Study(ABC):
             self.num_iters, self.finetune_options, methods, self.probe_grid
         ]  # fmt: skip
         text = repr((texts, settings))
+        versions = find_versions()
         fingerprint = dict(
+            {name: versions[name] for name in PACKAGES if name in versions},
             device=self.device,
-            torch=torch.__version__,
+            cpu=torch.backends.cpu.get_cpu_capability(),
             configs=hashlib.sha256(text.encode()).hexdigest(),
         )
+        for path in self.lists:
+            if path.exists():
+                digest = hashlib.sha256(path.read_bytes())
+                fingerprint[f'list {path}'] = digest.hexdigest()
         teachers = [config.model.get('teacher') for config in configs]
         for folder in sorted({t.pretrained for t in teachers if t}):
             # Those of a pipeline are in its sub-folders.

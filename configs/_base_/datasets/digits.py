@@ -1,4 +1,4 @@
-# 1,797 handwritten digits; written by `python -m projects.digits.prepare_data`.
+# 1,797 handwritten digits, written by projects/digits/prepare_data.py.
 image_size = 16
 data_root = 'data/digits'
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from projects.digits.study import DigitsStudy
-from projects.study import command
+from projects.study import command, study
 from projects.study.scores import ALL, Score, read_scores, write_scores
 
 
@@ -85,12 +85,33 @@ def test_scores_of_another_teacher_are_not_mixed(
 
 
 @pytest.mark.slow
-def test_scores_of_another_torch_are_not_mixed(
+def test_scores_of_another_version_are_not_mixed(
     digits_study, at_home, monkeypatch
 ):
     command.check_settings(digits_study)
-    monkeypatch.setattr(torch, '__version__', '0.1')
+    monkeypatch.setattr(study, 'find_versions', lambda: dict(torch='0.1'))
     with pytest.raises(ValueError, match=r'another torch \(.*, now 0\.1\)'):
+        command.check_settings(digits_study)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('index', [0, 1])
+def test_scores_of_other_images_are_not_mixed(
+    digits_study, at_home, tmp_path, index
+):
+    digits_study.all_labels = tmp_path / 'train.txt'
+    for path in digits_study.lists:
+        path.write_text('a.png 0\n')
+    command.check_settings(digits_study)
+    digits_study.lists[index].write_text('a.png 1\n')
+    with pytest.raises(ValueError, match='got another list '):
+        command.check_settings(digits_study)
+
+
+@pytest.mark.slow
+def test_scores_without_settings_are_refused(digits_study, at_home, tmp_path):
+    (tmp_path / 'scores.csv').touch()
+    with pytest.raises(ValueError, match='the settings of the scores are'):
         command.check_settings(digits_study)
 
 

@@ -1,6 +1,7 @@
 """The data of the studies, and which of it is labeled."""
 
 import json
+import re
 import sys
 
 import cv2
@@ -13,7 +14,7 @@ from projects.digits import runs
 from projects.digits.study import DigitsStudy
 from projects.faces.study import FacesStudy
 from projects.study.scores import ALL
-from tests.helpers.launcher import run_main
+from tests.helpers.launcher import ROOT, run_main
 
 
 def test_each_seed_has_its_own_labels(short_study):
@@ -56,6 +57,7 @@ def test_frames_and_faces_are_drawn(tmp_path, monkeypatch):
 def test_images_of_another_size_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(CamvidStudy, 'all_labels', tmp_path / 'train.txt')
     (tmp_path / 'train.txt').write_text('a\n')
+    (tmp_path / 'test.txt').touch()
     (tmp_path / 'images/train').mkdir(parents=True)
     image = np.zeros((360, 480, 3), np.uint8)
     cv2.imwrite(str(tmp_path / 'images/train/a.png'), image)
@@ -67,8 +69,13 @@ def test_images_of_another_size_are_refused(tmp_path, monkeypatch):
 def test_missing_data_are_named(kind, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     module = sys.modules[kind.__module__]
-    result = run_main(module, expect=1, cwd=tmp_path)
-    assert f'expected {kind.all_labels}, got no such file' in result.last_line
+    for path in kind(tmp_path).lists:
+        result = run_main(module, expect=1, cwd=tmp_path)
+        assert f'expected {path}, got no such file' in result.last_line
+        page = re.search(r'see Data in (\S+)', result.last_line)[1]
+        assert '## Data' in (ROOT / page).read_text()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
 
 
 def test_data_of_the_digits_are_written(tmp_path, monkeypatch):
