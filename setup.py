@@ -34,6 +34,7 @@ setup(
         # 0.25 unpickles .bin weights; converted ADM weights need 0.32, whose
         # first versions do not import with torch 2.1.
         'diffusers>=0.32.2',
+        'filelock',
         'matplotlib',
         'mmengine>=0.8.5',
         'numpy',

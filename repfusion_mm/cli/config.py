@@ -1,12 +1,14 @@
 """Read and validate the config of a command line."""
 
 import argparse
+import logging
 import os
 from pathlib import Path
 from typing import Any, Iterable, Optional
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import print_log
 from mmengine.runner import CheckpointLoader
 from mmengine.utils import import_modules_from_strings
 
@@ -16,7 +18,7 @@ from repfusion_mm.cli.home import expand_home
 from repfusion_mm.cli.launcher import check_launcher
 from repfusion_mm.cli.validate_config import check_options, check_schedules
 from repfusion_mm.engine.checkpoint.io import load_from_address
-from repfusion_mm.engine.checkpoint.safe_pickle import FORCED
+from repfusion_mm.engine.checkpoint.safe_pickle import FORBIDDEN, FORCED
 from repfusion_mm.engine.settings import (
     check_names,
     check_types,
@@ -25,6 +27,11 @@ from repfusion_mm.engine.settings import (
 from repfusion_mm.engine.settings.values import DEFAULT_HOOKS
 from repfusion_mm.registry import registered_names
 from repfusion_mm.utils.malloc import keep_freed_memory
+
+#: Beginnings of addresses that mmengine itself would read with torch.load.
+ADDRESSES = (
+    '', 'http://', 'https://', r'(\S+\:)?s3://', r'(\S+\:)?petrel://'
+)  # fmt: skip
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -125,9 +132,15 @@ def enable_safe_loading() -> None:
     Its other loaders call ``torch.load``, which reads the environment
     variable that is set here.
     """
-    for prefix in ('', 'http://', 'https://'):
-        CheckpointLoader.register_scheme(prefix, load_from_address, force=True)
+    CheckpointLoader.register_scheme(ADDRESSES, load_from_address, force=True)
     os.environ[FORCED] = '1'
+    if os.environ.pop(FORBIDDEN, None):  # torch refuses both
+        print_log(
+            f'ignored {FORBIDDEN}: checkpoints of mmengine are read safely '
+            'without it',
+            logger='current',
+            level=logging.WARNING,
+        )
 
 
 def _drop_scope(value: Any) -> None:

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import re
 import sys
 import traceback
-from typing import Iterator, Tuple
+from pathlib import Path
+from typing import Iterator, Optional, Tuple
 
 from mmengine.config.utils import MODULE2PACKAGE
 
 #: Maximum length of the last line.
 MAX_CHARACTERS = 1000
+#: Folders of the code whose errors say what to do.
+OWN_FOLDERS = tuple(
+    str(Path(__file__).resolve().parents[2] / name) + os.sep
+    for name in ('repfusion_mm', 'tools', 'projects')
+)
 #: The beginning of the message of an error in a worker of a data loader.
 WORKER_ERROR = re.compile(
     r'Caught (\w+) in DataLoader worker process \d+\.\nOriginal Traceback '
@@ -50,9 +57,31 @@ def report_errors() -> Iterator[None]:
     except Exception as error:
         message = read_message(error)[1]
         is_complete = len(message) < MAX_CHARACTERS
-        if not (message.startswith('expected ') and is_complete):
+        is_check = message.startswith('expected ') and is_own(error)
+        if not (is_check and is_complete):
             print(format_traceback(error), file=sys.stderr)
         raise SystemExit('\n' + describe(error)) from None
+
+
+def is_own(error: Exception) -> bool:
+    """Return whether the code of this repository raised an error.
+
+    Messages of Python and torch may begin with "expected", too.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    files = [frame.filename for frame in frames]
+    # torch and multiprocessing bring the traceback of a process as text.
+    for text in (error, error.__cause__):
+        if is_text_of_process(text):
+            files += re.findall(r'^ *File "(.+?)", line ', str(text), re.M)
+    return files[-1].startswith(OWN_FOLDERS)
+
+
+def is_text_of_process(error: Optional[BaseException]) -> bool:
+    """Return whether a message contains the traceback of another process."""
+    return type(error).__name__ == '_RemoteTraceback' or bool(
+        WORKER_ERROR.match(str(error))
+    )
 
 
 def format_traceback(error: Exception) -> str:

@@ -16,6 +16,7 @@ import torch
 
 from repfusion_mm.analysis.dumped_config import read_dumped_config
 from repfusion_mm.cli.config import enable_safe_loading
+from repfusion_mm.engine.checkpoint.safe_pickle import FORBIDDEN
 from repfusion_mm.datasets.feature_cache.files import FeatureReader
 from repfusion_mm.engine.checkpoint.io import load_from_local
 from tests.helpers.cached import make_cache
@@ -155,10 +156,21 @@ def test_a_checkpoint_at_a_url_runs_no_code(short, tmp_path, canary, address):
     assert not canary.exists()
 
 
-def test_the_other_loaders_run_no_code(tmp_path, canary):
-    """mmengine's loaders of other URLs call torch.load themselves."""
+def save_weights(path):
+    torch.save({}, path)
+    return path
+
+
+@pytest.mark.parametrize('value', ['', '1'])
+def test_the_other_loaders_run_no_code(tmp_path, canary, monkeypatch, value):
+    """mmengine's loaders of other URLs call torch.load themselves.
+
+    Users set the variable for versions of mmengine that torch cannot load.
+    """
+    monkeypatch.setenv(FORBIDDEN, value)
     path = poison(tmp_path / 'given.pth', canary)
     enable_safe_loading()
+    assert torch.load(save_weights(tmp_path / 'own.pth')) == {}
     with pytest.raises(pickle.UnpicklingError):
         torch.load(path, weights_only=False)
     assert not canary.exists()

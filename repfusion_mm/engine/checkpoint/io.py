@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import logging
 import os.path as osp
+import re
+from pathlib import Path
 from typing import Dict, Optional, Tuple
+from urllib.parse import urlparse
 
 import torch
+from filelock import FileLock
 from mmengine.fileio import get_local_path
 from mmengine.logging import print_log
 from mmengine.runner import find_latest_checkpoint
@@ -17,6 +21,8 @@ from repfusion_mm.utils.compat import READS_SAFELY
 from repfusion_mm.utils.messages import find_reason
 
 StateDict = Dict[str, torch.Tensor]
+#: The end of the names of published files.
+HASH = re.compile(r'-[0-9a-f]{8,}\.\w+$')
 
 
 def read_checkpoint(checkpoint: str, hint: str) -> Tuple[StateDict, dict]:
@@ -102,7 +108,7 @@ def load_from_address(filename: str, map_location: str = 'cpu') -> object:
         ValueError: No backend of mmengine reads such addresses.
     """
     try:
-        with get_local_path(filename) as path:
+        with get_local_path(find_in_cache(filename)) as path:
             content = load_from_local(path, map_location, name=filename)
             remove_config(content)
             return content
@@ -111,6 +117,24 @@ def load_from_address(filename: str, map_location: str = 'cpu') -> object:
             f'expected the path of a checkpoint, or an address that '
             f'mmengine.fileio reads, got {filename!r}; give its path'
         ) from error
+
+
+def find_in_cache(address: str) -> str:
+    """Return the path in torch's cache of a published file on the web.
+
+    As with mmengine, it is downloaded there once. One process of a machine
+    does so, and others wait. The content of files whose names do not end in a
+    hash may change, so that their address is returned, to be read again.
+    """
+    name = osp.basename(urlparse(address).path)
+    if not re.match('https?://', address) or not HASH.search(name):
+        return address
+    path = Path(torch.hub.get_dir(), 'checkpoints', name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f'{path}.lock'):
+        if not path.exists():
+            torch.hub.download_url_to_file(address, str(path), progress=False)
+    return str(path)
 
 
 def remove_config(checkpoint: object) -> None:

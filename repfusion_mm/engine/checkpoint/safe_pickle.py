@@ -22,6 +22,7 @@ from repfusion_mm.utils import compat
 
 #: Makes every ``torch.load`` use ``weights_only=True``.
 FORCED = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
+FORBIDDEN = 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
 REBUILDERS = (
     '_rebuild_parameter',
     '_rebuild_tensor',

@@ -1,5 +1,8 @@
 """Errors of command lines end in one line."""
 
+import os
+import re
+from concurrent.futures import ProcessPoolExecutor
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -12,6 +15,7 @@ from mmpretrain.datasets import CIFAR10
 
 from repfusion_mm.cli import report_errors
 from repfusion_mm.cli.error_reporting import describe
+from repfusion_mm.utils.arguments import check_integer
 
 
 def test_a_message_of_several_lines_becomes_one_line():
@@ -92,12 +96,51 @@ def test_a_message_that_another_one_repeats_is_printed_once(capsys):
     assert traceback.count('in __init__') == 1
 
 
-def test_what_a_check_says_is_one_line(capsys):
-    message = 'expected a, got b; correct it'
-    assert report(ValueError(message), capsys) == (
-        '',
-        f'ValueError: {message}',
-    )
+def report_call(function, capsys):
+    """Return what is printed before the last line, and the last line."""
+    with pytest.raises(SystemExit) as stop, report_errors():
+        function()
+    return capsys.readouterr().err, stop.value.code.strip()
+
+
+class CheckedDataset(torch.utils.data.Dataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        check_integer('index', index, 9)
+
+
+@pytest.mark.parametrize('where', ['here', 'loader', 'pool'])
+def test_what_a_check_says_is_one_line(capsys, where):
+    def call():
+        if where == 'here':
+            check_integer('index', 0, 9)
+        if where == 'loader':
+            loader = torch.utils.data.DataLoader(
+                CheckedDataset(), num_workers=1
+            )
+            next(iter(loader))
+        with ProcessPoolExecutor(1) as pool:
+            pool.submit(check_integer, 'index', 0, 9).result()
+
+    traceback, last_line = report_call(call, capsys)
+    assert traceback == ''
+    assert re.match(r'ValueError: expected index.* 9 or more', last_line)
+
+
+@pytest.mark.parametrize(
+    'call',
+    [
+        lambda: os.path.join(None, 'a'),
+        lambda: torch.stack([[1]]),
+    ],
+)
+def test_errors_of_others_keep_their_traceback(capsys, call):
+    """Their messages begin with "expected", too."""
+    traceback, last_line = report_call(call, capsys)
+    assert 'expected ' in last_line
+    assert 'lambda: ' in traceback
 
 
 def test_a_cut_message_is_complete_before_the_last_line(capsys):

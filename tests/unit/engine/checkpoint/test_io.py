@@ -1,8 +1,45 @@
-"""Errors of files that are not checkpoints."""
+"""Files that are checkpoints, and errors of others."""
+
+import functools
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import torch
 
-from repfusion_mm.engine.checkpoint.io import load_from_local
+from repfusion_mm.engine.checkpoint.io import (
+    load_from_address,
+    load_from_local,
+)
+
+
+@pytest.fixture
+def server(tmp_path):
+    """The address of a folder on the web, and the requests to it."""
+    requests = []
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            requests.append(self.path)
+
+    handler = functools.partial(Handler, directory=str(tmp_path))
+    server = ThreadingHTTPServer(('127.0.0.1', 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f'http://127.0.0.1:{server.server_port}', requests
+    server.shutdown()
+    server.server_close()
+
+
+def test_published_files_are_downloaded_once(server, tmp_path, monkeypatch):
+    """Compute nodes may have no network, but a cache."""
+    monkeypatch.setattr(torch.hub, '_hub_dir', str(tmp_path / 'hub'))
+    address, requests = server
+    for name in ('net-0123abcd.pth', 'net.pth'):
+        torch.save(dict(a=torch.ones(1)), tmp_path / name)
+        for _ in range(2):
+            assert load_from_address(f'{address}/{name}')['a'] == 1
+    assert requests == ['/net-0123abcd.pth', '/net.pth', '/net.pth']
+    assert (tmp_path / 'hub/checkpoints/net-0123abcd.pth').exists()
 
 
 def test_the_file_that_names_the_last_checkpoint_is_refused(tmp_path):
