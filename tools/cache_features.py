@@ -89,6 +89,9 @@ def write_caches(args: argparse.Namespace) -> Path:
             cfg, str(LATENTS_FOLDER / config_path.stem), views
         )
         config_path = LATENTS_FOLDER / f'{config_path.stem}_latents.py'
+        if not config_path.exists():  # also if the caches are complete
+            config_path.parent.mkdir(parents=True, exist_ok=True)
+            cfg.dump(config_path)
     write_feature_caches(cfg, device, args.batch_size, args.overwrite)
     if args.latents:
         cfg.dump(config_path)

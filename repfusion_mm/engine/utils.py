@@ -105,6 +105,23 @@ def check_export(runner, filename: str) -> None:
     )
 
 
+def attach(runner, name: str) -> None:
+    """Tell the distiller of a run that the hook ``name`` is there.
+
+    Raises:
+        ValueError: The model is not a distiller.
+    """
+    model = unwrap_model(runner)
+    if not hasattr(model, 'attached_hooks'):
+        raise ValueError(
+            f'expected a RepFusion as the model for {name}, got '
+            f'{type(model).__name__}; remove the hook: other trainings '
+            'inherit _base_/runtime/training_hooks.py instead of '
+            'distill_hooks.py'
+        )
+    model.attached_hooks.add(name)
+
+
 def check_single(runner, kind: type) -> None:
     """Refuse two hooks of a class whose work must be done once."""
     hooks = [hook for hook in runner.hooks if isinstance(hook, kind)]

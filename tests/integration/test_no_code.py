@@ -16,9 +16,9 @@ import torch
 
 from repfusion_mm.analysis.dumped_config import read_dumped_config
 from repfusion_mm.cli.config import enable_safe_loading
-from repfusion_mm.engine.checkpoint.safe_pickle import FORBIDDEN
 from repfusion_mm.datasets.feature_cache.files import FeatureReader
 from repfusion_mm.engine.checkpoint.io import load_from_local
+from repfusion_mm.engine.checkpoint.safe_pickle import FORBIDDEN
 from tests.helpers.cached import make_cache
 from tests.helpers.canary import Canary
 from tests.helpers.launcher import ROOT, run_main

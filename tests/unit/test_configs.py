@@ -139,6 +139,8 @@ def test_all_names_of_a_config_are_used(path):
 @pytest.mark.parametrize('path', DISTILL, ids=name)
 def test_only_what_is_trained_has_an_optimizer(path):
     cfg = load(path)
+    # mmseg's tools/train.py reads it for --amp.
+    assert cfg.optim_wrapper.type in ('OptimWrapper', 'AmpOptimWrapper')
     trained = cfg.model.get('decoder') is not None
     for part in ('policy', 'decoder'):
         assert (cfg.optim_wrapper[part] is not None) is trained, part

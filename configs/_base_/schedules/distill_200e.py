@@ -1,6 +1,7 @@
 # As in the paper's reference implementation: 200 epochs, steps at epochs 100
 # and 150, exponential moving average with momentum 0.001.
 optim_wrapper = dict(
+    type='OptimWrapper',
     constructor='repfusion_mm.MultiOptimWrapperConstructor',
     student=dict(
         optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=1e-4)

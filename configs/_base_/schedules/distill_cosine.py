@@ -2,6 +2,7 @@
 # trained without weight decay. The learning rate of the student decays along
 # a cosine.
 optim_wrapper = dict(
+    type='OptimWrapper',
     constructor='repfusion_mm.MultiOptimWrapperConstructor',
     student=dict(
         optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=1e-4)

@@ -131,16 +131,16 @@ class SeededBatches(SeededBatchSampler):
 
     Args:
         batches: A batch sampler.
-        seed: Seed of the run.
+        batch_size: Number of images in its batches.
     """
 
-    def __init__(self, batches: Any, seed: int = 0) -> None:
+    def __init__(self, batches: Any, batch_size: int) -> None:
         self.batches = batches
         # Batch samplers of one's own may lack the attributes of torch's.
         self.sampler = getattr(batches, 'sampler', batches)
-        self.batch_size = getattr(batches, 'batch_size', 1)
+        self.batch_size = batch_size
         self.drop_last = getattr(batches, 'drop_last', False)
-        self.seed = seed
+        self.seed = 0
         self.epoch = None
         self.num_skipped = 0
 

@@ -6,9 +6,11 @@ import math
 from functools import reduce
 from typing import Dict, List, Optional, Tuple
 
+import numpy as np
 import torch
 from mmengine.dist import all_reduce
 from mmengine.hooks import LoggerHook, RuntimeInfoHook
+from mmengine.logging import HistoryBuffer
 
 from repfusion_mm.engine.utils import (
     check_single,
@@ -136,13 +138,28 @@ class BufferedRuntimeInfoHook(RuntimeInfoHook):
         """Append the statistics that are on the device to the histories."""
         if not self._rows:
             return
-        hub = runner.message_hub
+        scalars = runner.message_hub.log_scalars
         rows, self._rows = self._rows, []
-        for row in torch.stack(rows).tolist():
-            for name, value in zip(self._names, row):
-                missing = math.isnan(value) and 'loss' not in name
-                if not missing or name not in hub.log_scalars:
-                    hub.update_scalar(name, value)
+        for name, column in zip(self._names, zip(*torch.stack(rows).tolist())):
+            values = [*column]
+            if name not in scalars:  # its name may be wrong, or its value
+                runner.message_hub.update_scalar(name, values.pop(0))
+            if 'loss' not in name:
+                values = [value for value in values if not math.isnan(value)]
+            if values:
+                scalars[name] = extend(scalars[name], values)
+
+
+def extend(history: HistoryBuffer, values: List[float]) -> HistoryBuffer:
+    """Return a history with more values.
+
+    mmengine's ``update`` copies the history for each of them.
+    """
+    old, counts = history.data
+    size = history.max_length
+    new = np.concatenate([old, values])[-size:]
+    counts = np.concatenate([counts, np.ones(len(values))])[-size:]
+    return HistoryBuffer(new, counts, size)
 
 
 def flush_statistics(runner) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import inspect
 import os
 import os.path as osp
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
-from typing import Dict, List, Optional, Union
+from typing import Dict, Iterator, List, Optional, Union
 
 from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 
+from repfusion_mm.engine.checkpoint.io import load_from_address
 from repfusion_mm.engine.utils import last_checkpoint, use_hooks_once
 from repfusion_mm.registry import HOOKS
 from repfusion_mm.utils.arguments import check_integer
@@ -65,6 +68,8 @@ class SafeCheckpointHook(CheckpointHook):
     """
 
     def __init__(self, *args, max_keep_ckpts: int = -1, **kwargs) -> None:
+        if kwargs.get('file_client_args') == dict(backend='disk'):
+            kwargs['file_client_args'] = None  # an old name of the default
         # mmengine keeps all checkpoints; this hook removes the old ones.
         super().__init__(*args, max_keep_ckpts=-1, **kwargs)
         check_integer(
@@ -72,6 +77,9 @@ class SafeCheckpointHook(CheckpointHook):
         )
         self.num_kept = max_keep_ckpts
         self._steps: List[int] = []
+        #: Of the kept steps in the message hub.
+        self._key = 'keep_ckpt_ids'
+        self._was_read = False
         if type(self.interval) is not int or self.interval == 0:
             raise ValueError(
                 'expected an interval of 1 or more, or -1 for no checkpoint '
@@ -93,8 +101,11 @@ class SafeCheckpointHook(CheckpointHook):
                 'its name in default_hooks.checkpoint, or leave it out'
             )
         super().before_train(runner)
+        same = [h for h in runner.hooks if isinstance(h, CheckpointHook)]
+        if same[0] is not self:  # such as one with another filename_tmpl
+            self._key += f'_{same.index(self)}'
         info = runner.message_hub.runtime_info
-        self._steps = [*info.get('keep_ckpt_ids', [])]
+        self._steps = [*info.get(self._key, [])]
         is_local = type(self.file_backend) is LocalBackend
         if not runner._resume and is_main_process():
             self._warn_about_earlier(runner, is_local)
@@ -126,7 +137,7 @@ class SafeCheckpointHook(CheckpointHook):
         if self.num_kept > 0:
             steps = [i for i in self._steps if i != step] + [step]
             self._steps = steps[-self.num_kept :]
-            runner.message_hub.update_info('keep_ckpt_ids', self._steps)
+            runner.message_hub.update_info(self._key, self._steps)
             # Steps may share a file (filename_tmpl='latest.pth').
             outdated = {self._path(i) for i in steps}
             outdated -= {self._path(i) for i in self._steps}
@@ -143,8 +154,36 @@ class SafeCheckpointHook(CheckpointHook):
             backend_args=self.backend_args,
             **self.args,
         )
+        if not self._was_read and is_main_process():
+            self._check_readable(runner)
+        self._was_read = True
         for path in sorted(outdated):
             self._remove(path)
+
+    def _check_readable(self, runner) -> None:
+        """Log a warning if a checkpoint could not be read again.
+
+        Hooks, optimizers and datasets may add any object to it.
+        """
+        try:
+            load_from_address(self.last_ckpt)
+        except ValueError as error:
+            runner.logger.warning(
+                f'{error}. The tools of repfusion_mm cannot resume or test '
+                'this run'
+            )
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Leave out functions of schedules, which are not read safely.
+
+        ``OneCycleLR`` has one. A schedule that is resumed keeps its own.
+        """
+        parts = checkpoint.get('param_schedulers') or []
+        if isinstance(parts, dict):
+            parts = chain.from_iterable(parts.values())
+        for state in parts:
+            for name in [k for k, v in state.items() if callable(v)]:
+                del state[name]
 
     def _save_best_checkpoint(self, runner, metrics: dict) -> None:
         """Write the best checkpoint, then remove the one before it.
@@ -157,7 +196,8 @@ class SafeCheckpointHook(CheckpointHook):
         before = self._best_paths()
         self._set_best_paths(dict.fromkeys(before))
         try:
-            super()._save_best_checkpoint(runner, metrics)
+            with naming_last_checkpoint(runner, 'the best checkpoint'):
+                super()._save_best_checkpoint(runner, metrics)
         finally:
             after = self._best_paths()
             self._set_best_paths({i: after[i] or before[i] for i in before})
@@ -197,15 +237,22 @@ def write_checkpoint(runner, path: str, **kwargs) -> None:
     Every process must call it. ``kwargs`` are those of
     ``Runner.save_checkpoint``.
     """
-    try:
+    with naming_last_checkpoint(runner, f'the checkpoint {path}'):
         runner.save_checkpoint(*osp.split(path), **kwargs)
         if is_main_process():
             pointer = Path(runner.work_dir, 'last_checkpoint')
             AtomicLocalBackend().put(path.encode(), pointer)
+
+
+@contextmanager
+def naming_last_checkpoint(runner, what: str) -> Iterator[None]:
+    """Add the last good checkpoint to an error in writing ``what``."""
+    try:
+        yield
     except OSError as error:
         raise OSError(
             error.errno,
-            f'expected to write the checkpoint {path}, got '
+            f'expected to write {what}, got '
             f'{error.strerror or error}; the last good checkpoint is '
             f'{last_checkpoint(runner)}: free some space, or choose another '
             '--work-dir, and continue with --resume',

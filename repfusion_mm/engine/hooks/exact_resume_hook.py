@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import List, Optional
+from typing import Iterator, List, Optional, Tuple
 
 import numpy as np
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
-from mmengine.runner import EpochBasedTrainLoop, set_random_seed
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, set_random_seed
 
 from repfusion_mm.engine.checkpoint.io import find_loaded_path
 from repfusion_mm.engine.optimizers import batches_per_update
@@ -16,8 +16,8 @@ from repfusion_mm.engine.resume.checks import (
     check_resumable,
     external_hashes,
     immutable_settings,
-    log_changed_model,
-    model_settings,
+    log_changed_settings,
+    other_settings,
 )
 from repfusion_mm.engine.resume.seeding import (
     EndlessBatches,
@@ -69,12 +69,13 @@ class ExactResumeHook(Hook):
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Check that the run is the one that wrote the checkpoint."""
-        if not runner._resume:
+        # In a test, a config with resume=True has a loop that is not built.
+        if not runner._resume or not isinstance(runner._train_loop, BaseLoop):
             return
         check_resumable(runner, checkpoint)
         check_immutable_settings(runner, checkpoint['meta'])
         check_external_hashes(runner, checkpoint['meta'])
-        log_changed_model(runner, checkpoint['meta'])
+        log_changed_settings(runner, checkpoint['meta'])
         self._sampler_seed = checkpoint['meta'].get('sampler_seed')
         self._position = checkpoint['meta'].get('train_position')
         stopping = checkpoint['meta'].get('early_stopping', ())
@@ -108,7 +109,7 @@ class ExactResumeHook(Hook):
             for hook in _stopping_hooks(runner)
         ]
         checkpoint['meta']['immutable_settings'] = immutable_settings(runner)
-        checkpoint['meta']['model_settings'] = model_settings(runner)
+        checkpoint['meta']['other_settings'] = other_settings(runner)
         checkpoint['meta']['external_hashes'] = external_hashes(runner)
 
     def after_val_epoch(self, runner, metrics=None) -> None:
@@ -149,29 +150,36 @@ def _stopping_hooks(runner) -> List[EarlyStoppingHook]:
 def check_accumulation(runner) -> None:
     """Refuse checkpoints that would lose accumulated gradients."""
     count = batches_per_update(runner.optim_wrapper)
+    for name, batches in iter_checkpoints(runner):
+        if batches % count:
+            raise ValueError(
+                'expected checkpoints after complete updates, got one after '
+                f'{batches} batches ({name}) and updates of {count} batches, '
+                'whose gradients are in no checkpoint; change '
+                'default_hooks.checkpoint, train_cfg.val_interval or '
+                'optim_wrapper.accumulative_counts'
+            )
 
-    def batches_of(period: int, by_epoch: bool) -> int:
-        return period * len(runner.train_dataloader) if by_epoch else period
 
-    loop = runner.train_loop
+def iter_checkpoints(runner) -> Iterator[Tuple[str, int]]:
+    """Iterate over the numbers of batches after which there are checkpoints.
+
+    That at the end is left out: the last batch ends an update. Yields the
+    setting with each number.
+    """
+    loop, epoch = runner.train_loop, len(runner.train_dataloader)
     for hook in runner.hooks:
         if not isinstance(hook, CheckpointHook):
             continue
-        periods = {}
         if hook.interval > 0:
-            periods = {
-                name: batches_of(getattr(hook, name), hook.by_epoch)
-                for name in ('interval', 'save_begin')
-            }
+            unit = epoch if hook.by_epoch else 1
+            first = hook.save_begin or hook.interval
+            for step in range(
+                first * unit, runner.max_iters, hook.interval * unit
+            ):
+                yield 'interval', step
         if hook.save_best and runner.val_loop is not None:
             by_epoch = isinstance(loop, EpochBasedTrainLoop)
-            periods['save_best'] = batches_of(loop.val_interval, by_epoch)
-        for name, batches in periods.items():
-            if batches % count:
-                raise ValueError(
-                    'expected checkpoints after complete updates, got one '
-                    f'after {batches} batches ({name}) and updates of {count} '
-                    'batches, whose gradients are in no checkpoint; change '
-                    'default_hooks.checkpoint, train_cfg.val_interval or '
-                    'optim_wrapper.accumulative_counts'
-                )
+            interval = loop.val_interval * (epoch if by_epoch else 1)
+            for step in range(interval, runner.max_iters, interval):
+                yield 'save_best', step

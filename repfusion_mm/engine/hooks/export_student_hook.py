@@ -14,6 +14,7 @@ from repfusion_mm.engine.checkpoint.compare import conv_strides
 from repfusion_mm.engine.hooks.checkpoint_hook import ATOMIC
 from repfusion_mm.engine.preflight.student_pixels import describe_pixels
 from repfusion_mm.engine.utils import (
+    attach,
     check_export,
     log_export,
     select_prefix,
@@ -59,7 +60,7 @@ class ExportStudentHook(Hook):
 
     def before_run(self, runner) -> None:
         """Tell the model that its student is exported."""
-        unwrap_model(runner).attached_hooks.add('ExportStudentHook')
+        attach(runner, 'ExportStudentHook')
 
     def before_train(self, runner) -> None:
         """Log a warning if student or statistics are never complete."""

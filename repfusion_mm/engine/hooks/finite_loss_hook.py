@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Dict, List
 
 import numpy as np
@@ -62,6 +63,9 @@ class FiniteLossHook(Hook):
         """Check the losses, and the weights that are about to be written."""
         self.check_losses(runner)
         names = _find_not_finite(checkpoint['state_dict'])
+        # With an EMAHook, which has exchanged them, those of the last update.
+        raw = _find_not_finite(checkpoint.get('ema_state_dict', {}))
+        names += [re.sub('^module[.]', '', name) for name in raw]
         names = [name for name in names if name not in self._never_finite]
         if names:
             raise _error(

@@ -41,7 +41,8 @@ class PreemptionHook(Hook):
     Args:
         interval: With several processes: number of iterations between two
             checks whether one of them got the signal, for which they
-            synchronize. A single process checks after each iteration.
+            synchronize; with gradient accumulation, as many whole updates,
+            but at least one. A single process checks after each update.
 
     Raises:
         SystemExit: In ``after_train_iter``, with status 75.
@@ -83,9 +84,10 @@ class PreemptionHook(Hook):
     def after_train_iter(self, runner, *args, **kwargs) -> None:
         """Save and exit after an update, if any process was preempted."""
         num_done = runner.iter + 1
-        if num_done % batches_per_update(runner.optim_wrapper):
-            return
-        if not self._any_rank_preempted(num_done):
+        num_updates, rest = divmod(
+            num_done, batches_per_update(runner.optim_wrapper)
+        )
+        if rest or not self._any_rank_preempted(num_done, num_updates):
             return
         path = osp.join(runner.work_dir, FILENAME)
         meta = dict(epoch=runner.epoch, iter=num_done)
@@ -101,10 +103,11 @@ class PreemptionHook(Hook):
         )
         raise SystemExit(EXIT_STATUS)
 
-    def _any_rank_preempted(self, num_done: int) -> bool:
+    def _any_rank_preempted(self, num_done: int, num_updates: int) -> bool:
         if get_world_size() == 1:
             return self._preempted
-        if num_done % self.interval:
+        batches = num_done // num_updates
+        if num_updates % max(1, self.interval // batches):
             return False
         preempted = torch.tensor(float(self._preempted))
         all_reduce(preempted, 'max')

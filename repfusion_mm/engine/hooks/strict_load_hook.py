@@ -129,7 +129,11 @@ class StrictLoadHook(Hook):
             )
         remove_config(checkpoint)
         model = unwrap_model(runner)
-        source = checkpoint.get('state_dict', checkpoint)
+        if 'state_dict' not in checkpoint:  # which an EMAHook would miss
+            weights = copy.copy(checkpoint)
+            checkpoint.clear()
+            checkpoint['state_dict'] = weights
+        source = checkpoint['state_dict']
         if isinstance(source, dict):  # the runner removes the same prefix
             renamed = copy.copy(source)  # with the versions of modules
             renamed.clear()

@@ -28,6 +28,7 @@ from repfusion_mm.engine.preflight.frozen_layers import check_student
 from repfusion_mm.engine.preflight.labels import check_labels
 from repfusion_mm.engine.preflight.pixels import check_pixels
 from repfusion_mm.engine.utils import (
+    attach,
     check_single,
     unwrap_model,
     use_hooks_once,
@@ -117,7 +118,7 @@ class TimestepPolicyHook(PeriodicHook):
     def before_run(self, runner) -> None:
         """Use each hook once, and tell the model that this one is there."""
         use_hooks_once(runner)
-        unwrap_model(runner).attached_hooks.add('TimestepPolicyHook')
+        attach(runner, 'TimestepPolicyHook')
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Keep which tensors are not random."""

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ContextManager, Dict, Optional
+from typing import Any, ContextManager, Dict, Optional
 
 import torch
 import torch.nn as nn
-from mmengine.optim import AmpOptimWrapper, OptimWrapper, OptimWrapperDict
+from mmengine.optim import (
+    AmpOptimWrapper,
+    ApexOptimWrapper,
+    OptimWrapper,
+    OptimWrapperDict,
+)
 
 
 class JointOptimWrapper(OptimWrapperDict):
@@ -21,10 +26,15 @@ class JointOptimWrapper(OptimWrapperDict):
 
     Args:
         **optim_wrappers: One wrapper for each part.
+
+    Raises:
+        ValueError: The wrappers have an update of their own.
     """
 
     def __init__(self, **optim_wrappers: OptimWrapper) -> None:
         super().__init__(**optim_wrappers)
+        for wrapper in optim_wrappers.values():
+            check_update(wrapper)
         self._primary = next(iter(optim_wrappers.values()))
         for name, wrapper in optim_wrappers.items():
             if wrapper.clip_grad_kwargs:
@@ -91,6 +101,28 @@ class JointOptimWrapper(OptimWrapperDict):
                 'the checkpoint'
             )
         super().load_state_dict(state_dict)
+
+
+def check_update(wrapper: OptimWrapper) -> None:
+    """Refuse a wrapper whose update would not be called.
+
+    Raises:
+        ValueError: It is of Apex, or overrides ``update_params``, or ``step``
+            of ``AmpOptimWrapper``.
+    """
+    kind: Any = type(wrapper)
+    is_amp = isinstance(wrapper, AmpOptimWrapper)
+    known = (
+        kind.update_params is OptimWrapper.update_params
+        and not isinstance(wrapper, ApexOptimWrapper)
+        and not (is_amp and kind.step is not AmpOptimWrapper.step)
+    )
+    if not known:
+        raise ValueError(
+            'expected OptimWrapper, AmpOptimWrapper or BFloat16OptimWrapper '
+            f'for several optimizers, got {kind.__name__}, whose own update '
+            'would not be called; set optim_wrapper.type to one of them'
+        )
 
 
 def batches_per_update(wrapper: OptimWrapper) -> int:

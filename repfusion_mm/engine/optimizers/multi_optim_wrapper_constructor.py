@@ -43,6 +43,7 @@ class MultiOptimWrapperConstructor:
     so that ``--amp`` of any OpenMMLab tool works as usual::
 
         optim_wrapper = dict(
+            type='OptimWrapper',
             constructor='repfusion_mm.MultiOptimWrapperConstructor',
             student=dict(optimizer=dict(type='SGD', lr=0.1)),
             policy=dict(optimizer=dict(type='Adam', lr=1e-3)),

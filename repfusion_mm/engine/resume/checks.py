@@ -25,6 +25,8 @@ IMMUTABLE = (
     'train_dataloader.batch_sampler',
     'train_dataloader.sampler',
 )
+#: Where other settings are whose changes are logged.
+LOGGED = ('model', 'train_dataloader', 'default_hooks', 'custom_hooks')
 #: State of mmengine's schedules that changes with each step.
 STEPPED = (
     'last_step', '_global_step', '_last_value',
@@ -151,14 +153,16 @@ def check_external_hashes(runner, meta: dict) -> None:
         )
 
 
-def model_settings(runner) -> Dict[str, str]:
-    """Return the settings of the model, flattened."""
-    return flatten_settings(runner.cfg.to_dict().get('model', {}), 'model')
+def other_settings(runner) -> Dict[str, str]:
+    """Return the settings that a resumed run may change, flattened."""
+    cfg = runner.cfg.to_dict()
+    flat = flatten_settings({key: cfg.get(key) for key in LOGGED})
+    return {k: v for k, v in flat.items() if not k.startswith(IMMUTABLE)}
 
 
-def log_changed_model(runner, meta: dict) -> None:
-    """Warn of settings of the model that differ from the checkpoint's."""
-    before, now = meta.get('model_settings'), model_settings(runner)
+def log_changed_settings(runner, meta: dict) -> None:
+    """Warn of settings that differ from those of the checkpoint."""
+    before, now = meta.get('other_settings'), other_settings(runner)
     if before is None:
         return
     differ = _differences(before, now)

@@ -62,8 +62,11 @@ def seed_batches(loop: BaseLoop, cfg: object, seed: int) -> None:
     # An IterBasedTrainLoop has begun to iterate its sampler.
     if hasattr(loop, 'dataloader_iterator') and isinstance(cfg, dict):
         batches = _build_batch_sampler(cfg, loader)
+    size = getattr(loader.batch_sampler, 'batch_size', loader.batch_size)
+    if size is None and isinstance(cfg, dict):  # a batch sampler of one's own
+        size = cfg.get('batch_size')
     if not isinstance(batches, SeededBatchSampler):
-        batches = SeededBatches(batches)
+        batches = SeededBatches(batches, size or 1)
         print_log(
             'ExactResumeHook: each batch of train_dataloader is read with '
             'its own seed',
@@ -75,7 +78,6 @@ def seed_batches(loop: BaseLoop, cfg: object, seed: int) -> None:
     read = getattr(dataset, '__getitems__', None)
     if read and not isinstance(dataset, (SeededConcatDataset, Subset)):
         dataset.__getitems__ = partial(_read_seeded, read)
-    size = getattr(loader.batch_sampler, 'batch_size', loader.batch_size)
     if batches is not loader.batch_sampler:
         kept = {k: getattr(loader, k) for k in KEPT if hasattr(loader, k)}
         loop.dataloader = DataLoader(batch_sampler=batches, **kept)
@@ -123,6 +125,12 @@ def fast_forward(loop: BaseLoop, position: Optional[dict] = None) -> None:
         replay_epochs(loader.batch_sampler, loop.epoch)
         num_done = loop.iter - loop.epoch * len(loader)
         loader.batch_sampler.num_skipped = num_done
+        if num_done:
+            print_log(
+                f'the epoch goes on after {num_done} batches, from which its '
+                'positions in the log are counted',
+                logger='current',
+            )
         return
     # A resumed IterBasedTrainLoop drops as many batches as it has done.
     num_ignored = loop.iter if LOOPS_SKIP else 0

@@ -126,7 +126,39 @@ def check_schedules(runner: Any) -> None:
             "default_hooks.param_scheduler=dict(type='ParamSchedulerHook'), "
             'or param_scheduler=None'
         )
+    check_cycles(runner)
     check_ends(runner)
+
+
+def check_cycles(runner: Any) -> None:
+    """Refuse a ``OneCycleLR`` that ends in an error, or replaces rates.
+
+    Raises:
+        ValueError: It is shorter than its steps in the run, or next to
+            ``auto_scale_lr``.
+    """
+    for path, schedule, _ in iter_schedules(runner):
+        if not isinstance(schedule, OneCycleParamScheduler):
+            continue
+        length = runner.max_epochs if schedule.by_epoch else runner.max_iters
+        num_steps = min(length, schedule.end - 1) - schedule.begin
+        if num_steps > schedule.total_steps:
+            raise ValueError(
+                f'expected {path}.total_steps={num_steps} or more for this '
+                f'run, got {schedule.total_steps}, after which OneCycleLR '
+                'raises an error; raise it, or set its end'
+            )
+        if (runner.cfg.get('auto_scale_lr') or {}).get('enable'):
+            raise ValueError(
+                f'expected no OneCycleLR ({path}) with auto_scale_lr, got '
+                'both: it sets learning rates from eta_max only; scale '
+                f'{path}.eta_max yourself'
+            )
+        runner.logger.warning(
+            f'{path}: OneCycleLR sets all learning rates from '
+            f'eta_max={schedule.eta_max}; lr and lr_mult of the optimizer are '
+            'not used'
+        )
 
 
 def check_ends(runner: Any) -> None:

@@ -1,6 +1,7 @@
 """Write latents, and distill from them with a learned policy."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -131,6 +132,18 @@ def test_a_teacher_without_an_image_encoder_is_refused(config):
     ]  # fmt: skip
     with pytest.raises(ValueError, match='use CachedFeaturesDataset'):
         build_runner(argv).train()
+
+
+def test_a_config_that_is_missing_is_written_again(config):
+    path = Path(config)
+    text = path.read_text()
+    path.unlink()
+    refused = run_main(
+        'tools/cache_features.py', 'mine.py', '--latents', '--views', 2,
+        expect=1,
+    )  # fmt: skip
+    assert 'expected no feature cache' in refused.last_line
+    assert path.read_text() == text
 
 
 def test_options_that_would_do_nothing_are_refused(config):

@@ -3,11 +3,17 @@
 import pytest
 import torch
 from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.registry import METRICS, MODELS
 from mmengine.runner import Runner
 
-from repfusion_mm.engine.hooks.checkpoint_hook import AtomicLocalBackend
+from repfusion_mm.engine.checkpoint.io import load_from_local
+from repfusion_mm.engine.hooks.checkpoint_hook import (
+    AtomicLocalBackend,
+    SafeCheckpointHook,
+)
+from tests.helpers import tiny_run
 
 
 @MODELS.register_module()
@@ -98,6 +104,49 @@ def test_hooks_of_other_files_keep_their_own(tmp_path):
     run(tmp_path, [1] * 5, hooks=[by_iter], max_keep_ckpts=3)
     kept = [f'epoch_{i}.pth' for i in (3, 4, 5)]
     assert names(tmp_path) == [*kept, 'iter_10.pth', 'iter_9.pth']
+    path = tmp_path / 'epoch_5.pth'
+    run(tmp_path, [1] * 7, hooks=[by_iter], max_keep_ckpts=3, resume=path)
+    kept = [f'epoch_{i}.pth' for i in (5, 6, 7)]
+    assert names(tmp_path) == [*kept, 'iter_12.pth', 'iter_14.pth']
+
+
+class AddHook(Hook):
+    """Add an object to each checkpoint that is not read safely."""
+
+    def before_save_checkpoint(self, runner, checkpoint):
+        checkpoint['added'] = OneWeight()
+
+
+def test_a_checkpoint_that_cannot_be_read_is_logged_once(tmp_path, capfd):
+    run(tmp_path, [1] * 3, hooks=[AddHook()])
+    printed = capfd.readouterr()
+    text = printed.out + printed.err
+    assert text.count('cannot resume or test this run') == 1
+    assert 'epoch_1.pth' in text
+
+
+def test_a_cycle_of_learning_rates_is_resumed(tmp_path):
+    checkpoint = dict(type='repfusion_mm.SafeCheckpointHook', interval=1)
+    cfg = tiny_run.config(
+        tmp_path,
+        tmp_path.name,
+        param_scheduler=[dict(type='OneCycleLR', eta_max=0.1, total_steps=3)],
+        default_hooks=dict(checkpoint=checkpoint),
+    )
+    tiny_run.build(cfg).train()
+    path = tmp_path / 'epoch_2.pth'
+    (state,) = load_from_local(path)['param_schedulers']
+    assert state['last_step'] == 2
+    last = load_from_local(tmp_path / 'epoch_3.pth')['state_dict']['weight']
+    cfg.update(resume=True, load_from=str(path), experiment_name='resumed')
+    resumed = tiny_run.build(cfg)
+    resumed.train()
+    assert torch.equal(resumed.model.weight, last)
+
+
+def test_an_old_name_of_the_local_backend_is_as_safe():
+    hook = SafeCheckpointHook(file_client_args=dict(backend='disk'))
+    assert hook.file_client_args is None
 
 
 @pytest.mark.parametrize(
@@ -154,6 +203,7 @@ def test_a_full_disk_leaves_the_previous_best(tmp_path, monkeypatch):
         put(self, obj, filepath)
 
     monkeypatch.setattr(AtomicLocalBackend, 'put', full)
-    with pytest.raises(OSError, match='No space left'):
+    message = 'the best checkpoint, got No space left .* is .*epoch_2.pth'
+    with pytest.raises(OSError, match=message):
         run(tmp_path, [1, 3, 2], 'up')
     assert best(tmp_path) == ['best_up_epoch_1.pth']

@@ -127,6 +127,15 @@ def test_hooks_of_other_settings_are_refused(tmp_path, hooks, message):
         tiny(tmp_path, hooks)
 
 
+@pytest.mark.parametrize('name', ['TimestepPolicyHook', 'ExportStudentHook'])
+def test_hooks_of_a_distiller_are_refused_elsewhere(tmp_path, name):
+    hooks = [dict(type=f'repfusion_mm.{name}')]
+    cfg = tiny_run.config(tmp_path, tmp_path.name, custom_hooks=hooks)
+    message = f'expected a RepFusion as the model for {name}, got NoiseModel'
+    with pytest.raises(ValueError, match=message):
+        tiny_run.build(cfg).train()
+
+
 def test_hooks_that_may_be_several_are_kept(tmp_path):
     loggers = [dict(type='LoggerHook', interval=i) for i in (1, 2)]
     assert runner_hooks(tiny(tmp_path, loggers)).count('LoggerHook') == 3

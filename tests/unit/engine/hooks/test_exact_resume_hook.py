@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +15,14 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from repfusion_mm.engine.checkpoint.io import load_from_local
-from repfusion_mm.engine.hooks.exact_resume_hook import check_accumulation
+from repfusion_mm.engine.hooks.exact_resume_hook import (
+    ExactResumeHook,
+    check_accumulation,
+)
+from repfusion_mm.engine.resume.checks import (
+    log_changed_settings,
+    other_settings,
+)
 from tests.helpers import tiny_run
 from tests.helpers.equal import assert_equal
 from tests.helpers.tiny_run import (
@@ -228,9 +236,12 @@ def test_checkpoints_within_an_update_are_refused(cifar10, tmp_path):
 @pytest.mark.parametrize(
     ('checkpoint', 'name'),
     [
-        (dict(interval=4, save_begin=5), 'after 5 batches .save_begin'),
+        (dict(interval=4, save_begin=5), 'after 5 batches .interval'),
         (dict(interval=-1, save_best='auto'), 'after 3 batches .save_best'),
         (dict(interval=4, save_begin=2), None),
+        # The last batch ends an update.
+        (dict(interval=11), None),
+        (dict(interval=13), None),
     ],
 )
 def test_all_checkpoints_are_after_complete_updates(checkpoint, name):
@@ -238,13 +249,50 @@ def test_all_checkpoints_are_after_complete_updates(checkpoint, name):
     runner = SimpleNamespace(
         optim_wrapper=SimpleNamespace(_accumulative_counts=2),
         train_loop=SimpleNamespace(val_interval=3),
-        val_loop=object(), train_dataloader=iter(()), hooks=[hook],
+        val_loop=object(), train_dataloader=(), hooks=[hook], max_iters=11,
     )  # fmt: skip
     if name is None:
         check_accumulation(runner)
         return
     with pytest.raises(ValueError, match=name):
         check_accumulation(runner)
+
+
+def test_a_test_does_not_resume():
+    """A dumped config of a resumed run has resume=True."""
+    runner = SimpleNamespace(_resume=True, _train_loop=dict(by_epoch=True))
+    ExactResumeHook().after_load_checkpoint(runner, dict(state_dict={}))
+
+
+@pytest.mark.parametrize(
+    ('key', 'value', 'said'),
+    [
+        ('custom_hooks', [dict(type='EMAHook', momentum=0.2)],
+         r'custom_hooks\.0\.momentum=0\.1 \(now 0\.2\)'),
+        ('train_dataloader.drop_last', True, r'drop_last=None \(now True\)'),
+        ('train_dataloader.dataset.pipeline', [dict(type='Flip')],
+         r"pipeline\.0\.type=None \(now '?Flip"),
+        ('train_dataloader.batch_size', 9, None),  # which is refused
+    ],
+)  # fmt: skip
+def test_other_settings_that_changed_are_logged(key, value, said):
+    cfg = Config(
+        dict(
+            custom_hooks=[dict(type='EMAHook', momentum=0.1)],
+            train_dataloader=dict(batch_size=2, dataset=dict(type='Images')),
+        )
+    )
+    found = []
+    runner = SimpleNamespace(
+        cfg=cfg, logger=SimpleNamespace(warning=found.append)
+    )
+    meta = dict(other_settings=other_settings(runner))
+    log_changed_settings(runner, meta)
+    assert not found
+    cfg.merge_from_dict({key: value})
+    log_changed_settings(runner, meta)
+    assert len(found) == bool(said)
+    assert re.search(said or '', ''.join(found))
 
 
 def test_batches_do_not_depend_on_what_was_drawn_before(cifar10, tmp_path):

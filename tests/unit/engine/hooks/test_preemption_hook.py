@@ -63,6 +63,23 @@ def test_no_process_exits_before_the_checkpoint_is_written(tmp_path):
     assert run_on_ranks(is_written_at_exit) == [True, True]
 
 
+@pytest.mark.distributed
+@pytest.mark.parametrize(
+    ('batches', 'expected'), [(1, [10, 20]), (4, [8, 16]), (16, [16, 32])]
+)
+def test_processes_ask_each_other_after_whole_updates(batches, expected):
+    def steps(rank):
+        hook = PreemptionHook(interval=10)
+        hook._preempted = rank == 1
+        return [
+            num_updates * batches
+            for num_updates in range(1, 21)
+            if hook._any_rank_preempted(num_updates * batches, num_updates)
+        ]
+
+    assert [found[:2] for found in run_on_ranks(steps)] == [expected] * 2
+
+
 def test_the_previous_handler_is_restored(tmp_path):
     before = signal.getsignal(signal.SIGTERM)
     Runner.from_cfg(config(tmp_path, [PREEMPTION], max_epochs=1)).train()

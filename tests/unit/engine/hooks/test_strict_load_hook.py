@@ -55,6 +55,18 @@ def test_checkpoints_are_compared_as_they_are_loaded(tmp_path, prefix, tta):
         runner.load_checkpoint(path)
 
 
+def test_averages_start_from_weights_without_a_state_dict(tmp_path):
+    hooks = [dict(type='repfusion_mm.StrictLoadHook'), dict(type='EMAHook')]
+    runner = Runner.from_cfg(config(tmp_path, hooks))
+    weights = runner.model.state_dict()
+    key = 'student.layer1.0.conv1.weight'
+    weights[key] = weights[key] + 1
+    torch.save(weights, tmp_path / 'weights.pth')
+    runner.call_hook('before_run')
+    runner.load_checkpoint(str(tmp_path / 'weights.pth'))
+    assert torch.equal(runner.model.state_dict()[key], weights[key])
+
+
 def test_names_that_mmengine_changes_are_refused(tmp_path):
     """Its pattern '^module.' matches 'modules', too."""
     hook = dict(type='repfusion_mm.StrictLoadHook')

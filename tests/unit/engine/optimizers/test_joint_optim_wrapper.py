@@ -3,9 +3,14 @@ import copy
 import pytest
 import torch
 from mmengine.logging import MessageHub
-from mmengine.optim import AmpOptimWrapper, build_optim_wrapper
+from mmengine.optim import (
+    AmpOptimWrapper,
+    OptimWrapper,
+    build_optim_wrapper,
+)
 from mmengine.registry import MODELS
 
+from repfusion_mm.engine.optimizers.joint_optim_wrapper import check_update
 from tests.helpers.toy import batch, distiller_config
 
 
@@ -53,6 +58,23 @@ def test_one_backward_equals_three():
             optimizer.step()
     for ours, theirs in zip(joint.parameters(), plain.parameters()):
         torch.testing.assert_close(ours, theirs)
+
+
+class OwnUpdate(OptimWrapper):
+    def update_params(self, *args, **kwargs):
+        pass
+
+
+class OwnAmpStep(AmpOptimWrapper):
+    def step(self, **kwargs):
+        pass
+
+
+@pytest.mark.parametrize('kind', [OwnUpdate, OwnAmpStep])
+def test_an_update_that_would_not_be_called_is_refused(kind):
+    wrapper = object.__new__(kind)  # AmpOptimWrapper needs a GPU
+    with pytest.raises(ValueError, match=f'got {kind.__name__}, whose own'):
+        check_update(wrapper)
 
 
 def test_gradients_accumulate_over_all_parts():

@@ -63,6 +63,25 @@ def test_a_loop_of_iterations_continues(sampler_type, num_done):
     assert indices.read == [i for batch in expected for i in batch]
 
 
+class BatchesOfTwo:
+    """A batch sampler of one's own, without the attributes of torch's."""
+
+    def __len__(self):
+        return 3
+
+    def __iter__(self):
+        yield from ([0, 1], [2, 3], [4, 5])
+
+
+def test_other_batch_samplers_have_the_batch_size_of_the_config():
+    loop = SimpleNamespace(
+        dataloader=DataLoader(Indices(6), batch_sampler=BatchesOfTwo())
+    )
+    seed_batches(loop, dict(batch_size=2), 0)
+    assert loop.dataloader.batch_size == 2
+    assert loop.dataloader.batch_sampler.batch_size == 2
+
+
 def test_forks_that_skip_batches_themselves_are_told_not_to():
     loader = build(InfiniteSampler)
     loop = SimpleNamespace(

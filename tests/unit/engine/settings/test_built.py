@@ -4,7 +4,7 @@ import pytest
 from mmengine.runner import Runner
 
 from repfusion_mm.engine.optimizers.checks import ReadKeys
-from repfusion_mm.engine.settings.built import check_ends
+from repfusion_mm.engine.settings.built import check_cycles, check_ends
 from tests.helpers import memory_run, tiny_run
 from tests.helpers.memory_run import teacher_config
 
@@ -166,6 +166,53 @@ def test_schedules_of_another_length_than_the_run_are_logged(
     check_ends(runner)
     assert len(found) == bool(said)
     assert (said or '') in ''.join(found)
+
+
+def one_cycle(tmp_path, cycle, **settings):
+    """Return a runner of 10 epochs with a schedule."""
+    runner = tiny_run.build(
+        tiny_run.config(
+            tmp_path,
+            tmp_path.name,
+            train_cfg=dict(by_epoch=True, max_epochs=10),
+            **settings,
+        )
+    )
+    runner.train_loop  # noqa: B018 - the default end of schedules
+    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    schedules = [dict(type='OneCycleLR', eta_max=1.0, **cycle)]
+    runner.cfg.param_scheduler = schedules
+    runner.param_schedulers = runner.build_param_scheduler(schedules)
+    return runner
+
+
+@pytest.mark.parametrize(
+    ('cycle', 'settings', 'message'),
+    [
+        (dict(total_steps=5), {}, 'total_steps=9 or more for this run, got'),
+        (dict(by_epoch=False, total_steps=10), {}, 'total_steps=29 or more'),
+        ({}, dict(auto_scale_lr=dict(enable=True, base_batch_size=3)),
+         'expected no OneCycleLR .param_scheduler.0. with auto_scale_lr'),
+    ],
+)  # fmt: skip
+def test_cycles_that_cannot_be_run_are_refused(
+    tmp_path, cycle, settings, message
+):
+    runner = one_cycle(tmp_path, cycle, **settings)
+    with pytest.raises(ValueError, match=message):
+        check_cycles(runner)
+
+
+@pytest.mark.parametrize('cycle', [{}, dict(total_steps=5, end=6)])
+def test_rates_that_a_cycle_replaces_are_logged(tmp_path, monkeypatch, cycle):
+    runner = one_cycle(tmp_path, cycle)
+    found = []
+    monkeypatch.setattr(runner.logger, 'warning', found.append)
+    check_cycles(runner)
+    assert 'sets all learning rates from eta_max=1.0' in found[0]
+    for schedule in runner.param_schedulers:
+        for _ in range(runner.max_epochs):
+            schedule.step()
 
 
 @pytest.mark.parametrize(
