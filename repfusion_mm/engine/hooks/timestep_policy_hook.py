@@ -19,6 +19,7 @@ from repfusion_mm.engine.hooks.periodic_hook import PeriodicHook
 from repfusion_mm.engine.preflight.batches import (
     check_baseline,
     check_batches,
+    check_loss,
     check_seeds,
     check_sizes,
 )
@@ -131,6 +132,7 @@ class TimestepPolicyHook(PeriodicHook):
         loader = runner.train_dataloader
         check_student(runner, self._loaded)
         check_batches(loader)
+        check_loss(model, loader)
         if isinstance(model.connectors, MultiLevelConnector):
             model.connectors.check_batch(loader.batch_sampler.batch_size)
         check_pixels(loader.dataset, model)

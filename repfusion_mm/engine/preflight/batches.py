@@ -62,6 +62,22 @@ def check_batches(dataloader: Any) -> None:
         )
 
 
+def check_loss(model: Any, dataloader: Any) -> None:
+    """Refuse batches of fewer images than the distillation loss compares.
+
+    Raises:
+        ValueError: A process has too few images.
+    """
+    loss, size = model.distill_loss, dataloader.batch_sampler.batch_size
+    if size < loss.min_images:
+        raise ValueError(
+            f'expected batches of {loss.min_images} images or more for '
+            f'{type(loss).__name__}, which compares images with each other, '
+            f'got train_dataloader.batch_size={size}; increase it, or choose '
+            'another model.distill_loss'
+        )
+
+
 def check_sizes(data_batch: dict) -> None:
     """Refuse images of several sizes, which would be padded with black.
 

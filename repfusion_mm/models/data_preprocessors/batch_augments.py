@@ -43,8 +43,9 @@ class BatchAugments:
                 'data_preprocessor.augments; pip install kornia'
             ) from error
         self.augments = [build_augment(library, config) for config in configs]
-        self.moves_pixels = any(
-            isinstance(augment, library.GeometricAugmentationBase2D)
+        # Some that do are not of GeometricAugmentationBase2D.
+        self.moves_pixels = not all(
+            isinstance(augment, library.IntensityAugmentationBase2D)
             for augment in self.augments
         )
 

@@ -30,8 +30,10 @@ class BatchDataPreprocessor(ImgDataPreprocessor):
         non_blocking: Whether images are copied asynchronously.
         augments: Configs of the augmentations in training, in order. ``type``
             is the name of a class in ``kornia.augmentation``. They get images
-            in [0, 1]. None may move pixels if data samples have label maps,
-            boxes or keypoints.
+            in [0, 1], which those of colors (``ColorJitter``,
+            ``RandomGrayscale``) expect in RGB: with images in BGR, set
+            ``bgr_to_rgb``. None may move pixels if data samples have label
+            maps, boxes or keypoints.
         samples_on_device: Whether data samples are moved to the device too,
             as mmpretrain's classifiers need for finetuning.
         batch_augments: Must be None; mmpretrain's classifiers pass it.

@@ -96,10 +96,11 @@ class SegDecoder(TaskDecoder):
                 f'{shapes[:2]}; resize them with the images in the pipeline'
             )
         unlabeled = torch.full((shapes or [(1, 1, 1)])[0], self.ignore_index)
-        targets = torch.cat(fill_in(maps, unlabeled))
+        # In uint8, ignore_index=-1 would be 255.
+        targets = torch.cat(fill_in(maps, unlabeled)).long()
         if shapes and self.must_check(targets):
             self._check(targets, samples)
-        return targets.long(), count_classes(targets, self.ignore_index)
+        return targets, count_classes(targets, self.ignore_index)
 
     def _check(self, targets: torch.Tensor, samples: Sequence) -> None:
         wrong = (targets < 0) | (targets >= self.num_classes)

@@ -310,6 +310,11 @@ def build_normalizers(
             f'the class as type, got type={config["type"]!r}; set it to '
             f'{(NORMALIZERS[config["type"]] or {}).get("type")!r}'
         )
+    if 'num_channels' in config:
+        raise ValueError(
+            'expected no model.normalizer.num_channels, which is that of each '
+            f'layer, got {config["num_channels"]}; remove it'
+        )
     normalizers: List[Any] = [
         MODELS.build({**config, 'num_channels': shape[0]})
         for shape in teacher_shapes
@@ -337,8 +342,8 @@ def build_policy(config: dict, num_timesteps: int) -> TimestepPolicy:
     """Build the policy over a teacher's schedule of timesteps.
 
     Raises:
-        ValueError: The policy has more timesteps than the teacher, or a
-            teacher of one timestep has a policy that chooses.
+        ValueError: The policy has more timesteps than the teacher, or chooses
+            from one.
     """
     kind = resolve_type(config, MODELS)
     if (
@@ -357,6 +362,14 @@ def build_policy(config: dict, num_timesteps: int) -> TimestepPolicy:
         raise ValueError(
             f"expected policy.num_timesteps within the teacher's schedule "
             f'of {num_timesteps} timesteps, got {policy.num_timesteps}'
+        )
+    if policy.learnable and len(policy.timesteps) == 1:
+        raise ValueError(
+            f'expected several timesteps for {type(policy).__name__}, got '
+            'one, which leaves nothing to learn; set a wider range (low, '
+            'high) or a smaller stride, or '
+            "model.policy=dict(type='repfusion_mm.FixedTimestepPolicy', "
+            'timestep=..., _delete_=True) and model.decoder=None'
         )
     return policy
 

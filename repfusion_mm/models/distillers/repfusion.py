@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from functools import cached_property
 from typing import (
     Any,
@@ -358,6 +359,8 @@ class RepFusion(BaseModel):
             teacher_feats: N x C_t x h x w of each of the teacher's layers.
         """
         feats = [teacher_feats[layer] for layer in self.decoder_layers]
+        if len(feats) == 1:
+            return feats[0]
         size = feats[-1].shape[-2:]
         return torch.cat([resize_to(feat, size) for feat in feats], dim=1)
 
@@ -412,6 +415,8 @@ class RepFusion(BaseModel):
             reference = _add(terms[name] for terms in constants)
             error = _add(terms[name].detach() for terms in levels)
             share = 1 - error / reference.clamp(min=1e-12)
+            if len(inputs) == 1:  # has no variance; NaN is not logged
+                share = torch.full_like(error, math.nan)
             statistics['explained_variance'] = share
         return statistics
 

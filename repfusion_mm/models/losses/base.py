@@ -31,6 +31,8 @@ class DistillLoss(nn.Module, ABC):
     needs_connector = False
     #: Whether both maps must have more than one pixel.
     needs_grid = False
+    #: Number of images of a process with which it is not constant.
+    min_images = 1
     #: Whether globally averaged maps are compared.
     pooled = False
     #: Normalizers that have no useful effect with this loss, and why.
@@ -46,7 +48,20 @@ class DistillLoss(nn.Module, ABC):
     def __call__(
         self, student_feat: torch.Tensor, teacher_feat: torch.Tensor
     ) -> torch.Tensor:
-        """Call ``forward`` in float32 or float64, also under autocast."""
+        """Call ``forward`` in float32 or float64, also under autocast.
+
+        Raises:
+            ValueError: The loss compares positions, and a map has only one.
+        """
+        pixels = [x.shape[-2:].numel() for x in (student_feat, teacher_feat)]
+        if self.needs_grid and min(pixels) == 1:
+            who = ('student', 'teacher')[pixels.index(1)]
+            raise ValueError(
+                f'expected maps of several pixels for {type(self).__name__}, '
+                f"which compares positions, got the {who}'s of 1 x 1; use "
+                'larger images, an earlier stage or layer, or another '
+                'model.distill_loss'
+            )
         feats = [
             feat.to(torch.promote_types(feat.dtype, torch.float32))
             for feat in (student_feat, teacher_feat)

@@ -38,6 +38,8 @@ class RelationalLoss(DistillLoss):
         ValueError: A weight is negative, or both terms have none.
     """
 
+    # Relative distances and angles of two images are always the same.
+    min_images = 3
     pooled = True
     refused_normalizers = dict(
         PHISNormalizer=(
@@ -69,7 +71,7 @@ class RelationalLoss(DistillLoss):
     ) -> torch.Tensor:
         """Return the loss of N x C_s x h x w against N x C_t x H x W.
 
-        A batch of one image has no relations, and its loss is zero.
+        Of one or two images, it has no gradient.
         """
         student, teacher = scaled_pool(student_feat), scaled_pool(teacher_feat)
         if len(student) < 2:

@@ -52,6 +52,7 @@ class SumLoss(DistillLoss):
             parts.append(part)
         self.needs_connector = any(p.needs_connector for p in parts)
         self.needs_grid = any(p.needs_grid for p in parts)
+        self.min_images = max(p.min_images for p in parts)
         self.refused_normalizers = {}
         scaled = [p for p in parts if p.needs_connector] or parts
         self.pooled = all(p.pooled for p in scaled)

@@ -25,10 +25,12 @@ def channel_variance(feat: torch.Tensor) -> torch.Tensor:
     """Return the variance of N x C x H x W features, averaged over channels.
 
     Of all positions of all images. The estimate is unbiased: the N images are
-    independent, but not the positions of an image.
+    independent, but not the positions of an image. Of one image, it is that
+    within the image.
     """
     within = feat.var((2, 3), unbiased=False).mean()
-    return within + pool(feat).var(0).mean()
+    # Of one image, torch would warn of NaN.
+    return within + pool(feat).var(0, unbiased=len(feat) > 1).mean()
 
 
 def unit_range(feat: torch.Tensor) -> torch.Tensor:

@@ -30,8 +30,8 @@ class ImageCheck:
     Batches of only 0 and 1 show no scale, so that the next ones are checked.
     Padding is looked for in every batch.
 
-    Register :meth:`before` as its forward pre-hook, and :meth:`after` as its
-    forward hook.
+    Register :meth:`before` as its forward pre-hook with keyword arguments, and
+    :meth:`after` as its forward hook.
     """
 
     def __init__(self) -> None:
@@ -40,7 +40,9 @@ class ImageCheck:
         #: Largest value, number of batches and of images without larger ones.
         self.dark: Tuple[float, int, int] = (0, 0, 0)
 
-    def before(self, module: torch.nn.Module, args: tuple) -> None:
+    def before(
+        self, module: torch.nn.Module, args: tuple, kwargs: dict
+    ) -> None:
         """Check the images of the data pipeline.
 
         Raises:
@@ -50,7 +52,7 @@ class ImageCheck:
         images = find_images(args)
         if not is_seq_of(images, torch.Tensor):
             return
-        if args[1:2] == (True,):
+        if kwargs.get('training', args[1:2] == (True,)):
             check_size_setting(module)
         dtypes = {image.dtype for image in images}
         if self.done and dtypes <= self.dtypes:
@@ -165,7 +167,19 @@ def check_padding(
     """Refuse a data preprocessor that pads images, which the teacher sees.
 
     Batch augmentations may change the size of images.
+
+    Raises:
+        ValueError: It pads them to a size, or images of several sizes.
     """
+    if not is_seq_of(images, torch.Tensor):
+        return
+    sizes = sorted({tuple(image.shape[-2:]) for image in images})
+    if len(sizes) > 1:
+        raise ValueError(
+            'expected images of one size in a batch, which are not padded, '
+            f'got {sizes[0]} and {sizes[-1]}; resize them in the pipeline '
+            '(keep_ratio=False), or crop them'
+        )
     settings = {
         name: getattr(module, name, None)
         for name in ('size', 'size_divisor', 'pad_size_divisor')
@@ -173,10 +187,8 @@ def check_padding(
     settings = {
         n: value for n, value in settings.items() if value not in (None, 1)
     }
-    if not settings or not is_seq_of(images, torch.Tensor):
-        return
     height, width = inputs.shape[-2:]
-    for old in {tuple(image.shape[-2:]) for image in images}:
+    for old in sizes:
         if height <= old[0] and width <= old[1]:
             continue
         for name, value in settings.items():

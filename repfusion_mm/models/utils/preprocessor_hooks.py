@@ -18,7 +18,7 @@ def register_hooks(data_preprocessor: nn.Module) -> None:
     training, also distributed, the probe and the feature cache.
     """
     check = ImageCheck()
-    data_preprocessor.register_forward_pre_hook(check.before)
+    data_preprocessor.register_forward_pre_hook(check.before, with_kwargs=True)
     data_preprocessor.register_forward_hook(check.after)
     data_preprocessor.register_forward_pre_hook(hide_labels, with_kwargs=True)
     data_preprocessor.register_forward_hook(restore_labels)

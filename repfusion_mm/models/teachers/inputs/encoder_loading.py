@@ -66,6 +66,12 @@ def open_encoder(
     elif vae is None and pretrained is not None:
         part = find_image_encoder(fetch(pretrained))
     if isinstance(vae, dict):
+        print_log(
+            'teacher: image encoder with RANDOM weights, from a config; for '
+            'one that is trained, set model.teacher.vae to its folder',
+            logger='current',
+            level=logging.WARNING,
+        )
         source = Source(config=vae)
     elif part is not None:
         print_log(f'teacher: images encoded by {part.folder}', 'current')

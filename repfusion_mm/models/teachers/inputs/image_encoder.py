@@ -62,6 +62,13 @@ class ImageEncoder(nn.Module):
     scale: torch.Tensor
     shift: torch.Tensor
 
+    def __deepcopy__(self, memo: dict) -> ImageEncoder:
+        """Return the encoder itself, which is frozen.
+
+        An ``EMAHook`` copies the model that has it.
+        """
+        return self
+
     def __init__(self, vae: Any, meta_vae: Any) -> None:
         super().__init__()
         self.vae = vae

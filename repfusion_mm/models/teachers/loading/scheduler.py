@@ -21,6 +21,10 @@ from repfusion_mm.models.teachers.loading.hub import fetch
 TEACHER = 'model.teacher.scheduler'
 #: Settings of the noise schedule of DDPM.
 BETAS = ('beta_schedule', 'beta_start', 'beta_end')
+#: Settings that decide how much noise a timestep means.
+SCHEDULE = (
+    'num_train_timesteps', *BETAS, 'trained_betas', 'rescale_betas_zero_snr'
+)  # fmt: skip
 
 
 def open_scheduler(
@@ -30,11 +34,43 @@ def open_scheduler(
 ) -> Any:
     """Return the scheduler of a teacher; see ``DiffusersTeacher``."""
     if scheduler is not None:
-        return build_scheduler(scheduler, flow_matching=family.flow_matching)
+        given = build_scheduler(scheduler, flow_matching=family.flow_matching)
+        if pretrained is not None:
+            compare_schedulers(given, pretrained, family.flow_matching)
+        return given
     if pretrained is not None:
         return load_scheduler(pretrained, family.flow_matching)
     name = 'FlowMatchEulerDiscrete' if family.flow_matching else 'DDPM'
     return build_scheduler(dict(type=f'{name}Scheduler'))
+
+
+def compare_schedulers(
+    given: Any, pretrained: str, flow_matching: bool
+) -> None:
+    """Log a warning if a teacher's schedule is not that of its training.
+
+    Args:
+        given: The scheduler that replaces its own.
+        pretrained: Folder or hub id of the denoiser.
+        flow_matching: Whether it is trained by flow matching.
+    """
+    try:
+        own = load_scheduler(pretrained, flow_matching)
+    except (OSError, ValueError):  # none, or damaged: it is replaced
+        return
+    differ = [
+        f'{key}={given.config.get(key)} (there {own.config.get(key)})'
+        for key in SCHEDULE
+        if given.config.get(key) != own.config.get(key)
+    ]
+    if differ:
+        print_log(
+            f'{TEACHER} is another noise schedule than that of {pretrained}: '
+            f'{", ".join(differ)}. If the denoiser was trained with its own, '
+            'remove the setting',
+            logger='current',
+            level=logging.WARNING,
+        )
 
 
 def load_scheduler(

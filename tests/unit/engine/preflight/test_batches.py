@@ -13,8 +13,9 @@ from repfusion_mm.datasets import ProportionalSampler, SeededBatchSampler
 from repfusion_mm.engine.preflight.batches import (
     check_baseline,
     check_batches,
+    check_loss,
 )
-from repfusion_mm.models import ClsDecoder
+from repfusion_mm.models import ClsDecoder, RelationalLoss
 
 
 def test_batches_of_one_image_or_none_are_refused():
@@ -45,6 +46,18 @@ def test_batches_of_an_endless_sampler_are_never_incomplete(size, drop_last):
     loader = DataLoader(range(size), batch_sampler=batches)
     check_batches(loader)
     assert [len(batch) for batch, _ in zip(loader, range(3))] == [4, 4, 4]
+
+
+def test_losses_between_images_need_as_many():
+    model = SimpleNamespace(distill_loss=RelationalLoss())
+    for size, fits in ((3, True), (2, False)):
+        batches = SeededBatchSampler(DefaultSampler(range(9)), size)
+        loader = SimpleNamespace(batch_sampler=batches)
+        if fits:
+            check_loss(model, loader)
+            continue
+        with pytest.raises(ValueError, match='3 images or more for Relation'):
+            check_loss(model, loader)
 
 
 class Labels(BaseDataset):

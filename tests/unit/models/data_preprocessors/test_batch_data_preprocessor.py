@@ -181,6 +181,23 @@ def test_dense_labels_are_refused_with_crops(label):
     build(augments=[CROP])(data)
 
 
+@pytest.mark.parametrize(
+    'kind',
+    ['RandomElasticTransform', 'RandomThinPlateSpline', 'RandomFisheye'],
+)
+def test_dense_labels_are_refused_with_warps(kind):
+    """kornia does not count them among those that are geometric."""
+    ranges = {}
+    if kind == 'RandomFisheye':
+        box = torch.tensor([-0.3, 0.3])
+        ranges = dict(center_x=box, center_y=box, gamma=box + 1)
+    data = batch()
+    field = PixelData(data=torch.zeros(1, 16, 16))
+    data['data_samples'][0].set_data(dict(gt_sem_seg=field))
+    with pytest.raises(ValueError, match='move pixels, got gt_sem_seg'):
+        build(augments=[dict(type=kind, **ranges)])(data, training=True)
+
+
 def test_images_of_different_sizes_are_refused():
     images = [*batch()['inputs'], torch.zeros(3, 8, 8, dtype=torch.uint8)]
     with pytest.raises(ValueError, match=r'one size in a batch.*resize'):

@@ -35,3 +35,11 @@ def test_batches_without_a_label_map_train():
         assert losses.tolist() == [0.0] * 4
         assert not labeled.any()
         losses.sum().backward()
+
+
+def test_a_negative_ignored_label_is_not_255_in_maps_of_bytes():
+    """mmdet packs label maps as uint8."""
+    net = SegDecoder(3, in_channels=6, ignore_index=-1)
+    maps = torch.full((8, 8), 255, dtype=torch.uint8)
+    with pytest.raises(ValueError, match=r'in \[0, 2\] .*got \[255\]'):
+        net.loss(FEAT[:1], seg_samples([maps]))

@@ -192,7 +192,22 @@ def test_a_teacher_of_one_timestep_needs_the_fixed_policy(policy):
         assert build_policy(config, 1).timesteps.tolist() == [0]
 
 
+@pytest.mark.parametrize('grid', [dict(low=50, high=50), dict(stride=1000)])
+def test_a_policy_that_learns_needs_several_timesteps(grid):
+    config = dict(type='repfusion_mm.LearnedTimestepPolicy', **grid)
+    with pytest.raises(ValueError, match='expected several timesteps for Le'):
+        build_policy(config, num_timesteps=1000)
+    uniform = dict(config, type='repfusion_mm.UniformTimestepPolicy')
+    assert len(build_policy(uniform, 1000).timesteps) == 1
+
+
 SHAPES = [(8, 4, 4), (16, 2, 2)]
+
+
+def test_the_channels_of_a_normalizer_are_not_a_setting():
+    config = dict(type='repfusion_mm.StandardizeNormalizer', num_channels=8)
+    with pytest.raises(ValueError, match='num_channels, which is'):
+        build_normalizers(config, HintLoss(), SHAPES)
 
 
 def test_each_layer_has_a_normalizer_of_its_channels():

@@ -57,6 +57,13 @@ def test_each_loss_has_gradients_in_its_own_part_only(loss, parts):
     assert moved == parts
 
 
+@pytest.mark.filterwarnings('error:var')
+def test_one_image_has_no_explained_variance():
+    losses = losses_of(build(), batch(1))
+    assert losses['explained_variance'].isnan()
+    assert losses_of(build())['explained_variance'].isfinite()
+
+
 def test_every_parameter_gets_a_gradient_even_without_labels():
     """Plain DDP needs all of them in every step's graph."""
     model = build()

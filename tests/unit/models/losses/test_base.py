@@ -50,3 +50,37 @@ def test_names_in_the_log_are_those_of_the_classes():
     ]  # fmt: skip
     # mmengine minimizes what has "loss" in its name.
     assert LossyThing2Loss().log_name == 'y_thing2'
+
+
+@pytest.mark.parametrize('who', ['student', 'teacher'])
+def test_maps_of_one_position_have_none_to_compare(who):
+    """As of images that are smaller than model.input_size."""
+    maps = dict(
+        student=torch.rand(4, 8, 2, 2, requires_grad=True),
+        teacher=torch.rand(4, 8, 2, 2),
+    )
+    maps[who] = maps[who][..., :1, :1]
+    parts = [dict(type='repfusion_mm.AttentionTransferLoss')]
+    for loss in (AttentionTransferLoss(), SumLoss(parts)):
+        with pytest.raises(ValueError, match=f"got the {who}'s of 1 x 1; use"):
+            loss(*maps.values())
+    HintLoss()(*maps.values())
+
+
+@pytest.mark.parametrize('loss', LOSSES, ids=lambda i: type(i).__name__)
+def test_the_smallest_batches_of_a_loss_have_gradients(loss):
+    def gradient(num_images):
+        maps = [torch.rand(num_images, 8, 4, 4) for _ in range(2)]
+        maps[0].requires_grad_()
+        loss(*maps).backward()
+        return float(maps[0].grad.abs().max())
+
+    assert gradient(loss.min_images) > 1e-4
+    if loss.min_images > 1:
+        assert gradient(loss.min_images - 1) < 1e-6
+
+
+def test_a_sum_needs_the_images_of_all_its_parts():
+    kinds = ('HintLoss', 'RelationalLoss')
+    loss = SumLoss([dict(type=f'repfusion_mm.{kind}') for kind in kinds])
+    assert loss.min_images == 3

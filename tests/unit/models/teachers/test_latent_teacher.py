@@ -1,3 +1,4 @@
+import copy
 import json
 import shutil
 
@@ -350,6 +351,35 @@ def test_encoder_of_other_channels_is_refused(pipeline):
         DiffusersTeacher(
             ['mid_block'], str(pipeline), vae=str(pipeline / 'other')
         )
+
+
+def test_an_encoder_without_weights_is_named(log):
+    build()
+    assert 'teacher: image encoder with RANDOM weights' in log.text
+
+
+def test_an_average_of_weights_does_not_copy_the_encoder():
+    encoder = build().encoder
+    assert copy.deepcopy(encoder) is encoder
+
+
+@pytest.mark.parametrize(
+    ('changes', 'said'),
+    [
+        ({}, None),
+        (dict(beta_end=0.012), r'beta_end=0.012 (there 0.02)'),
+        (dict(num_train_timesteps=500), 'num_train_timesteps=500 (there 1000'),
+    ],
+)
+def test_another_noise_schedule_than_that_of_the_training_is_logged(
+    pipeline, log, changes, said
+):
+    own = diffusers.DDPMScheduler(beta_start=1e-4, beta_end=0.02)
+    own.save_pretrained(pipeline / 'scheduler')
+    scheduler = dict(SCHEDULER, **changes)
+    DiffusersTeacher(['mid_block'], str(pipeline), scheduler=scheduler)
+    assert ('another noise schedule than that of' in log.text) == bool(said)
+    assert (said or '') in log.text
 
 
 def test_scheduler_of_another_kind_is_refused(pipeline):

@@ -370,6 +370,23 @@ def test_padded_or_separate_images_are_refused(config, name):
         model.data_preprocessor(data, True)
 
 
+def test_images_of_several_sizes_are_refused():
+    """They would be padded with the mean, on which the model is trained."""
+    model = build(PREPROCESSORS[1])
+    images = [*noise(0)]
+    images[2] = images[2][:, :10]
+    with pytest.raises(ValueError, match=r'got \(10, 12\) and \(12, 12\)'):
+        model.data_preprocessor(dict(inputs=images), True)
+
+
+def test_a_missing_size_is_named_also_in_distributed_training():
+    """It passes training=True as a keyword."""
+    model = build(dict(type='mmseg.SegDataPreProcessor', **NUMBERS))
+    data = dict(inputs=[*noise(0)], data_samples=seg_samples(4 * [MASK]))
+    with pytest.raises(ValueError, match='expected one of size and size_div'):
+        model.data_preprocessor(data, training=True)
+
+
 def test_sizes_that_need_no_padding_are_not_refused():
     for padding in (dict(size=(12, 12)), dict(size_divisor=4)):
         config = dict(type='mmseg.SegDataPreProcessor', **padding, **NUMBERS)
