@@ -4,7 +4,8 @@ The images are scikit-learn's 1,797 handwritten digits. Only 20, 50 or 100
 training images have a label. A small diffusion model of the digits teaches a
 ResNet-18 at timesteps that a policy picks; the loss of a decoder on the
 labeled images rewards the policy. The student is then finetuned on the labeled
-images and compared with the same network trained from scratch.
+images and compared with the same network trained from scratch, and with a
+logistic regression of raw pixels.
 
 Each step trains a config as tools/train.py does. Logs are in work_dirs/demo.
 The runs share the cores: each is a process of one thread.
@@ -22,7 +23,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, TextIO
 
-from projects.digits import results, runs
+from projects.digits import raw_pixels, results, runs
 from projects.digits.prepare_data import BUDGETS, write_digits
 from projects.digits.results import SHOWN_BUDGET
 from projects.study.command import start_worker
@@ -167,6 +168,10 @@ class Demo:
                     for kind, of_seeds in by_kind.items()
                 }
                 for budget, by_kind in futures.items()
+            },
+            pixels={
+                str(n): raw_pixels.score(runs.DATA / f'train_{n}.txt')
+                for n in BUDGETS
             },
             probe=probed.result(),
             policy=dict(timestep_mean=mean, timestep_std=std),

@@ -69,8 +69,9 @@ def _plot_accuracies(axes, labels: dict) -> None:
 def format_results(results: dict) -> str:
     """Return the accuracies as a table, and where the policy ended."""
     lines = [
-        'test accuracy on 500 digits, mean (min - max)',
-        'labels           from scratch              RepFusion    gain',
+        'test accuracy on 500 digits, mean (min - max); pixels: logistic '
+        'regression',
+        'labels  pixels           from scratch              RepFusion    gain',
     ]
     for budget, scores in results['labels'].items():
         scratch, ours = scores['scratch'], scores['repfusion']
@@ -79,7 +80,10 @@ def format_results(results: dict) -> str:
             for s in (scratch, ours)
         ]
         gain = np.mean(ours) - np.mean(scratch)
-        lines.append(f'{budget:>6}  {cells[0]}  {cells[1]}  {gain:+.3f}')
+        pixels = f'{results["pixels"][budget]:6.3f}'
+        lines.append(
+            f'{budget:>6}  {pixels}  {cells[0]}  {cells[1]}  {gain:+.3f}'
+        )
     policy, probe = results['policy'], results['probe']
     best = max(probe, key=lambda t: probe[t]['r2'])
     at_mean = probe[str(round(policy['timestep_mean']))]

@@ -1,4 +1,4 @@
-"""Replace folders."""
+"""Replace folders, and check what is in them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Iterable
 
 
 def replace_folder(new: Path, folder: Path) -> None:
@@ -34,3 +35,24 @@ def replace_folder(new: Path, folder: Path) -> None:
         os.replace(aside, folder)
         raise
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def check_no_others(folder: Path, names: Iterable[str]) -> None:
+    """Refuse files of an earlier conversion in a folder of images.
+
+    A training on the folder would read them.
+
+    Args:
+        folder: A folder, which may be missing.
+        names: Names of the files that it may have.
+
+    Raises:
+        ValueError: It has others.
+    """
+    others = sorted({path.name for path in folder.glob('*')} - {*names})
+    if others:
+        raise ValueError(
+            f'expected no files in {folder} but those of this conversion, got '
+            f'{len(others)} others ({others[:3]}), which a training on the '
+            'folder would read; remove the folder, or give another --out'
+        )

@@ -70,6 +70,7 @@ def test_demo_runs_from_scratch(tmp_path, monkeypatch):
     results = json.loads((out / 'results.json').read_text())
     assert set(results['labels']) == {'50'}
     assert len(results['labels']['50']['scratch']) == 2
+    assert 0.7 < results['pixels']['50'] < 0.9
     assert all(0 < a < 1 for a in results['labels']['50']['repfusion'])
     mean = results['policy']['timestep_mean']
     assert set(results['probe']) == {'0', '999', str(round(mean))}

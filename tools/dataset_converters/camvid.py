@@ -19,6 +19,7 @@ from PIL import Image
 
 from repfusion_mm.cli import report_errors, script_parser
 from repfusion_mm.cli.argument_types import positive
+from repfusion_mm.utils.folders import check_no_others
 
 CLASSES = (
     'sky', 'building', 'pole', 'road', 'pavement', 'tree', 'sign', 'fence',
@@ -159,6 +160,10 @@ def convert(root: Path, out: Path, width: Optional[int]) -> None:
     }
     original = check([path for s in splits.values() for path in s.values()])
     size = resized(original, width)
+    for split, frames in splits.items():
+        names = [frame.name for frame in frames.values()]
+        for kind in ('images', 'labels'):
+            check_no_others(out / kind / split, names)
     for split in splits:  # a list stands for complete images
         (out / f'{split}.txt').unlink(missing_ok=True)
     for split, frames in splits.items():

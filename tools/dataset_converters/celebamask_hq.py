@@ -5,8 +5,9 @@
 The folder is the unpacked CelebAMask-HQ.zip together with CelebA's
 list_eval_partition.txt. The script adds label_maps/ID.png with 19 classes,
 splits/{train,val,test}.txt with the ids, and splits/train_images.txt with the
-images for distillation. Run it again to verify the files, or to resume an
-interrupted conversion.
+images for distillation. Run it again to verify that all files are there and
+readable, or to resume an interrupted conversion; if masks have changed, remove
+label_maps first.
 """
 
 import itertools

@@ -5,8 +5,8 @@
 The folder is a checkout of the repository CIFAR-10-images, which has CIFAR-10
 as {train,test}/CLASS/NNNN.jpg of 32 x 32 pixels. The script writes train.txt
 and test.txt into it, one line "path class" per image. Classes are numbered in
-sorted order; the lines are sorted by file name, then class, so that any
-number of first lines has all classes equally often.
+sorted order; the lines are sorted by file name, then class, so that the first
+10, 20, ... lines have all classes equally often.
 """
 
 import sys

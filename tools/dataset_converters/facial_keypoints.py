@@ -31,6 +31,7 @@ from PIL import Image
 
 from repfusion_mm.cli import report_errors, script_parser
 from repfusion_mm.cli.argument_types import positive
+from repfusion_mm.utils.folders import check_no_others
 
 FOLDERS = ('training', 'test')
 NUM_FACES = 4232
@@ -202,6 +203,11 @@ def person(image: Path) -> str:
     return image.stem.rpartition('_')[0]
 
 
+def crop_name(image: Path) -> str:
+    """Return the file name of the crop of an image."""
+    return f'{image.parent}_{image.stem}.jpg'
+
+
 def write(
     root: Path,
     images: Dict[Path, np.ndarray],
@@ -222,7 +228,7 @@ def write(
     entries, annotations = [], []
     for number, (path, points) in enumerate(images.items(), 1):
         image, moved = crop(read_image(root / path), points, size)
-        file = f'{split}/{path.parent}_{path.stem}.jpg'
+        file = f'{split}/{crop_name(path)}'
         Image.fromarray(image).save(out / 'images' / file, quality=95)
         entries.append(
             dict(id=number, file_name=file, height=size, width=size)
@@ -244,6 +250,9 @@ def convert(root: Path, out: Path, size: int) -> None:
         split: {path: tables[path.parent.name][path.name] for path in paths}
         for split, paths in split_persons(tables).items()
     }
+    for split, faces in splits.items():  # removed rows change the split
+        names = [crop_name(path) for path in faces]
+        check_no_others(out / 'images' / split, names)
     (out / 'annotations').mkdir(parents=True, exist_ok=True)
     paths = {s: out / 'annotations' / f'{s}.json' for s in splits}
     for path in paths.values():  # annotations stand for complete crops

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from sklearn.datasets import load_digits
 
-from projects.digits import demo, prepare_data, results, runs
+from projects.digits import demo, prepare_data, raw_pixels, results, runs
 from projects.study import runs as study_runs
 from tests.helpers.launcher import ROOT, run_main
 
@@ -158,6 +158,7 @@ RESULTS = dict(
         '20': dict(scratch=[0.5, 0.6], repfusion=[0.8, 0.9]),
         '50': dict(scratch=[0.7, 0.7], repfusion=[0.9, 0.9]),
     },
+    pixels={'20': 0.6, '50': 0.75},
     probe={
         t: dict(r2=r2, r2_error=0.1, accuracy=0.5)
         for t, r2 in (('0', 0.8), ('300', 0.9), ('500', 0.95), ('999', 0.7))
@@ -166,11 +167,19 @@ RESULTS = dict(
 )
 
 
+def test_raw_pixels_classify_digits(data, monkeypatch):
+    """As well as projects/digits/README.md says."""
+    monkeypatch.setattr(runs, 'DATA', data)
+    for budget, accuracy in ((20, 0.768), (100, 0.890)):
+        found = raw_pixels.score(data / f'train_{budget}.txt')
+        assert found == pytest.approx(accuracy, abs=0.004)
+
+
 def test_results_are_printed_as_a_table():
     _, head, *rows, summary = results.format_results(RESULTS).splitlines()
     assert rows == [
-        '    20  0.550 (0.500 - 0.600)  0.850 (0.800 - 0.900)  +0.300',
-        '    50  0.700 (0.700 - 0.700)  0.900 (0.900 - 0.900)  +0.200',
+        '    20   0.600  0.550 (0.500 - 0.600)  0.850 (0.800 - 0.900)  +0.300',
+        '    50   0.750  0.700 (0.700 - 0.700)  0.900 (0.900 - 0.900)  +0.200',
     ]
     assert len(head) == len(rows[0])
     assert summary == (

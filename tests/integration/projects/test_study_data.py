@@ -12,6 +12,7 @@ from projects.camvid.study import CamvidStudy
 from projects.cifar10.study import Cifar10Study
 from projects.digits import runs
 from projects.digits.study import DigitsStudy
+from projects.faces import mean_face
 from projects.faces.study import FacesStudy
 from projects.study.scores import ALL
 from tests.helpers.launcher import ROOT, run_main
@@ -83,3 +84,19 @@ def test_data_of_the_digits_are_written(tmp_path, monkeypatch):
     DigitsStudy(tmp_path / 'out').prepare()
     lines = (tmp_path / runs.DATA / 'train.txt').read_text().splitlines()
     assert len(lines) == 1297
+
+
+def test_the_mean_of_the_labeled_faces_is_scored(tmp_path, monkeypatch):
+    """Of two faces, one point off by a tenth of the distance of the eyes."""
+    monkeypatch.setattr(FacesStudy, 'all_labels', tmp_path / 'train.json')
+    points = np.full((3, 68, 3), 2.0)
+    points[..., :2] = np.arange(68)[:, None] * [1.0, 0.0]
+    points[0, :, 1] += 4
+    points[1, :, 1] -= 4  # of which the mean is the third face
+    points[2, 7, 1] += 0.9  # points 36 and 45 are 9 pixels apart
+    faces = [dict(keypoints=face.ravel().tolist()) for face in points]
+    for name, chosen in (('train', faces[:2]), ('test', faces[2:])):
+        path = tmp_path / f'{name}.json'
+        path.write_text(json.dumps(dict(annotations=chosen)))
+    error = mean_face.score(tmp_path / 'train.json', FacesStudy(tmp_path))
+    assert error == pytest.approx(0.1 / 68)

@@ -3,11 +3,15 @@
 import cv2
 import numpy as np
 import pytest
+from scipy.stats import ttest_1samp
 
+from projects.camvid.study import CamvidStudy
 from projects.cifar10.own_images import OwnImagesStudy
+from projects.cifar10.study import Cifar10Study
 from projects.digits import ablation, study
 from projects.digits.ablation import AblationStudy
 from projects.digits.study import DigitsStudy
+from projects.faces.study import FacesStudy
 from projects.study.figure import plot_study
 from projects.study.methods import Claim
 from projects.study.scores import (
@@ -19,8 +23,13 @@ from projects.study.scores import (
     write_costs,
     write_scores,
 )
-from projects.study.tables import check_claim, make_page
-from tests.helpers.launcher import run_main
+from projects.study.tables import (
+    check_claim,
+    collect,
+    make_page,
+    paired_gains,
+)
+from tests.helpers.launcher import ROOT, run_main
 from tests.helpers.studies import STUDIES
 
 CLAIM = Claim('a > b', 'a', 'b')
@@ -153,3 +162,30 @@ def test_tables_of_other_scores_are_written(tmp_path):
     missing = tmp_path / 'none.csv'
     result = run_main(study, '--csv', missing, '--out', tmp_path, expect=1)
     assert f'expected scores in {missing}, got none' in result.last_line
+
+
+def p_values():
+    """Return those of all claims of the four studies, sorted."""
+    found = []
+    for kind in (DigitsStudy, Cifar10Study, CamvidStudy, FacesStudy):
+        cells = collect(read_scores(kind.folder / 'scores.csv'))
+        for claim in kind.claims:
+            for n in kind.num_iters:
+                gains = paired_gains(cells, claim.method, claim.other, n)
+                if len(gains) > 1:
+                    gains = -gains if kind.is_error else gains
+                    found.append(ttest_1samp(gains, claim.margin).pvalue)
+    return np.sort(found)
+
+
+def test_the_evidence_corrects_for_the_number_of_claims():
+    """Rejections at 5%, of Holm's and of Benjamini and Hochberg's method."""
+    values = p_values()
+    count = len(values)
+    ranks = np.arange(count)
+    holm = np.argmin(values <= 0.05 / (count - ranks))
+    (below,) = np.nonzero(values <= 0.05 * (ranks + 1) / count)
+    text = ' '.join((ROOT / 'docs/evidence.md').read_text().split())
+    assert f'have {count} such intervals' in text
+    assert f'{sum(values < 0.05)} are "yes"' in text
+    assert f'for all of them, {holm} remains, and {below[-1] + 1} with' in text

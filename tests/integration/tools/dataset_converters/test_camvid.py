@@ -50,6 +50,17 @@ def test_void_is_255_and_all_else_is_as_before(camvid):
     assert "'val': 101, 'test': 233} images, got {'train': 2" in output
 
 
+@pytest.mark.parametrize('kind', ['images', 'labels'])
+def test_frames_of_an_earlier_conversion_are_refused(camvid, kind):
+    convert(camvid)
+    path = camvid.parent / 'out' / kind / 'train/other.png'
+    path.touch()
+    line = convert(camvid, expect=1).last_line
+    assert "got 1 others (['other.png'])" in line
+    path.unlink()
+    convert(camvid)
+
+
 def test_frames_are_averaged_and_labels_are_those_of_the_centers(camvid):
     convert(camvid, '--width', 4)
     out = camvid.parent / 'out'

@@ -61,6 +61,15 @@ def test_all_frames_of_a_person_are_in_one_split(faces):
     assert 'the complete dataset has 4232 faces, got 5' in output
 
 
+def test_crops_of_an_earlier_split_are_refused(faces):
+    """Without a person, others are held out; a teacher reads the folder."""
+    convert(faces)
+    (faces.parent / 'out/images/train/training_Ada_Byron_00.jpg').touch()
+    line = convert(faces, expect=1).last_line
+    assert "got 1 others (['training_Ada_Byron_00.jpg'])" in line
+    assert 'remove the folder' in line
+
+
 def test_every_fourth_person_is_held_out():
     tables = dict(
         training={f'Person_{c}_00.jpg': None for c in 'GABCDEF'},
