@@ -29,6 +29,8 @@ USUAL_SIZES = {
     'imagenet': (375, 500),
     'CelebAMask-HQ': (1024, 1024),
 }
+#: Wrappers that only change the length of an epoch.
+LONGER = ('RepeatDataset', 'ClassBalancedDataset')
 #: Number of different images; a longer dataset repeats them.
 MAX_IMAGES = 200
 
@@ -98,8 +100,17 @@ def _build(dataset: ConfigDict, cfg: Config, num_images: int) -> Dataset:
     if dataset.get('datasets'):
         parts = [_build(part, cfg, num_images) for part in dataset.datasets]
         return DATASETS.build(dict(dataset, datasets=parts))
-    if dataset.get('dataset'):  # the wrapper changes an epoch's length only
-        return _build(dataset.dataset, cfg, num_images)
+    if dataset.get('dataset'):
+        kind = str(dataset.type).split('.')[-1].strip("'>")
+        if kind in LONGER:
+            return _build(dataset.dataset, cfg, num_images)
+        if Path(dataset.dataset.get('data_root', '')).exists():
+            return DATASETS.build(dataset)
+        raise FileNotFoundError(
+            f'expected the data of {kind} in '
+            f'{dataset.dataset.get("data_root", "")!r}, got nothing there; '
+            'only datasets without it can be synthesized'
+        )
     if Path(dataset.get('data_root', '')).exists():
         return DATASETS.build(dataset)
     root = dataset.get('data_root', '')

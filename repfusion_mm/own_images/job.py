@@ -119,12 +119,16 @@ def run(args: argparse.Namespace, argv: List[str]) -> int:
     args.work_dir.mkdir(parents=True, exist_ok=True)
     if is_new:  # that of an earlier call has a timestep
         job.write(path)
-    # Checked as in the training.
-    cfg = read_config(str(path), args.cfg_options)
-    cfg.work_dir = str(args.work_dir)
-    if args.amp:
-        use_amp(copy.deepcopy(cfg))
-    check_student(cfg.model.student)
+    try:  # as in the training
+        cfg = read_config(str(path), args.cfg_options)
+        cfg.work_dir = str(args.work_dir)
+        if args.amp:
+            use_amp(copy.deepcopy(cfg))
+        check_student(cfg.model.student)
+    except BaseException:
+        if is_new:  # a corrected call would be refused for its settings
+            path.unlink()
+        raise
     print('\n'.join(job.notes(cfg)))
     print(f'{path}: the config')
     if args.dry_run:

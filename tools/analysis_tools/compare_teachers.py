@@ -70,8 +70,8 @@ def compare(args: argparse.Namespace) -> None:
     settings = Settings(args.timesteps, args.max_images)
     check_candidates(configs, settings, args.out)
     comparison = probe_candidates(configs, settings, args.out)
-    points, baselines, metric, num_images = comparison
-    page = f'{num_images} labeled images\n\n' + format_comparison(
+    points, baselines, metric, summary = comparison
+    page = f'{summary}\n\n' + format_comparison(
         points, baselines, metric, configs, args.cfg_options or ()
     )
     (args.out / 'comparison.md').write_text(page, encoding='utf-8')

@@ -30,7 +30,7 @@ class Comparison(NamedTuple):
     points: List[Point]
     baselines: Dict[str, Measurement]  # without a teacher
     metric: str  # name of the score
-    num_images: int
+    summary: str  # of the labeled images
 
 
 def check_candidates(
@@ -99,9 +99,9 @@ def probe_candidates(
         ]
         layer = next(iter(prober.grids))
         baselines = baselines or measure_baselines(prober, layer)
-        metric, num_images = prober.task.metric, len(prober.targets)
+        metric, summary = prober.task.metric, prober.summary()
         del prober  # before the next teacher is built
-    return Comparison(points, baselines, metric, num_images)
+    return Comparison(points, baselines, metric, summary)
 
 
 def _open(

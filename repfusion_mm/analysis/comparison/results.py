@@ -114,7 +114,7 @@ def format_comparison(
         *warn_of_pixels(points, baselines),
     ]
     for name, teacher_points in groups.items():
-        if not is_informative(by_key(teacher_points)):
+        if not is_useful(teacher_points):
             continue
         choice = select_within_one_se(teacher_points)[0]
         layers = list(dict.fromkeys(p.layer for p in teacher_points))
@@ -142,13 +142,34 @@ def recommend(points: Sequence[Point]) -> str:
             'permuted at random, the linear model is as good. Check the '
             'labels, try other layers, or label more images'
         )
-    names = list(group_teachers(select_within_one_se(points)))
+    useful = [
+        point
+        for teacher_points in group_teachers(points).values()
+        if is_useful(teacher_points)
+        for point in teacher_points
+    ]
+    if not useful:
+        return (
+            'No teacher is better than a constant (R² above 0) for a linear '
+            'model. Try other layers or teachers, or label more images'
+        )
+    names = list(group_teachers(select_within_one_se(useful)))
     if len(names) == 1:
         return f'Highest R²: {names[0]}'
     return (
         'Not distinguishable by the probe (within one standard error of the '
         f'highest R²), cheapest first: {", ".join(names)}'
     )
+
+
+def is_useful(points: Sequence[Point]) -> bool:
+    """Return whether a teacher says anything about the labels.
+
+    Permuted labels are worse for it, and a constant is, too.
+    """
+    measured = by_key(points)
+    best = measured[find_best(measured)]
+    return is_informative(measured) and best.r2 > 0
 
 
 def warn_of_pixels(

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Callable, Hashable, Iterator, NamedTuple, Tuple
+from typing import (
+    Callable,
+    Hashable,
+    Iterable,
+    Iterator,
+    NamedTuple,
+    Tuple,
+)
 
 import numpy as np
 
@@ -10,6 +17,8 @@ import numpy as np
 Key = Tuple[str, str, int]
 #: Random permutations of the labels over the images.
 NUM_PERMUTATIONS = 99
+#: Standard errors of a difference: one in twenty of zero is above.
+NUM_ERRORS = 1.645
 #: Different ways to distribute the labels over the images that a test needs.
 MIN_ARRANGEMENTS = 100
 
@@ -65,6 +74,16 @@ def difference(one: Measurement, other: Measurement) -> Tuple[float, float]:
     values = one.skill - other.skill
     factor = 2**0.5 if one.is_own_fit or other.is_own_fit else 1
     return float(np.nanmean(values)), factor * standard_error(values)
+
+
+def smallest(
+    differences: Iterable[Tuple[float, float]],
+) -> Tuple[float, float]:
+    """Return the difference with the lowest lower end, and its error.
+
+    If it is above zero by :data:`NUM_ERRORS` standard errors, all are.
+    """
+    return min(differences, key=lambda d: d[0] - NUM_ERRORS * d[1])
 
 
 def permutations(

@@ -133,8 +133,9 @@ class Prober:
             # One more than are used, to know whether there are more.
             if len(self.targets) > max_images:
                 break
+        self.paths = {path for path, _ in seen if path}
         excess = len(self.targets) - max_images
-        self.is_truncated = excess > 0
+        self.is_truncated, self.num_dropped = excess > 0, 0
         if excess > 0:
             *self.batches, last = self.batches
             if len(last) > excess:
@@ -157,11 +158,39 @@ class Prober:
         flags = keep.split([len(batch) for batch in self.batches])
         self.batches = [b[f] for b, f in zip(self.batches, flags) if f.any()]
         self.targets = [i for i, kept in zip(self.targets, keep) if kept]
+        self.num_dropped = int((~keep).sum())
 
     def summary(self) -> str:
         """Return which labels are used, for a person."""
-        more = ' (there are more, see --max-images)' * self.is_truncated
+        notes = []
+        if self.is_truncated:
+            notes.append('there are more, see --max-images')
+        if self.num_dropped:
+            notes.append(
+                f'without {self.num_dropped}, the only ones of their class'
+            )
+        num_equal = len(self.targets) - len(self._digests())
+        if num_equal:
+            notes.append(
+                f'{num_equal} of them equal others in all pixels, so that '
+                'scores are too high: remove the repeats'
+            )
+        num_paths = len(self.paths)
+        if 1 < num_paths < len(self.targets):
+            notes.append(
+                f'instances of {num_paths} images: those of the same image '
+                'are not independent, so that scores are too high'
+            )
+        more = f' ({"; ".join(notes)})' if notes else ''
         return f'{len(self.targets)} labeled images{more}'
+
+    def _digests(self) -> Set[str]:
+        """Return the hashes of the pixels of all images."""
+        return {
+            str(fingerprint_images([image[None]], [])['pixels'])
+            for images in self.batches
+            for image in images
+        }
 
     def fingerprint(self) -> Dict[str, object]:
         """Return what identifies the images and their labels."""
@@ -269,7 +298,8 @@ class Prober:
             raise ValueError(
                 f'expected the features in {folder} to be of the same '
                 'teacher, files and images, got others, which differ in '
-                f'{differ}; remove the folder, or give another --out'
+                f'{differ}; remove this folder, or give another --out '
+                '(--work-dir of distill_folder.py)'
             )
 
     def _write(self, path: Path) -> None:
@@ -336,6 +366,14 @@ class Prober:
 
 def find_task(sample: Any) -> Optional[Type[Task]]:
     """Return the task for a data sample, or None if it has no label."""
+    found = any(task.field in sample for task in TASKS)
+    boxes = sample.gt_instances if 'gt_instances' in sample else ()
+    if not found and 'labels' in boxes:  # of mmdet
+        raise ValueError(
+            'expected classes, masks or keypoints for a probe, got boxes '
+            '(gt_instances); make masks of them by repfusion_mm.BoxesToMask '
+            'in the pipeline of probe_dataset, as repfusion_custom.py does'
+        )
     # A label of probabilities is refused by the first task.
     if 'gt_score' in sample:
         return TASKS[0]

@@ -6,9 +6,11 @@ from typing import Dict, Mapping, NamedTuple, Optional, Tuple
 
 from repfusion_mm.analysis.probe.baselines import Untrained
 from repfusion_mm.analysis.probe.measurement import (
+    NUM_ERRORS,
     Key,
     Measurement,
     difference,
+    smallest,
 )
 from repfusion_mm.analysis.probe.results import find_best, is_undecided
 from repfusion_mm.analysis.probe.verdict import is_informative
@@ -24,8 +26,6 @@ ADVICE = (
 MORE_LABELS = 'More labels would tell.'
 #: Which the test of permuted labels compares it with.
 CONSTANT = 'a constant'
-#: Standard errors of a difference: one in twenty of zero is above.
-NUM_ERRORS = 1.645
 
 
 class Recommendation(NamedTuple):
@@ -104,7 +104,7 @@ def compare(
         CONSTANT: difference(best, baselines['no image']),
         'raw pixels': difference(best, baselines['raw pixels']),
     }
-    copies = [difference(untrained.trained, i) for i in untrained.copies]
-    # The best of them: the smallest difference.
-    margins['an untrained copy of the teacher'] = min(copies)
+    margins['an untrained copy of the teacher'] = smallest(
+        difference(untrained.trained, copy) for copy in untrained.copies
+    )
     return margins

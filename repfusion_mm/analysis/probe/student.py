@@ -11,12 +11,13 @@ import torch.nn as nn
 
 from repfusion_mm.analysis.probe.baselines import NUM_UNTRAINED
 from repfusion_mm.analysis.probe.measurement import (
+    NUM_ERRORS,
     Key,
     Measurement,
     difference,
+    smallest,
 )
 from repfusion_mm.analysis.probe.prober import Prober
-from repfusion_mm.analysis.probe.recommendation import NUM_ERRORS
 from repfusion_mm.analysis.probe.verdict import format_r2, format_score
 from repfusion_mm.engine.checkpoint.io import read_checkpoint
 from repfusion_mm.engine.utils import select_prefix
@@ -52,8 +53,9 @@ class StudentProbe(NamedTuple):
 
     @property
     def margin(self) -> tuple:
-        """R² in excess of the best initial student, and its standard error."""
-        return min(difference(self.distilled, i) for i in self.initial)
+        """R² in excess of that initial student from which it is least sure to
+        differ, and its standard error."""
+        return smallest(difference(self.distilled, i) for i in self.initial)
 
 
 def probe_student(prober: Prober, checkpoint: Path, best: Key) -> StudentProbe:
@@ -81,7 +83,7 @@ def probe_student(prober: Prober, checkpoint: Path, best: Key) -> StudentProbe:
     return StudentProbe(
         _measure(prober, student, layer),
         found,
-        teacher._replace(is_own_fit=True),
+        teacher,
         t,
     )
 
@@ -90,7 +92,11 @@ def describe_student(probe: StudentProbe, metric: str) -> str:
     """Say whether the distillation made a better backbone."""
     initial = max(probe.initial, key=lambda i: i.r2)
     mean, error = probe.margin
-    text = 'Each with a linear model of its own:\n' + ''.join(
+    text = (
+        'Each with a linear model of its own, on labeled images that the '
+        'student was distilled on:\n'
+    )
+    text += ''.join(
         f'{name}: {metric} {format_score(m)}, R² {format_r2(m)}\n'
         for name, m in (
             (f'teacher at t = {probe.timestep}', probe.teacher),
@@ -150,7 +156,7 @@ def _measure(
         begin += len(maps)
     features = prober.task.finish(np.concatenate(rows))[:, None]
     (measurement,) = prober.task.measure(features, grid)
-    return measurement._replace(is_own_fit=True)
+    return measurement
 
 
 def _run(model, student, batches: List[torch.Tensor]) -> List[tuple]:

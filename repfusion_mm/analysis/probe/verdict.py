@@ -7,6 +7,7 @@ from typing import Dict, List, Mapping
 import numpy as np
 
 from repfusion_mm.analysis.probe.measurement import (
+    NUM_ERRORS,
     Key,
     Measurement,
     difference,
@@ -106,9 +107,9 @@ def is_informative(measurements: Mapping) -> bool:
 
 
 def is_better(one: Measurement, other: Measurement) -> bool:
-    """Return whether R² is higher by two standard errors."""
+    """Return whether R² is higher by :data:`NUM_ERRORS` standard errors."""
     mean, error = difference(one, other)
-    return mean > 2 * error
+    return mean > NUM_ERRORS * error
 
 
 def describe_good(measurements: Mapping[Key, Measurement]) -> str:

@@ -113,17 +113,21 @@ def check_progress(progress: Progress) -> Check:
 
 
 def check_finite(run: Run) -> Check:
-    """Check that no loss or statistic is NaN or Inf."""
-    passed = 'all logged values are finite'
+    """Check that no loss is NaN or Inf.
+
+    Other statistics may be: the reward of batches without labels, and norms of
+    gradients in steps that mixed precision skips.
+    """
+    passed = 'all logged losses are finite'
     if not run.curves:
         return Check(passed, skipped='none was logged')
     for name, curve in run.curves.items():
         for iteration, value in curve:
-            if not np.isfinite(value):
+            if 'loss' in name and not np.isfinite(value):
                 return Check(
                     passed,
                     f'{name} is {value} at iteration {iteration}: do not use '
-                    'the student. Lower the learning rate, or check the '
+                    'the model. Lower the learning rate, or check the '
                     'images for values that are not finite.',
                 )
     return Check(passed)
@@ -227,6 +231,7 @@ def check_trend(
     deviations instead. If ``min_gain`` is given, it must also exceed the first
     point by this share of it.
     """
+    curve = [point for point in curve if not np.isnan(point[1])]
     if len(curve) < MIN_POINTS:
         skipped = f'{len(curve)} points were logged, {MIN_POINTS} needed'
         return Check(passed, skipped=skipped)

@@ -17,7 +17,10 @@ from repfusion_mm.analysis.report.groups import (
 from repfusion_mm.analysis.report.runs import Settings
 
 #: Parts of the names of metrics of which lower values are better.
-ERRORS = {'loss', 'error', 'nme', 'epe', 'mpjpe', 'mae', 'mse', 'rmse'}
+ERRORS = {
+    'loss', 'error', 'nme', 'epe', 'mpjpe', 'mae', 'mse', 'rmse', 'rel', 'log',
+    'silog', 'mmr',
+}  # fmt: skip
 
 
 class Comparison(NamedTuple):
@@ -117,14 +120,16 @@ def _compare(
 
 
 def _scores_by_seed(group: Group, metric: str) -> Dict[str, float]:
-    """Return the scores; runs of unknown seeds have a key of their own."""
-    return {
-        f'{group.label} {i}' if run.seed == '?' else run.seed: run.scores[
-            metric
-        ][-1][1]
-        for i, run in enumerate(group.runs)
-        if metric in run.scores
-    }
+    """Return the scores; runs of unknown seeds have a key of their own.
+
+    So have runs of a seed that an earlier run had.
+    """
+    scores: Dict[str, float] = {}
+    for i, run in enumerate(group.scored(metric)):
+        known = run.seed != '?' and run.seed not in scores
+        key = run.seed if known else f'{group.label} {i}'
+        scores[key] = run.scores[metric][-1][1]
+    return scores
 
 
 def _differing_settings(group: Group, baseline: Group) -> str:

@@ -35,13 +35,17 @@ class Group:
     differing: Settings  # those that any other group does not share
     runs: List[Run]
 
-    def scores(self, metric: str) -> List[float]:
-        """Return the last score of each run."""
+    def scored(self, metric: str) -> List[Run]:
+        """Return the runs that have a score, of their end."""
         return [
-            run.scores[metric][-1][1]
+            run
             for run in self.runs
-            if metric in run.scores
+            if metric in run.scores and run.is_complete(metric)
         ]
+
+    def scores(self, metric: str) -> List[float]:
+        """Return the last score of each run that is complete."""
+        return [run.scores[metric][-1][1] for run in self.scored(metric)]
 
 
 def group_runs(runs: List[Run]) -> List[Group]:
@@ -84,8 +88,12 @@ def _mask_seed(key: tuple, seed: str) -> tuple:
     """
     settings = dict(key[1:])
     for name in find_checkpoints(settings):
+        # The last one: other numbers may equal it.
         settings[name] = re.sub(
-            rf'(?<!\d){re.escape(seed)}(?!\d)', 'SEED', settings[name]
+            rf'(.*(?<!\d)){re.escape(seed)}(?!\d)',
+            r'\1SEED',
+            settings[name],
+            count=1,
         )
     return (key[0], *settings.items())
 

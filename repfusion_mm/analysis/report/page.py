@@ -158,7 +158,11 @@ def _tabulate(groups: List[Group], metric: str) -> dict:
         texts = [f'{number:.{digits}f}' for number in numbers]
         if len(scores) == 1:  # no interval and no range
             texts[1:] = ['', '', '']
-        seeds = ', '.join(run.seed for run in group.runs)
+        scored = group.scored(metric)
+        seeds = ', '.join(run.seed for run in scored)
+        left_out = [run.seed for run in group.runs if run not in scored]
+        if left_out:
+            seeds += f' (not complete, left out: {", ".join(left_out)})'
         rows.append(dict(label=group.label, seeds=seeds, numbers=texts))
     return dict(
         metric=metric,

@@ -47,7 +47,29 @@ class Run:
     def seed(self) -> str:
         """The seed, drawn or configured."""
         configured = self.settings.get('randomness.seed', '?')
-        return str(self.versions.get('seed', configured))
+        seed = str(self.versions.get('seed', configured))
+        return '?' if seed == 'None' else seed  # drawn, and not recorded
+
+    def is_complete(self, metric: str) -> bool:
+        """Return whether the last score is of the end of the run.
+
+        It is also if that is not known, or if mmengine may stop it early.
+        """
+        if any('EarlyStopping' in value for value in self.settings.values()):
+            return True
+        length, interval = (
+            self.settings.get(f'train_cfg.{name}', '')
+            for name in (
+                'max_epochs'
+                if 'train_cfg.max_epochs' in self.settings
+                else 'max_iters',
+                'val_interval',
+            )
+        )
+        if not length.isdecimal():
+            return True
+        step = int(interval) if interval.isdecimal() else 1
+        return self.scores[metric][-1][0] + step > int(length)
 
     @property
     def is_teacher(self) -> bool:
@@ -102,18 +124,21 @@ def read_run(folder: Path) -> Run:
     config = own_config if own_config.exists() else configs[-1]
     curves, scores = _read_scalars(starts)
     has_policy = any((s / policy_log.FILENAME).exists() for s in starts)
+    versions = _read_versions(starts[-1] / env_info_hook.FILENAME)
+    # That of a later test may be newer.
+    name = Path(versions.get('config') or configs[-1]).stem
     run = Run(
         folder=folder,
         title=folder.resolve().name,
-        name=configs[-1].stem,
+        name=name,
         settings=flatten_settings(read_dumped_config(config)),
         curves=curves,
         scores=scores,
         records=policy_log.read_records(str(folder)) if has_policy else [],
         probe=read_best(folder / 'probe.csv'),
         verdict=_read_text(folder / 'probe.txt'),
-        student_verdict=_read_text(folder / 'verdict.txt'),
-        versions=_read_versions(starts[-1] / env_info_hook.FILENAME),
+        student_verdict=_read_verdict(folder),
+        versions=versions,
         pictures=[path for start in starts for path in _find_pictures(start)],
     )
     if not (run.records or run.scores or run.is_teacher):
@@ -128,6 +153,13 @@ def read_run(folder: Path) -> Run:
 
 def _read_text(path: Path) -> str:
     return path.read_text(encoding='utf-8') if path.exists() else ''
+
+
+def _read_verdict(folder: Path) -> str:
+    """Return the verdict on the student; empty if that is newer."""
+    verdict, student = folder / 'verdict.txt', folder / 'student.pth'
+    times = [p.stat().st_mtime for p in (student, verdict) if p.exists()]
+    return _read_text(verdict) if times == sorted(times) else ''
 
 
 def _is_training(start: Path) -> bool:

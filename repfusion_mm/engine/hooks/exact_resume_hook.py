@@ -6,7 +6,8 @@ from typing import Iterator, List, Optional, Tuple
 
 import numpy as np
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
-from mmengine.runner import BaseLoop, EpochBasedTrainLoop, set_random_seed
+from mmengine.optim import OptimWrapper
+from mmengine.runner import EpochBasedTrainLoop, set_random_seed
 
 from repfusion_mm.engine.checkpoint.io import find_loaded_path
 from repfusion_mm.engine.optimizers import batches_per_update
@@ -69,9 +70,10 @@ class ExactResumeHook(Hook):
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Check that the run is the one that wrote the checkpoint."""
-        # In a test, a config with resume=True has a loop that is not built.
-        if not runner._resume or not isinstance(runner._train_loop, BaseLoop):
+        if not runner._resume:
             return
+        if not isinstance(runner.optim_wrapper, OptimWrapper):
+            return  # a test, by a config with resume=True
         check_resumable(runner, checkpoint)
         check_immutable_settings(runner, checkpoint['meta'])
         check_external_hashes(runner, checkpoint['meta'])
@@ -167,7 +169,7 @@ def iter_checkpoints(runner) -> Iterator[Tuple[str, int]]:
     That at the end is left out: the last batch ends an update. Yields the
     setting with each number.
     """
-    loop, epoch = runner.train_loop, len(runner.train_dataloader)
+    loop, epoch = runner.train_loop, len(runner.train_dataloader) or 1
     for hook in runner.hooks:
         if not isinstance(hook, CheckpointHook):
             continue

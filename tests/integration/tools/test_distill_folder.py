@@ -231,13 +231,17 @@ def test_a_work_dir_of_other_settings_is_refused(root, teacher):
         (['--student', 'none.py'], 'expected a config as --student'),
     ],
 )
-def test_arguments_are_checked_first(root, teacher, arguments, words):
+def test_arguments_are_checked_first(
+    root, teacher, tmp_path, arguments, words
+):
+    """What is refused does not stay in the folder."""
     done = run_main(
         SCRIPT, root / 'images', *OPTIONS['classes'], '--teacher', teacher,
-        '--dry-run', *arguments, expect=1,
+        '--dry-run', '--work-dir', tmp_path, *arguments, expect=1,
     )  # fmt: skip
     assert words in done.last_line
     assert 'Traceback' not in done.output
+    assert not (tmp_path / 'distill.py').exists()
 
 
 def test_a_timestep_is_checked_before_the_probe(root, teacher, monkeypatch):

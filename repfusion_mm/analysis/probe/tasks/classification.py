@@ -97,7 +97,7 @@ class Classification(Task):
                 self.score(predicted[:, t], index),
                 observed[t],
                 null[:, t],
-                is_own_fit=not self.is_shared,
+                is_own_fit=features.shape[1] == 1,
             )
             for t in range(features.shape[1])
         ]

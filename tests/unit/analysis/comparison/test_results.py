@@ -154,3 +154,14 @@ def test_points_are_written_and_drawn(tmp_path):
     baselines = {'raw pixels': given(0.4), 'no image': given(0.1)}
     draw_comparison(points, baselines, 'accuracy', tmp_path / 'points.png')
     assert imread(tmp_path / 'points.png')[..., :3].std() > 0.05
+
+
+def test_only_teachers_that_say_anything_are_recommended(config):
+    """Neither one that permuted labels suit as well, nor a constant."""
+    noise = point(0.8, gflop=1, teacher='noise', p_value=0.5)
+    useful = point(0.85, gflop=9, teacher='useful')
+    assert recommend([noise, useful]) == 'Highest R²: useful'
+    below = [point(-0.01, teacher='below')]
+    assert recommend(below).startswith('No teacher is better than a constant')
+    page = format_comparison(below, {}, 'accuracy', dict(below=config))
+    assert 'GFLOP:' not in page

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.structures import InstanceData
 from mmpretrain.structures import DataSample
 from mmseg.structures import SegDataSample
 
@@ -71,6 +72,24 @@ def test_samples_without_a_label_have_no_task():
     assert find_task(*seg_samples([torch.zeros(2, 2)])) is MaskTask
     points = torch.rand(1, 2, 2)
     assert find_task(*pose_samples(points, torch.ones(1, 2))) is KeypointTask
+
+
+def test_boxes_are_refused_with_what_makes_masks_of_them():
+    sample = DataSample()
+    sample.set_field(InstanceData(labels=torch.ones(2)), 'gt_instances')
+    with pytest.raises(ValueError, match=r'got boxes .*BoxesToMask'):
+        find_task(sample)
+
+
+def test_what_makes_scores_too_high_is_said():
+    prober, images = prober_of(class_task())
+    vars(prober).update(is_truncated=False, num_dropped=0, paths=set())
+    assert prober.summary() == f'{NUM} labeled images'
+    images[1] = images[0]
+    assert '(1 of them equal others in all pixels' in prober.summary()
+    vars(prober).update(paths={'a.jpg', 'b.jpg'}, num_dropped=2)
+    assert 'without 2, the only ones of their class' in prober.summary()
+    assert 'instances of 2 images: those of the same' in prober.summary()
 
 
 def test_a_repeated_image_is_refused():

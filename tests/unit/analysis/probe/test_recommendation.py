@@ -91,3 +91,29 @@ def test_too_few_labels_decide_nothing():
     found = recommend(measured, {}, Untrained(given(0.1), []))
     assert found.distill is None
     assert 'too few' in found.text
+
+
+def test_each_copy_is_compared_not_only_the_best():
+    """One that is hardly worse, but of which less is known."""
+    teacher = given(0.3, seed=0)
+    sure = teacher._replace(skill=teacher.skill - 0.05)
+    noise = np.random.default_rng(0).normal(0, 2, len(teacher.skill))
+    noise -= noise.mean()
+    unsure = teacher._replace(skill=teacher.skill - 0.06 + noise)
+    found = recommend(
+        as_dict([teacher]),
+        {'raw pixels': given(0.0, seed=1), 'no image': given(0.0, 0.0)},
+        Untrained(teacher, [sure, unsure]),
+    )
+    assert found.distill is None
+    assert 'better than an untrained copy of the teacher, but' in found.text
+
+
+def test_a_fit_to_one_timestep_is_less_certain():
+    """As that of raw pixels, also next to a fit to several timesteps."""
+    rng = np.random.default_rng(0)
+    task = ClassTask(np.arange(40) % 4)
+    for num_timesteps, is_own_fit in ((1, True), (3, False)):
+        features = rng.normal(size=(40, num_timesteps, 1, 5))
+        measured = task.measure(features, (1, 1))
+        assert {m.is_own_fit for m in measured} == {is_own_fit}

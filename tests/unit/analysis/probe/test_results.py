@@ -182,3 +182,12 @@ def test_binary_tables_are_refused(tmp_path):
     (tmp_path / 'probe.csv').write_bytes(b'\xff\xfe\x00')
     with pytest.raises(ValueError, match=r'probe\.csv, got something else'):
         read_best(tmp_path / 'probe.csv')
+
+
+def test_grids_on_which_nothing_can_be_permuted_are_left_out():
+    few = given(0.1)._replace(null=np.empty(0))
+    many = given(0.5, seed=1)
+    assert label_p_value(by_index([few, many])) == label_p_value(
+        by_index([many])
+    )
+    assert label_p_value(by_index([few])) == 1

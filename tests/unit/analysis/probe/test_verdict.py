@@ -138,10 +138,10 @@ def test_raw_pixels_that_are_as_good_or_better_are_named(r2, names):
     assert said(curve(0.2, 0.8), pixels) == {'as good'} | names
 
 
-def test_better_is_by_two_standard_errors_of_the_paired_difference():
+def test_better_is_by_as_many_standard_errors_as_a_recommendation():
     one = given(0.8, error=0.3)
     noise = given(0, error=1).skill
-    for difference, better in ((1.9, False), (2.1, True)):
+    for difference, better in ((1.6, False), (1.7, True)):
         other = one._replace(skill=one.skill - 0.01 * (difference + noise))
         assert is_better(one, other) == better
         other.skill[0] = np.nan  # not scored

@@ -70,6 +70,15 @@ def test_a_nan_is_named_with_its_iteration(tmp_path):
     assert 'loss_distill is nan at iteration 70' in warnings[0]
 
 
+def test_statistics_that_are_no_losses_need_not_be_finite(tmp_path):
+    """The reward of batches without labels, and skipped steps of AMP."""
+    run = read_run(distillation(tmp_path / 'a'))
+    before = run_checks(run)
+    run.curves['student.grad_norm'] = [(10, float('inf'))]
+    run.curves['reward'] = [(5, float('nan')), *run.curves['reward']]
+    assert run_checks(run) == before
+
+
 def test_a_run_without_counted_rewards_is_not_judged(tmp_path):
     run = read_run(distillation(tmp_path / 'a'))
     del run.records[-1]['num_rewards']
@@ -151,7 +160,7 @@ def test_nothing_passes_that_was_not_logged(tmp_path):
     run.curves = {}
     del run.records[-1]['explained_variance']
     checks = {c.passed: c for c in run_checks(run)}
-    assert checks['all logged values are finite'].skipped == 'none was logged'
+    assert checks['all logged losses are finite'].skipped == 'none was logged'
     assert 'HintLoss' in run_checks(run)[-1].skipped
     run.curves = dict(feature_relative_std=[(10, float('nan'))])
     checks = {c.passed: c for c in run_checks(run)}

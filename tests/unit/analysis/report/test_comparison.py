@@ -113,3 +113,49 @@ def test_a_missing_baseline_is_not_hidden(tmp_path):
     (comparison,) = compare_with_scratch(group_runs([run]), TOP1)
     assert comparison.text.startswith('Not checked: whether a is better')
     assert comparison.better is None
+
+
+def test_runs_that_are_not_complete_are_left_out(tmp_path):
+    """They were killed, or still run."""
+    length = dict(by_epoch=True, max_epochs=10, val_interval=2)
+    runs = [
+        read_run(finetuning(
+            tmp_path / f'net_{seed}', 50.0 + seed, seed=seed,
+            train_cfg=dict(length, max_epochs=max_epochs), **settings,
+        ))
+        for seed, (max_epochs, settings) in enumerate([
+            (10, {}), (11, {}), (12, {}), (100, {}),
+            (100, dict(custom_hooks=[dict(type='EarlyStoppingHook')])),
+        ])
+    ]  # fmt: skip
+    complete = [run.is_complete(TOP1) for run in runs]
+    assert complete == [True, True, False, False, True]
+    for run in runs:
+        run.settings['train_cfg.max_epochs'] = '11'
+    runs[2].scores[TOP1] = [(2, 1.0)]
+    (group, _) = group_runs(runs)
+    assert group.scores(TOP1) == [50, 51, 53]
+
+
+def test_runs_of_a_seed_do_not_replace_each_other(tmp_path):
+    for i, seed in enumerate([None, 3]):
+        seeds = [seed, seed, seed]
+        runs = [
+            read_run(finetuning(
+                tmp_path / f'{i}{kind}_{run}', 50.0 + gain, f'net-{kind}_toy',
+                seed=seed, **settings,
+            ))
+            for kind, gain, settings in (
+                ('repfusion', 5, dict(checkpoint='student.pth')),
+                ('scratch', 0, {}),
+            )
+            for run, seed in enumerate(seeds)
+        ]  # fmt: skip
+        assert {run.seed for run in runs} == {'?' if seed is None else '3'}
+        (comparison,) = compare_with_scratch(group_runs(runs), TOP1)
+        assert 'means of 3 and 3 runs' in comparison.text
+
+
+@pytest.mark.parametrize('metric', ['abs_rel', 'log10', 'silog', 'mMR'])
+def test_more_metrics_are_errors(metric):
+    assert is_lower_better(metric)

@@ -31,6 +31,18 @@ def test_another_initialization_is_another_group(tmp_path):
     ]
 
 
+def test_students_of_all_seeds_are_one_group_in_any_folder(tmp_path):
+    runs = [
+        read_run(finetuning(
+            tmp_path / str(seed), 80, seed=seed,
+            checkpoint=f'/data1/v2/distill_{seed}/student.pth',
+        ))
+        for seed in range(3)
+    ]  # fmt: skip
+    (group,) = group_runs(runs)
+    assert len(group.runs) == 3
+
+
 def test_groups_of_different_configs_are_labeled_by_name(tmp_path):
     runs = [
         read_run(finetuning(tmp_path / name, 80, name=name, note=name))

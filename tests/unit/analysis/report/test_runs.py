@@ -1,5 +1,8 @@
 """Work directories are read, and what is wrong in them is named."""
 
+import json
+import os
+
 import pytest
 
 from repfusion_mm.analysis.report.runs import iteration_of, read_run
@@ -186,3 +189,21 @@ def test_a_broken_file_is_named(tmp_path, name, text, words):
     (broken / '1' / name).write_text(text)
     with pytest.raises(ValueError, match=words):
         read_run(broken)
+
+
+def test_a_later_test_does_not_rename_a_run(tmp_path):
+    folder = finetuning(tmp_path / 'a', 80)
+    info = dict(config='configs/mine.py', packages={}, commits={})
+    (folder / '1/env_info.json').write_text(json.dumps(info))
+    (folder / 'other.py').write_text('')
+    assert read_run(folder).name == 'mine'
+
+
+def test_the_verdict_on_an_earlier_student_is_not_shown(tmp_path):
+    folder = distillation(tmp_path / 'a')
+    for name, seconds in (('student.pth', 100), ('verdict.txt', 200)):
+        (folder / name).write_text('text')
+        os.utime(folder / name, (seconds, seconds))
+    assert read_run(folder).student_verdict == 'text'
+    os.utime(folder / 'student.pth', (300, 300))
+    assert read_run(folder).student_verdict == ''

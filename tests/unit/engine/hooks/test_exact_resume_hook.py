@@ -260,7 +260,7 @@ def test_all_checkpoints_are_after_complete_updates(checkpoint, name):
 
 def test_a_test_does_not_resume():
     """A dumped config of a resumed run has resume=True."""
-    runner = SimpleNamespace(_resume=True, _train_loop=dict(by_epoch=True))
+    runner = SimpleNamespace(_resume=True, optim_wrapper=dict(optimizer={}))
     ExactResumeHook().after_load_checkpoint(runner, dict(state_dict={}))
 
 
