@@ -13,7 +13,8 @@ task = 'classes'
 # None: there are no labels.
 # Classes: 'folders': each subfolder of data_root is a class; 'some.txt': a
 # file in data_root with a line "path label" for each labeled image.
-# Masks: a folder with a label map for each labeled image, of the same name.
+# Masks: a folder outside of data_root, such as '../masks', with a label map
+# for each labeled image, of the same name.
 # Keypoints and boxes: a COCO file with file names relative to data_root.
 labels = 'labels.txt'
 num_classes = 10  # of classes and masks, only with timestep = 'learned'

@@ -21,7 +21,8 @@ class MaskFolderDataset(ImageFolderDataset):
     several extensions, and a label map without an image is an error.
 
     Args:
-        masks: Folder of the label maps, relative to ``data_root``.
+        masks: Folder of the label maps, relative to ``data_root`` and outside
+            of it, such as ``'../masks'``.
         data_root: Folder of the images.
         **kwargs: Other arguments of ``ImageFolderDataset``.
 
@@ -41,6 +42,13 @@ class MaskFolderDataset(ImageFolderDataset):
             raise FileNotFoundError(
                 f'expected a folder of label maps at {self.masks!r}, got no '
                 'such folder; correct masks'
+            )
+        root = osp.realpath(self.img_prefix)
+        if osp.commonpath([osp.realpath(self.masks), root]) == root:
+            raise ValueError(
+                f'expected masks outside of the folder of the images, got '
+                f'{self.masks!r}, whose label maps would be taken for images; '
+                "move them, and name their folder, such as masks='../masks'"
             )
         masks = self._by_stem(list_files(self.masks).files, self.masks)
         infos = super().load_data_list()

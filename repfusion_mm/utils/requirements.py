@@ -3,6 +3,7 @@
 from importlib import metadata
 
 from packaging.requirements import Requirement
+from packaging.version import Version
 
 
 def check_requirements(package: str = 'repfusion_mm') -> None:
@@ -16,6 +17,7 @@ def check_requirements(package: str = 'repfusion_mm') -> None:
     Raises:
         ImportError: The version of a dependency is not supported.
     """
+    check_diffusers()
     try:
         lines = metadata.requires(package) or []
     except metadata.PackageNotFoundError:
@@ -34,3 +36,24 @@ def check_requirements(package: str = 'repfusion_mm') -> None:
                 f'expected {version} for {package}, got {found}; run: '
                 f"pip install '{version}'"
             )
+
+
+def check_diffusers() -> None:
+    """Refuse a version of diffusers that does not import with torch.
+
+    It needs torch 2.6 since 0.39, which pip does not know.
+
+    Raises:
+        ImportError: diffusers is too new.
+    """
+    try:
+        torch, diffusers = map(metadata.version, ('torch', 'diffusers'))
+    except metadata.PackageNotFoundError:
+        return
+    if Version(torch) < Version('2.6') and Version(diffusers) >= Version(
+        '0.39'
+    ):
+        raise ImportError(
+            f'expected diffusers<0.39 with torch {torch}, got {diffusers}, '
+            "which needs torch 2.6; run: pip install 'diffusers<0.39'"
+        )

@@ -1,5 +1,5 @@
-# As in the paper's reference implementation: 200 epochs, steps at epochs 100
-# and 150, exponential moving average with momentum 0.001.
+# As for CIFAR-10 in the paper's reference implementation: 200 epochs, steps at
+# epochs 100 and 150, exponential moving average with momentum 0.001.
 optim_wrapper = dict(
     type='OptimWrapper',
     constructor='repfusion_mm.MultiOptimWrapperConstructor',

@@ -2,6 +2,7 @@
 # configs/distill/repfusion-regressor_cspnext-tiny_coco.py.
 custom_imports = dict(imports=['repfusion_mm'], allow_failed_imports=False)
 _base_ = ['mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py']
+auto_scale_lr = dict(base_batch_size=256)  # 8 x 32; that of the base is 16
 
 model = dict(
     backbone=dict(

@@ -5,6 +5,7 @@ _base_ = [
     'mmpose::body_2d_keypoint/rtmpose/coco/'
     'rtmpose-t_8xb256-420e_coco-256x192.py'
 ]
+auto_scale_lr = dict(base_batch_size=2048)  # 8 x 256; that of the base is 1024
 
 model = dict(
     # BGR images, as the student was distilled. mmpose's config has RGB, but

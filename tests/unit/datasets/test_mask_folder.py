@@ -72,3 +72,12 @@ def test_masks_that_do_not_fit_are_refused(folder, names, message):
 def test_a_missing_folder_is_named(folder):
     with pytest.raises(FileNotFoundError, match='masks2'):
         MaskFolderDataset(masks='../masks2', data_root=str(folder / 'images'))
+
+
+@pytest.mark.parametrize('masks', ['masks', '.'])
+def test_label_maps_among_the_images_are_refused(folder, masks):
+    """They would be distilled as images."""
+    root = folder / 'images'
+    (folder / 'masks').rename(root / 'masks')
+    with pytest.raises(ValueError, match=r"outside .* masks='\.\./masks'"):
+        MaskFolderDataset(masks=masks, data_root=str(root))

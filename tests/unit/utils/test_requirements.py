@@ -3,7 +3,10 @@ from importlib import metadata
 
 import pytest
 
-from repfusion_mm.utils.requirements import check_requirements
+from repfusion_mm.utils.requirements import (
+    check_diffusers,
+    check_requirements,
+)
 
 
 @pytest.fixture
@@ -58,3 +61,22 @@ def test_extras_and_packages_that_are_not_installed_are_not_checked(install):
 def test_the_requirements_of_this_package_are_satisfied():
     assert metadata.requires('repfusion_mm')
     check_requirements()
+
+
+@pytest.mark.parametrize(
+    ('torch', 'diffusers', 'fits'),
+    [
+        ('2.1.0+cu118', '0.38.0', True),
+        ('2.6.0', '0.42.1', True),
+        ('2.5.1+cu121', '0.39.0', False),
+    ],
+)
+def test_diffusers_must_import_with_torch(install, torch, diffusers, fits):
+    """pip does not know which torch diffusers needs."""
+    install('torch', torch)
+    install('diffusers', diffusers)
+    if fits:
+        check_diffusers()
+        return
+    with pytest.raises(ImportError, match=r"install 'diffusers<0\.39'"):
+        check_diffusers()
