@@ -161,6 +161,7 @@ def test_second_call_adds_the_missing_scores(digits, tmp_path):
     out.mkdir()
     known = [Score('scratch', 20, seed, 0.5) for seed in (1, 2)]
     write_scores(out / 'scores.csv', known)
+    (out / 'settings.json').write_text('{}')
     result = run_main(
         digits_study, '--methods', 'scratch', '--num-labels', '20',
         '--workers', '1', '--out', out, cwd=tmp_path,

@@ -126,8 +126,8 @@ def find_in_cache(address: str) -> str:
     does so, and others wait. The content of files whose names do not end in a
     hash may change, so that their address is returned, to be read again.
     """
-    name = osp.basename(urlparse(address).path)
-    if not re.match('https?://', address) or not HASH.search(name):
+    name = osp.basename(urlparse(str(address)).path)
+    if not re.match('https?://', str(address)) or not HASH.search(name):
         return address
     path = Path(torch.hub.get_dir(), 'checkpoints', name)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -102,8 +102,8 @@ class SafeCheckpointHook(CheckpointHook):
             )
         super().before_train(runner)
         same = [h for h in runner.hooks if isinstance(h, CheckpointHook)]
-        if same[0] is not self:  # such as one with another filename_tmpl
-            self._key += f'_{same.index(self)}'
+        index = same.index(self)  # others may have another filename_tmpl
+        self._key = f'keep_ckpt_ids_{index}' if index else 'keep_ckpt_ids'
         info = runner.message_hub.runtime_info
         self._steps = [*info.get(self._key, [])]
         is_local = type(self.file_backend) is LocalBackend
@@ -167,7 +167,7 @@ class SafeCheckpointHook(CheckpointHook):
         """
         try:
             load_from_address(self.last_ckpt)
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             runner.logger.warning(
                 f'{error}. The tools of repfusion_mm cannot resume or test '
                 'this run'

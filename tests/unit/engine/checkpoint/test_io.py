@@ -55,3 +55,8 @@ def test_errors_do_not_ask_to_report_an_issue_of_torch(tmp_path):
     with pytest.raises(ValueError, match='read safely') as error:
         load_from_local(str(path))
     assert 'issue' not in str(error.value)
+
+
+def test_a_path_may_be_an_object(tmp_path):
+    torch.save(dict(a=torch.ones(1)), tmp_path / 'net-0123abcd.pth')
+    assert load_from_address(tmp_path / 'net-0123abcd.pth')['a'] == 1
