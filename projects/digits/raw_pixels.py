@@ -23,6 +23,7 @@ from projects.digits.prepare_data import BUDGETS, write_digits
 from projects.digits.study import DigitsStudy
 from projects.study.scores import ALL
 from repfusion_mm.analysis.intervals import confidence_interval
+from repfusion_mm.cli import report_errors
 
 SEEDS = range(5)
 
@@ -50,11 +51,11 @@ def main(argv: Optional[List[str]] = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_args(argv)
-    write_digits(runs.DATA)
-    for budget in BUDGETS:
-        accuracy = score(runs.DATA / f'train_{budget}.txt')
-        print(f'demo, {budget} labels: {accuracy:.3f}')
-    with tempfile.TemporaryDirectory() as folder:
+    with report_errors(), tempfile.TemporaryDirectory() as folder:
+        write_digits(runs.DATA)
+        for budget in BUDGETS:
+            accuracy = score(runs.DATA / f'train_{budget}.txt')
+            print(f'demo, {budget} labels: {accuracy:.3f}')
         study = DigitsStudy(Path(folder))
         for num_labels in (*BUDGETS, ALL):
             scores = [score(study.labels(num_labels, seed)) for seed in SEEDS]

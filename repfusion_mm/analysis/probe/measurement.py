@@ -79,11 +79,20 @@ def difference(one: Measurement, other: Measurement) -> Tuple[float, float]:
 def smallest(
     differences: Iterable[Tuple[float, float]],
 ) -> Tuple[float, float]:
-    """Return the difference with the lowest lower end, and its error.
+    """Return the difference that decides whether all are above zero.
 
-    If it is above zero by :data:`NUM_ERRORS` standard errors, all are.
+    It is the lowest one if that is not above zero, or else the one with the
+    lowest end of its interval: if it is above zero by :data:`NUM_ERRORS`
+    standard errors, all are.
+
+    Args:
+        differences: Pairs of a difference of R² and its standard error.
     """
-    return min(differences, key=lambda d: d[0] - NUM_ERRORS * d[1])
+    found = [*differences]
+    lowest = min(found)
+    if lowest[0] <= 0:
+        return lowest
+    return min(found, key=lambda d: d[0] - NUM_ERRORS * d[1])
 
 
 def permutations(

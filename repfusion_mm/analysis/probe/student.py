@@ -53,8 +53,8 @@ class StudentProbe(NamedTuple):
 
     @property
     def margin(self) -> tuple:
-        """R² in excess of that initial student from which it is least sure to
-        differ, and its standard error."""
+        """R² in excess of the initial student that decides, and its standard
+        error; see :func:`~.measurement.smallest`."""
         return smallest(difference(self.distilled, i) for i in self.initial)
 
 

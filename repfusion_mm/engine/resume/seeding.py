@@ -127,8 +127,8 @@ def fast_forward(loop: BaseLoop, position: Optional[dict] = None) -> None:
         loader.batch_sampler.num_skipped = num_done
         if num_done:
             print_log(
-                f'the epoch goes on after {num_done} batches, from which its '
-                'positions in the log are counted',
+                f'the epoch continues after {num_done} batches; its positions '
+                'in the log are counted from there',
                 logger='current',
             )
         return

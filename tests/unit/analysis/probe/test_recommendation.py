@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from repfusion_mm.analysis.probe.baselines import Untrained
+from repfusion_mm.analysis.probe.measurement import smallest
 from repfusion_mm.analysis.probe.recommendation import (
     NO,
     UNKNOWN,
@@ -117,3 +118,18 @@ def test_a_fit_to_one_timestep_is_less_certain():
         features = rng.normal(size=(40, num_timesteps, 1, 5))
         measured = task.measure(features, (1, 1))
         assert {m.is_own_fit for m in measured} == {is_own_fit}
+
+
+@pytest.mark.parametrize(
+    ('differences', 'decides'),
+    [
+        ([(0.1, 0.01), (0.12, 0.1)], (0.12, 0.1)),
+        ([(0.1, 0.01), (0.12, 0.02)], (0.1, 0.01)),
+        ([(-0.01, 0.001), (0.05, 0.1)], (-0.01, 0.001)),
+    ],
+)
+def test_the_least_certain_difference_decides_if_none_is_below(
+    differences, decides
+):
+    for order in (differences, differences[::-1]):
+        assert smallest(order) == decides
