@@ -150,12 +150,14 @@ def _tabulate(groups: List[Group], metric: str) -> dict:
     rows = []
     for group in groups:
         scores = group.scores(metric)
-        if not scores:
+        if not any(metric in run.scores for run in group.runs):
             continue
-        numbers = [*confidence_interval(scores), min(scores), max(scores)]
-        # Percentages with two decimals, shares with four.
-        digits = 2 if max(map(abs, scores)) > 1.5 else 4
-        texts = [f'{number:.{digits}f}' for number in numbers]
+        texts = ['', '', '', '']
+        if scores:
+            numbers = [*confidence_interval(scores), min(scores), max(scores)]
+            # Percentages with two decimals, shares with four.
+            digits = 2 if max(map(abs, scores)) > 1.5 else 4
+            texts = [f'{number:.{digits}f}' for number in numbers]
         if len(scores) == 1:  # no interval and no range
             texts[1:] = ['', '', '']
         scored = group.scored(metric)
@@ -167,6 +169,10 @@ def _tabulate(groups: List[Group], metric: str) -> dict:
     return dict(
         metric=metric,
         rows=rows,
-        figure=draw_groups(groups, metric),
+        figure=(
+            draw_groups(groups, metric)
+            if any(group.scores(metric) for group in groups)
+            else None
+        ),
         comparisons=compare_with_scratch(groups, metric),
     )

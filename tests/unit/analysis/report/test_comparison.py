@@ -7,6 +7,7 @@ from repfusion_mm.analysis.report.comparison import (
     is_lower_better,
 )
 from repfusion_mm.analysis.report.groups import group_runs
+from repfusion_mm.analysis.report.page import write_report
 from repfusion_mm.analysis.report.runs import read_run
 from tests.helpers.report_files import finetuning
 
@@ -159,3 +160,13 @@ def test_runs_of_a_seed_do_not_replace_each_other(tmp_path):
 @pytest.mark.parametrize('metric', ['abs_rel', 'log10', 'silog', 'mMR'])
 def test_more_metrics_are_errors(metric):
     assert is_lower_better(metric)
+
+
+def test_a_run_that_is_not_complete_is_in_the_report(tmp_path):
+    length = dict(by_epoch=True, max_epochs=100, val_interval=1)
+    folder = finetuning(tmp_path / 'net', 80.0, seed=3, train_cfg=length)
+    write_report([folder], tmp_path / 'report.html', 'title')
+    page = (tmp_path / 'report.html').read_text()
+    assert 'not complete, left out: 3' in page
+    assert 'accuracy/top1 80 at 10' in page
+    assert 'of each run, one row' not in page
