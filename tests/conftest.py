@@ -1,3 +1,4 @@
+import functools
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,11 +14,13 @@ os.environ.setdefault('HF_HUB_OFFLINE', '1')
 import pytest
 import torch
 from mmengine.config import config as config_module
+from mmengine.config import utils as config_utils
 from mmengine.dataset import base_dataset
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from torch.utils.data import _utils as dataloader_utils
 
+from repfusion_mm.models.teachers.features import truncation
 from repfusion_mm.utils.compat import READS_SAFELY  # applies workarounds
 from tests.helpers.process_state import preserved_state
 
@@ -25,11 +28,28 @@ torch.set_num_threads(1)
 # mmengine formats the config of each run nine times with yapf, a third of the
 # time of a short run.
 config_module.FormatCode = lambda text, **kwargs: (text, True)
+# It parses all metafiles of a package for each config that inherits from one
+# of its configs, half of the time of reading a config.
+config_utils.load = functools.lru_cache(maxsize=None)(config_utils.load)
 # It collects garbage for each dataset, a fifth of the time of a short run.
 base_dataset.gc = SimpleNamespace(collect=lambda: 0)
 # Instead of 5 s for each worker of a dataloader that the garbage collector
 # finds after its queues, as those of a runner.
 dataloader_utils.MP_STATUS_CHECK_INTERVAL = 0.1
+# Teachers are surveyed on the meta device, which takes longer than all else in
+# most tests. Equal ones are surveyed once in a process.
+_survey_denoiser, _surveys = truncation.survey_denoiser, {}
+
+
+def _survey_once(meta_model, family, size, arguments):
+    shapes = {k: getattr(v, 'shape', v) for k, v in arguments.items()}
+    key = type(meta_model), str((meta_model, family.config, size, shapes))
+    if key not in _surveys:
+        _surveys[key] = _survey_denoiser(meta_model, family, size, arguments)
+    return _surveys[key]
+
+
+truncation.survey_denoiser = _survey_once
 
 SYSTEM = Path(__file__).parent / 'system'
 
