@@ -21,7 +21,7 @@ from typing import List, Optional
 from mmengine.config import Config
 
 from repfusion_mm.cli import config_parser, report_errors
-from repfusion_mm.cli.argument_types import positive
+from repfusion_mm.cli.argument_types import positive_int
 
 #: Where caches of latents, and the configs that train on them, are written.
 LATENTS_FOLDER = Path('work_dirs', 'latents')
@@ -35,7 +35,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         'if there is one)',
     )
     parser.add_argument(
-        '--batch-size', type=positive, help='default: as in training'
+        '--batch-size', type=positive_int, help='default: as in training'
     )
     parser.add_argument(
         '--overwrite',
@@ -49,7 +49,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     )
     parser.add_argument(
         '--views',
-        type=positive,
+        type=positive_int,
         help='with --latents: number of views of each image (default: 1)',
     )
     args = parser.parse_args(argv)

@@ -10,7 +10,10 @@ _base_ = [
 default_scope = 'mmpose'
 
 codec = dict(
-    type='MSRAHeatmap', input_size=(256, 256), heatmap_size=(64, 64), sigma=2
+    type='mmpose.MSRAHeatmap',
+    input_size=(256, 256),
+    heatmap_size=(64, 64),
+    sigma=2,
 )
 model = dict(
     data_preprocessor=dict(

@@ -31,7 +31,7 @@ from projects.study.runs import train
 from repfusion_mm.analysis.probe import write_table
 from repfusion_mm.analysis.report import write_report
 from repfusion_mm.cli import report_errors, script_parser
-from repfusion_mm.cli.argument_types import positive
+from repfusion_mm.cli.argument_types import positive_int
 from repfusion_mm.cli.config import enable_safe_loading
 from repfusion_mm.engine.hooks.env_info_hook import find_versions
 from repfusion_mm.visualization.policy_log import moments, read_records
@@ -219,13 +219,13 @@ def main(argv: Optional[List[str]] = None) -> int:
         '--from-scratch', action='store_true',
         help='train the teacher too, instead of using the shipped one',
     )  # fmt: skip
-    parser.add_argument('--seeds', type=positive, default=3)
+    parser.add_argument('--seeds', type=positive_int, default=3)
     parser.add_argument(
         '--crop-padding', type=int, default=0,
         help='finetune with random shifts of up to this many pixels',
     )  # fmt: skip
     parser.add_argument(
-        '--workers', type=positive, default=os.cpu_count(),
+        '--workers', type=positive_int, default=os.cpu_count(),
         help='processes, of one CPU thread each (default: one per CPU core)',
     )  # fmt: skip
     parser.add_argument('--work-dir', type=Path, default='work_dirs/demo')

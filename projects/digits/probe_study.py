@@ -34,7 +34,7 @@ from repfusion_mm.analysis.probe.tasks.ridge import (
 )
 from repfusion_mm.analysis.probe.verdict import is_informative
 from repfusion_mm.cli import report_errors
-from repfusion_mm.cli.argument_types import positive
+from repfusion_mm.cli.argument_types import positive_int
 from repfusion_mm.cli.config import enable_safe_loading
 from repfusion_mm.models.losses.utils import pool
 
@@ -189,8 +189,8 @@ def main(argv: Optional[List[str]] = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('--draws', type=positive, default=50)
-    parser.add_argument('--permutations', type=positive, default=20)
+    parser.add_argument('--draws', type=positive_int, default=50)
+    parser.add_argument('--permutations', type=positive_int, default=20)
     args = parser.parse_args(argv)
     with report_errors():
         enable_safe_loading()

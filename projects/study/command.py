@@ -29,7 +29,7 @@ from projects.study.scores import (
 from projects.study.study import Study
 from projects.study.tables import make_page
 from repfusion_mm.cli import report_errors, script_parser
-from repfusion_mm.cli.argument_types import positive
+from repfusion_mm.cli.argument_types import positive_int
 from repfusion_mm.cli.config import enable_safe_loading
 
 
@@ -138,11 +138,11 @@ def parse_args(
         help=f'of {", ".join(map(str, kind.num_iters))} (default: all)',
     )  # fmt: skip
     parser.add_argument(
-        '--seeds', type=positive,
+        '--seeds', type=positive_int,
         help='students of each method and number of labels (default: 3)',
     )  # fmt: skip
     parser.add_argument(
-        '--workers', type=positive,
+        '--workers', type=positive_int,
         help='processes, of one CPU thread each (default: one per CPU core)',
     )  # fmt: skip
     parser.add_argument(

@@ -22,7 +22,7 @@ from projects.study import runs
 from projects.study.study import Study
 from repfusion_mm.analysis.probe.study import study_teacher
 from repfusion_mm.cli import report_errors
-from repfusion_mm.cli.argument_types import positive
+from repfusion_mm.cli.argument_types import positive_int
 
 #: Names of the answers, by ``Recommendation.distill``.
 ANSWERS = {True: 'distill', None: 'cannot tell', False: 'do not distill'}
@@ -92,7 +92,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument('projects', nargs='+', help='such as cifar10')
-    parser.add_argument('--draws', type=positive, default=10)
+    parser.add_argument('--draws', type=positive_int, default=10)
     parser.add_argument(
         '--out', type=Path, default=Path('work_dirs/recommendations')
     )

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import math
 from functools import partial
 from pathlib import Path
 from typing import List
@@ -16,7 +17,11 @@ TEACHERS = Path(repfusion_mm.__file__).parent / '.mim/configs/_base_/teachers'
 
 
 def integer(text: str, minimum: int) -> int:
-    """Parse an integer of at least ``minimum``."""
+    """Parse an integer of at least ``minimum``.
+
+    Raises:
+        argparse.ArgumentTypeError: It is no integer, or a smaller one.
+    """
     if not text.isdecimal() or int(text) < minimum:
         raise argparse.ArgumentTypeError(
             f'expected an integer of {minimum} or more, got {text!r}'
@@ -24,28 +29,37 @@ def integer(text: str, minimum: int) -> int:
     return int(text)
 
 
-not_negative = partial(integer, minimum=0)
-positive = partial(integer, minimum=1)
+non_negative_int = partial(integer, minimum=0)
+positive_int = partial(integer, minimum=1)
 
 
 def output_file(text: str) -> Path:
-    """Parse the path of a file that can be written later."""
-    if not Path(text).absolute().parent.is_dir():
+    """Parse the path of a file that is written at the end of a command.
+
+    Raises:
+        argparse.ArgumentTypeError: It is a folder, or its folder is missing.
+    """
+    path = Path(text)
+    if path.is_dir() or not path.absolute().parent.is_dir():
         raise argparse.ArgumentTypeError(
             f'expected a file in a folder that exists, got {text!r}'
         )
-    return Path(text)
+    return path
 
 
-def above_zero(text: str) -> float:
-    """Parse a number greater than zero."""
+def positive_float(text: str) -> float:
+    """Parse a finite number above zero.
+
+    Raises:
+        argparse.ArgumentTypeError: It is no such number.
+    """
     try:
         number = float(text)
     except ValueError:
         number = 0
-    if not number > 0:
+    if not 0 < number < math.inf:
         raise argparse.ArgumentTypeError(
-            f'expected a number above 0, got {text!r}'
+            f'expected a finite number above 0, got {text!r}'
         )
     return number
 
@@ -69,18 +83,18 @@ def read_teacher(text: str) -> dict:
 
     Raises:
         ValueError: The config has no teacher.
-        OSError: There is no such file, folder or name.
+        OSError: There is no such config or name. A text with a slash may be a
+            hub id, and is not checked.
     """
     named = TEACHERS / f'{text}.py'
     path = str(named) if named.is_file() else text
     if Path(path).suffix not in CONFIG_SUFFIXES:
         if '/' not in text and not Path(text).expanduser().exists():
             names = find_teachers()
-            near = difflib.get_close_matches(text, names, n=3, cutoff=0.0)
+            near = difflib.get_close_matches(text, names) or names
             raise FileNotFoundError(
                 'expected a teacher of configs/_base_/teachers, a config, a '
-                f'folder or a hub id, got {text!r}; did you mean '
-                f'{" or ".join(map(repr, near))}?'
+                f'folder or a hub id, got {text!r}; choose one of {near}'
             )
         return dict(type='repfusion_mm.DiffusersTeacher', pretrained=text)
     check_file(path, 'a config')

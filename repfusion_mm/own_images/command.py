@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import List, Optional
 
 from repfusion_mm.cli import add_cfg_options, report_errors, script_parser
-from repfusion_mm.cli.argument_types import positive
+from repfusion_mm.cli.argument_types import positive_int
 
 DEFAULT_TEACHER = 'sd21'
 
@@ -62,10 +62,12 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
         'the size of the images)',
     )  # fmt: skip
     parser.add_argument(
-        '--epochs', type=positive, help='(default: by the number of images)'
+        '--epochs',
+        type=positive_int,
+        help='(default: by the number of images)',
     )
     parser.add_argument(
-        '--max-images', type=positive, metavar='N',
+        '--max-images', type=positive_int, metavar='N',
         help='largest number of labeled images to probe (default: 500; with '
         'more than 125 classes, four times their number, as far as the pixels '
         'fit into 4 GiB)',

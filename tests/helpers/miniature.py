@@ -71,12 +71,13 @@ def make_site(site: Path) -> None:
         down_block_types=('DownBlock2D',) * 6,
         up_block_types=('UpBlock2D',) * 6,
     )
-    small = dict(depth=1, head_channels=32)
+    small = dict(num_res_blocks=1, head_channels=32)
     for kind, size, order, arguments in (
         ('tiny-imagenet', 64, 'new',
-         dict(multiples=(1,) * 4, attends=(False,) * 4, num_classes=1000)),
+         dict(channel_mult=(1,) * 4, attention_levels=(False,) * 4,
+              num_classes=1000)),
         ('imagenet', 256, 'legacy',
-         dict(multiples=(1,) * 6, attends=(False,) * 6)),
+         dict(channel_mult=(1,) * 6, attention_levels=(False,) * 6)),
     ):  # fmt: skip
         weights = ReferenceADM(order, **small, **arguments).state_dict()
         # As the converter, which also compares settings, for 14 s.

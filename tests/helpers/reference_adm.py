@@ -1,7 +1,7 @@
-"""ADM's U-Net written plainly, to check converted teachers against.
+"""A minimal U-Net of ADM, to test converted teachers against.
 
-After "Diffusion Models Beat GANs on Image Synthesis" (arXiv 2105.05233), with
-the module names of its published checkpoints.
+It is that of "Diffusion Models Beat GANs on Image Synthesis" (arXiv
+2105.05233). Modules have the names of the published checkpoints.
 """
 
 import math
@@ -15,11 +15,10 @@ import torch.nn.functional as F
 class Residual(nn.Module):
     def __init__(self, channels, out_channels, embedding, resize=None):
         super().__init__()
-        conv = nn.Conv2d
         self.in_layers = nn.Sequential(
             nn.GroupNorm(32, channels),
             nn.SiLU(),
-            conv(channels, out_channels, 3, padding=1),
+            nn.Conv2d(channels, out_channels, 3, padding=1),
         )
         self.emb_layers = nn.Sequential(
             nn.SiLU(), nn.Linear(embedding, 2 * out_channels)
@@ -28,12 +27,12 @@ class Residual(nn.Module):
             nn.GroupNorm(32, out_channels),
             nn.SiLU(),
             nn.Dropout(0.1),
-            conv(out_channels, out_channels, 3, padding=1),
+            nn.Conv2d(out_channels, out_channels, 3, padding=1),
         )
         self.skip_connection = (
             nn.Identity()
             if channels == out_channels
-            else conv(channels, out_channels, 1)
+            else nn.Conv2d(channels, out_channels, 1)
         )
         self.resize = {
             None: lambda x: x,
@@ -82,15 +81,19 @@ class Block(nn.Sequential):
 
 
 class ReferenceADM(nn.Module):
-    """A U-Net of ``len(attends)`` levels."""
+    """A U-Net of ``len(channel_mult)`` levels.
+
+    ``order`` is that of the rows of qkv, 'new' or 'legacy'; ``num_heads``
+    overrides ``head_channels``.
+    """
 
     def __init__(
         self,
         order,
         base=32,
-        multiples=(1, 2, 2),
-        attends=(False, True, True),
-        depth=2,
+        channel_mult=(1, 2, 2),
+        attention_levels=(False, True, True),
+        num_res_blocks=2,
         head_channels=16,
         num_classes=None,
         num_heads=None,
@@ -112,15 +115,15 @@ class ReferenceADM(nn.Module):
             [Block(nn.Conv2d(3, base, 3, padding=1))]
         )
         kept = [base]
-        for level, multiple in enumerate(multiples):
-            for _ in range(depth):
+        for level, multiple in enumerate(channel_mult):
+            for _ in range(num_res_blocks):
                 block = [Residual(channels, multiple * base, width)]
                 channels = multiple * base
-                if attends[level]:
+                if attention_levels[level]:
                     block.append(attention(channels))
                 self.input_blocks.append(Block(*block))
                 kept.append(channels)
-            if level < len(multiples) - 1:
+            if level < len(channel_mult) - 1:
                 down = Residual(channels, channels, width, 'down')
                 self.input_blocks.append(Block(down))
                 kept.append(channels)
@@ -130,14 +133,14 @@ class ReferenceADM(nn.Module):
             Residual(channels, channels, width),
         )
         self.output_blocks = nn.ModuleList()
-        for level, multiple in reversed(list(enumerate(multiples))):
-            for i in range(depth + 1):
+        for level, multiple in reversed(list(enumerate(channel_mult))):
+            for i in range(num_res_blocks + 1):
                 width_in = channels + kept.pop()
                 block = [Residual(width_in, multiple * base, width)]
                 channels = multiple * base
-                if attends[level]:
+                if attention_levels[level]:
                     block.append(attention(channels))
-                if level and i == depth:
+                if level and i == num_res_blocks:
                     up = Residual(channels, channels, width, 'up')
                     block.append(up)
                 self.output_blocks.append(Block(*block))
@@ -165,13 +168,13 @@ class ReferenceADM(nn.Module):
         return self.out(x)
 
 
-def guided_alphas(schedule, steps):
-    """guided-diffusion's get_named_beta_schedule, in float64."""
+def guided_alphas_cumprod(schedule, steps):
+    """Return alphas_cumprod of guided-diffusion's schedules, in float64."""
     if schedule == 'linear':
         scale = 1000 / steps
         betas = np.linspace(scale * 0.0001, scale * 0.02, steps)
     else:
         t = np.arange(steps + 1) / steps
-        bars = np.cos((t + 0.008) / 1.008 * np.pi / 2) ** 2
-        betas = np.minimum(1 - bars[1:] / bars[:-1], 0.999)
+        alpha_bar = np.cos((t + 0.008) / 1.008 * np.pi / 2) ** 2
+        betas = np.minimum(1 - alpha_bar[1:] / alpha_bar[:-1], 0.999)
     return np.cumprod(1 - betas)

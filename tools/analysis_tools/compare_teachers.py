@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import List, Optional
 
 from repfusion_mm.cli import add_cfg_options, report_errors, script_parser
-from repfusion_mm.cli.argument_types import positive
+from repfusion_mm.cli.argument_types import positive_int
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -30,7 +30,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         'last one; a teacher of one timestep is always probed at 0',
     )  # fmt: skip
     parser.add_argument(
-        '--max-images', type=positive, default=500,
+        '--max-images', type=positive_int, default=500,
         help='largest number of labeled images (default: %(default)s)',
     )  # fmt: skip
     parser.add_argument(

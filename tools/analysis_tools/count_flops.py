@@ -23,9 +23,9 @@ from mmengine.utils import to_2tuple
 
 from repfusion_mm.cli import add_cfg_options, report_errors, script_parser
 from repfusion_mm.cli.argument_types import (
-    above_zero,
     find_teachers,
-    positive,
+    positive_float,
+    positive_int,
     read_teacher,
 )
 
@@ -44,18 +44,18 @@ def main(argv: Optional[List[str]] = None) -> int:
         help='compare the teachers of configs/_base_/teachers, or those named',
     )  # fmt: skip
     parser.add_argument(
-        '--images', type=positive, help='number of training images'
+        '--images', type=positive_int, help='number of training images'
     )
     parser.add_argument(
-        '--tflops', type=above_zero,
+        '--tflops', type=positive_float,
         help=f'TFLOP/s that a GPU sustains (default: {TFLOPS})',
     )  # fmt: skip
     parser.add_argument(
-        '--gpus', type=positive, nargs='+',
+        '--gpus', type=positive_int, nargs='+',
         help='numbers of GPUs to compare',
     )  # fmt: skip
     parser.add_argument(
-        '--bandwidth', type=above_zero, nargs=2, metavar='GB/s',
+        '--bandwidth', type=positive_float, nargs=2, metavar='GB/s',
         help='of each GPU, within a machine of eight GPUs and between '
         f'machines (default: {BANDWIDTH[0]} {BANDWIDTH[1]})',
     )  # fmt: skip

@@ -20,19 +20,19 @@ import sys
 from typing import List, Optional
 
 from repfusion_mm.cli import report_errors, script_parser
-from repfusion_mm.cli.argument_types import positive, read_teacher
+from repfusion_mm.cli.argument_types import positive_int, read_teacher
 
 
 def main(argv: Optional[List[str]] = None) -> int:
     parser = script_parser(__doc__)
     parser.add_argument('teacher', metavar='TEACHER')
     parser.add_argument(
-        '--input-size', type=positive, nargs='+', metavar='PIXELS',
+        '--input-size', type=positive_int, nargs='+', metavar='PIXELS',
         help='side of the images, or height and width; sets '
         'model.teacher.input_size',
     )  # fmt: skip
     parser.add_argument(
-        '--depth', type=positive, default=1,
+        '--depth', type=positive_int, default=1,
         help='1: blocks (default), 2: also their parts, and so on',
     )  # fmt: skip
     parser.add_argument(

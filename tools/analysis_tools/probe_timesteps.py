@@ -1,18 +1,19 @@
-"""Measure how much a teacher says about your labels, at each timestep.
+"""Measure how well a teacher's features predict your labels at each timestep.
 
     probe_timesteps.py CONFIG
 
-For every layer and timestep, a linear model (for classes, one for all
-timesteps) is fitted to the teacher's features of all labeled images but one
-and scored on that one, for each image in turn. The score is the accuracy for
+For each layer and timestep, a linear model (ridge regression) of the
+teacher's features is scored by leave-one-out cross-validation. For classes,
+all timesteps of a layer share one model. The score is the accuracy for
 classes, the mean IoU on the teacher's grid for masks, and minus the error for
 keypoints. The same is done with raw pixels, without an image, with untrained
 copies of the network, and with labels permuted at random. The images are those
 of probe_dataset in the config, or else the labeled training images.
 
-The script writes probe.csv, probe.png and probe.txt with the verdict, whether
-to distill from this teacher, and the lines of a config. The same command
-resumes after an interruption.
+The script writes probe.csv with all scores, probe.png, and probe.txt: whether
+to distill from this teacher and, unless it advises against it, the lines of a
+config. Features are kept in features/, from which the same command resumes
+after an interruption.
 """
 
 import sys
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import List, Optional
 
 from repfusion_mm.cli import config_parser, report_errors
-from repfusion_mm.cli.argument_types import positive
+from repfusion_mm.cli.argument_types import positive_int
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -34,7 +35,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         help='default: that of model.teacher',
     )  # fmt: skip
     parser.add_argument(
-        '--max-images', type=positive, default=500,
+        '--max-images', type=positive_int, default=500,
         help='largest number of labeled images (default: %(default)s)',
     )  # fmt: skip
     parser.add_argument(
@@ -58,7 +59,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         out.mkdir(parents=True, exist_ok=True)
         print(prober.summary())
         found = study_teacher(prober, timesteps, modes, out)
-        parts = [prober.summary(), found.text]
+        parts = [found.text]
         if found.recommendation.distill is not False:
             mode, layer, timestep = found.best
             same = prober.input_mode in (None, mode)
@@ -69,8 +70,10 @@ def main(argv: Optional[List[str]] = None) -> int:
                 )
             )  # fmt: skip
         text = '\n'.join(parts) + '\n'
-        (out / 'probe.txt').write_text(text, encoding='utf-8')
-        print(text.split('\n', 1)[1])
+        (out / 'probe.txt').write_text(
+            f'{prober.summary()}\n{text}', encoding='utf-8'
+        )
+        print(text)
         print(f'see {out / "probe.csv"}, probe.png and probe.txt')
     return 0
 

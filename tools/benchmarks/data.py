@@ -22,7 +22,11 @@ from mmengine.utils.dl_utils import set_multi_processing
 from repfusion_mm.analysis import synthetic_data
 from repfusion_mm.analysis.measuring import DEVICE, now
 from repfusion_mm.cli import add_cfg_options, report_errors, script_parser
-from repfusion_mm.cli.argument_types import not_negative, output_file, positive
+from repfusion_mm.cli.argument_types import (
+    non_negative_int,
+    output_file,
+    positive_int,
+)
 from repfusion_mm.cli.config import read_config
 
 
@@ -30,10 +34,15 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = script_parser(__doc__)
     add = parser.add_argument
     add('config')
-    add('--images', type=positive, default=5120, help='images of each pass')
-    add('--passes', type=positive, default=5, help='timed passes')
     add(
-        '--workers', type=not_negative, nargs='+', help="default: the config's"
+        '--images', type=positive_int, default=5120, help='images of each pass'
+    )
+    add('--passes', type=positive_int, default=5, help='timed passes')
+    add(
+        '--workers',
+        type=non_negative_int,
+        nargs='+',
+        help="default: the config's",
     )
     add(
         '--json',

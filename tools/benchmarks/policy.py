@@ -19,7 +19,7 @@ from typing import Dict, List, Optional, Tuple
 import torch
 
 from repfusion_mm.cli import report_errors, script_parser
-from repfusion_mm.cli.argument_types import output_file, positive
+from repfusion_mm.cli.argument_types import output_file, positive_int
 from repfusion_mm.engine.hooks import TimestepPolicyHook
 from repfusion_mm.models import LearnedTimestepPolicy
 
@@ -151,7 +151,9 @@ def train(rule: str, bandit: Bandit, seed: int) -> Tuple[float, float]:
 def main(argv: Optional[List[str]] = None) -> int:
     parser = script_parser(__doc__)
     add = parser.add_argument
-    add('--seeds', type=positive, default=20, help='number of runs of each')
+    add(
+        '--seeds', type=positive_int, default=20, help='number of runs of each'
+    )
     add('--bandits', nargs='+', choices=BANDITS, default=list(BANDITS))
     add('--rules', nargs='+', choices=RULES, default=['ours', 'public_rule'])
     add('--json', type=output_file, metavar='OUT', help='write the results')

@@ -27,7 +27,7 @@ from repfusion_mm.cli import (
     report_errors,
     script_parser,
 )
-from repfusion_mm.cli.argument_types import output_file, positive
+from repfusion_mm.cli.argument_types import output_file, positive_int
 from repfusion_mm.cli.config import load_config
 
 LOSS = 'loss_distill'
@@ -42,7 +42,12 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser = script_parser(__doc__)
     add = parser.add_argument
     add('config', help='a distillation by iterations, with labeled images')
-    add('--iters', type=positive, default=200, help='iterations of each run')
+    add(
+        '--iters',
+        type=positive_int,
+        default=200,
+        help='iterations of each run',
+    )
     add('--json', type=output_file, metavar='OUT', help='write all results')
     add('--cfg-options', nargs='+', action='extend', default=[],
         metavar='KEY=VALUE', help='change the config')  # fmt: skip

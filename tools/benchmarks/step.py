@@ -50,9 +50,9 @@ from repfusion_mm.analysis.timed_steps import (
 )
 from repfusion_mm.cli import add_cfg_options, report_errors, script_parser
 from repfusion_mm.cli.argument_types import (
-    not_negative,
+    non_negative_int,
     output_file,
-    positive,
+    positive_int,
 )
 from repfusion_mm.cli.config import read_distillation
 from repfusion_mm.cli.runner import use_amp
@@ -223,7 +223,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser = script_parser(__doc__)
     add = parser.add_argument
     add('config', help='of a distillation')
-    add('--batch', type=positive, default=32, help='images in a step')
+    add('--batch', type=positive_int, default=32, help='images in a step')
     add('--variants', nargs='+', choices=NAMES, default=NAMES,
         help='steps to time next to ours')  # fmt: skip
     add(
@@ -231,17 +231,17 @@ def main(argv: Optional[List[str]] = None) -> int:
         action='store_true',
         help='mixed precision, as tools/train.py --amp',
     )
-    add('--rounds', type=positive, default=9, help='timed steps of each')
-    add('--warmup', type=not_negative, default=2, help='steps before them')
+    add('--rounds', type=positive_int, default=9, help='timed steps of each')
+    add('--warmup', type=non_negative_int, default=2, help='steps before them')
     add(
         '--sweep',
-        type=positive,
+        type=positive_int,
         nargs='+',
         default=[],
         metavar='N',
         help='also time ours with N images in a step',
     )
-    add('--runner', type=not_negative, default=0,
+    add('--runner', type=non_negative_int, default=0,
         help="also time so many iterations of mmengine's loop")  # fmt: skip
     add('--json', type=output_file, metavar='OUT', help='write all figures')
     add_cfg_options(parser)

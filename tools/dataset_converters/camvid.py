@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from repfusion_mm.cli import report_errors, script_parser
-from repfusion_mm.cli.argument_types import positive
+from repfusion_mm.cli.argument_types import positive_int
 from repfusion_mm.utils.folders import check_no_others
 
 CLASSES = (
@@ -185,7 +185,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument('root', nargs='?', default='data/CamVid')
     parser.add_argument('--out', default='data/camvid')
     parser.add_argument(
-        '--width', type=positive,
+        '--width', type=positive_int,
         help='width to resize to, in pixels; the original one by default',
     )  # fmt: skip
     args = parser.parse_args(argv)

@@ -27,7 +27,7 @@ from PIL import Image, PngImagePlugin
 from rich.progress import track
 
 from repfusion_mm.cli import report_errors, script_parser
-from repfusion_mm.cli.argument_types import positive
+from repfusion_mm.cli.argument_types import positive_int
 
 #: Classes 1 to 18; later ones are drawn over earlier ones. 0 is background.
 #: face-parsing.PyTorch has this order; MaskGAN's g_mask.py has another one.
@@ -220,7 +220,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         '--partition', help="CelebA's list_eval_partition.txt, if not in root"
     )
     parser.add_argument(
-        '--jobs', type=positive, default=os.cpu_count(),
+        '--jobs', type=positive_int, default=os.cpu_count(),
         help='number of processes',
     )  # fmt: skip
     args = parser.parse_args(argv)

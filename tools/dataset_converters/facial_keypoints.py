@@ -1,4 +1,4 @@
-"""Crop the faces of the Facial Keypoints data, annotated as mmpose reads them.
+"""Crop the faces of P1_Facial_Keypoints (Udacity), annotated for mmpose.
 
     facial_keypoints.py [data/P1_Facial_Keypoints/data]
         [--out data/facial_keypoints] [--size 80]
@@ -30,17 +30,17 @@ import numpy as np
 from PIL import Image
 
 from repfusion_mm.cli import report_errors, script_parser
-from repfusion_mm.cli.argument_types import positive
+from repfusion_mm.cli.argument_types import positive_int
 from repfusion_mm.utils.folders import check_no_others
 
 FOLDERS = ('training', 'test')
 NUM_FACES = 4232
-#: One person in as many is in test.
+#: Of the sorted persons, every fourth is in test.
 TEST_STRIDE = 4
 NUM_POINTS = 68
-#: Side of the bounding box by the larger side of the box of the points.
+#: Side of the bounding box, in longer sides of the box around the points.
 MARGIN = 1.25
-#: Side of the crop by that of the bounding box.
+#: Side of the crop, in sides of the bounding box.
 CONTEXT = 1.25
 #: mmpose stores the side of a box of 300W in units of 200 pixels.
 PIXEL_STD = 200
@@ -158,8 +158,8 @@ def crop(
     )
     left, top = left + border, top + border
     image = image[top : top + side, left : left + side]
-    how = cv2.INTER_AREA if size < side else cv2.INTER_LINEAR
-    image = cv2.resize(image, (size, size), interpolation=how)
+    interpolation = cv2.INTER_AREA if size < side else cv2.INTER_LINEAR
+    image = cv2.resize(image, (size, size), interpolation=interpolation)
     # cv2.resize aligns the corners of the outer pixels, not their centers.
     return image, (points + border - [left, top] + 0.5) * size / side - 0.5
 
@@ -210,7 +210,7 @@ def crop_name(image: Path) -> str:
 
 def write(
     root: Path,
-    images: Dict[Path, np.ndarray],
+    points_by_image: Dict[Path, np.ndarray],
     out: Path,
     split: str,
     size: int,
@@ -219,14 +219,15 @@ def write(
 
     Args:
         root: Folder of the images.
-        images: Points of each image, by its path relative to the root.
+        points_by_image: Points of each image, by its path relative to the
+            root.
         out: Folder to write into.
         split: Name of the split.
         size: Side of the crops, in pixels.
     """
     (out / 'images' / split).mkdir(parents=True, exist_ok=True)
     entries, annotations = [], []
-    for number, (path, points) in enumerate(images.items(), 1):
+    for number, (path, points) in enumerate(points_by_image.items(), 1):
         image, moved = crop(read_image(root / path), points, size)
         file = f'{split}/{crop_name(path)}'
         Image.fromarray(image).save(out / 'images' / file, quality=95)
@@ -287,7 +288,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     )
     parser.add_argument('--out', default='data/facial_keypoints')
     parser.add_argument(
-        '--size', type=positive, default=80,
+        '--size', type=positive_int, default=80,
         help='side of the crops, in pixels',
     )  # fmt: skip
     args = parser.parse_args(argv)

@@ -35,7 +35,7 @@ from repfusion_mm.analysis.guided_diffusion_settings import (
 )
 from repfusion_mm.analysis.teacher_presets import TEACHER_PRESETS
 from repfusion_mm.cli import report_errors, script_parser
-from repfusion_mm.cli.argument_types import positive
+from repfusion_mm.cli.argument_types import positive_int
 from repfusion_mm.engine.checkpoint.io import read_checkpoint
 from repfusion_mm.models.teachers.guided_diffusion.weights import (
     build_denoiser,
@@ -199,20 +199,20 @@ def main(argv: Optional[List[str]] = None) -> int:
     add('src', help='the .pt file')
     add('out', help='the folder to write; must not exist')
     add('--preset', choices=PRESETS)
-    add('--image-size', type=positive, help='height and width in pixels')
+    add('--image-size', type=positive_int, help='height and width in pixels')
     add(
         '--head-channels',
-        type=positive,
+        type=positive_int,
         help='channels of an attention head (num_head_channels)',
     )
     add(
         '--num-heads',
-        type=positive,
+        type=positive_int,
         help='number of attention heads, if num_head_channels was -1',
     )
     add(
         '--diffusion-steps',
-        type=positive,
+        type=positive_int,
         help='timesteps of the training (default: 1000)',
     )
     add(

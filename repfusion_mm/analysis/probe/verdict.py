@@ -32,7 +32,7 @@ NOTHING = (
 )
 TOO_FEW = (
     'These labels are too few to test whether the teacher says anything about '
-    'them: there are less than 100 ways to permute them. Label more images.'
+    'them: there are fewer than 100 ways to permute them. Label more images.'
 )
 
 
@@ -96,7 +96,7 @@ def describe_pixels(best: Measurement, pixels: Measurement) -> str:
     word = 'better' if is_better(pixels, best) else 'as good'
     return (
         f'Raw pixels are {word} for a linear model (R² {format_r2(pixels)}). '
-        'A student that is finetuned is no linear model: compare it with one '
+        'A finetuned student is not a linear model: compare it with one '
         'that is trained from scratch.'
     )
 

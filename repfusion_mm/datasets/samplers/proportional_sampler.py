@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Iterator, Optional, Sequence
 
 import numpy as np
@@ -17,15 +18,17 @@ class ProportionalSampler:
     """Mix the parts of a ``ConcatDataset`` in a given proportion.
 
     With a few labeled and many unlabeled images, proportions of (1, 1) make
-    half of each batch labeled. Within a part, every image is sampled once
-    before any is repeated. Ranks sample different images.
+    half of each batch labeled, if the batch size is a multiple of
+    ``sum(proportions)``. Within an epoch, no rank repeats an image of a part
+    before all of the part were sampled.
 
     Args:
         dataset: A ``ConcatDataset`` of P parts.
         proportions: P positive integers. Of ``sum(proportions)`` consecutive
             samples, ``proportions[p]`` are from part p.
-        num_samples: Number of samples in an epoch over all ranks; by default
-            the length of ``dataset``.
+        num_samples: Number of samples in an epoch over all ranks, rounded up
+            to a multiple of their number; by default the length of
+            ``dataset``.
         seed: Seed of the shuffling; by default one shared by all ranks.
 
     Raises:
@@ -62,9 +65,10 @@ class ProportionalSampler:
             check_integer(f'{place}.seed', seed, 0)
         self.rank, self.world_size = get_dist_info()
         self.pattern = np.repeat(np.arange(len(parts)), proportions)
-        # mmengine changes the length for num_batch_per_epoch.
+        # Not sum(self.sizes): for num_batch_per_epoch, mmengine wraps the
+        # dataset in one with a shorter length.
         total = len(dataset) if num_samples is None else num_samples
-        self.num_samples = -(-total // self.world_size)
+        self.num_samples = math.ceil(total / self.world_size)
         self.seed = sync_random_seed() if seed is None else seed
         self.epoch = 0
 
@@ -77,7 +81,9 @@ class ProportionalSampler:
         for part, size in enumerate(self.sizes):
             places = np.flatnonzero(parts == part)
             draws = len(places) * self.world_size
-            rounds = [rng.permutation(size) for _ in range(-(-draws // size))]
+            rounds = [
+                rng.permutation(size) for _ in range(math.ceil(draws / size))
+            ]
             drawn = np.concatenate(rounds or [np.empty(0, np.int64)])
             mine = drawn[self.rank : draws : self.world_size]
             indices[places] = offset + mine

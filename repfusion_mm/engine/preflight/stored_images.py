@@ -16,17 +16,18 @@ from PIL import Image, UnidentifiedImageError
 from repfusion_mm.datasets.image_files import is_local
 from repfusion_mm.utils.seeding import seeded
 
-#: Number of files of each dataset whose first bytes are read.
-NUM_HEADERS = 32
-#: Number of those with more than 8 bits or an alpha channel that are decoded.
-NUM_DECODED = 8
-#: First bytes of TIFF files.
-TIFF = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
-#: First bytes of JPEG, BMP, GIF and WebP files, which have 8 bits.
-EIGHT_BITS = (b'\xff\xd8', b'BM', b'GIF8', b'RIFF')
+#: Largest number of files of each dataset whose headers are read.
+MAX_HEADERS = 32
+#: Largest number of files with more than 8 bits or an alpha channel that are
+#: decoded.
+MAX_DECODED = 8
+#: First bytes of JPEG files, which have 8 bits and no alpha channel.
+JPEG = b'\xff\xd8'
+#: Other formats whose headers, as Pillow reads them, tell both.
+FORMATS = ('BMP', 'GIF', 'PNG', 'TIFF', 'WEBP')
 
 
-def iter_pairs(
+def iter_stored_and_loaded(
     dataset: Any, steps: Sequence[Callable]
 ) -> Iterator[Tuple[str, np.ndarray, np.ndarray]]:
     """Yield files with more than 8 bits or an alpha channel.
@@ -39,10 +40,11 @@ def iter_pairs(
         steps: The transforms of its pipeline, of which the first load images.
 
     Yields:
-        The path, the values in the file, and the loaded image.
+        The path; the values in the file, as of :func:`decode`; and the image
+        that the pipeline loads, H x W x C.
     """
     infos = []
-    for index in spread(len(dataset), NUM_HEADERS):
+    for index in spread(len(dataset), MAX_HEADERS):
         info = dataset.get_data_info(index)
         if 'img' not in info and isinstance(info.get('img_path'), str):
             infos.append(info)
@@ -51,11 +53,13 @@ def iter_pairs(
         try:
             with _open(info['img_path'], steps) as file:
                 may_exceed, num_pages = read_header(file)
-            chosen += [info] if may_exceed else []
-            stacks += [info] if num_pages > 1 else []
+            if may_exceed:
+                chosen.append(info)
+            if num_pages > 1:
+                stacks.append(info)
         except Exception as error:  # of any backend
             errors.append((info, error))
-    for position in spread(len(chosen), NUM_DECODED):
+    for position in spread(len(chosen), MAX_DECODED):
         info = chosen[position]
         path = info['img_path']
         try:
@@ -78,9 +82,9 @@ def iter_pairs(
         info, first = errors[0]
         reason = ' '.join(f'{type(first).__name__}: {first}'.split())
         print_log(
-            f'bits of {len(errors)} of {len(infos)} files of '
-            f'{type(dataset).__name__} are not checked ({info["img_path"]}: '
-            f'{reason[:200]})',
+            'cannot check the bit depth and alpha channel of '
+            f'{len(errors)} of {len(infos)} files of '
+            f'{type(dataset).__name__} ({info["img_path"]}: {reason[:200]})',
             logger='current',
             level=logging.WARNING,
         )
@@ -94,21 +98,33 @@ def read_header(file: Any) -> Tuple[bool, int]:
         for unknown formats), and the number of pages (1 except in TIFF files).
     """
     head = file.read(26)
-    if head.startswith(b'\x89PNG'):
-        return head[24] > 8 or head[25] in (4, 6), 1
-    if head.startswith(TIFF):
-        file.seek(0)
-        try:
-            with Image.open(file) as image:
-                bits = image.tag_v2.get(258, (1,))
-                return max(bits) > 8, image.n_frames
-        except (UnidentifiedImageError, Image.DecompressionBombError):
-            return True, 1
-    return not head.startswith(EIGHT_BITS), 1
+    if head.startswith(JPEG):
+        return False, 1
+    file.seek(0)
+    try:
+        with Image.open(file, formats=FORMATS) as image:
+            bits, num_pages = 8, 1
+            if image.format == 'PNG':  # of which Pillow's mode has 8 bits
+                bits = head[24]
+            elif image.format == 'TIFF':
+                bits = max(image.tag_v2.get(258, (1,)))
+                num_pages = image.n_frames
+            has_alpha = image.mode[-1] in 'Aa' or 'transparency' in image.info
+            return bits > 8 or has_alpha, num_pages
+    except (UnidentifiedImageError, Image.DecompressionBombError):
+        return True, 1
 
 
 def decode(content: bytes) -> np.ndarray:
-    """Return the values in an image file, of its own type and channels."""
+    """Decode an image file without reducing its bit depth.
+
+    Returns:
+        An H x W or H x W x C array. The channels are BGR or BGRA, or as stored
+        if only Pillow reads the file.
+
+    Raises:
+        PIL.UnidentifiedImageError: Neither OpenCV nor Pillow reads the file.
+    """
     values = cv2.imdecode(
         np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED
     )

@@ -10,7 +10,7 @@ import numpy as np
 from mmengine.logging import print_log
 
 from repfusion_mm.datasets.wrappers import iter_pipelines
-from repfusion_mm.engine.preflight.stored_images import iter_pairs
+from repfusion_mm.engine.preflight.stored_images import iter_stored_and_loaded
 
 #: Number of values of each decoded file that are compared.
 NUM_VALUES = 200_000
@@ -43,7 +43,7 @@ def check_stored_values(dataset: Any) -> None:
         name = type(part).__name__
         steps = [s for p in pipelines for s in getattr(p, 'transforms', [p])]
         paths, stored, loaded = [], [], []
-        for path, values, image in iter_pairs(part, steps):
+        for path, values, image in iter_stored_and_loaded(part, steps):
             paths.append(path)
             stored.append(values)
             loaded.append(image)

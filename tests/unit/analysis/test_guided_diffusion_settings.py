@@ -15,7 +15,7 @@ from repfusion_mm.models.teachers.guided_diffusion.weights import (
     build_denoiser,
     read_architecture,
 )
-from tests.helpers.reference_adm import ReferenceADM, guided_alphas
+from tests.helpers.reference_adm import ReferenceADM, guided_alphas_cumprod
 
 GIVEN = Settings('new', 'cosine', head_channels=16)
 
@@ -77,7 +77,7 @@ def test_the_schedule_is_that_of_guided_diffusion(schedule, steps, rescale):
     given = Settings(
         'new', schedule, 8, diffusion_steps=steps, rescale_timesteps=rescale
     )
-    expected = guided_alphas(schedule, steps)
+    expected = guided_alphas_cumprod(schedule, steps)
     if rescale == 'yes':  # the denoiser is given 1000 t / T
         expected = expected[:: steps // 1000]
     alphas = build_scheduler(given).alphas_cumprod.double().numpy()
@@ -85,7 +85,12 @@ def test_the_schedule_is_that_of_guided_diffusion(schedule, steps, rescale):
 
 
 def denoiser_of(head_channels):
-    adm = ReferenceADM('new', multiples=(1, 2), attends=(False, True), depth=1)
+    adm = ReferenceADM(
+        'new',
+        channel_mult=(1, 2),
+        attention_levels=(False, True),
+        num_res_blocks=1,
+    )
     weights = adm.state_dict()
     config = read_architecture(weights, 16, head_channels)
     return build_denoiser(weights, config, 'new'), weights, config

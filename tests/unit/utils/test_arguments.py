@@ -18,8 +18,8 @@ from repfusion_mm.models import (
 )
 from repfusion_mm.models.policies.reinforce import Baseline
 
-NO_NUMBER = ('big', None, True, float('nan'), float('inf'), -1)
-NO_COUNT = ('big', True, 0, -1, 1.5)
+INVALID_WEIGHTS = ('big', None, True, float('nan'), float('inf'), -1)
+INVALID_COUNTS = ('big', True, 0, -1, 1.5)
 
 
 def proportional(proportions=(1, 1), **kwargs):
@@ -61,69 +61,69 @@ def cached(**kwargs):
     return CachedFeaturesDataset([], 'folder', **kwargs)
 
 
-def folder(tmp_path='.', **kwargs):
-    return ImageFolderDataset(tmp_path, lazy_init=True, **kwargs)
+def folder(root='.', **kwargs):
+    return ImageFolderDataset(root, lazy_init=True, **kwargs)
 
 
 def pretrained(**kwargs):
     return StrictPretrained('a.pth', **kwargs)
 
 
-#: Class, argument, values that are outside its range.
+#: Class or builder, argument, invalid values.
 ROWS = [
     (policy, 'logits', ('steep',)),
-    (policy, 'num_cosines', NO_COUNT),
+    (policy, 'num_cosines', INVALID_COUNTS),
     (policy, 'channels', ([], [0], ['a'], 8)),
     (policy, 'baseline', ('mean',)),
     (policy, 'scale_advantage', ('no',)),
-    (policy, 'entropy_weight', NO_NUMBER),
-    (Baseline, 'momentum', (*NO_NUMBER, 0, 1.5)),
-    (losses.HintLoss, 'loss_weight', (*NO_NUMBER, 0)),
+    (policy, 'entropy_weight', INVALID_WEIGHTS),
+    (Baseline, 'momentum', (*INVALID_WEIGHTS, 0, 1.5)),
+    (losses.HintLoss, 'loss_weight', (*INVALID_WEIGHTS, 0)),
     (losses.HintLoss, 'criterion', ('l3',)),
     (losses.HintLoss, 'pooled', ('no',)),
-    (losses.AttentionTransferLoss, 'loss_weight', (*NO_NUMBER, 0)),
-    (losses.RelationalLoss, 'loss_weight', (*NO_NUMBER, 0)),
-    (losses.RelationalLoss, 'distance_weight', NO_NUMBER),
-    (losses.RelationalLoss, 'angle_weight', NO_NUMBER),
+    (losses.AttentionTransferLoss, 'loss_weight', (*INVALID_WEIGHTS, 0)),
+    (losses.RelationalLoss, 'loss_weight', (*INVALID_WEIGHTS, 0)),
+    (losses.RelationalLoss, 'distance_weight', INVALID_WEIGHTS),
+    (losses.RelationalLoss, 'angle_weight', INVALID_WEIGHTS),
     (losses.CosineHintLoss, 'pooled', ('no',)),
-    (losses.CosineHintLoss, 'loss_weight', (*NO_NUMBER, 0)),
-    (losses.TokenRelationLoss, 'temperature', (*NO_NUMBER, 0)),
-    (losses.TokenRelationLoss, 'loss_weight', (*NO_NUMBER, 0)),
+    (losses.CosineHintLoss, 'loss_weight', (*INVALID_WEIGHTS, 0)),
+    (losses.TokenRelationLoss, 'temperature', (*INVALID_WEIGHTS, 0)),
+    (losses.TokenRelationLoss, 'loss_weight', (*INVALID_WEIGHTS, 0)),
     (losses.SumLoss, 'losses', ([], None, dict(type='HintLoss'))),
     (normalize, 'num_images', ('big', None, True, 1, -1, 2.5)),
     (normalize, 'discard_massive', ('big', True, 1, -1, float('inf'))),
-    (connect, 'kernel_size', (*NO_COUNT, 2)),
-    (regress, 'channels', NO_COUNT),
+    (connect, 'kernel_size', (*INVALID_COUNTS, 2)),
+    (regress, 'channels', INVALID_COUNTS),
     (regress, 'pool_scales', ([0], ['a'], 2, (1, 9))),
-    (classify, 'num_classes', (*NO_COUNT, 1)),
+    (classify, 'num_classes', (*INVALID_COUNTS, 1)),
     (classify, 'hidden_channels', ([0], ['a'], 8)),
     (classify, 'multi_label', ('no',)),
-    (segment, 'num_classes', (*NO_COUNT, 1)),
+    (segment, 'num_classes', (*INVALID_COUNTS, 1)),
     (segment, 'hidden_channels', ([0], ['a'], 8)),
     (segment, 'ignore_index', ('void', None)),
-    (locate, 'num_keypoints', NO_COUNT),
+    (locate, 'num_keypoints', INVALID_COUNTS),
     (locate, 'hidden_channels', ([0], ['a'], 8)),
     (data_preprocessors.BatchDataPreprocessor, 'bgr_to_rgb', ('no',)),
     (data_preprocessors.BatchDataPreprocessor, 'samples_on_device', ('no',)),
-    (hooks.TimestepPolicyHook, 'entropy_decay', (*NO_NUMBER, 0, 1.5)),
-    (hooks.TimestepPolicyHook, 'entropy_floor', NO_NUMBER),
-    (hooks.TimestepPolicyHook, 'num_records', NO_COUNT),
+    (hooks.TimestepPolicyHook, 'entropy_decay', (*INVALID_WEIGHTS, 0, 1.5)),
+    (hooks.TimestepPolicyHook, 'entropy_floor', INVALID_WEIGHTS),
+    (hooks.TimestepPolicyHook, 'num_records', INVALID_COUNTS),
     (hooks.TimestepPolicyHook, 'min_picture_interval', ('big', -1)),
-    (hooks.SampleImagesHook, 'num_records', NO_COUNT),
-    (hooks.SampleImagesHook, 'min_interval', NO_COUNT),
-    (hooks.SampleImagesHook, 'num_images', NO_COUNT),
-    (hooks.SampleImagesHook, 'num_steps', NO_COUNT),
+    (hooks.SampleImagesHook, 'num_records', INVALID_COUNTS),
+    (hooks.SampleImagesHook, 'min_interval', INVALID_COUNTS),
+    (hooks.SampleImagesHook, 'num_images', INVALID_COUNTS),
+    (hooks.SampleImagesHook, 'num_steps', INVALID_COUNTS),
     (hooks.SampleImagesHook, 'seed', ('big', -1)),
-    (hooks.FiniteLossHook, 'interval', NO_COUNT),
-    (hooks.PreemptionHook, 'interval', NO_COUNT),
-    (hooks.BufferedRuntimeInfoHook, 'interval', NO_COUNT),
+    (hooks.FiniteLossHook, 'interval', INVALID_COUNTS),
+    (hooks.PreemptionHook, 'interval', INVALID_COUNTS),
+    (hooks.BufferedRuntimeInfoHook, 'interval', INVALID_COUNTS),
     (hooks.ExportDiffusersHook, 'dtype', ('half',)),
     (hooks.SafeCheckpointHook, 'max_keep_ckpts', ('big', None, -2)),
     (proportional, 'proportions', ((0, 1), (1.5, 1), ('a', 1))),
-    (proportional, 'num_samples', NO_COUNT),
+    (proportional, 'num_samples', INVALID_COUNTS),
     (proportional, 'seed', ('big', -1)),
     (LoadImage, 'on_error', ('ignore',)),
-    (cached, 'num_views', NO_COUNT),
+    (cached, 'num_views', INVALID_COUNTS),
     (cached, 'seed', ('big', -1)),
     (folder, 'with_label', ('no',)),
     (folder, 'extensions', ('.png',)),
@@ -144,7 +144,7 @@ def test_values_outside_the_range_are_refused(build, name, value):
     text = str(error.value)
     assert name in text
     assert 'got ' in text
-    assert '; ' in text
+    assert '; ' in text  # what to do
 
 
 def test_a_standard_deviation_of_zero_is_refused():

@@ -49,7 +49,7 @@ def test_a_config_without_a_teacher_is_refused():
 
 def test_similar_names_of_teachers_are_listed():
     done = run_main(SCRIPT, 'sdx', expect=1)
-    assert "got 'sdx'; did you mean 'sdxl'" in done.last_line
+    assert "got 'sdx'; choose one of ['sdxl']" in done.last_line
 
 
 def test_a_filter_that_matches_nothing_is_refused():

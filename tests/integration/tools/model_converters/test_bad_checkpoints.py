@@ -120,7 +120,7 @@ BAD = {
     ),
     'heads of several sizes': (
         lambda: ReferenceADM(
-            'new', multiples=(1, 2, 3), num_heads=4).state_dict(),
+            'new', channel_mult=(1, 2, 3), num_heads=4).state_dict(),
         dict(head_channels=None, num_heads=4),
         'got 4 heads over [64, 96] channels, so heads of [16, 24] channels',
     ),

@@ -18,7 +18,7 @@ from repfusion_mm.models.teachers.inputs.noise_schedule import (
 )
 from tests.helpers.adm_files import TOOL, convert
 from tests.helpers.launcher import load_script
-from tests.helpers.reference_adm import ReferenceADM, guided_alphas
+from tests.helpers.reference_adm import ReferenceADM, guided_alphas_cumprod
 from tests.helpers.toy import labeled_samples
 
 IMAGES = torch.linspace(0, 1, 2 * 3 * 16 * 16).reshape(2, 3, 16, 16)
@@ -111,7 +111,7 @@ def test_a_number_of_heads_is_converted_where_it_can_be(
     order, heads, tmp_path
 ):
     widths = (1, 2, 2) if heads['num_heads'] > 1 else (1, 2, 3)
-    adm = ReferenceADM(order, multiples=widths, **heads).eval()
+    adm = ReferenceADM(order, channel_mult=widths, **heads).eval()
     convert(
         tmp_path, adm.state_dict(), attention_order=order,
         head_channels=None, **heads,
@@ -141,7 +141,7 @@ def test_rescaled_timesteps_match_the_reference(schedule, steps, tmp_path):
     theirs = ours * (steps // 1000)
     sample = IMAGES[:1].repeat(4, 1, 1, 1) * 2 - 1
     noise = torch.randn_like(sample)
-    alphas = torch.from_numpy(guided_alphas(schedule, steps))[theirs]
+    alphas = torch.from_numpy(guided_alphas_cumprod(schedule, steps))[theirs]
     alphas = alphas.view(4, 1, 1, 1)
     noised = alphas.sqrt() * sample + (1 - alphas).sqrt() * noise
     with torch.no_grad():
@@ -193,7 +193,12 @@ def test_wrong_attention_order_is_refused(tmp_path):
 
 def trained_denoiser(order, steps=120):
     """Fit a small denoiser to patches of a photograph."""
-    adm = ReferenceADM(order, multiples=(1, 2), attends=(False, True), depth=1)
+    adm = ReferenceADM(
+        order,
+        channel_mult=(1, 2),
+        attention_levels=(False, True),
+        num_res_blocks=1,
+    )
     photograph = torch.from_numpy(load_sample_image('china.jpg').copy())
     photograph = photograph.movedim(2, 0)[None] / 127.5 - 1
     patches = torch.cat(
@@ -227,14 +232,16 @@ def trained_denoiser(order, steps=120):
         (
             'imagenet64',
             295_904_454,
-            dict(base=192, multiples=(1, 2, 3, 4), depth=3, num_classes=1000,
-                 attends=(False, True, True, True), head_channels=64),
+            dict(base=192, channel_mult=(1, 2, 3, 4), num_res_blocks=3,
+                 num_classes=1000, head_channels=64,
+                 attention_levels=(False, True, True, True)),
         ),
         (
             'imagenet256-uncond',
             552_814_086,
-            dict(base=256, multiples=(1, 1, 2, 2, 4, 4), depth=2,
-                 attends=(False,) * 3 + (True,) * 3, head_channels=64),
+            dict(base=256, channel_mult=(1, 1, 2, 2, 4, 4), num_res_blocks=2,
+                 attention_levels=(False,) * 3 + (True,) * 3,
+                 head_channels=64),
         ),
     ],
 )  # fmt: skip

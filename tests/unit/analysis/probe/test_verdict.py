@@ -46,7 +46,7 @@ def test_the_best_and_the_baselines_are_named():
     ]
 
 
-def test_of_permuted_labels_nothing_else_is_said():
+def test_if_permuted_labels_are_as_good_nothing_else_is_said():
     measured = curve(0.1, 0.8, p_value=0.02)
     assert said(measured) == {'nothing'}
     assert not is_informative(measured)
@@ -58,9 +58,10 @@ def test_of_permuted_labels_nothing_else_is_said():
     ('num_images', 'names'), [(4, 'too few'), (8, 'too few'), (10, None)]
 )
 def test_labels_that_are_too_few_for_a_test_are_named(num_images, names):
-    """They are predicted perfectly, and so are those of swapped classes.
+    """The labels are predicted perfectly, but so are those of swapped classes.
 
-    Ten images of two classes have 126 arrangements.
+    Of four or eight images, few other permutations exist; of ten images of two
+    classes, 126.
     """
     labels = np.arange(num_images) % 2
     feats = 0.01 * np.random.default_rng(0).normal(size=(num_images, 1, 1, 3))
@@ -94,7 +95,7 @@ def test_timesteps_within_the_noise_are_not_ranked():
 
 
 def test_timesteps_of_five_images_are_not_compared():
-    """No flips of their signs are rarer than 1 in 16."""
+    """The smallest p-value of a test of five signs is 1/16."""
     measured = curve(0.1, 0.9)
     for m in measured.values():
         m.skill[5:] = np.nan
@@ -138,7 +139,7 @@ def test_raw_pixels_that_are_as_good_or_better_are_named(r2, names):
     assert said(curve(0.2, 0.8), pixels) == {'as good'} | names
 
 
-def test_better_is_by_as_many_standard_errors_as_a_recommendation():
+def test_better_means_by_1_645_standard_errors():
     one = given(0.8, error=0.3)
     noise = given(0, error=1).skill
     for difference, better in ((1.6, False), (1.7, True)):

@@ -4,7 +4,7 @@ import torch
 from repfusion_mm.models import LearnedTimestepPolicy
 from repfusion_mm.models.policies.learned import cosine_basis
 
-IMAGES = torch.rand(5, 3, 8, 8)
+IMAGES = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 ALL = torch.ones(5, dtype=torch.bool)
 
 
@@ -41,13 +41,6 @@ def test_policy_computes_in_float32_under_autocast():
         assert policy(IMAGES).logits.dtype == torch.float32
 
 
-def test_unknown_choices_are_refused():
-    with pytest.raises(ValueError, match='baseline to be one of'):
-        LearnedTimestepPolicy(1000, baseline='mean')
-    with pytest.raises(ValueError, match='logits to be one of'):
-        LearnedTimestepPolicy(1000, logits='rough')
-
-
 @pytest.mark.parametrize('scale', [True, False])
 def test_loss_is_reinforce_with_entropy(scale):
     policy = LearnedTimestepPolicy(
@@ -69,7 +62,7 @@ def test_loss_is_reinforce_with_entropy(scale):
     )
 
 
-@pytest.mark.parametrize('scale', [1.0, 1e-3])
+@pytest.mark.parametrize('scale', [1e3, 1e-3])
 def test_loss_does_not_depend_on_the_scale_of_rewards(scale):
     """The losses of keypoints are a hundredth of those of classes."""
     policy = LearnedTimestepPolicy(10)
