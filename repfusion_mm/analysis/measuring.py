@@ -21,7 +21,7 @@ from repfusion_mm.utils.malloc import (
 )
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
-MB = 2**20
+MiB = 2**20
 
 
 def count_flops(run: Callable[[], object]) -> int:
@@ -95,19 +95,19 @@ def set_memory_policy(keep: bool) -> None:
     if DEVICE == 'cpu' and keep_freed_memory() and not keep:
         libc = ctypes.CDLL(None)
         # The values that glibc's own thresholds reach with large buffers.
-        libc.mallopt(M_MMAP_THRESHOLD, 32 * MB)
-        libc.mallopt(M_TRIM_THRESHOLD, 64 * MB)
+        libc.mallopt(M_MMAP_THRESHOLD, 32 * MiB)
+        libc.mallopt(M_TRIM_THRESHOLD, 64 * MiB)
         libc.malloc_trim(0)
 
 
 def read_memory() -> Tuple[float, float]:
-    """Return the MB in use now, and the peak since ``reset_peak``.
+    """Return the MiB in use now, and the peak since ``reset_peak``.
 
     On a CPU they are those of this process, on a GPU those of its tensors.
     """
     if DEVICE == 'cuda':
         used = torch.cuda.memory_allocated()
-        return used / MB, torch.cuda.max_memory_allocated() / MB
+        return used / MiB, torch.cuda.max_memory_allocated() / MiB
     gc.collect()
     lines = Path('/proc/self/status').read_text(encoding='utf-8').splitlines()
     status = dict(line.split(':', 1) for line in lines)

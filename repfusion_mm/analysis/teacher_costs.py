@@ -59,7 +59,8 @@ class TeacherCosts(NamedTuple):
     shapes: Dict[str, Tuple[int, ...]]
     #: Cost of the denoiser up to the end of each of these layers.
     layers: Dict[str, Cost]
-    #: Cost of the complete denoiser.
+    #: Cost of the complete denoiser; of a timm model, up to its last layer
+    #: that outputs a map.
     complete: Cost
     #: Cost of the image encoder; None for a teacher of images.
     encoder: Optional[Cost] = None
@@ -94,12 +95,12 @@ class TeacherCosts(NamedTuple):
             ) from error
 
     def flop(self, layer: str) -> int:
-        """Return the FLOP up to a layer, of all passes and the encoder."""
+        """Return the FLOPs up to a layer, of all passes and the encoder."""
         encoder = self.encoder.flop if self.encoder else 0
         return encoder + self.num_passes * self.layers[layer].flop
 
     def encoder_share(self, layer: str) -> float:
-        """Return the part of these FLOP that encodes the image."""
+        """Return the share of the encoder in ``flop(layer)``, in [0, 1]."""
         return self.encoder.flop / self.flop(layer) if self.encoder else 0
 
 
@@ -137,7 +138,7 @@ def _log_errors_only() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def measure_pass(
+def count_pass(
     module: nn.Module, run: Callable[[], object]
 ) -> Dict[str, Cost]:
     """Return the cost of ``run()`` up to the end of each layer of a module.
@@ -198,7 +199,7 @@ def _count_denoiser(teacher: dict) -> TeacherCosts:
     }
     num_text = family.num_tokens if family.zero_condition(1) else 0
     arguments = meta_forward_kwargs(family, size, classes, num_text)
-    costs = measure_pass(denoiser, lambda: denoiser(**arguments))
+    costs = count_pass(denoiser, lambda: denoiser(**arguments))
     images = torch.zeros(1, 3, height, width)
     return TeacherCosts(
         image_size,
@@ -224,7 +225,7 @@ def _count_timm(teacher: dict) -> TeacherCosts:
     model: Any = MODELS.build(dict(teacher, layers=every))
     images = torch.zeros(1, 3, *to_2tuple(model.size))
     zeros = torch.zeros(1, dtype=torch.long)
-    costs = measure_pass(model.backbone, lambda: model(images, zeros))
+    costs = count_pass(model.backbone, lambda: model(images, zeros))
     layers = {name: costs[name] for name in model.feature_shapes}
     complete = [*layers.values()][-1]
     return TeacherCosts(

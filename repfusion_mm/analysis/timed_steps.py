@@ -140,7 +140,7 @@ def time_batches(
 ) -> Dict[str, float]:
     """Return milliseconds, images per second and memory of a step.
 
-    The memory is the most in use during the steps, in MB.
+    The memory is the most in use during the steps, in MiB.
     """
     step.run(step.prepare(batches[0]))  # may compile
     measuring.reset_peak()

@@ -8,6 +8,7 @@ pipeline then loads.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
 
@@ -71,6 +72,24 @@ def iter_pipelines(dataset: Any) -> Iterator[Tuple[Any, List[Callable]]]:
         if hasattr(path[-1], 'get_data_info') and len(path[-1]):
             found = (getattr(i, 'pipeline', None) for i in reversed(path))
             yield path[-1], [_copy(i) for i in found if callable(i)]
+
+
+@contextlib.contextmanager
+def copied_pipelines(dataset: Any) -> Iterator[None]:
+    """Let all parts of a dataset use copies of their pipelines.
+
+    What transforms keep of images that are read meanwhile, is lost.
+    """
+    parts = {id(part): part for path in iter_paths(dataset) for part in path}
+    owners = [i for i in parts.values() if callable(getattr(i, 'pipeline', 0))]
+    pipelines = [owner.pipeline for owner in owners]
+    try:
+        for owner, pipeline in zip(owners, pipelines):
+            owner.pipeline = _copy(pipeline)
+        yield
+    finally:
+        for owner, pipeline in zip(owners, pipelines):
+            owner.pipeline = pipeline
 
 
 def _copy(pipeline: Callable) -> Callable:

@@ -4,7 +4,6 @@ The data have the layouts of the real archives, the teachers the classes of
 the real ones.
 """
 
-import re
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
@@ -80,7 +79,7 @@ def make_site(site: Path) -> None:
          dict(channel_mult=(1,) * 6, attention_levels=(False,) * 6)),
     ):  # fmt: skip
         weights = ReferenceADM(order, **small, **arguments).state_dict()
-        # As the converter, which also compares settings, for 14 s.
+        # Like the converter, but without its comparison of settings (14 s).
         config = read_architecture(weights, size, small['head_channels'])
         denoiser = build_denoiser(weights, config, order)
         denoiser.save_pretrained(teachers / kind)
@@ -90,9 +89,12 @@ def make_site(site: Path) -> None:
 
 
 def options_for(path):
-    """Return options that shorten a run of a config and nothing else."""
+    """Return options with which a config runs on the miniature data.
+
+    It then runs on a CPU for two iterations.
+    """
     cfg = Config.fromfile(path)
-    kind = re.split('_', path.stem)[-1]
+    kind = path.stem.split('_')[-1]
     options = {}
     for split in ('train', 'val', 'test'):
         loader = f'{split}_dataloader'
@@ -161,8 +163,9 @@ def distill(name):
 def check_distillation(name, monkeypatch):
     """Distill, and check the student and the batches of the teacher.
 
-    In the reference implementation, the teacher gets images with ImageNet's
-    normalization. A latent teacher's images are checked as its VAE gets them.
+    The teacher must get images in [-1, 1]; that of the reference
+    implementation gets images with ImageNet's normalization. A latent
+    teacher's images are checked as its VAE gets them.
     """
     seen = []
     original = DiffusersTeacher.encode

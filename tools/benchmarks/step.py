@@ -10,7 +10,7 @@ connectors between their channels. On a CPU, all but the
 reference keep freed memory, as tools/train.py does; the reference is timed
 with and without. With a latent teacher, ours and the floor are also timed on
 cached latents. With --amp, all but the reference are trained with mixed
-precision. Times are in milliseconds, memory is in MB.
+precision. Times are in milliseconds, memory is in MiB.
 """
 
 import argparse
@@ -76,7 +76,7 @@ def measure_memory(name: str, args: argparse.Namespace) -> dict:
 
 
 def measure_own_memory(name: str, args: argparse.Namespace) -> dict:
-    """Run steps in this process and return their memory in MB.
+    """Run steps in this process and return their memory in MiB.
 
     Returns:
         ``model``: of the parts before the first step. ``peak``: the most

@@ -19,7 +19,8 @@ class PeriodicHook(Hook, ABC):
 
     Args:
         num_records: Largest number of records in a run of any length.
-        min_interval: Smallest number of iterations between two records.
+        min_interval: Smallest number of iterations between two records; the
+            one at the end of the run may follow sooner.
 
     Raises:
         ValueError: An argument is not an integer of 1 or more.

@@ -19,13 +19,14 @@ from repfusion_mm.utils.arguments import check_integer
 class SampleImagesHook(PeriodicHook):
     """Add a grid of sampled images to the visualizer.
 
-    The noise is the same each time, so that grids can be compared. One is
-    drawn at the end of the run.
+    The noise is the same each time, so that grids can be compared. The last
+    grid is drawn at the end of the run.
 
     Args:
         num_records: Largest number of grids in a run.
-        min_interval: Smallest number of iterations between two grids. A grid
-            costs ``num_steps`` forward passes of ``num_images`` images.
+        min_interval: Smallest number of iterations between two grids; the one
+            at the end of the run may follow sooner. A grid costs
+            ``num_steps`` forward passes of ``num_images`` images.
         num_images: Number of images in a grid.
         num_steps: Number of denoising steps.
         seed: Seed of the noise, 0 or more.
@@ -70,7 +71,8 @@ class ReconstructImagesHook(PeriodicHook):
 
     Args:
         num_records: Largest number of pictures in a run.
-        min_interval: Smallest number of iterations between two pictures.
+        min_interval: Smallest number of iterations between two pictures; the
+            one at the end of the run may follow sooner.
         num_images: Largest number of images in a picture.
 
     Raises:
@@ -94,17 +96,22 @@ class ReconstructImagesHook(PeriodicHook):
         model = averaged_model(runner)
         data = unwrap_model(runner).data_preprocessor(data_batch)
         pairs = model.reconstruct(data['inputs'][: self.num_images])
-        grid = make_grid(pairs.transpose(0, 1).flatten(0, 1))
+        images = pairs.transpose(0, 1).flatten(0, 1)
+        columns = 2 * math.ceil(math.sqrt(len(images)) / 2)  # whole pairs
+        grid = make_grid(images, columns)
         self.show(runner, 'reconstructions', grid)
 
 
-def make_grid(images: torch.Tensor, min_side: int = 64) -> np.ndarray:
-    """Arrange N x 3 x H x W images in [0, 1] in a square H' x W' x 3 grid.
+def make_grid(
+    images: torch.Tensor, columns: Optional[int] = None, min_side: int = 64
+) -> np.ndarray:
+    """Arrange N x 3 x H x W images in [0, 1] in an H' x W' x 3 grid.
 
-    Images with a side of less than ``min_side`` pixels are enlarged. The grid
-    is uint8, and its empty cells are black.
+    Images with a side of less than ``min_side`` pixels are enlarged. By
+    default, rows have about sqrt(N) images. The grid is uint8, and its empty
+    cells are black.
     """
-    columns = math.ceil(math.sqrt(len(images)))
+    columns = columns or math.ceil(math.sqrt(len(images)))
     num_empty = -len(images) % columns
     cells = F.pad(images, (0, 0, 0, 0, 0, 0, 0, num_empty)).split(columns)
     grid = torch.cat([torch.cat([*row], dim=2) for row in cells], dim=1)

@@ -75,7 +75,7 @@ def check_classes(folders: dict, decoder: Any) -> None:
     text = f'{len(folders)} class folders ({names})'
     splits = sorted({name.lower() for name in folders} & SPLITS)
     if splits:
-        text += f', of which {" and ".join(splits)} may be parts of a data set'
+        text += f', of which {" and ".join(splits)} may be splits of a dataset'
     if len(folders) < expected:
         text += f', but model.decoder.num_classes={expected}'
     warn = splits or len(folders) < expected
@@ -95,12 +95,18 @@ def log_files(leaf: Any) -> None:
     if not osp.isdir(root) or not all(isinstance(p, str) for p in paths):
         return
     images = [path_within(root, str(path)) for path in paths]
-    log_listing(root.rstrip('/'), list_files(root), images)
+    listing = list_files(root)
+    unused = [
+        name
+        for name in listing.hidden
+        if not any(f'{path}/'.startswith(f'{name}/') for path in images)
+    ]
+    log_listing(root.rstrip('/'), listing._replace(hidden=unused), images)
     hidden = [p for p in images if any(map(is_hidden, p.split('/')))]
     if hidden:
         print_log(
-            f'{root}: {len(hidden)} images are used that are in hidden '
-            f'folders ({hidden[0]} ...)',
+            f'{root}: number of used images that are in hidden folders: '
+            f'{len(hidden)} ({hidden[0]} ...)',
             logger='current',
             level=logging.WARNING,
         )

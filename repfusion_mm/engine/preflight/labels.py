@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Subset
 
 from repfusion_mm.datasets.image_files import is_local
 from repfusion_mm.datasets.wrappers import (
+    copied_pipelines,
     find_backend_args,
     get_wrapped,
     iter_infos,
@@ -61,8 +62,9 @@ def check_labels(dataset: Any, model: Any, num_workers: int = 0) -> None:
     Args:
         dataset: The training dataset.
         model: A distiller with a decoder.
-        num_workers: If not zero, images are read in another process, so that
-            files that a dataset keeps open are not shared with it.
+        num_workers: If not zero, a worker process reads the images: this
+            process then does not open files that a dataset keeps open, and
+            the workers of the training do not share them.
 
     Raises:
         ValueError: The labels do not fit.
@@ -76,13 +78,14 @@ def check_labels(dataset: Any, model: Any, num_workers: int = 0) -> None:
         selection = select_images(reader, decoder)
         samples = read_until_labeled(reader, selection, model, num_workers)
         classes |= find_classes(samples, decoder)
-        counts = any(map(decoder.has_label, samples))
+        has_label = any(map(decoder.has_label, samples))
         if selection.all_labeled and samples and decoder.label_fields:
             check_fields(samples, decoder, reader)
-            any_labeled |= counts
-            num_ignored += 0 if counts else len(samples)
+            any_labeled |= has_label
+            if not has_label:
+                num_ignored += len(samples)
         else:
-            any_labeled |= counts or selection.any_labeled
+            any_labeled |= has_label or selection.any_labeled
     if len(classes) == 1 and decoder.num_classes > 1:
         warn_one_class(classes.pop(), decoder)
     if model.policy.learnable and not any_labeled:
@@ -238,7 +241,7 @@ def find_labels(
 def read_samples(reader: Any, rows: Sequence[int], num_workers: int) -> list:
     """Return the data samples of some rows of a dataset.
 
-    The random states of this process do not change.
+    The random states of this process and the transforms do not change.
     """
     loader = DataLoader(
         Subset(reader, rows),
@@ -246,7 +249,7 @@ def read_samples(reader: Any, rows: Sequence[int], num_workers: int) -> list:
         num_workers=min(num_workers, len(rows), 1),
     )
     samples: list = []
-    with seeded(0):
+    with seeded(0), copied_pipelines(reader):
         for batch in loader:
             if isinstance(batch, dict):
                 check_packed(batch)
@@ -327,7 +330,7 @@ def describe_labels(dataset: Any, decoder: Any) -> str:
         for key in (cls.info_key, *cls.label_fields)
     }
     found = [
-        f'{key}={infos[key]} (unlabeled) in all images'
+        f'{key}, which marks no image as labeled'
         if key == decoder.info_key
         else f'{key}, which {name} reads'
         for key, name in readers.items()

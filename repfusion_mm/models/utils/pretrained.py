@@ -22,7 +22,9 @@ class PretrainedCheck:
     the module and in the copy, independently of the file's keys and of
     conversions. Others differ because they are random, or NaN in the copy
     because initialization does not set them, such as the constants of
-    normalization layers.
+    normalization layers. Constant tensors, such as those of new normalization
+    layers, may be missing in a file, and of its unused tensors, only weights
+    (``*.weight``) are refused.
 
     Args:
         module: A module of mmengine before its ``init_weights``.
@@ -52,7 +54,9 @@ class PretrainedCheck:
                     {name: _unused(part, keys.unexpected_keys)}
                 )
             )
-        with torch.random.fork_rng():
+        has_gpu = torch.cuda.is_available()
+        devices = [torch.cuda.current_device()] if has_gpu else []
+        with torch.random.fork_rng(devices=devices):
             torch.manual_seed(torch.initial_seed() + 1)
             BaseModule.init_weights(module)
         self.weights = module.state_dict()
@@ -65,7 +69,7 @@ class PretrainedCheck:
             path: Its place in the config, e.g. ``'model'``.
 
         Raises:
-            ValueError: Tensors or layers are missing in a file or unused.
+            ValueError: Tensors are not loaded, or weights of a file unused.
         """
         for name, file in self.files.items():
             part = module.get_submodule(name)
@@ -87,7 +91,7 @@ class PretrainedCheck:
                 raise ValueError(
                     f'expected {file!r} to contain the weights of '
                     f'{type(part).__name__}, got {len(missing)} of '
-                    f'{len(weights)} tensors that stay random and '
+                    f'{len(weights)} tensors that are not loaded and '
                     f'{len(unused)} that only the file has '
                     f'({(missing + unused)[0]} ...); correct '
                     f"{place}.prefix, or set {place}._scope_='repfusion_mm', "

@@ -26,8 +26,8 @@ class Labels(NamedTuple):
         task: ``'classes'``, ``'masks'``, ``'keypoints'`` or ``'boxes'``.
         source: ``'folders'``, or the path of a list, folder or COCO file.
         names: Names of the keypoints, or of the classes of boxes.
-        text: What was found, for a person.
-        num_classes: The number of classes of images.
+        text: Summary of the labels, to print.
+        num_classes: Number of classes if ``task`` is ``'classes'``, else 0.
     """
 
     task: str
@@ -41,22 +41,32 @@ def find_path(option: str, path: str) -> str:
     """Return the absolute path that is the value of an option.
 
     Raises:
-        FileNotFoundError: There is nothing, or a folder instead of a file.
+        FileNotFoundError: It does not exist, or is a folder instead of a
+            file, or the reverse.
     """
     expected, exists = OPTIONS[option]
     found = osp.abspath(osp.expanduser(path))
     if not exists(found):
-        kind = 'a folder' if osp.isdir(found) else 'a file'
+        kind = 'is a folder' if osp.isdir(found) else 'is a file'
         raise FileNotFoundError(
-            f'expected {option} to be {expected}, got {path!r}, which is '
-            + (kind if osp.exists(found) else 'no such file or folder')
+            f'expected {option} to be {expected}, got {path!r}, which '
+            + (kind if osp.exists(found) else 'does not exist')
             + f'; correct {option}'
         )
     return found
 
 
 def check_names(images: Images, names: List[str], path: str) -> None:
-    """Refuse labels of images that are not in the folder, or occur twice."""
+    """Refuse labels of images that are not in the folder, or occur twice.
+
+    Args:
+        images: The images of the folder.
+        names: Paths of the labeled images, relative to ``images.root``.
+        path: The file with the labels, for the error message.
+
+    Raises:
+        ValueError: There is no such image, or an image is repeated.
+    """
     known = {osp.normpath(name) for name in images.names}
     missing = [name for name in names if osp.normpath(name) not in known]
     if missing:

@@ -45,7 +45,7 @@ def test_matmul_rate_is_positive():
 )
 def test_peak_is_measured_since_the_last_reset():
     def allocate(megabytes):
-        torch.ones(megabytes * measuring.MB // 4)
+        torch.ones(megabytes * measuring.MiB // 4)
 
     measuring.set_memory_policy(keep=False)
     allocate(256)

@@ -25,13 +25,13 @@ from repfusion_mm.models.teachers.features.token_maps import (
 )
 from repfusion_mm.utils.messages import PARAMETERS, scale
 
-#: Number of text tokens in a dry run: a prime, which no grid has as its
-#: number of positions.
+#: Number of text tokens in a dry run: a prime, so that only a grid that is one
+#: position wide could have as many positions.
 NUM_TEXT = 127
 
 
 class Truncated(NamedTuple):
-    """The layers of a denoiser that was cut off."""
+    """How to read the requested layers of a truncated denoiser."""
 
     readers: Dict[str, MapReader]
     #: (C, H, W) of the map of each layer.
@@ -50,7 +50,7 @@ def truncate(
     """Find how to read the layers, and release all that runs after them.
 
     Args:
-        denoiser: The denoiser.
+        denoiser: The denoiser, whose later layers are replaced in place.
         meta_model: A copy on the meta device, which is run once.
         family: Its family.
         layers: Paths of sub-modules.

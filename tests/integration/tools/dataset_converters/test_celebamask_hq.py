@@ -7,6 +7,7 @@ import signal
 import cv2
 import numpy as np
 import pytest
+from PIL import Image, PngImagePlugin
 
 from repfusion_mm.datasets.celebamask_hq import CelebAMaskHQDataset
 from tests.helpers import layouts
@@ -56,10 +57,21 @@ def test_second_call_replaces_only_damaged_label_maps(faces):
     times = [path.stat().st_mtime_ns for path in paths]
     paths[1].unlink()
     paths[2].write_bytes(before[2][:100])
-    cv2.imwrite(str(paths[3]), np.full((512, 512), 19, np.uint8))
+    replace_pixels(paths[3], np.full((512, 512), 19, np.uint8))
     convert(faces)
     assert [path.read_bytes() for path in paths] == before
     assert paths[0].stat().st_mtime_ns == times[0]
+    replace_pixels(paths[3], np.zeros((256, 256), np.uint8))
+    convert(faces)
+    assert paths[3].read_bytes() == before[3]
+
+
+def replace_pixels(path, values):
+    """Change the pixels of a label map, but not the parts that it names."""
+    info = PngImagePlugin.PngInfo()
+    with Image.open(path) as image:
+        info.add_text('parts', image.info['parts'])
+    Image.fromarray(values).save(path, pnginfo=info)
 
 
 def drop_masks(root):
@@ -184,7 +196,9 @@ def test_a_killed_process_ends_the_conversion(faces, monkeypatch):
 
 
 def test_a_missing_archive_is_named(tmp_path):
-    assert str(tmp_path) in convert(tmp_path, expect=1).last_line
+    line = convert(tmp_path, expect=1).last_line
+    assert str(tmp_path) in line
+    assert 'got no such file; see docs/benchmarks/celebamask_hq.md' in line
 
 
 def test_the_parts_are_the_classes_of_the_dataset():

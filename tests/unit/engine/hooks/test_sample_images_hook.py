@@ -32,3 +32,4 @@ def test_a_grid_keeps_the_order_of_images():
     assert grid[0, 0, 0] == 0
     assert grid[0, 2, 0] == 128
     assert grid[2, 0, 0] == 255
+    assert make_grid(images, columns=1, min_side=2).shape == (6, 2, 3)

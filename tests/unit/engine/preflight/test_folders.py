@@ -1,4 +1,4 @@
-"""Folders that other datasets than ours list are compared with the disk."""
+"""Files and class folders that datasets list are compared with the disk."""
 
 import logging
 from types import SimpleNamespace
@@ -29,9 +29,8 @@ def test_what_a_dataset_leaves_out_of_a_folder_is_logged(tmp_path, log):
     for name in ('a.jpg', 'b.webp', 'c.webp', '.git/d.jpg'):
         write(tmp_path / name)
     check(tmp_path, with_label=False)
-    said = '2 images: 2 .jpg; left out: 2 .webp, 1 hidden (.git)'
-    assert said in log.text
-    assert '1 images are used that are in hidden folders' in log.text
+    assert '2 images: 2 .jpg; left out: 2 .webp\n' in log.text
+    assert 'in hidden folders: 1 (.git/d.jpg ...)' in log.text
     log.clear()
     (tmp_path / 'list.txt').write_text('a.jpg 0\n')
     check(tmp_path, ann_file='list.txt')
@@ -46,7 +45,7 @@ def test_suffixes_of_mmseg_are_compared_too(tmp_path, log):
         tmp_path, type='mmseg.BaseSegDataset', img_suffix='.jpg',
         data_prefix=dict(img_path=''),
     )  # fmt: skip
-    assert '1 images: 1 .jpg; left out: 1 .' in log.text
+    assert '1 images: 1 .jpg; left out: 1 .png, 1 .jpeg' in log.text
 
 
 def test_hidden_folders_are_refused_as_classes(tmp_path):
@@ -90,9 +89,9 @@ def test_class_folders_are_compared_with_the_decoder(tmp_path, log):
             check(tmp_path, 1, type=kind)
 
 
-def test_folders_that_may_be_parts_of_a_data_set_are_named(tmp_path, log):
+def test_folders_that_may_be_splits_of_a_dataset_are_named(tmp_path, log):
     for name in ('train/0.jpg', 'Val/0.jpg'):
         write(tmp_path / name)
     check(tmp_path)
     warnings = [r for r in log.records if r.levelno == logging.WARNING]
-    assert 'of which train and val may be parts' in warnings[-1].message
+    assert 'of which train and val may be splits' in warnings[-1].message

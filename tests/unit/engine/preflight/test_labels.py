@@ -148,6 +148,29 @@ CLASSES = ClsDecoder(4, in_channels=6)
 POINTS = KeypointDecoder(3, in_channels=6)
 
 
+def test_transforms_keep_nothing_of_images_that_are_read():
+    """mmdet's CachedMosaic would mix them into the training."""
+    calls = []
+
+    class Cache:
+        def __init__(self):
+            self.kept = []
+
+        def __call__(self, results):
+            calls.append(results)
+            self.kept.append(results)
+            (sample,) = labeled_samples([results['gt_label']])
+            return dict(inputs=torch.zeros(3, 4, 4), data_samples=sample)
+
+    cache = Cache()
+    dataset = Listed([0, 1])
+    dataset.pipeline.transforms.append(cache)
+    check_labels(dataset, model(CLASSES))
+    assert calls
+    assert not cache.kept
+    assert dataset.pipeline.transforms == [cache]
+
+
 def test_labels_of_a_dataset_without_infos_are_read():
     labeled = labeled_samples([None] * 50 + [3] * 50)
     check_labels(Plain(labeled), model(CLASSES))
@@ -159,7 +182,7 @@ def test_labels_of_a_dataset_without_infos_are_read():
 
 def test_images_of_class_minus_one_are_unlabeled():
     check_labels(Listed([-1, -1]), model(CLASSES, learnable=False))
-    with pytest.raises(ValueError, match=r'got Listed with gt_label=-1 \(un'):
+    with pytest.raises(ValueError, match='gt_label, which marks no image'):
         check_labels(Listed([-1, np.int64(-1)]), model(CLASSES))
 
 

@@ -61,7 +61,7 @@ def test_files_that_do_not_fit_the_student_are_refused(
 def test_deeper_students_than_the_file_are_refused(tmp_path):
     file = save(tmp_path, weights_of(SMALL))
     student = dict(SMALL, depth=34, init_cfg=pretrained(file))
-    with pytest.raises(ValueError, match='that stay random'):
+    with pytest.raises(ValueError, match='that are not loaded'):
         distiller(student=student).init_weights()
 
 

@@ -43,18 +43,18 @@ def test_without_an_option_there_are_no_labels(root):
 @pytest.mark.parametrize(
     ('option', 'name', 'found'),
     [
-        ('labels', 'nothing', 'no such file or folder'),
-        ('masks', 'nothing', 'no such file or folder'),
-        ('coco', 'nothing', 'no such file or folder'),
-        ('labels', 'images', 'a folder'),
-        ('masks', 'boxes.json', 'a file'),
-        ('coco', 'images', 'a folder'),
+        ('labels', 'nothing', 'does not exist'),
+        ('masks', 'nothing', 'does not exist'),
+        ('coco', 'nothing', 'does not exist'),
+        ('labels', 'images', 'is a folder'),
+        ('masks', 'boxes.json', 'is a file'),
+        ('coco', 'images', 'is a folder'),
     ],
 )
 def test_paths_of_another_kind_are_refused(root, option, name, found):
     path = str(root / name)
     kinds = {'labels': None, 'masks': None, 'coco': None, option: path}
-    message = f"--{option} to be .*, got '{path}', which is {found}; correct"
+    message = f"--{option} to be .*, got '{path}', which {found}; correct"
     with pytest.raises(FileNotFoundError, match=message):
         read_labels(list_images(str(root / 'images')), **kinds)
 
