@@ -60,7 +60,10 @@ def main(argv: Optional[List[str]] = None) -> int:
         )
     with report_errors():
         config_path = write_caches(args)
-    print(f'next: python tools/train.py {config_path}')
+    options = ''
+    if args.cfg_options and not args.latents:
+        options = ', with the same --cfg-options'
+    print(f'next: python tools/train.py {config_path}{options}')
     return 0
 
 

@@ -52,7 +52,11 @@ def report_errors() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        print('\nInterrupted by Ctrl-C; a training resumes with --resume')
+        print(
+            '\nInterrupted by Ctrl-C; a training resumes with --resume, a '
+            'probe or a cache with the same command',
+            file=sys.stderr,
+        )
         raise SystemExit(130) from None
     except Exception as error:
         message = read_message(error)[1]

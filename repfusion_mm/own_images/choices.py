@@ -115,7 +115,8 @@ def choose_student(words: Optional[Sequence[str]], size: int) -> dict:
         size: Side of the images, in pixels.
 
     Raises:
-        ValueError: There is no type, or an argument has no value.
+        ValueError: There is no type, it is not registered, an argument has no
+            value, or the config cannot be read or has no backbone.
     """
     if not words:
         small = size <= SMALL_SIDE
@@ -147,9 +148,13 @@ def is_config(words: Optional[Sequence[str]]) -> bool:
 
 
 def make_trainable(student: dict) -> dict:
-    """Undo settings that keep layers as they begin, such as mmdet's.
+    """Let batch norms of the student be trained (``norm_eval=False``).
 
-    They are for pretrained weights, which a student does not have.
+    Backbones of mmdet keep them in eval mode by default, for pretrained
+    weights, which a student does not have.
+
+    Raises:
+        ValueError: The type of the student is not registered.
     """
     found = resolve_type(student, MODELS)
     if found is None:
@@ -186,6 +191,12 @@ def read_backbone(path: str) -> dict:
             f'expected model.backbone=dict(type=...) in {path}, got '
             f'{"backbone_cfg in it" if is_nested else repr(backbone)}; give '
             '--student TYPE key=value ...'
+        )
+    if not isinstance(backbone['type'], str):
+        raise ValueError(
+            f'expected --student to be a config without lazy imports, got '
+            f'{path}, from which no other config can inherit; give --student '
+            'TYPE key=value ...'
         )
     student: Dict[str, Any] = backbone.to_dict()
     for name in ('init_cfg', '_scope_', 'pretrained'):

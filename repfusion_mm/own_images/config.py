@@ -11,6 +11,7 @@ from mmengine.config import Config
 
 from repfusion_mm.engine.settings.names import SETTINGS
 from repfusion_mm.own_images.choices import CONFIGS
+from repfusion_mm.utils.settings import flatten_settings
 
 #: What the config is filled in from.
 TEMPLATE = CONFIGS / 'distill' / 'repfusion_custom.py'
@@ -100,13 +101,21 @@ def check_same(
     """
     before = Config.fromfile(path)
     timestep = before.model.policy.get('timestep')
-    old, new = before.to_dict(), make_config(timestep).to_dict()
+    old, new = (
+        flatten_settings(
+            {k: v for k, v in c.to_dict().items() if k in SETTINGS}
+        )
+        for c in (before, make_config(timestep))
+    )
     differ = [
-        name for name in sorted(SETTINGS) if old.get(name) != new.get(name)
+        f'{name}={new.get(name)} (there {old.get(name)})'
+        for name in sorted({*old, *new})
+        if old.get(name) != new.get(name)
     ]
     if differ:
+        more = f' and {len(differ) - 5} others' if len(differ) > 5 else ''
         raise ValueError(
             f'expected the settings of the earlier call in {path}, got '
-            f'another {", ".join(differ)}; restore them, remove the folder, '
+            f'{", ".join(differ[:5])}{more}; restore them, remove the folder, '
             'or give another --work-dir'
         )

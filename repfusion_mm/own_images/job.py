@@ -38,6 +38,7 @@ from repfusion_mm.own_images.images import Images, list_images
 from repfusion_mm.own_images.labels import Labels, read_labels
 from repfusion_mm.own_images.usage import (
     describe_usage,
+    read_imports,
     read_pixels,
     write_configs,
 )
@@ -55,13 +56,27 @@ NO_LABELS = (
 
 
 class Job(NamedTuple):
-    """What is distilled, and from which images."""
+    """What is distilled, and from which images.
+
+    Attributes:
+        images: The images.
+        labels: Labels of some of them, if there are any.
+        variables: Variables of ``configs/distill/repfusion_custom.py``.
+        teacher: The teacher.
+        pixels: ``mean``, ``std`` and ``bgr_to_rgb`` of the config that is
+            given as ``--student``; None if it has none.
+        imports: Modules that this config imports.
+        options: The ``--cfg-options``.
+        command: The command line, for the comment at the top of the config.
+        max_images: The largest number of labeled images that are probed.
+    """
 
     images: Images
     labels: Optional[Labels]
     variables: dict
     teacher: Teacher
     pixels: Optional[dict]
+    imports: List[str]
     options: dict
     command: str
     max_images: int
@@ -72,6 +87,8 @@ class Job(NamedTuple):
         if timestep is not None:
             variables['timestep'] = timestep
         cfg = fill_in(variables, self.teacher.base)
+        imports = cfg.custom_imports.imports
+        imports += [name for name in self.imports if name not in imports]
         cfg.model.teacher.update(self.teacher.options)
         pixels = self.pixels or {}
         cfg.model.data_preprocessor.update(pixels)
@@ -104,7 +121,12 @@ class Job(NamedTuple):
 
 
 def run(args: argparse.Namespace, argv: List[str]) -> int:
-    """Write the config, probe, distill, and say what came of it."""
+    """Write the config, probe, distill, and say what came of it.
+
+    Returns:
+        The exit status: 1 if nothing is distilled, or if the student is not
+        better than an untrained one; 0 with ``--ignore-verdict``.
+    """
     job = prepare(args, argv)
     path = args.work_dir / CONFIG
     is_new = not path.exists()
@@ -114,7 +136,8 @@ def run(args: argparse.Namespace, argv: List[str]) -> int:
     if student.exists() and not args.resume and not args.dry_run:
         raise ValueError(
             f'expected a --work-dir without a student, got {student}; give '
-            '--resume to see its verdict again, or another --work-dir'
+            '--resume to continue its training, or, if that has ended, to see '
+            'its verdict again, or give another --work-dir'
         )
     args.work_dir.mkdir(parents=True, exist_ok=True)
     if is_new:  # that of an earlier call has a timestep
@@ -153,7 +176,14 @@ def run(args: argparse.Namespace, argv: List[str]) -> int:
     options = [str(path), '--work-dir', str(args.work_dir)]
     options += ['--amp'] * args.amp + ['--resume'] * args.resume
     try:
-        build_runner(options).train()
+        runner = build_runner(options)
+    except BaseException:
+        job.write(path, timestep)
+        if is_new and found is None:  # as above
+            path.unlink()
+        raise
+    try:
+        runner.train()
     finally:  # over the config that mmengine dumps, which has no comments
         job.write(path, timestep)
     cfg = read_config(str(path))
@@ -236,10 +266,13 @@ def prepare(args: argparse.Namespace, argv: List[str]) -> Job:
     labels = read_labels(images, args.labels, args.masks, args.coco)
     teacher = find_teacher(args.teacher)
     batch_size, epochs = choose_length(len(images.names))
+    if written.exists():  # by a dry run, perhaps on another device
+        epochs = Config.fromfile(written).train_cfg.get('max_epochs', epochs)
     student = choose_student(args.student, teacher.size)
-    pixels = None
+    pixels, imports = None, []
     if is_config(args.student):
-        pixels = read_pixels(Config.fromfile(args.student[0]))
+        config = Config.fromfile(args.student[0])
+        pixels, imports = read_pixels(config), read_imports(config)
     variables = dict(
         data_root=images.root,
         task=labels.task if labels else 'classes',
@@ -255,6 +288,6 @@ def prepare(args: argparse.Namespace, argv: List[str]) -> Job:
     limit = MAX_BYTES // (12 * teacher.size**2)
     max_images = args.max_images or max(MAX_IMAGES, min(num_images, limit))
     return Job(
-        images, labels, variables, teacher, pixels, args.cfg_options or {},
-        shlex.join(argv), max_images,
+        images, labels, variables, teacher, pixels, imports,
+        args.cfg_options or {}, shlex.join(argv), max_images,
     )  # fmt: skip

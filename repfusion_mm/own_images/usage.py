@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os.path as osp
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
 from mmengine.config import Config
 
@@ -14,9 +14,9 @@ from repfusion_mm.own_images.labels import Labels
 PROJECTS = dict(
     classes='mmpretrain', masks='mmseg', keypoints='mmpose', boxes='mmdet'
 )
-#: Arguments that keep layers of a backbone as they begin, and the values
-#: that do not.
-FREE = dict(frozen_stages=-1, norm_eval=False)
+#: Arguments that freeze layers of a backbone, and the values that freeze none.
+UNFROZEN = dict(frozen_stages=-1, norm_eval=False)
+PRETRAINED = 'Pretrained'
 #: Refuses a checkpoint, or pixels, that do not fit the model.
 STRICT = dict(strict_load=dict(type='repfusion_mm.StrictLoadHook'))
 
@@ -40,7 +40,8 @@ def write_configs(path: str, cfg: Config, student: Path) -> str:
     return (
         'To finetune the student and, to compare with it, the same network '
         'from random weights, run the train.py of your project with two seeds '
-        'or more (--cfg-options randomness.seed=0):\n'
+        'or more, each in a folder of its own (--work-dir '
+        'work_dirs/finetune_0 --cfg-options randomness.seed=0):\n'
         f'    {folder / FINETUNE}\n    {folder / SCRATCH}\n'
         'Then compare them: tools/analysis_tools/report.py WORK_DIR ...'
     )
@@ -88,29 +89,33 @@ def inherit(path: str, cfg: Config, student: Optional[Path]) -> Dict[str, Any]:
     base = Config.fromfile(path)
     old, distilled = base.model.backbone, cfg.model.student
     backbone: Dict[str, Any] = {}
-    for name, value in FREE.items():
+    for name, value in UNFROZEN.items():
         is_default = name not in old and name in distilled
         if is_default or old.get(name, value) != value:
             backbone[name] = value
-    if 'init_cfg' in old:
+    if not {'init_cfg', 'pretrained'}.isdisjoint(old):
         backbone = dict(old.to_dict(), _delete_=True, **backbone)
-        del backbone['init_cfg']
-    imports = (base.get('custom_imports') or {}).get('imports', [])
-    imports = [imports] if isinstance(imports, str) else [*imports]
+        for name in ('init_cfg', 'pretrained'):
+            backbone.pop(name, None)
+    imports = read_imports(base)
     if 'repfusion_mm' not in imports:
         imports.insert(0, 'repfusion_mm')
     model: Dict[str, Any] = dict(backbone=backbone)
     if 'pretrained' in base.model:
         model['pretrained'] = None
+    if 'init_cfg' in base.model:
+        model['init_cfg'] = _without_pretrained(base.model.init_cfg)
     if student is not None:
         backbone['init_cfg'] = read_weights(cfg, student)
-    settings = dict(
+    settings: Dict[str, Any] = dict(
         _base_=[path],
         custom_imports=dict(imports=imports),
         # Also from random weights: report.py compares equal settings.
         default_hooks=STRICT,
         model=model,
     )
+    if base.get('load_from'):
+        settings['load_from'] = None  # it would overwrite the student
     if read_pixels(base) is None:
         model['data_preprocessor'] = preprocess(
             cfg, base.get('default_scope', '')
@@ -118,10 +123,23 @@ def inherit(path: str, cfg: Config, student: Optional[Path]) -> Dict[str, Any]:
     return settings
 
 
+def read_imports(cfg: Config) -> List[str]:
+    """Return the modules that a config imports."""
+    imports = (cfg.get('custom_imports') or {}).get('imports', [])
+    return [imports] if isinstance(imports, str) else [*imports]
+
+
+def _without_pretrained(init_cfg: Any) -> Optional[list]:
+    """Return an ``init_cfg`` without the weights of a file."""
+    found = init_cfg if isinstance(init_cfg, list) else [init_cfg]
+    kept = [i for i in found if i and i['type'].split('.')[-1] != PRETRAINED]
+    return [dict(i) for i in kept] or None
+
+
 def read_weights(cfg: Config, student: Path) -> Dict[str, Any]:
     """Return the ``init_cfg`` that loads the student of a distillation."""
     init_cfg = dict(
-        type='Pretrained', _scope_='repfusion_mm', checkpoint=str(student)
+        type=PRETRAINED, _scope_='repfusion_mm', checkpoint=str(student)
     )
     prefix = cfg.default_hooks.export_student.get('prefix')
     return dict(init_cfg, prefix=prefix) if prefix else init_cfg

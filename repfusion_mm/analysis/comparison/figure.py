@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Dict, Mapping, Sequence
 from repfusion_mm.analysis.comparison.results import (
     Point,
     group_teachers,
+    is_useful,
     select_within_one_se,
 )
 from repfusion_mm.analysis.probe.figure import STYLES, draw_heat_map
@@ -30,7 +31,7 @@ def draw_comparison(
 
     Large points are the best timestep of each layer with its standard error.
     A circle marks the cheapest point of a teacher among those within one
-    standard error of its highest R².
+    standard error of its highest R², if the teacher is useful.
     """
     from matplotlib.figure import Figure
 
@@ -70,6 +71,8 @@ def _draw_costs(
             [p.measurement.r2_error for p in best.values()],
             fmt=marker, ms=6, color=color, capsize=3, label=name,
         )  # fmt: skip
+        if not is_useful(teacher_points):
+            continue
         choice = select_within_one_se(teacher_points)[0]
         axes.plot(
             choice.gflop, choice.measurement.r2, 'o', ms=12, mfc='none',

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Dict, List, NamedTuple, Optional
 
@@ -95,6 +96,11 @@ def _compare(
             f'Not checked: which of {names} is better. {count} cannot tell; '
             'train both with the same two or more seeds (randomness.seed).'
         )
+    if not math.isfinite(mean):
+        return Comparison(
+            f'Not checked: which of {names} is better. {metric} is NaN or '
+            'infinite in one of the runs.'
+        )
     digits = (
         2 if max(map(abs, [*ours.values(), *theirs.values()])) > 1.5 else 4
     )
@@ -120,9 +126,9 @@ def _compare(
 
 
 def _scores_by_seed(group: Group, metric: str) -> Dict[str, float]:
-    """Return the scores; runs of unknown seeds have a key of their own.
+    """Return the scores by seed.
 
-    So have runs of a seed that an earlier run had.
+    A run of an unknown seed, or of one that is already a key, has its own key.
     """
     scores: Dict[str, float] = {}
     for i, run in enumerate(group.scored(metric)):

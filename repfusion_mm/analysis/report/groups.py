@@ -32,7 +32,7 @@ class Group:
     label: str  # common to the folders, or to the configs
     name: str  # of the config
     settings: Settings  # of all runs, but for those that may differ
-    differing: Settings  # those that any other group does not share
+    differing: Settings  # from those of at least one other group
     runs: List[Run]
 
     def scored(self, metric: str) -> List[Run]:

@@ -51,25 +51,30 @@ class Run:
         return '?' if seed == 'None' else seed  # drawn, and not recorded
 
     def is_complete(self, metric: str) -> bool:
-        """Return whether the last score is of the end of the run.
+        """Return whether the last score was measured at the end of the run.
 
-        It is also if that is not known, or if mmengine may stop it early.
+        True, too, if the length of the run is unknown, or if an
+        ``EarlyStoppingHook`` may end it.
         """
         if any('EarlyStopping' in value for value in self.settings.values()):
             return True
-        length, interval = (
-            self.settings.get(f'train_cfg.{name}', '')
-            for name in (
-                'max_epochs'
-                if 'train_cfg.max_epochs' in self.settings
-                else 'max_iters',
-                'val_interval',
-            )
-        )
-        if not length.isdecimal():
+        by_epoch = 'train_cfg.max_epochs' in self.settings
+        name = 'max_epochs' if by_epoch else 'max_iters'
+        length = self._read_number(f'train_cfg.{name}')
+        if length is None:
             return True
-        step = int(interval) if interval.isdecimal() else 1
-        return self.scores[metric][-1][0] + step > int(length)
+        end: float = self.scores[metric][-1][0]
+        interval = self._read_number('train_cfg.val_interval') or 1
+        if by_epoch and end > length:  # log_metric_by_epoch=False
+            end = self.curves.get('epoch', [(0, end)])[-1][1]
+        elif not by_epoch and end == 0:  # log_metric_by_epoch=True
+            end = self.curves.get('loss', [(end, 0.0)])[-1][0]
+            interval = self._read_number('default_hooks.logger.interval') or 10
+        return end + interval > length
+
+    def _read_number(self, name: str) -> Optional[int]:
+        text = self.settings.get(name, '')
+        return int(text) if text.isdecimal() else None
 
     @property
     def is_teacher(self) -> bool:

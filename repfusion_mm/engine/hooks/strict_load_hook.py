@@ -56,7 +56,8 @@ class StrictLoadHook(Hook):
 
     Raises:
         ValueError: The file is not a checkpoint, or does not fit the model; or
-            a run that resumes has no checkpoint, but a ``load_from``.
+            a run that resumes has no checkpoint, but a ``load_from``; or a
+        ``load_from`` would overwrite the weights of an ``init_cfg``.
             Before training: batch norms in eval mode (``norm_eval``,
             ``frozen_stages``) into which nothing was loaded; or images with
             another mean, std or channel order than in the distillation.
@@ -67,6 +68,7 @@ class StrictLoadHook(Hook):
 
     def __init__(self) -> None:
         self._loaded = False
+        self._loaded_from = ''  # the last file
         self._detached: List[tuple] = []
 
     def before_run(self, runner) -> None:
@@ -107,6 +109,15 @@ class StrictLoadHook(Hook):
 
     def before_train(self, runner) -> None:
         """Check that pretrained weights and fixed statistics were loaded."""
+        if self._detached and self._loaded_from and not runner._resume:
+            names = unwrap_model(runner).named_modules()
+            found = [n for n, m in names if m is self._detached[0][0]]
+            place = '.'.join(filter(None, ['model', *found]))
+            raise ValueError(
+                'expected the initial weights from one file, got load_from='
+                f'{self._loaded_from!r} and {place}.init_cfg, whose weights '
+                f'it overwrites; set load_from=None, or {place}.init_cfg=None'
+            )
         if not self._loaded and self._detached:
             run_init_cfgs(self._detached)
             for value in unwrap_model(runner).state_dict().values():
@@ -120,7 +131,7 @@ class StrictLoadHook(Hook):
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Compare the checkpoint with the model."""
         self._loaded = True
-        file = find_loaded_path(runner)
+        self._loaded_from = file = find_loaded_path(runner)
         if not isinstance(checkpoint, dict):
             raise ValueError(
                 f'expected a checkpoint in {file}, got an object '

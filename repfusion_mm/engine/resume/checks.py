@@ -42,6 +42,9 @@ def check_resumable(runner, checkpoint: dict) -> None:
     The length may differ if nothing depends on it. mmengine silently
     re-initializes optimizers and schedules that are missing, and ends a run
     whose checkpoint is after its last iteration.
+
+    Raises:
+        ValueError: The run cannot be resumed from the checkpoint.
     """
     hub = checkpoint.get('message_hub')
     problems = []
@@ -98,7 +101,15 @@ def immutable_settings(runner) -> Dict[str, str]:
 
 
 def check_immutable_settings(runner, meta: dict) -> None:
-    """Refuse settings that differ from ``meta`` of the checkpoint."""
+    """Refuse settings that differ from those of the checkpoint.
+
+    Args:
+        runner: The runner that resumes.
+        meta: ``meta`` of the checkpoint.
+
+    Raises:
+        ValueError: A setting that must not change differs.
+    """
     before, now = meta.get('immutable_settings'), immutable_settings(runner)
     if before is None:  # written without ExactResumeHook
         return

@@ -194,7 +194,7 @@ def test_ctrl_c_names_the_way_to_resume(capsys):
     with pytest.raises(SystemExit) as stop, report_errors():
         raise KeyboardInterrupt
     assert stop.value.code == 130
-    assert '--resume' in capsys.readouterr().out
+    assert '--resume' in capsys.readouterr().err
 
 
 def test_the_part_of_the_config_that_was_built_is_named():

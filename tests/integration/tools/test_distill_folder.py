@@ -219,8 +219,47 @@ def test_a_work_dir_of_other_settings_is_refused(root, teacher):
         root, 'classes', teacher, '--dry-run', expect=1,
         options=['optim_wrapper.student.optimizer.lr=0.01'],
     )  # fmt: skip
-    assert 'got another optim_wrapper; restore' in done.last_line
+    name = 'optim_wrapper.student.optimizer.lr'
+    assert f'got {name}=0.01 (there 0.1); restore' in done.last_line
     assert (root / 'out/distill.py').read_text() == before
+
+
+def test_an_option_that_no_model_has_does_not_stay(root, teacher):
+    option = 'model.policy.timestep=70'  # without labels, it is uniform
+    done = run(root, None, teacher, options=[option], expect=1)
+    assert 'timestep' in done.last_line
+    assert not (root / 'out/distill.py').exists()
+
+
+def test_a_dry_run_sets_the_length_of_later_calls(root, teacher, monkeypatch):
+    """The default depends on the device."""
+    flags = [SCRIPT, root / 'images', '--teacher', teacher, '--dry-run',
+             '--work-dir', root / 'out', *STUDENT]  # fmt: skip
+    run_main(*flags, '--epochs', '7')
+    assert '7 epochs of' in run_main(*flags).output
+
+
+def test_modules_of_the_config_of_a_student_are_imported(
+    root, teacher, monkeypatch
+):
+    monkeypatch.syspath_prepend(str(root))
+    (root / 'my_nets.py').write_text(
+        'from mmpretrain.registry import MODELS\n'
+        'from mmpretrain.models import ResNet\n\n\n'
+        "@MODELS.register_module(name='MyNet', force=True)\n"
+        'class Net(ResNet):\n    pass\n'
+    )
+    config = root / 'mine.py'
+    config.write_text(
+        "custom_imports = dict(imports='my_nets')\n"
+        "model = dict(backbone=dict(type='mmpretrain.MyNet', depth=18))\n"
+    )
+    run_main(
+        SCRIPT, root / 'images', '--teacher', teacher, '--dry-run',
+        '--work-dir', root / 'out', '--student', config,
+    )  # fmt: skip
+    cfg = Config.fromfile(root / 'out/distill.py', import_custom_modules=False)
+    assert cfg.custom_imports.imports == ['repfusion_mm', 'my_nets']
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,16 @@ def test_the_student_is_the_backbone_of_a_config(tmp_path):
         choose_student([str(config)], 64)
 
 
+def test_a_config_with_lazy_imports_is_refused(tmp_path):
+    config = tmp_path / 'mine.py'
+    config.write_text(
+        'from mmpretrain.models import ResNet\n'
+        'model = dict(backbone=dict(type=ResNet, depth=18))\n'
+    )
+    with pytest.raises(ValueError, match='without lazy imports'):
+        choose_student([str(config)], 64)
+
+
 def test_an_unknown_student_is_refused():
     with pytest.raises(ValueError, match=r"got 'mmpretrain.ResNett'"):
         choose_student(['mmpretrain.ResNett'], 64)

@@ -65,6 +65,30 @@ def test_the_config_of_the_student_is_inherited(tmp_path, base):
     assert used.to_dict() == scratch.to_dict()
 
 
+def test_nothing_else_replaces_the_weights(tmp_path):
+    """A load_from is loaded last, and others would make scratch pretrained."""
+    config = tmp_path / 'my_config.py'
+    config.write_text(
+        "default_scope = 'mmpretrain'\n"
+        "load_from = 'detector.pth'\n"
+        'model = dict(\n'
+        "    type='ImageClassifier',\n"
+        '    init_cfg=[\n'
+        "        dict(type='Pretrained', checkpoint='model.pth'),\n"
+        "        dict(type='Normal', layer='Linear', std=0.01)],\n"
+        "    backbone=dict(type='TIMMBackbone', model_name='resnet18',\n"
+        '                  pretrained=True))\n'
+    )
+    cfg = fill_in(dict(student=choose_student([str(config)], 224)), 'sd15')
+    for student in (tmp_path / 'student.pth', None):
+        path = write_config(tmp_path, inherit(str(config), cfg, student))
+        used = Config.fromfile(path)
+        assert used.load_from is None
+        assert [i.type for i in used.model.init_cfg] == ['Normal']
+        assert 'pretrained' not in used.model.backbone
+        assert ('init_cfg' in used.model.backbone) == bool(student)
+
+
 @pytest.mark.parametrize(
     ('task', 'base'),
     zip(('classes', 'masks', 'keypoints', 'boxes'), CONFIGS),

@@ -45,6 +45,12 @@ def test_runs_of_the_same_seeds_are_compared_in_pairs(tmp_path):
     assert '3 pairs of equal seeds' in comparison.text
 
 
+def test_scores_that_are_nan_are_not_compared(tmp_path):
+    comparison = compare(tmp_path, [80, float('nan')], [70, 71])
+    assert comparison.better is None
+    assert f'{TOP1} is NaN or infinite' in comparison.text
+
+
 def test_runs_of_other_seeds_are_compared_by_their_means(tmp_path):
     ours, theirs = [80.0, 81.0, 82.0], [70.0, 71.0]
     comparison = compare(tmp_path, ours, theirs, seeds=[7, 8])

@@ -74,6 +74,30 @@ def test_validations_are_counted_in_epochs(tmp_path):
     assert run.scores['accuracy/top1'] == [(4, 5)]
 
 
+@pytest.mark.parametrize(
+    ('train_cfg', 'logged', 'step', 'complete'),
+    [
+        # mmengine's default, log_metric_by_epoch=True.
+        (dict(max_epochs=3), dict(epoch=3, step=30), 3, True),
+        (dict(max_epochs=3), dict(epoch=3, step=25), 2, False),
+        (dict(max_iters=90, val_interval=30), dict(step=90), 0, True),
+        (dict(max_iters=90, val_interval=30), dict(step=60), 0, False),
+        (dict(max_iters=90, val_interval=30), dict(step=90), 90, True),
+        # log_metric_by_epoch=False
+        (dict(max_epochs=3), dict(epoch=3, step=30), 30, True),
+        (dict(max_epochs=3), dict(epoch=2, step=20), 20, False),
+    ],
+)
+def test_runs_are_complete_if_their_end_was_validated(
+    tmp_path, train_cfg, logged, step, complete
+):
+    folder = tmp_path / 'a'
+    write_config(folder, 'net', model='ImageClassifier', train_cfg=train_cfg)
+    lines = [dict(loss=1.0, **logged), {'accuracy/top1': 9.0, 'step': step}]
+    write_lines(folder / '1/vis_data/scalars.json', lines)
+    assert read_run(folder).is_complete('accuracy/top1') is complete
+
+
 def test_a_run_that_began_anew_replaces_all_points(tmp_path):
     """A first, short try logs more often than the run."""
     folder = distillation(tmp_path / 'a')

@@ -113,6 +113,27 @@ def test_weights_that_init_weights_changed_are_loaded_before_training(
     assert not changed()
 
 
+@pytest.mark.parametrize('resume', [False, True])
+def test_a_load_from_that_replaces_a_student_is_refused(tmp_path, resume):
+    hook = dict(type='repfusion_mm.StrictLoadHook')
+    student = distiller_config()['student']
+    path = str(tmp_path / 'student.pth')
+    torch.save(MODELS.build(student).state_dict(), path)
+    Runner.from_cfg(config(tmp_path / 'a', [hook], max_epochs=1)).train()
+    init_cfg = dict(type='Pretrained', _scope_='repfusion_mm', checkpoint=path)
+    cfg = config(
+        tmp_path / 'b', [hook], student=dict(student, init_cfg=init_cfg)
+    )
+    cfg.load_from, cfg.resume = str(tmp_path / 'a/epoch_1.pth'), resume
+    runner = Runner.from_cfg(cfg)
+    if resume:
+        runner.train()
+        return
+    with pytest.raises(ValueError, match=r'or model\.student\.init_cfg=None'):
+        runner.train()
+    assert runner.iter == 0
+
+
 @pytest.mark.parametrize('frozen_stages', [1, -1])
 def test_frozen_layers_of_a_loaded_student_are_warned_of(
     tmp_path, frozen_stages, log
