@@ -207,6 +207,8 @@ def read_backbone(path: str) -> dict:
     norm_cfg = student.get('norm_cfg') or {}
     if norm_cfg.get('type') == 'SyncBN':
         norm_cfg['type'] = 'BN'  # of the same tensors
+    if norm_cfg.get('requires_grad') is False:
+        norm_cfg['requires_grad'] = True
     student.pop('norm_eval', None)
     if student.get('frozen_stages', -1) >= 0:
         student['frozen_stages'] = -1

@@ -37,6 +37,7 @@ def write_configs(path: str, cfg: Config, student: Path) -> str:
     for name, checkpoint in ((FINETUNE, student), (SCRATCH, None)):
         text = Config(inherit(path, cfg, checkpoint)).pretty_text
         (folder / name).write_text(text, encoding='utf-8')
+    places = find_pretrained(Config.fromfile(folder / SCRATCH).model)
     return (
         'To finetune the student and, to compare with it, the same network '
         'from random weights, run the train.py of your project with two seeds '
@@ -44,6 +45,8 @@ def write_configs(path: str, cfg: Config, student: Path) -> str:
         'work_dirs/finetune_0 --cfg-options randomness.seed=0):\n'
         f'    {folder / FINETUNE}\n    {folder / SCRATCH}\n'
         'Then compare them: tools/analysis_tools/report.py WORK_DIR ...'
+        + f'\nStill pretrained in both: {", ".join(places)}'
+        * bool(places)
     )
 
 
@@ -93,6 +96,8 @@ def inherit(path: str, cfg: Config, student: Optional[Path]) -> Dict[str, Any]:
         is_default = name not in old and name in distilled
         if is_default or old.get(name, value) != value:
             backbone[name] = value
+    if (old.get('norm_cfg') or {}).get('requires_grad') is False:
+        backbone['norm_cfg'] = dict(old.norm_cfg, requires_grad=True)
     if not {'init_cfg', 'pretrained'}.isdisjoint(old):
         backbone = dict(old.to_dict(), _delete_=True, **backbone)
         for name in ('init_cfg', 'pretrained'):
@@ -127,6 +132,21 @@ def read_imports(cfg: Config) -> List[str]:
     """Return the modules that a config imports."""
     imports = (cfg.get('custom_imports') or {}).get('imports', [])
     return [imports] if isinstance(imports, str) else [*imports]
+
+
+def find_pretrained(config: Any, place: str = 'model') -> List[str]:
+    """Return the places in a config of a model that load a file."""
+    if isinstance(config, (list, tuple)):
+        config = dict(enumerate(config))
+    if not isinstance(config, dict):
+        return []
+    kind = str(config.get('type')).split('.')[-1]
+    found = [place] if kind == PRETRAINED else []
+    for key, value in config.items():
+        name = f'{place}.{key}'
+        is_file = key == 'pretrained' and value
+        found += [name] if is_file else find_pretrained(value, name)
+    return found
 
 
 def _without_pretrained(init_cfg: Any) -> Optional[list]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
 import torch
 import torch.nn as nn
@@ -138,7 +138,8 @@ class StrictPretrained:
             raise ValueError(
                 f'expected keys that start with {prefix!r} in '
                 f'{self.checkpoint!r}, got {list(source)[:3]}; leave '
-                'init_cfg.prefix out, so that the one that fits is found'
+                'init_cfg.prefix out, or set it to None if a base config sets '
+                'it, so that the one that fits is found'
             )
         source = selected
         mismatches = find_incompatible_keys(
@@ -158,7 +159,7 @@ class StrictPretrained:
                 'keep their random values in init_cfg.allow_missing, and '
                 'those that may be unused in init_cfg.allow_unused'
             )
-        loaded = {k: v for k, v in source.items() if k in target}
+        loaded = {k: v for k, v in source.items() if k in target or adapted}
         complete = source.keys() == target.keys() and not adapted
         if target and not loaded:
             raise ValueError(
@@ -176,7 +177,7 @@ class StrictPretrained:
                 logger='current',
                 level=logging.WARNING,
             )
-        module.load_state_dict(loaded, strict=False)
+        missing = module.load_state_dict(loaded, strict=False).missing_keys
         # StrictLoadHook, which sees the data, compares the images.
         record = (self.checkpoint, meta.get('pixels'), self.allow_changes)
         setattr(module, SOURCE, record)
@@ -184,7 +185,8 @@ class StrictPretrained:
         if adapted:
             note += f'; load_state_dict hooks resolved {adapted[:5]}'
         print_log(
-            f'loaded {len(loaded)}/{len(target)} tensors of {name} from '
+            f'loaded {len(target) - len(missing)}/{len(target)} tensors of '
+            f'{name} from '
             f'{self.checkpoint}{note}',
             logger='current',
         )
@@ -276,6 +278,44 @@ def run_init_cfgs(detached: Sequence[Tuple[Any, Any]]) -> None:
                 'itself, without checks: remove from init_cfg _scope_ and '
                 'the arguments that mmengine does not know'
             ) from error
+
+
+def find_init_cfgs(config: Any, place: str = 'model') -> Dict[str, str]:
+    """Return the checkpoints of ``StrictPretrained`` by their place."""
+    if _is_strict(config):
+        return {place: config.get('checkpoint')}
+    items: Iterable[Tuple[Any, Any]] = ()
+    if isinstance(config, dict):
+        items = config.items()
+    elif isinstance(config, (list, tuple)):
+        items = enumerate(config)
+    found: Dict[str, str] = {}
+    for key, value in items:
+        found.update(find_init_cfgs(value, f'{place}.{key}'))
+    return found
+
+
+def check_loaded(model: nn.Module, config: Any) -> None:
+    """Refuse a backbone that did not load its ``init_cfg``.
+
+    Args:
+        model: The model, after its initialization.
+        config: The config of the model.
+
+    Raises:
+        ValueError: A checkpoint of ``StrictPretrained`` was not loaded.
+    """
+    loaded = {getattr(m, SOURCE, ('',))[0] for m in model.modules()}
+    for place, checkpoint in find_init_cfgs(config).items():
+        if checkpoint not in loaded:
+            raise ValueError(
+                f'expected {checkpoint!r} of {place} to be loaded, got a '
+                'module that ignores it: one with other weights already, such '
+                'as of pretrained=True or checkpoint_path, or one that reads '
+                'its init_cfg itself; remove these arguments, or use the '
+                'loading of the module, without checks: remove from init_cfg '
+                '_scope_ and the arguments that mmengine does not know'
+            )
 
 
 def _as_list(init_cfg: Any) -> list:

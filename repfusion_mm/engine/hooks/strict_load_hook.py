@@ -19,7 +19,9 @@ from repfusion_mm.engine.checkpoint.compare import (
     find_incompatible_keys,
 )
 from repfusion_mm.engine.checkpoint.initializers import (
+    check_loaded,
     detach_init_cfgs,
+    find_init_cfgs,
     run_init_cfgs,
 )
 from repfusion_mm.engine.checkpoint.io import (
@@ -57,7 +59,8 @@ class StrictLoadHook(Hook):
     Raises:
         ValueError: The file is not a checkpoint, or does not fit the model; or
             a run that resumes has no checkpoint, but a ``load_from``; or a
-        ``load_from`` would overwrite the weights of an ``init_cfg``.
+        ``load_from`` would overwrite the weights of an ``init_cfg``, or a
+        module did not load them.
             Before training: batch norms in eval mode (``norm_eval``,
             ``frozen_stages``) into which nothing was loaded; or images with
             another mean, std or channel order than in the distillation.
@@ -97,6 +100,7 @@ class StrictLoadHook(Hook):
             runner._resume
             and not runner._load_from
             and not find_latest_checkpoint(runner.work_dir)
+            and not self._detached  # whose weights load_from would overwrite
         ):
             dropped = _configured_load_from(runner.cfg.filename)
             if dropped:
@@ -109,14 +113,14 @@ class StrictLoadHook(Hook):
 
     def before_train(self, runner) -> None:
         """Check that pretrained weights and fixed statistics were loaded."""
-        if self._detached and self._loaded_from and not runner._resume:
-            names = unwrap_model(runner).named_modules()
-            found = [n for n, m in names if m is self._detached[0][0]]
-            place = '.'.join(filter(None, ['model', *found]))
+        model_config = runner.cfg.get('model')
+        if self._detached and self._loaded and not runner._resume:
+            places = [*find_init_cfgs(model_config)] or ['init_cfg']
             raise ValueError(
-                'expected the initial weights from one file, got load_from='
-                f'{self._loaded_from!r} and {place}.init_cfg, whose weights '
-                f'it overwrites; set load_from=None, or {place}.init_cfg=None'
+                'expected the initial weights from one file, got '
+                f'{self._loaded_from or "a checkpoint"} (load_from), and '
+                f'{" and ".join(places)}, whose weights it overwrites; set '
+                f'load_from=None, or {" and ".join(places)} to None'
             )
         if not self._loaded and self._detached:
             run_init_cfgs(self._detached)
@@ -125,6 +129,9 @@ class StrictLoadHook(Hook):
             for module, _ in self._detached:
                 check_student_pixels(runner, module)
                 check_finetuned(runner, module)
+            self._detached.clear()
+        if not self._loaded:
+            check_loaded(unwrap_model(runner), model_config)
         self._loaded = True
         check_statistics(runner)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Dict, Iterator, List, Tuple
+from typing import Any, Dict, Iterator, List, Tuple
 
 import torch
 import torch.nn as nn
@@ -104,10 +104,11 @@ class PretrainedCheck:
 def stock_checkpoints(module: nn.Module) -> Iterator[Tuple[str, str]]:
     """Yield the submodules with mmengine's initializer, and their files."""
     for name, child in module.named_modules():
-        configs = getattr(child, 'init_cfg', None) or []
+        configs: Any = getattr(child, 'init_cfg', None) or []
         if getattr(child, 'is_init', False):
             continue
-        for config in configs if isinstance(configs, list) else [configs]:
+        is_list = isinstance(configs, (list, tuple))
+        for config in configs if is_list else [configs]:
             scope = config.get('_scope_')
             if is_type(config, PretrainedInit, WEIGHT_INITIALIZERS, scope):
                 yield name, config['checkpoint']

@@ -8,7 +8,11 @@ from mmengine.registry import MODELS
 from repfusion_mm.own_images.choices import choose_student
 from repfusion_mm.own_images.config import fill_in
 from repfusion_mm.own_images.labels import Labels
-from repfusion_mm.own_images.usage import describe_usage, inherit
+from repfusion_mm.own_images.usage import (
+    describe_usage,
+    inherit,
+    write_configs,
+)
 
 CONFIGS = [
     'mmpretrain::resnet/resnet18_8xb32_in1k.py',
@@ -87,6 +91,22 @@ def test_nothing_else_replaces_the_weights(tmp_path):
         assert [i.type for i in used.model.init_cfg] == ['Normal']
         assert 'pretrained' not in used.model.backbone
         assert ('init_cfg' in used.model.backbone) == bool(student)
+
+
+def test_other_pretrained_parts_are_named(tmp_path):
+    """Of mmdet's Faster R-CNN C4, and a frozen norm of its backbone."""
+    config = tmp_path / 'my_config.py'
+    config.write_text(
+        "_base_ = ['mmdet::faster_rcnn/faster-rcnn_r50-caffe_c4-1x_coco.py']\n"
+    )
+    student = choose_student([str(config)], 224)
+    assert student['norm_cfg']['requires_grad']
+    cfg = fill_in(dict(student=student), 'sd15')
+    text = write_configs(str(config), cfg, tmp_path / 'student.pth')
+    assert text.endswith('in both: model.roi_head.shared_head.init_cfg')
+    used = Config.fromfile(tmp_path / 'finetune.py').model.backbone
+    assert used.norm_cfg.requires_grad
+    assert used.init_cfg.checkpoint == str(tmp_path / 'student.pth')
 
 
 @pytest.mark.parametrize(

@@ -129,9 +129,55 @@ def test_a_load_from_that_replaces_a_student_is_refused(tmp_path, resume):
     if resume:
         runner.train()
         return
-    with pytest.raises(ValueError, match=r'or model\.student\.init_cfg=None'):
+    with pytest.raises(
+        ValueError, match=r'or model\.student\.init_cfg to None'
+    ):
         runner.train()
     assert runner.iter == 0
+
+
+def swallow(self, init_cfg):
+    """Keep the path only, as mmdet's DetectoRS_ResNet does."""
+    self.init_cfg = None
+
+
+def mark_as_initialized(self, init_cfg):
+    """Skip init_weights, as mmpretrain's TIMMBackbone(pretrained=True)."""
+    self._is_init = True
+
+
+@pytest.mark.parametrize('change', [swallow, mark_as_initialized])
+def test_a_backbone_that_ignores_its_init_cfg_is_refused(
+    tmp_path, monkeypatch, change
+):
+    student = distiller_config()['student']
+    path = str(tmp_path / 'student.pth')
+    torch.save(MODELS.build(student).state_dict(), path)
+    backbone = MODELS.get(student['type'])
+    original = backbone.__init__
+
+    def init(self, *args, init_cfg=None, **kwargs):
+        original(self, *args, init_cfg=init_cfg, **kwargs)
+        if init_cfg:
+            change(self, init_cfg)
+
+    monkeypatch.setattr(backbone, '__init__', init)
+    init_cfg = dict(type='Pretrained', _scope_='repfusion_mm', checkpoint=path)
+    cfg = config(tmp_path, [dict(type='repfusion_mm.StrictLoadHook')])
+    cfg.model = dict(
+        type='mmpretrain.ImageClassifier',
+        backbone=dict(student, init_cfg=init_cfg),
+    )
+    runner = Runner.from_cfg(cfg)
+    (strict,) = [
+        h for h in runner.hooks if type(h).__name__ == 'StrictLoadHook'
+    ]
+    strict.before_run(runner)
+    runner.model.init_weights()
+    with pytest.raises(
+        ValueError, match=r'of model\.backbone\.init_cfg to be'
+    ):
+        strict.before_train(runner)
 
 
 @pytest.mark.parametrize('frozen_stages', [1, -1])
