@@ -410,6 +410,20 @@ def test_what_the_backbone_resizes_is_loaded_and_logged(
         build(path, backbone={**backbone, **finetuned, 'arch': wider})
 
 
+def test_what_the_backbone_renames_is_loaded(tmp_path):
+    """mmpretrain's Swin renames the norm of old files."""
+    path = str(tmp_path / 'student.pth')
+    state = MODELS.build({**SWIN, 'img_size': 32}).state_dict()
+    state = {key: torch.rand_like(value) if value.is_floating_point() else
+             value for key, value in state.items()}  # fmt: skip
+    renamed = {key.replace('norm1.', 'norm.', 1) if key.startswith('norm1.')
+               else key: value for key, value in state.items()}  # fmt: skip
+    assert renamed.keys() != state.keys()
+    torch.save(dict(state_dict=renamed), path)
+    net = build(path, backbone={**SWIN, 'img_size': 32})
+    assert_loaded(net, state)
+
+
 def test_safetensors_are_read(tmp_path, weights):
     path = str(tmp_path / 'student.safetensors')
     save_file(weights, path)
