@@ -58,12 +58,12 @@ class StrictLoadHook(Hook):
 
     Raises:
         ValueError: The file is not a checkpoint, or does not fit the model; or
-            a run that resumes has no checkpoint, but a ``load_from``; or a
-        ``load_from`` would overwrite the weights of an ``init_cfg``, or a
-        module did not load them.
-            Before training: batch norms in eval mode (``norm_eval``,
-            ``frozen_stages``) into which nothing was loaded; or images with
-            another mean, std or channel order than in the distillation.
+            a run that resumes has no checkpoint, but a ``load_from``.
+            Before training: a ``load_from`` that overwrites the weights of an
+            ``init_cfg``; a module that did not load its ``init_cfg``; batch
+            norms in eval mode (``norm_eval``, ``frozen_stages``) into which
+            nothing was loaded; or images with another mean, std or channel
+            order than in the distillation.
     """
 
     # Before any hook that removes something from the checkpoint.
