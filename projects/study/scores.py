@@ -91,7 +91,7 @@ def read_costs(path: Path) -> List[Cost]:
 
 
 def _read(path: Path, kind: Type[Row]) -> List[dict]:
-    if not path.exists():
+    if not path.is_file():
         return []
     with path.open(newline='', encoding='utf-8') as file:
         rows = csv.DictReader(file)

@@ -54,7 +54,7 @@ def report_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         print(
             '\nInterrupted by Ctrl-C; a training resumes with --resume, a '
-            'probe or a cache with the same command',
+            'study, probe or cache with the same command',
             file=sys.stderr,
         )
         raise SystemExit(130) from None
