@@ -41,6 +41,7 @@ dataloader_utils.MP_STATUS_CHECK_INTERVAL = 0.1
 _survey_denoiser, _surveys = truncation.survey_denoiser, {}
 
 
+@functools.wraps(_survey_denoiser)
 def _survey_once(meta_model, family, size, arguments):
     shapes = {k: getattr(v, 'shape', v) for k, v in arguments.items()}
     key = type(meta_model), str((meta_model, family.config, size, shapes))

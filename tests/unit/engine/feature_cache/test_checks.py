@@ -24,7 +24,8 @@ def reopen(dataset):
 def test_cached_features_pass_with_and_without_a_wrapper(cached):
     model, dataset = cached
     check_cached_features(dataset, model)
-    both = ConcatDataset([dataset, reopen(dataset)])
+    both = ConcatDataset([dataset.dataset, dataset.dataset])
+    both.datasets = [dataset, reopen(dataset)]
     check_cached_features(both, model)
 
 
@@ -36,7 +37,8 @@ def test_data_without_cached_features_pass(cached, teacher_folder):
 
 def test_cached_features_of_some_parts_only_are_refused(cached):
     model, dataset = cached
-    mixture = ConcatDataset([dataset, dataset.dataset])
+    mixture = ConcatDataset([dataset.dataset, dataset.dataset])
+    mixture.datasets = [dataset, dataset.dataset]
     with pytest.raises(ValueError, match='got CustomDataset without them'):
         check_cached_features(mixture, model)
 
