@@ -78,7 +78,7 @@ def iter_pipelines(dataset: Any) -> Iterator[Tuple[Any, List[Callable]]]:
 def copied_pipelines(dataset: Any) -> Iterator[None]:
     """Let all parts of a dataset use copies of their pipelines.
 
-    What transforms keep of images that are read meanwhile, is lost.
+    What transforms keep of images that are read meanwhile is discarded.
     """
     parts = {id(part): part for path in iter_paths(dataset) for part in path}
     owners = [i for i in parts.values() if callable(getattr(i, 'pipeline', 0))]

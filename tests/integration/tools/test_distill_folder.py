@@ -231,7 +231,7 @@ def test_an_option_that_no_model_has_does_not_stay(root, teacher):
     assert not (root / 'out/distill.py').exists()
 
 
-def test_a_dry_run_sets_the_length_of_later_calls(root, teacher, monkeypatch):
+def test_a_dry_run_sets_the_length_of_later_calls(root, teacher):
     """The default depends on the device."""
     flags = [SCRIPT, root / 'images', '--teacher', teacher, '--dry-run',
              '--work-dir', root / 'out', *STUDENT]  # fmt: skip
